@@ -1,0 +1,110 @@
+//! One message to one connection.
+
+use std::time::Duration;
+
+use crate::connection::Recipient;
+use crate::ports::{Clock, ConnectionStore, Outbox, PostError};
+use crate::time::UnixMillis;
+
+use super::Broadcaster;
+
+/// A row younger than this may be gone only in appearance: API Gateway
+/// answers 410 until the handshake is complete.
+const YOUNG: Duration = Duration::from_secs(10);
+
+/// How long to wait before a young connection is asked again.
+const CONFIRM_AFTER_MS: std::ops::RangeInclusive<u64> = 1_000..=2_000;
+
+/// How often a throttled post is tried in all.
+const THROTTLED_TRIES: u32 = 6;
+
+/// The longest wait before the first retry of a throttled post; it doubles
+/// with each try.
+const BACKOFF: Duration = Duration::from_millis(100);
+
+/// How posts are made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DeliverySettings {
+    /// How many posts are under way at a time, at least one.
+    pub concurrency: usize,
+    /// How long a post may take.
+    pub post_timeout: Duration,
+}
+
+/// What became of one recipient.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Delivery {
+    Accepted,
+    Gone,
+    Throttled,
+    TooLarge,
+    Failed,
+    NotAttempted,
+}
+
+impl<S: ConnectionStore, O: Outbox, C: Clock> Broadcaster<S, O, C> {
+    /// Posts until the outcome is certain or time is up.
+    ///
+    /// A post that may have arrived (timeout, unknown failure) is never
+    /// repeated; one that certainly did not (throttled, a 410 on a young row)
+    /// is. Only a 410 that is believed removes the row, and only the row that
+    /// was read: a connection that came back under the same id keeps its own.
+    pub(super) async fn deliver(
+        &self,
+        recipient: &Recipient,
+        frame: &str,
+        deadline: UnixMillis,
+    ) -> Delivery {
+        let mut so_far = Delivery::NotAttempted;
+        let mut throttled = 0;
+        let mut confirming = false;
+        loop {
+            let left = deadline.since(self.clock.now());
+            if left.is_zero() {
+                return so_far;
+            }
+            let timeout = left.min(self.delivery.post_timeout);
+            let wait = match self.outbox.post(&recipient.id, frame, timeout).await {
+                Ok(()) => return Delivery::Accepted,
+                Err(PostError::TooLarge) => return Delivery::TooLarge,
+                Err(PostError::TimedOut | PostError::Failed(_)) => return Delivery::Failed,
+                Err(PostError::Gone) if !confirming && self.is_young(recipient) => {
+                    so_far = Delivery::Gone;
+                    confirming = true;
+                    Duration::from_millis(fastrand::u64(CONFIRM_AFTER_MS))
+                }
+                Err(PostError::Gone) => {
+                    self.forget(recipient).await;
+                    return Delivery::Gone;
+                }
+                Err(PostError::Throttled) => {
+                    so_far = Delivery::Throttled;
+                    throttled += 1;
+                    if throttled == THROTTLED_TRIES {
+                        return so_far;
+                    }
+                    jittered(BACKOFF * 2u32.pow(throttled - 1))
+                }
+            };
+            let left = deadline.since(self.clock.now());
+            self.clock.sleep(wait.min(left)).await;
+        }
+    }
+
+    fn is_young(&self, recipient: &Recipient) -> bool {
+        self.clock.now().since(recipient.connected_at) < YOUNG
+    }
+
+    async fn forget(&self, recipient: &Recipient) {
+        if let Err(error) = self.store.remove_unchanged(recipient).await {
+            // It expires by itself, and the next broadcast tries again.
+            tracing::warn!(connectionId = %recipient.id, reason = %error, "could not remove a connection that is gone");
+        }
+    }
+}
+
+/// Anything from nothing to the whole wait ("full jitter"), so that many
+/// senders that were refused together do not come back together.
+fn jittered(wait: Duration) -> Duration {
+    wait.mul_f64(fastrand::f64())
+}

@@ -1,0 +1,297 @@
+//! A client has sent a frame.
+
+use std::time::Duration;
+
+use belfry_protocol::{
+    Bare, ClientFrame, ConnectionId, Envelope, ErrorCode, Limits, Refused, ServerFrame, Version,
+    Welcome,
+};
+
+use crate::connection::Connection;
+use crate::ports::{Clock, ConnectionStore, Outbox, StoreError};
+use crate::time::UnixMillis;
+
+/// How long the error before a close may take. A client that reads so slowly
+/// is closed without it.
+const LAST_WORDS_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// The use case: check that the connection is known, then answer the frame.
+#[derive(Debug)]
+pub struct Receive<S, O, C> {
+    /// Keeps the rows.
+    pub store: S,
+    /// Reaches the sockets.
+    pub outbox: O,
+    /// Tells the time.
+    pub clock: C,
+    /// What clients must stay within.
+    pub limits: Limits,
+    /// How long API Gateway lets a connection live.
+    pub connection_lifetime: Duration,
+}
+
+/// What goes back to the client, and what the operator may know of it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Answer {
+    /// The frame to send back; `None` after the connection was closed.
+    pub frame: Option<ServerFrame>,
+    /// What happened.
+    pub outcome: Outcome,
+}
+
+/// What became of a frame.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// Answered; the frame's type.
+    Served(&'static str),
+    /// Refused, and the connection stays open.
+    Refused(ErrorCode),
+    /// The connection was told why and closed.
+    Closed(ErrorCode),
+    /// The store failed; the client may try again.
+    Failed(StoreError),
+}
+
+impl<S: ConnectionStore, O: Outbox, C: Clock> Receive<S, O, C> {
+    /// Answers a frame. `body` is `None` where the message was not text.
+    ///
+    /// A connection without a live row gets no service: it would never
+    /// receive a broadcast, and its client should know. Neither does one
+    /// whose token is over.
+    pub async fn handle(&self, id: &ConnectionId, body: Option<&str>) -> Answer {
+        let now = self.clock.now();
+        let connection = match self.store.touch(id, now).await {
+            Ok(Some(connection)) => connection,
+            Ok(None) => {
+                let why = "this connection is not known; connect again";
+                return self.close(id, ErrorCode::Unauthorized, why).await;
+            }
+            Err(error) => {
+                let frame = Refused::new(ErrorCode::Internal, "try again later");
+                return Answer {
+                    frame: Some(frame.into_frame(now.to_timestamp())),
+                    outcome: Outcome::Failed(error),
+                };
+            }
+        };
+        if connection.token_expires_at.has_passed(now) {
+            let why = "the token has expired; connect again with a new one";
+            return self.close(id, ErrorCode::TokenExpired, why).await;
+        }
+        let parsed = match body {
+            Some(text) => ClientFrame::parse(text, self.limits.max_message_bytes),
+            None => Err(Refused::new(
+                ErrorCode::InvalidMessage,
+                "a frame is text, not binary",
+            )),
+        };
+        match parsed {
+            Ok(frame) => Answer {
+                outcome: Outcome::Served(frame.type_name()),
+                frame: Some(self.reply(&connection, frame, now)),
+            },
+            Err(refused) => Answer {
+                outcome: Outcome::Refused(refused.code),
+                frame: Some(refused.into_frame(now.to_timestamp())),
+            },
+        }
+    }
+
+    fn reply(&self, connection: &Connection, frame: ClientFrame, now: UnixMillis) -> ServerFrame {
+        let timestamp = Some(now.to_timestamp());
+        match frame {
+            ClientFrame::Ping(ping) => ServerFrame::Pong(Bare {
+                timestamp,
+                correlation_id: ping.id,
+                ..Bare::default()
+            }),
+            ClientFrame::Hello(hello) => ServerFrame::Welcome(Envelope {
+                version: Version,
+                id: None,
+                timestamp,
+                data: self.welcome(connection),
+                correlation_id: hello.id,
+            }),
+            ClientFrame::Echo(echo) => ServerFrame::Echo(Envelope {
+                version: Version,
+                id: None,
+                timestamp,
+                data: echo.data,
+                correlation_id: echo.id,
+            }),
+        }
+    }
+
+    fn welcome(&self, connection: &Connection) -> Welcome {
+        let connection_ends = connection.connected_at.plus(self.connection_lifetime);
+        Welcome {
+            connection_id: connection.id.clone(),
+            user_id: connection.user_id.clone(),
+            connected_at: connection.connected_at.to_timestamp(),
+            token_expires_at: connection.token_expires_at.to_millis().to_timestamp(),
+            connection_expires_at: connection_ends.to_timestamp(),
+            limits: self.limits,
+        }
+    }
+
+    /// Posts the reason, then closes. A route response would leave only after
+    /// this invocation, when the connection is already closed.
+    async fn close(&self, id: &ConnectionId, code: ErrorCode, why: &str) -> Answer {
+        let frame = Refused::new(code, why)
+            .into_frame(self.clock.now().to_timestamp())
+            .to_json();
+        if let Err(error) = self.outbox.post(id, &frame, LAST_WORDS_TIMEOUT).await {
+            tracing::warn!(connectionId = %id, reason = %error, "closing without a reason given");
+        }
+        if let Err(error) = self.outbox.close(id).await {
+            tracing::warn!(connectionId = %id, reason = %error, "could not close the connection");
+        }
+        Answer {
+            frame: None,
+            outcome: Outcome::Closed(code),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{FakeOutbox, FakeStore, TestClock, connection, connection_id};
+    use crate::time::UnixSeconds;
+    use serde_json::{Value, json};
+
+    type Fixture = Receive<FakeStore, FakeOutbox, TestClock>;
+
+    async fn receive() -> Fixture {
+        let receive = Receive {
+            store: FakeStore::default(),
+            outbox: FakeOutbox::default(),
+            clock: TestClock::default(),
+            limits: Limits {
+                max_message_bytes: 1_024,
+            },
+            connection_lifetime: Duration::from_secs(7_200),
+        };
+        receive
+            .store
+            .insert(&connection("c1", "alice"))
+            .await
+            .unwrap();
+        receive.outbox.open("c1");
+        receive
+    }
+
+    async fn send(receive: &Fixture, id: &str, body: &str) -> (Option<Value>, Outcome) {
+        let answer = receive.handle(&connection_id(id), Some(body)).await;
+        let frame = answer
+            .frame
+            .map(|f| serde_json::from_str(&f.to_json()).unwrap());
+        (frame, answer.outcome)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn ping_hello_and_echo_are_answered() {
+        let receive = receive().await;
+        receive.clock.advance(Duration::from_secs(3));
+        let (pong, _) = send(
+            &receive,
+            "c1",
+            r#"{"type":"ping","version":"1.0","id":"1"}"#,
+        )
+        .await;
+        assert_eq!(
+            pong.unwrap(),
+            json!({"type": "pong", "version": "1.0", "timestamp": "2026-01-01T00:00:03.000Z", "correlationId": "1"})
+        );
+        let (echo, _) = send(
+            &receive,
+            "c1",
+            r#"{"type":"echo","version":"1.0","data":[1]}"#,
+        )
+        .await;
+        assert_eq!(echo.unwrap()["data"], json!([1]));
+        let (welcome, outcome) = send(&receive, "c1", r#"{"type":"hello","version":"1.0"}"#).await;
+        assert_eq!(
+            welcome.unwrap()["data"],
+            json!({
+                "connectionId": "c1",
+                "userId": "alice",
+                "connectedAt": "2026-01-01T00:00:00.000Z",
+                "tokenExpiresAt": "2026-01-01T01:00:00.000Z",
+                "connectionExpiresAt": "2026-01-01T02:00:00.000Z",
+                "limits": {"maxMessageBytes": 1024},
+            })
+        );
+        assert_eq!(outcome, Outcome::Served("hello"));
+        assert_eq!(
+            receive.store.row("c1").unwrap().last_seen_at,
+            receive.clock.now()
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_bad_frame_is_refused_and_the_connection_stays() {
+        let receive = receive().await;
+        let (frame, outcome) = send(&receive, "c1", "nonsense").await;
+        assert_eq!(frame.unwrap()["data"]["code"], "INVALID_MESSAGE");
+        assert_eq!(outcome, Outcome::Refused(ErrorCode::InvalidMessage));
+        let answer = receive.handle(&connection_id("c1"), None).await;
+        assert_eq!(answer.outcome, Outcome::Refused(ErrorCode::InvalidMessage));
+        assert!(receive.outbox.is_open("c1"));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_without_a_row_is_told_and_closed() {
+        let receive = receive().await;
+        receive.store.remove(&connection_id("c1")).await.unwrap();
+        let (frame, outcome) = send(&receive, "c1", r#"{"type":"ping","version":"1.0"}"#).await;
+        assert_eq!(
+            (frame, outcome),
+            (None, Outcome::Closed(ErrorCode::Unauthorized))
+        );
+        let posted: Value = serde_json::from_str(&receive.outbox.posted("c1")[0]).unwrap();
+        assert_eq!(posted["data"]["code"], "UNAUTHORIZED");
+        assert!(!receive.outbox.is_open("c1"));
+        assert!(receive.store.is_empty(), "no frame may create a row");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_expired_row_is_no_row() {
+        let receive = receive().await;
+        receive.clock.advance(Duration::from_secs(7_500));
+        let (_, outcome) = send(&receive, "c1", r#"{"type":"ping","version":"1.0"}"#).await;
+        assert_eq!(outcome, Outcome::Closed(ErrorCode::Unauthorized));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_session_ends_with_its_token() {
+        let receive = receive().await;
+        receive
+            .clock
+            .set(UnixSeconds(receive.store.row("c1").unwrap().token_expires_at.0).to_millis());
+        let (_, outcome) = send(&receive, "c1", r#"{"type":"ping","version":"1.0"}"#).await;
+        assert_eq!(outcome, Outcome::Closed(ErrorCode::TokenExpired));
+        assert!(!receive.outbox.is_open("c1"));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn it_closes_even_where_the_reason_cannot_be_told() {
+        let receive = receive().await;
+        receive
+            .outbox
+            .answer("c2", [Err(crate::ports::PostError::TimedOut)]);
+        let (_, outcome) = send(&receive, "c2", "x").await;
+        assert_eq!(outcome, Outcome::Closed(ErrorCode::Unauthorized));
+        assert!(!receive.outbox.is_open("c2"));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_failing_store_is_an_internal_error() {
+        let receive = receive().await;
+        receive.store.fail_from_now_on();
+        let (frame, outcome) = send(&receive, "c1", r#"{"type":"ping","version":"1.0"}"#).await;
+        assert_eq!(frame.unwrap()["data"]["code"], "INTERNAL");
+        assert!(matches!(outcome, Outcome::Failed(_)));
+        assert!(receive.outbox.is_open("c1"));
+    }
+}

@@ -1,0 +1,58 @@
+//! Honest fakes of the ports, a clock for tests, and the contract suites that
+//! hold fakes and adapters to the ports' promises.
+
+mod clock;
+mod contract;
+mod outbox;
+mod store;
+mod verifier;
+
+use belfry_protocol::{ConnectionId, UserId};
+
+pub use clock::TestClock;
+pub use contract::{outbox_contract, store_contract};
+pub use outbox::FakeOutbox;
+pub use store::FakeStore;
+pub use verifier::FakeVerifier;
+
+use crate::connection::Connection;
+use crate::time::{UnixMillis, UnixSeconds};
+
+/// When every test begins: 2026-01-01T00:00:00Z.
+pub const START: UnixMillis = UnixMillis(1_767_225_600_000);
+
+/// A connection id.
+///
+/// # Panics
+/// If the text is none.
+#[must_use]
+pub fn connection_id(text: &str) -> ConnectionId {
+    ConnectionId::parse(text).expect("a connection id")
+}
+
+/// A user id.
+///
+/// # Panics
+/// If the text is none.
+#[must_use]
+pub fn user_id(text: &str) -> UserId {
+    UserId::parse(text).expect("a user id")
+}
+
+/// A connection that began at [`START`], with an hour on its token and a row
+/// that lives for 7,500 seconds.
+#[must_use]
+pub fn connection(id: &str, user: &str) -> Connection {
+    let start = START.to_seconds().0;
+    Connection {
+        id: connection_id(id),
+        user_id: user_id(user),
+        connected_at: START,
+        last_seen_at: START,
+        expires_at: UnixSeconds(start + 7_500),
+        token_expires_at: UnixSeconds(start + 3_600),
+        origin: None,
+        source_ip: "192.0.2.1".into(),
+        user_agent: Some("test".into()),
+    }
+}

@@ -1,0 +1,114 @@
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::sync::{Mutex, MutexGuard};
+use std::time::Duration;
+
+use belfry_protocol::ConnectionId;
+
+use crate::ports::{Outbox, PostError};
+
+/// Sockets in memory. A post to one that is not open is gone; answers can be
+/// prepared for each. A prepared [`PostError::TimedOut`] takes the whole
+/// timeout of the post, as it would in earnest.
+#[derive(Default)]
+pub struct FakeOutbox {
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    open: HashSet<String>,
+    prepared: HashMap<String, VecDeque<Result<(), PostError>>>,
+    attempts: HashMap<String, usize>,
+    posted: HashMap<String, Vec<String>>,
+}
+
+impl FakeOutbox {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state
+            .lock()
+            .expect("no test panics while it holds the outbox")
+    }
+
+    /// Opens a socket.
+    pub fn open(&self, id: &str) {
+        self.state().open.insert(id.into());
+    }
+
+    /// Whether the socket is open.
+    #[must_use]
+    pub fn is_open(&self, id: &str) -> bool {
+        self.state().open.contains(id)
+    }
+
+    /// Prepares the answers to the next posts to a connection.
+    pub fn answer(&self, id: &str, answers: impl IntoIterator<Item = Result<(), PostError>>) {
+        self.state()
+            .prepared
+            .insert(id.into(), answers.into_iter().collect());
+    }
+
+    /// The frames that a connection received, in order.
+    #[must_use]
+    pub fn posted(&self, id: &str) -> Vec<String> {
+        self.state().posted.get(id).cloned().unwrap_or_default()
+    }
+
+    /// How often a post to the connection was tried.
+    #[must_use]
+    pub fn attempts(&self, id: &str) -> usize {
+        self.state().attempts.get(id).copied().unwrap_or_default()
+    }
+}
+
+impl Outbox for FakeOutbox {
+    async fn post(
+        &self,
+        id: &ConnectionId,
+        frame: &str,
+        timeout: Duration,
+    ) -> Result<(), PostError> {
+        let answer = {
+            let mut state = self.state();
+            *state.attempts.entry(id.to_string()).or_default() += 1;
+            let prepared = state
+                .prepared
+                .get_mut(id.as_str())
+                .and_then(VecDeque::pop_front);
+            let answer = match prepared {
+                Some(answer) => answer,
+                None if state.open.contains(id.as_str()) => Ok(()),
+                None => Err(PostError::Gone),
+            };
+            if answer.is_ok() {
+                state
+                    .posted
+                    .entry(id.to_string())
+                    .or_default()
+                    .push(frame.into());
+            }
+            answer
+        };
+        if answer == Err(PostError::TimedOut) {
+            tokio::time::sleep(timeout).await;
+        }
+        answer
+    }
+
+    async fn close(&self, id: &ConnectionId) -> Result<(), PostError> {
+        self.state().open.remove(id.as_str());
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn the_fake_keeps_the_contract() {
+        let outbox = FakeOutbox::default();
+        outbox.open("open");
+        super::super::outbox_contract(&outbox, "open", "gone").await;
+        assert_eq!(outbox.posted("open"), ["one", "two"]);
+    }
+}

@@ -1,0 +1,253 @@
+//! What callers of the broadcaster send, and what they get back.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    ConnectionId, Envelope, FrameId, List, MessageId, NotificationData, ServerFrame, Timestamp,
+    UserId, Version, json,
+};
+
+/// The largest message that API Gateway carries, in bytes (AWS: "WebSocket
+/// message payload size, 128 KB").
+pub const MAX_FRAME_BYTES: usize = 128 * 1024;
+
+/// A request to send one message to some connections.
+#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct BroadcastRequest {
+    /// The idempotency key; the invocation's request id where absent.
+    #[serde(default)]
+    pub message_id: Option<MessageId>,
+    /// Who is to receive it.
+    pub target: Target,
+    /// What they receive.
+    pub message: Notice,
+    /// Connections that are left out, for example the sender's own.
+    #[serde(default)]
+    pub exclude: List<ConnectionId, 0, 1_000>,
+}
+
+/// Who receives a broadcast.
+#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
+#[serde(
+    tag = "type",
+    rename_all = "camelCase",
+    rename_all_fields = "camelCase",
+    deny_unknown_fields
+)]
+pub enum Target {
+    /// Every connection of one user.
+    User {
+        /// The user.
+        user_id: UserId,
+    },
+    /// Every connection of some users.
+    Users {
+        /// The users; naming one twice changes nothing.
+        user_ids: List<UserId, 1, 1_000>,
+    },
+    /// These connections. One without a live row counts as gone.
+    Connections {
+        /// The connections; naming one twice changes nothing.
+        connection_ids: List<ConnectionId, 1, 10_000>,
+    },
+    /// Every connection there is.
+    All {},
+}
+
+/// The message of a broadcast. Belfry adds the `id` and, where it is absent,
+/// the `timestamp`.
+#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Notice {
+    /// Callers may send notifications and nothing else.
+    #[serde(rename = "type")]
+    pub notice_type: NoticeType,
+    /// The protocol version that the caller wrote the message for.
+    #[serde(default)]
+    pub version: Option<Version>,
+    /// When what the message tells happened; the time of the broadcast where absent.
+    #[serde(default)]
+    pub timestamp: Option<Timestamp>,
+    /// The `id` of a client's frame that this message is an answer to.
+    #[serde(default)]
+    pub correlation_id: Option<FrameId>,
+    /// What the notification says.
+    pub data: NotificationData,
+}
+
+/// The frame types that callers may send: the others are Belfry's own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum NoticeType {
+    /// A notification.
+    Notification,
+}
+
+impl Notice {
+    /// The frame that each recipient gets.
+    #[must_use]
+    pub fn into_frame(self, id: &MessageId, now: Timestamp) -> ServerFrame {
+        ServerFrame::Notification(Envelope {
+            version: Version,
+            // A message id is a frame id: the same length, fewer characters.
+            id: FrameId::parse(id.as_str()).ok(),
+            timestamp: Some(self.timestamp.unwrap_or(now)),
+            data: self.data,
+            correlation_id: self.correlation_id,
+        })
+    }
+}
+
+/// A broadcast request that cannot be served as it is. The message names the
+/// field and is meant for the caller; it may repeat a part of the request.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct InvalidRequest(String);
+
+impl BroadcastRequest {
+    /// Parses a request.
+    ///
+    /// # Errors
+    /// [`InvalidRequest`], which names the field.
+    pub fn parse(text: &str) -> Result<Self, InvalidRequest> {
+        let value = json::parse(text).map_err(|error| InvalidRequest(error.to_string()))?;
+        if !value.is_object() {
+            return Err(InvalidRequest("the request must be a JSON object".into()));
+        }
+        serde_path_to_error::deserialize(value).map_err(|error| {
+            let path = error.path().to_string();
+            let inner = error.into_inner();
+            InvalidRequest(if path == "." {
+                inner.to_string()
+            } else {
+                format!("{path}: {inner}")
+            })
+        })
+    }
+}
+
+/// What became of a broadcast. `success + failure` is the number of
+/// recipients found.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct BroadcastReport {
+    /// The idempotency key, and the `id` of the frames.
+    pub message_id: MessageId,
+    /// How far it is.
+    pub status: BroadcastStatus,
+    /// Posts that API Gateway accepted.
+    pub success: u64,
+    /// Everything else: the sum of `failures`.
+    pub failure: u64,
+    /// Why posts failed.
+    pub failures: Failures,
+}
+
+/// How far a broadcast is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum BroadcastStatus {
+    /// Every recipient is counted.
+    Done,
+}
+
+/// Recipients that were not reached, by cause.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Failures {
+    /// The connection no longer exists.
+    pub gone: u64,
+    /// API Gateway refused for load, also after retries.
+    pub throttled: u64,
+    /// API Gateway refused the size.
+    pub too_large: u64,
+    /// The post timed out or failed otherwise; it may have arrived.
+    pub failed: u64,
+    /// Time ran out before the post.
+    pub not_attempted: u64,
+}
+
+impl Failures {
+    /// All of them together.
+    #[must_use]
+    pub fn total(&self) -> u64 {
+        self.gone + self.throttled + self.too_large + self.failed + self.not_attempted
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MINIMAL: &str =
+        r#"{"target":{"type":"all"},"message":{"type":"notification","data":{"kind":"k"}}}"#;
+
+    #[test]
+    fn the_frame_carries_message_id_version_and_time() {
+        let request = BroadcastRequest::parse(MINIMAL).unwrap();
+        let frame = request.message.into_frame(
+            &MessageId::parse("m-1").unwrap(),
+            Timestamp::from_millis(1_770_660_703_822),
+        );
+        insta::assert_snapshot!(frame.to_json(), @r#"{"type":"notification","version":"1.0","id":"m-1","timestamp":"2026-02-09T18:11:43.822Z","data":{"kind":"k"}}"#);
+    }
+
+    #[test]
+    fn errors_name_the_field() {
+        for (text, field) in [
+            (
+                r#"{"message":{"type":"notification","data":{"kind":"k"}}}"#,
+                "target",
+            ),
+            (
+                r#"{"target":{"type":"user"},"message":{"type":"notification","data":{"kind":"k"}}}"#,
+                "userId",
+            ),
+            (
+                r#"{"target":{"type":"user","userId":5},"message":{"type":"notification","data":{"kind":"k"}}}"#,
+                "userId",
+            ),
+            (
+                r#"{"target":{"type":"users","userIds":"a"},"message":{"type":"notification","data":{"kind":"k"}}}"#,
+                "userIds",
+            ),
+            (
+                r#"{"target":{"type":"all"},"message":{"type":"error","data":{"kind":"k"}}}"#,
+                "message.type",
+            ),
+            (
+                r#"{"target":{"type":"all"},"message":{"type":"notification","data":{}}}"#,
+                "message.data: missing field `kind`",
+            ),
+            (
+                r#"{"target":{"type":"all"},"message":{"type":"notification","data":{"kind":"set.created"}}}"#,
+                "setId",
+            ),
+            (
+                r#"{"target":{"type":"all"},"excludes":[],"message":{"type":"notification","data":{"kind":"k"}}}"#,
+                "excludes",
+            ),
+        ] {
+            let error = BroadcastRequest::parse(text).unwrap_err().to_string();
+            assert!(error.contains(field), "{error}");
+        }
+    }
+
+    #[test]
+    fn the_report_has_the_documented_form() {
+        let failures = Failures {
+            gone: 1,
+            ..Failures::default()
+        };
+        let report = BroadcastReport {
+            message_id: MessageId::parse("m").unwrap(),
+            status: BroadcastStatus::Done,
+            success: 2,
+            failure: failures.total(),
+            failures,
+        };
+        insta::assert_snapshot!(serde_json::to_string(&report).unwrap(), @r#"{"messageId":"m","status":"done","success":2,"failure":1,"failures":{"gone":1,"throttled":0,"tooLarge":0,"failed":0,"notAttempted":0}}"#);
+    }
+}

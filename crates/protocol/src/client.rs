@@ -1,0 +1,161 @@
+//! Frames that clients send.
+
+use schemars::JsonSchema;
+use serde::de::DeserializeOwned;
+use serde_json::{Map, Value};
+
+use crate::{Bare, Envelope, ErrorCode, FrameId, Refused, Version, VersionError, json};
+
+/// A frame from a client, checked.
+#[derive(Debug, Clone, PartialEq, serde::Deserialize, JsonSchema)]
+#[serde(tag = "type", rename_all = "camelCase")]
+pub enum ClientFrame {
+    /// Are you there? Answered with `pong`.
+    Ping(Bare),
+    /// Who am I here? Answered with `welcome`.
+    Hello(Bare),
+    /// Say it back. `data` is any JSON value; answered with the same.
+    Echo(Envelope<Value>),
+}
+
+impl ClientFrame {
+    /// Parses a frame of at most `max_bytes` bytes.
+    ///
+    /// # Errors
+    /// [`Refused`] with the code for the first rule that the text breaks, in
+    /// this order: size, JSON, object, `type` and `version` present, major
+    /// version, known type, the shape of the type. It holds the frame's `id`
+    /// if that is a valid one.
+    pub fn parse(text: &str, max_bytes: usize) -> Result<Self, Refused> {
+        if text.len() > max_bytes {
+            return Err(Refused::new(
+                ErrorCode::MessageTooLarge,
+                format!(
+                    "a frame may have {max_bytes} bytes; this one has {}",
+                    text.len()
+                ),
+            ));
+        }
+        let object = match json::parse(text) {
+            Ok(Value::Object(object)) => object,
+            Ok(_) => return Err(invalid("a frame is a JSON object")),
+            Err(error) => return Err(invalid(error.to_string())),
+        };
+        let correlation_id = object
+            .get("id")
+            .and_then(Value::as_str)
+            .and_then(|id| FrameId::parse(id).ok());
+        Self::from_object(object).map_err(|refused| Refused {
+            correlation_id,
+            ..refused
+        })
+    }
+
+    fn from_object(object: Map<String, Value>) -> Result<Self, Refused> {
+        let text = |field: &str| match object.get(field) {
+            Some(Value::String(text)) => Ok(text.as_str()),
+            Some(_) => Err(invalid(format!("{field} must be a string"))),
+            None => Err(invalid(format!("{field} is missing"))),
+        };
+        let frame_type = text("type")?;
+        Version::parse(text("version")?).map_err(|error| match error {
+            VersionError::Malformed => invalid(error.to_string()),
+            VersionError::Unsupported => {
+                Refused::new(ErrorCode::UnsupportedVersion, error.to_string())
+            }
+        })?;
+        match frame_type {
+            "ping" => shape(object).map(Self::Ping),
+            "hello" => shape(object).map(Self::Hello),
+            "echo" => shape(object).map(Self::Echo),
+            _ => Err(Refused::new(
+                ErrorCode::UnknownType,
+                "type must be one of ping, hello, echo",
+            )),
+        }
+    }
+
+    /// The type as it stands on the wire.
+    #[must_use]
+    pub fn type_name(&self) -> &'static str {
+        match self {
+            Self::Ping(_) => "ping",
+            Self::Hello(_) => "hello",
+            Self::Echo(_) => "echo",
+        }
+    }
+}
+
+fn invalid(message: impl Into<String>) -> Refused {
+    Refused::new(ErrorCode::InvalidMessage, message)
+}
+
+fn shape<T: DeserializeOwned>(object: Map<String, Value>) -> Result<T, Refused> {
+    serde_path_to_error::deserialize(Value::Object(object)).map_err(|error| {
+        let path = error.path().to_string();
+        let inner = error.into_inner();
+        // At the top the path is "." and the message names the field itself.
+        invalid(if path == "." {
+            inner.to_string()
+        } else {
+            format!("{path}: {inner}")
+        })
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    const MAX: usize = 1024;
+
+    #[test]
+    fn reads_each_type() {
+        let ping = ClientFrame::parse(r#"{"type":"ping","version":"1.0","id":"a"}"#, MAX).unwrap();
+        assert!(matches!(ping, ClientFrame::Ping(Bare { id: Some(id), .. }) if id.as_str() == "a"));
+        let echo = r#"{"type":"echo","version":"1.7","data":[1,null],"future":true}"#;
+        let Ok(ClientFrame::Echo(echo)) = ClientFrame::parse(echo, MAX) else {
+            panic!("not an echo")
+        };
+        assert_eq!(echo.data, json!([1, null]));
+    }
+
+    #[test]
+    fn a_refusal_names_the_frame_it_refuses() {
+        let refused =
+            ClientFrame::parse(r#"{"type":"nope","version":"1.0","id":"x1"}"#, MAX).unwrap_err();
+        assert_eq!(refused.code, ErrorCode::UnknownType);
+        assert_eq!(refused.correlation_id.unwrap().as_str(), "x1");
+        let refused =
+            ClientFrame::parse(r#"{"type":"ping","version":"1.0","id":7}"#, MAX).unwrap_err();
+        assert_eq!(refused.correlation_id, None);
+        assert!(refused.message.contains("id, a string"), "{refused}");
+    }
+
+    #[test]
+    fn the_size_is_counted_in_bytes() {
+        let frame = r#"{"type":"ping","version":"1.0","id":"ü"}"#;
+        assert!(ClientFrame::parse(frame, frame.len()).is_ok());
+        let refused = ClientFrame::parse(frame, frame.len() - 1).unwrap_err();
+        assert_eq!(refused.code, ErrorCode::MessageTooLarge);
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_answered(text in ".{0,200}") {
+            let _ = ClientFrame::parse(&text, MAX);
+        }
+
+        #[test]
+        fn any_field_value_is_answered(
+            field in "type|version|id|timestamp|correlationId|data",
+            value in r#"null|true|-1|1e9|"[a-z.0-9]{0,5}"|\[\]|\{\}|\[\{\}\]"#,
+        ) {
+            let mut frame = json!({"type": "echo", "version": "1.0", "data": 1});
+            frame[&field] = serde_json::from_str(&value).unwrap();
+            let _ = ClientFrame::parse(&frame.to_string(), MAX);
+        }
+    }
+}

@@ -1,0 +1,35 @@
+//! Belfry's wire formats: what clients and servers say to each other over a
+//! socket, and what callers of the broadcaster send and get back.
+//!
+//! Everything from outside is parsed strictly here, once, into types that can
+//! only hold valid values. The JSON Schemas in `schemas/` are generated from
+//! these very types.
+#![warn(missing_docs)]
+
+mod broadcast;
+mod client;
+mod envelope;
+mod error;
+mod ids;
+mod json;
+mod list;
+mod notification;
+pub mod schemas;
+mod server;
+mod time;
+mod version;
+
+pub use broadcast::{
+    BroadcastReport, BroadcastRequest, BroadcastStatus, Failures, InvalidRequest, MAX_FRAME_BYTES,
+    Notice, NoticeType, Target,
+};
+pub use client::ClientFrame;
+pub use envelope::{Bare, Envelope};
+pub use error::{ErrorCode, ErrorData, Refused};
+pub use ids::{ConnectionId, FrameId, InvalidText, MessageId, UserId};
+pub use json::{JsonError, MAX_DEPTH};
+pub use list::List;
+pub use notification::{Announcement, AnnouncementLevel, NotificationData, SetCreated, Upload};
+pub use server::{Limits, ServerFrame, Welcome};
+pub use time::{InvalidTimestamp, Timestamp};
+pub use version::{Version, VersionError};

@@ -1,0 +1,85 @@
+//! Lists with a fixed least and greatest length.
+
+use std::fmt;
+use std::marker::PhantomData;
+
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::{Deserialize, Deserializer, de};
+
+/// What a [`List`] calls its items in error messages.
+pub trait Item {
+    /// The singular; a list's field is its plural with an `s`.
+    const NAME: &'static str;
+}
+
+/// A list of at least `MIN` and at most `MAX` items. Reading stops at the
+/// first item too many, so that a long list costs no memory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct List<T, const MIN: usize, const MAX: usize>(Vec<T>);
+
+impl<T, const MIN: usize, const MAX: usize> List<T, MIN, MAX> {
+    /// The items, in the order of the input.
+    #[must_use]
+    pub fn into_vec(self) -> Vec<T> {
+        self.0
+    }
+}
+
+impl<T, const MAX: usize> Default for List<T, 0, MAX> {
+    fn default() -> Self {
+        Self(Vec::new())
+    }
+}
+
+struct ListVisitor<T, const MIN: usize, const MAX: usize>(PhantomData<T>);
+
+impl<'de, T: Deserialize<'de> + Item, const MIN: usize, const MAX: usize> de::Visitor<'de>
+    for ListVisitor<T, MIN, MAX>
+{
+    type Value = List<T, MIN, MAX>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}s, a list of {MIN} to {MAX} items", T::NAME)
+    }
+
+    fn visit_seq<A: de::SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
+        let mut items = Vec::new();
+        while let Some(item) = seq.next_element()? {
+            if items.len() == MAX {
+                return Err(de::Error::invalid_length(MAX + 1, &self));
+            }
+            items.push(item);
+        }
+        if items.len() < MIN {
+            return Err(de::Error::invalid_length(items.len(), &self));
+        }
+        Ok(List(items))
+    }
+}
+
+impl<'de, T: Deserialize<'de> + Item, const MIN: usize, const MAX: usize> Deserialize<'de>
+    for List<T, MIN, MAX>
+{
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_seq(ListVisitor(PhantomData))
+    }
+}
+
+impl<T: JsonSchema, const MIN: usize, const MAX: usize> JsonSchema for List<T, MIN, MAX> {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        format!("{}List{MIN}To{MAX}", T::schema_name()).into()
+    }
+
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "type": "array",
+            "items": generator.subschema_for::<T>(),
+            "minItems": MIN,
+            "maxItems": MAX,
+        })
+    }
+}

@@ -1,0 +1,58 @@
+//! Frames that the server sends.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::{Bare, ConnectionId, Envelope, ErrorData, NotificationData, Timestamp, UserId};
+
+/// A frame from the server.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(tag = "type", rename_all = "camelCase")]
+pub enum ServerFrame {
+    /// Answers `ping`.
+    Pong(Bare),
+    /// Answers `hello`.
+    Welcome(Envelope<Welcome>),
+    /// Answers `echo`, with the same data.
+    Echo(Envelope<Value>),
+    /// A frame was refused, or the connection is about to be closed.
+    Error(Envelope<ErrorData>),
+    /// Something happened that a REST handler wants the user to know.
+    Notification(Envelope<NotificationData>),
+}
+
+impl ServerFrame {
+    /// The frame as it goes over the socket.
+    #[must_use]
+    pub fn to_json(&self) -> String {
+        // Cannot fail: every key is a string and no Serialize of ours errs.
+        serde_json::to_string(self).expect("a frame is always representable as JSON")
+    }
+}
+
+/// The `data` of a `welcome` frame.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Welcome {
+    /// This connection.
+    pub connection_id: ConnectionId,
+    /// The user whose token opened it.
+    pub user_id: UserId,
+    /// When it was opened.
+    pub connected_at: Timestamp,
+    /// When the token ends, and with it the connection.
+    pub token_expires_at: Timestamp,
+    /// When API Gateway ends the connection at the latest.
+    pub connection_expires_at: Timestamp,
+    /// What this server accepts.
+    pub limits: Limits,
+}
+
+/// What a client must stay within.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Limits {
+    /// The longest frame, in bytes of UTF-8.
+    pub max_message_bytes: usize,
+}

@@ -1,0 +1,131 @@
+//! Points in time as frames carry them.
+
+use std::fmt;
+
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+
+/// A point in time, on the wire RFC 3339 in UTC with a final `Z`, for example
+/// `2026-02-09T18:11:43.822Z`; inside, milliseconds since the Unix epoch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Timestamp(jiff::Timestamp);
+
+/// A text was not a timestamp of the form that frames use.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("timestamp must be RFC 3339 in UTC, like 2026-02-09T18:11:43.822Z")]
+pub struct InvalidTimestamp;
+
+/// The shape that the schema states and the parser checks before it looks at
+/// the numbers.
+const PATTERN: &str = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,9})?Z$";
+
+impl Timestamp {
+    /// From milliseconds since the Unix epoch. What lies outside the years
+    /// that can be written (beyond 9999) becomes the last one that can.
+    #[must_use]
+    pub fn from_millis(millis: u64) -> Self {
+        let millis = i64::try_from(millis).unwrap_or(i64::MAX);
+        Self(jiff::Timestamp::from_millisecond(millis).unwrap_or(jiff::Timestamp::MAX))
+    }
+
+    /// Reads the wire format.
+    ///
+    /// # Errors
+    /// [`InvalidTimestamp`] for any other form, other offsets included.
+    pub fn parse(text: &str) -> Result<Self, InvalidTimestamp> {
+        if !has_shape(text) {
+            return Err(InvalidTimestamp);
+        }
+        text.parse().map(Self).map_err(|_| InvalidTimestamp)
+    }
+}
+
+/// Whether the text matches [`PATTERN`].
+fn has_shape(text: &str) -> bool {
+    let Some((seconds, rest)) = text.strip_suffix('Z').and_then(|t| t.split_at_checked(19)) else {
+        return false;
+    };
+    let form_matches = seconds
+        .bytes()
+        .zip(b"dddd-dd-ddTdd:dd:dd")
+        .all(|(byte, form)| match form {
+            b'd' => byte.is_ascii_digit(),
+            other => byte == *other,
+        });
+    let fraction_matches = match rest.strip_prefix('.') {
+        Some(digits) => {
+            (1..=9).contains(&digits.len()) && digits.bytes().all(|b| b.is_ascii_digit())
+        }
+        None => rest.is_empty(),
+    };
+    form_matches && fraction_matches
+}
+
+impl fmt::Display for Timestamp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:.3}", self.0)
+    }
+}
+
+impl Serialize for Timestamp {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Timestamp {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        Self::parse(&text).map_err(de::Error::custom)
+    }
+}
+
+impl JsonSchema for Timestamp {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Timestamp".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({"type": "string", "format": "date-time", "pattern": PATTERN})
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn writes_milliseconds_in_utc() {
+        let time = Timestamp::from_millis(1_770_660_703_822);
+        assert_eq!(time.to_string(), "2026-02-09T18:11:43.822Z");
+        assert_eq!(
+            Timestamp::from_millis(0).to_string(),
+            "1970-01-01T00:00:00.000Z"
+        );
+        assert!(
+            Timestamp::from_millis(u64::MAX)
+                .to_string()
+                .starts_with("9999-")
+        );
+    }
+
+    #[test]
+    fn reads_its_own_form_only() {
+        assert!(Timestamp::parse("2026-02-09T18:11:43Z").is_ok());
+        assert!(Timestamp::parse("2026-02-09T18:11:43.1Z").is_ok());
+        for wrong in [
+            "",
+            "Z",
+            "2026-02-09",
+            "2026-02-09T18:11:43",
+            "2026-02-09T18:11:43+00:00",
+            "2026-02-09 18:11:43Z",
+            "2026-13-09T18:11:43Z",
+            "2026-02-09T18:11:43.Z",
+            "2026-02-09T18:11:43.1234567890Z",
+            "202é-02-09T18:11:43Z",
+        ] {
+            assert!(Timestamp::parse(wrong).is_err(), "{wrong}");
+        }
+    }
+}
