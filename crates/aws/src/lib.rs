@@ -1,1 +1,19 @@
-//! x
+//! Belfry's adapters to AWS: DynamoDB, the API Gateway management API,
+//! Cognito's tokens, and the events that API Gateway sends to a Lambda.
+//!
+//! SDK errors are classified here; no SDK type crosses into `belfry-core`.
+#![warn(missing_docs)]
+
+pub mod apigateway;
+mod clients;
+mod clock;
+pub mod cognito;
+mod connections;
+mod outbox;
+mod row;
+mod sdk_error;
+
+pub use clients::Clients;
+pub use clock::SystemClock;
+pub use connections::DynamoConnections;
+pub use outbox::ManagementOutbox;

@@ -1,0 +1,298 @@
+//! What API Gateway sends to a Lambda and expects back.
+
+use aws_lambda_events::apigw::{ApiGatewayProxyResponse, ApiGatewayWebsocketProxyRequest};
+use aws_lambda_events::encodings::Body;
+use aws_lambda_events::http::header::{
+    AUTHORIZATION, HeaderMap, HeaderName, HeaderValue, ORIGIN, SEC_WEBSOCKET_PROTOCOL,
+};
+use belfry_core::ports::VerifyError;
+use belfry_core::{Answer, Handshake, Refusal, UnixMillis};
+use belfry_protocol::ConnectionId;
+
+/// The event of a WebSocket route.
+pub type Event = ApiGatewayWebsocketProxyRequest;
+
+/// The answer to a WebSocket route.
+pub type Response = ApiGatewayProxyResponse;
+
+/// The subprotocol that Belfry speaks.
+const SUBPROTOCOL: &str = "belfry.v1";
+
+/// What precedes a token among the subprotocols a browser offers: a page can
+/// set no other header of a handshake.
+const BEARER_SUBPROTOCOL: &str = "bearer.";
+
+/// The query parameter that can hold a token.
+const TOKEN_PARAMETER: &str = "token";
+
+/// An event lacks what every event of a WebSocket API has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the event has no usable requestContext.{0}; is this function behind a WebSocket API?")]
+pub struct MalformedEvent(&'static str);
+
+/// The connection that an event is about.
+///
+/// # Errors
+/// [`MalformedEvent`] if it names none.
+pub fn connection_id(event: &Event) -> Result<ConnectionId, MalformedEvent> {
+    let id = event
+        .request_context
+        .connection_id
+        .as_deref()
+        .unwrap_or_default();
+    ConnectionId::parse(id).map_err(|_| MalformedEvent("connectionId"))
+}
+
+/// The handshake that a `$connect` event describes.
+///
+/// # Errors
+/// [`MalformedEvent`] if it is not such an event.
+pub fn handshake(event: &Event) -> Result<Handshake, MalformedEvent> {
+    let context = &event.request_context;
+    let connected_at =
+        u64::try_from(context.connected_at).map_err(|_| MalformedEvent("connectedAt"))?;
+    Ok(Handshake {
+        connection_id: connection_id(event)?,
+        connected_at: UnixMillis(connected_at),
+        origin: origin(event),
+        tokens: tokens(event),
+        source_ip: context.identity.source_ip.clone().unwrap_or_default(),
+        user_agent: context.identity.user_agent.clone(),
+    })
+}
+
+/// The text that a message event carries; `None` if it is binary.
+#[must_use]
+pub fn message_body(event: &Event) -> Option<&str> {
+    if event.is_base64_encoded {
+        return None;
+    }
+    Some(event.body.as_deref().unwrap_or_default())
+}
+
+/// Opens the connection. API Gateway echoes no subprotocol by itself, and a
+/// browser drops a connection whose answer names none of those it offered.
+#[must_use]
+pub fn accepted(event: &Event) -> Response {
+    let mut response = status(200);
+    if offered_subprotocols(event).any(|offer| offer == SUBPROTOCOL) {
+        // Spelt as in the RFC: API Gateway passes names on as they are.
+        response.headers.insert(
+            HeaderName::from_static("sec-websocket-protocol"),
+            HeaderValue::from_static(SUBPROTOCOL),
+        );
+    }
+    response
+}
+
+/// Refuses the connection with the status that docs/PROTOCOL.md gives.
+#[must_use]
+pub fn refused(refusal: &Refusal) -> Response {
+    status(match refusal {
+        Refusal::SeveralTokens => 400,
+        Refusal::NoToken | Refusal::Token(VerifyError::Rejected(_)) => 401,
+        Refusal::Origin => 403,
+        Refusal::Token(VerifyError::KeysUnavailable(_)) | Refusal::Store(_) | Refusal::IdTaken => {
+            503
+        }
+    })
+}
+
+/// Sends the answer to the client as the route's response.
+#[must_use]
+pub fn answered(answer: &Answer) -> Response {
+    let mut response = status(200);
+    response.body = answer
+        .frame
+        .as_ref()
+        .map(|frame| Body::Text(frame.to_json()));
+    response
+}
+
+/// An answer without a body.
+#[must_use]
+pub fn status(code: i64) -> Response {
+    let mut response = Response::default();
+    response.status_code = code;
+    response
+}
+
+/// The values of a header, however often it was sent.
+fn header(event: &Event, name: HeaderName) -> impl Iterator<Item = &str> {
+    let headers: &HeaderMap = if event.multi_value_headers.is_empty() {
+        &event.headers
+    } else {
+        &event.multi_value_headers
+    };
+    // What is no text is as wrong as an empty value, and as present.
+    headers
+        .get_all(name)
+        .into_iter()
+        .map(|value| value.to_str().unwrap_or_default())
+}
+
+fn origin(event: &Event) -> Option<String> {
+    let all: Vec<_> = header(event, ORIGIN).collect();
+    (!all.is_empty()).then(|| all.join(", "))
+}
+
+fn offered_subprotocols(event: &Event) -> impl Iterator<Item = &str> {
+    header(event, SEC_WEBSOCKET_PROTOCOL)
+        .flat_map(|value| value.split(','))
+        .map(str::trim)
+}
+
+/// The token from each place that holds one; an `Authorization` of another
+/// scheme is a token that no verifier takes.
+fn tokens(event: &Event) -> Vec<String> {
+    let authorization = header(event, AUTHORIZATION).map(|value| match value.split_once(' ') {
+        Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") => token.trim(),
+        _ => "",
+    });
+    let subprotocol =
+        offered_subprotocols(event).filter_map(|offer| offer.strip_prefix(BEARER_SUBPROTOCOL));
+    let several = &event.multi_value_query_string_parameters;
+    let parameters = if several.is_empty() {
+        &event.query_string_parameters
+    } else {
+        several
+    };
+    let query = parameters.all(TOKEN_PARAMETER).unwrap_or_default();
+    authorization
+        .chain(subprotocol)
+        .chain(query)
+        .map(Into::into)
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use belfry_core::ports::StoreError;
+    use serde_json::{Value, json};
+
+    fn event(headers: &Value, query: &Value) -> Event {
+        serde_json::from_value(json!({
+            "headers": headers.as_object().unwrap().iter().map(|(k, v)| (k.clone(), v[0].clone())).collect::<serde_json::Map<_, _>>(),
+            "multiValueHeaders": headers,
+            "multiValueQueryStringParameters": query,
+            "requestContext": {"connectionId": "c1=", "connectedAt": 1_770_660_703_822_i64, "requestTimeEpoch": 1, "identity": {"sourceIp": "192.0.2.1", "userAgent": "ua"}},
+            "isBase64Encoded": false,
+        }))
+        .unwrap()
+    }
+
+    #[test]
+    fn a_token_is_found_in_each_place() {
+        for (headers, query, expected) in [
+            (json!({}), json!({}), vec![]),
+            (
+                json!({"authorization": ["bearer  t1 "]}),
+                json!({}),
+                vec!["t1"],
+            ),
+            (
+                json!({"Authorization": ["Basic eDp5"]}),
+                json!({}),
+                vec![""],
+            ),
+            (
+                json!({"Sec-WebSocket-Protocol": ["belfry.v1,bearer.t2 , x"]}),
+                json!({}),
+                vec!["t2"],
+            ),
+            (
+                json!({"Sec-WebSocket-Protocol": ["belfry.v1", "bearer.t2"]}),
+                json!({}),
+                vec!["t2"],
+            ),
+            (json!({}), json!({"token": ["t3"], "x": ["y"]}), vec!["t3"]),
+            (json!({}), json!({"token": ["t3", "t4"]}), vec!["t3", "t4"]),
+            (json!({}), json!({"token": [""]}), vec![""]),
+            (
+                json!({"AUTHORIZATION": ["Bearer a"], "sec-websocket-protocol": ["bearer.b"]}),
+                json!({"token": ["c"]}),
+                vec!["a", "b", "c"],
+            ),
+        ] {
+            let handshake = handshake(&event(&headers, &query)).unwrap();
+            assert_eq!(handshake.tokens, expected, "{headers} {query}");
+        }
+    }
+
+    #[test]
+    fn single_value_forms_serve_where_there_are_no_others() {
+        let mut event = event(&json!({"Origin": ["https://a.test"]}), &json!({}));
+        event.multi_value_headers.clear();
+        event.query_string_parameters = [("token", "t")]
+            .into_iter()
+            .collect::<std::collections::HashMap<_, _>>()
+            .into_iter()
+            .map(|(k, v)| (k.to_owned(), v.to_owned()))
+            .collect::<std::collections::HashMap<String, String>>()
+            .into();
+        let handshake = handshake(&event).unwrap();
+        assert_eq!(handshake.origin.as_deref(), Some("https://a.test"));
+        assert_eq!(handshake.tokens, ["t"]);
+    }
+
+    #[test]
+    fn two_origins_are_no_origin_that_could_match() {
+        let event = event(
+            &json!({"Origin": ["https://a.test", "https://b.test"]}),
+            &json!({}),
+        );
+        assert_eq!(
+            handshake(&event).unwrap().origin.as_deref(),
+            Some("https://a.test, https://b.test")
+        );
+    }
+
+    #[test]
+    fn the_subprotocol_is_answered_only_where_it_was_offered() {
+        for (offer, answered) in [
+            ("belfry.v1, bearer.t", true),
+            ("bearer.t", false),
+            ("belfry.v2", false),
+        ] {
+            let response = accepted(&event(
+                &json!({"Sec-WebSocket-Protocol": [offer]}),
+                &json!({}),
+            ));
+            assert_eq!(
+                response.headers.contains_key(SEC_WEBSOCKET_PROTOCOL),
+                answered,
+                "{offer}"
+            );
+        }
+    }
+
+    #[test]
+    fn each_refusal_has_its_status() {
+        let store = StoreError {
+            operation: "PutItem",
+            cause: "x".into(),
+        };
+        for (refusal, status) in [
+            (Refusal::SeveralTokens, 400),
+            (Refusal::NoToken, 401),
+            (Refusal::Token(VerifyError::Rejected("expired")), 401),
+            (Refusal::Origin, 403),
+            (
+                Refusal::Token(VerifyError::KeysUnavailable("x".into())),
+                503,
+            ),
+            (Refusal::Store(store), 503),
+            (Refusal::IdTaken, 503),
+        ] {
+            assert_eq!(refused(&refusal).status_code, status, "{refusal}");
+        }
+    }
+
+    #[test]
+    fn an_event_without_a_connection_is_refused() {
+        let mut event = event(&json!({}), &json!({}));
+        event.request_context.connection_id = None;
+        assert_eq!(handshake(&event), Err(MalformedEvent("connectionId")));
+    }
+}

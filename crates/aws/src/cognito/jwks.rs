@@ -1,0 +1,354 @@
+//! The pool's signing keys, cached across invocations.
+
+use std::collections::HashMap;
+use std::future::Future;
+use std::time::Duration;
+
+use belfry_core::UnixMillis;
+use belfry_core::ports::VerifyError;
+use jsonwebtoken::DecodingKey;
+use jsonwebtoken::jwk::{AlgorithmParameters, Jwk, KeyAlgorithm, PublicKeyUse};
+use serde::Deserialize;
+use tokio::sync::Mutex;
+
+use super::JwksUrl;
+
+/// A set older than this is fetched again.
+const MAX_AGE: Duration = Duration::from_secs(60 * 60);
+
+/// A set may serve this long while the key server cannot be reached. Keys
+/// rotate rarely; a withdrawn one must not serve for days.
+const MAX_STALENESS: Duration = Duration::from_secs(4 * 60 * 60);
+
+/// The least time between two fetches while there is a set: tokens with
+/// made-up key ids must not become a flood of requests.
+const REFETCH_INTERVAL: Duration = Duration::from_secs(60);
+
+/// How long a fetch may take.
+const FETCH_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// The largest key set that is read, in bytes. Cognito's has about one kilobyte.
+const MAX_BYTES: usize = 64 * 1024;
+
+/// Where key sets come from.
+pub trait FetchJwks: Send + Sync {
+    /// Fetches the key set's JSON text.
+    ///
+    /// # Errors
+    /// What went wrong, for the operator's log.
+    fn fetch(&self) -> impl Future<Output = Result<Vec<u8>, String>> + Send;
+}
+
+/// Fetches a key set over HTTP, following no redirect.
+#[derive(Debug)]
+pub struct HttpJwks {
+    client: reqwest::Client,
+    url: JwksUrl,
+}
+
+impl HttpJwks {
+    /// A fetcher for one address.
+    ///
+    /// # Errors
+    /// If the system offers no TLS.
+    pub fn new(url: JwksUrl) -> Result<Self, reqwest::Error> {
+        let client = reqwest::Client::builder()
+            .timeout(FETCH_TIMEOUT)
+            .redirect(reqwest::redirect::Policy::none())
+            .build()?;
+        Ok(Self { client, url })
+    }
+
+    async fn get(&self) -> Result<Vec<u8>, reqwest::Error> {
+        let mut response = self
+            .client
+            .get(self.url.url().clone())
+            .send()
+            .await?
+            .error_for_status()?;
+        let mut body = Vec::new();
+        while let Some(chunk) = response.chunk().await? {
+            body.extend_from_slice(&chunk);
+            if body.len() > MAX_BYTES {
+                break;
+            }
+        }
+        Ok(body)
+    }
+}
+
+impl FetchJwks for HttpJwks {
+    async fn fetch(&self) -> Result<Vec<u8>, String> {
+        let body = self.get().await.map_err(|error| error.to_string())?;
+        if body.len() > MAX_BYTES {
+            return Err(format!("the key set has more than {MAX_BYTES} bytes"));
+        }
+        Ok(body)
+    }
+}
+
+/// The keys by their id.
+pub struct JwksCache<F> {
+    source: F,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    keys: HashMap<String, DecodingKey>,
+    fetched_at: Option<UnixMillis>,
+    tried_at: Option<UnixMillis>,
+    /// Why the last fetch failed, if it did.
+    failure: Option<String>,
+}
+
+impl<F: FetchJwks> JwksCache<F> {
+    /// An empty cache; the first token fills it.
+    pub fn new(source: F) -> Self {
+        Self {
+            source,
+            state: Mutex::default(),
+        }
+    }
+
+    /// The key with this id.
+    ///
+    /// The set is fetched when there is none or it is older than an hour, and
+    /// when the id is unknown; at most once a minute while there is a set. A
+    /// stale set serves for four hours while fetching fails.
+    ///
+    /// # Errors
+    /// [`VerifyError::Rejected`] for a key that the current set does not have,
+    /// [`VerifyError::KeysUnavailable`] where that cannot be told.
+    pub(super) async fn key(&self, kid: &str, now: UnixMillis) -> Result<DecodingKey, VerifyError> {
+        let mut state = self.state.lock().await;
+        let age = state.fetched_at.map(|at| now.since(at));
+        let current = age.is_some_and(|age| age < MAX_AGE) && state.keys.contains_key(kid);
+        let may_fetch = age.is_none()
+            || state
+                .tried_at
+                .is_none_or(|at| now.since(at) >= REFETCH_INTERVAL);
+        if !current && may_fetch {
+            state.refresh(&self.source, now).await;
+        }
+        let usable = state
+            .fetched_at
+            .is_some_and(|at| now.since(at) < MAX_STALENESS);
+        match (state.keys.get(kid), &state.failure) {
+            (Some(key), _) if usable => Ok(key.clone()),
+            (None, None) => Err(VerifyError::Rejected("unknown signing key")),
+            (_, failure) => {
+                let why = failure.as_deref().unwrap_or("the cached keys are too old");
+                Err(VerifyError::KeysUnavailable(why.to_owned()))
+            }
+        }
+    }
+}
+
+impl State {
+    async fn refresh<F: FetchJwks>(&mut self, source: &F, now: UnixMillis) {
+        self.tried_at = Some(now);
+        let keys = source.fetch().await.and_then(|text| parse(&text));
+        match keys {
+            Ok(keys) => {
+                self.keys = keys;
+                self.fetched_at = Some(now);
+                self.failure = None;
+            }
+            Err(failure) => {
+                tracing::warn!(reason = %failure, "could not fetch the signing keys");
+                self.failure = Some(failure);
+            }
+        }
+    }
+}
+
+/// Reads the RSA signing keys of a set (RFC 7517); keys of other kinds, which
+/// a provider may publish beside them, are left out.
+fn parse(text: &[u8]) -> Result<HashMap<String, DecodingKey>, String> {
+    #[derive(Deserialize)]
+    struct Set {
+        keys: Vec<serde_json::Value>,
+    }
+    let set: Set =
+        serde_json::from_slice(text).map_err(|_| "the key set is not a JSON Web Key Set")?;
+    let keys: HashMap<_, _> = set
+        .keys
+        .into_iter()
+        .filter_map(|key| serde_json::from_value::<Jwk>(key).ok())
+        .filter(signs_with_rs256)
+        .filter_map(|jwk| {
+            Some((
+                jwk.common.key_id.clone()?,
+                DecodingKey::from_jwk(&jwk).ok()?,
+            ))
+        })
+        .collect();
+    if keys.is_empty() {
+        return Err("the key set has no RS256 signing key".into());
+    }
+    Ok(keys)
+}
+
+fn signs_with_rs256(jwk: &Jwk) -> bool {
+    matches!(jwk.algorithm, AlgorithmParameters::RSA(_))
+        && matches!(
+            jwk.common.public_key_use,
+            None | Some(PublicKeyUse::Signature)
+        )
+        && matches!(jwk.common.key_algorithm, None | Some(KeyAlgorithm::RS256))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Mutex as StdMutex;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    struct Server {
+        answer: StdMutex<Result<String, String>>,
+        fetches: AtomicUsize,
+    }
+
+    impl Server {
+        fn set(&self, answer: Result<String, &str>) {
+            *self.answer.lock().unwrap() = answer.map_err(Into::into);
+        }
+
+        fn fetches(&self) -> usize {
+            self.fetches.swap(0, Ordering::SeqCst)
+        }
+    }
+
+    impl FetchJwks for &Server {
+        async fn fetch(&self) -> Result<Vec<u8>, String> {
+            self.fetches.fetch_add(1, Ordering::SeqCst);
+            self.answer.lock().unwrap().clone().map(String::into_bytes)
+        }
+    }
+
+    fn jwk(kid: &str) -> String {
+        format!(r#"{{"kty":"RSA","kid":"{kid}","use":"sig","alg":"RS256","n":"AQAB","e":"AQAB"}}"#)
+    }
+
+    fn jwks(kids: &[&str]) -> String {
+        let keys: Vec<_> = kids.iter().map(|kid| jwk(kid)).collect();
+        format!(r#"{{"keys":[{}]}}"#, keys.join(","))
+    }
+
+    fn server(kids: &[&str]) -> Server {
+        Server {
+            answer: StdMutex::new(Ok(jwks(kids))),
+            fetches: AtomicUsize::new(0),
+        }
+    }
+
+    const UNKNOWN: VerifyError = VerifyError::Rejected("unknown signing key");
+
+    fn at(minutes: u64) -> UnixMillis {
+        UnixMillis(1_767_225_600_000 + minutes * 60_000)
+    }
+
+    async fn outcome(
+        cache: &JwksCache<&Server>,
+        kid: &str,
+        minutes: u64,
+    ) -> Result<(), VerifyError> {
+        cache.key(kid, at(minutes)).await.map(drop)
+    }
+
+    #[tokio::test]
+    async fn one_fetch_serves_an_hour() {
+        let server = server(&["a", "b"]);
+        let cache = JwksCache::new(&server);
+        for minutes in [0, 1, 59] {
+            assert_eq!(outcome(&cache, "a", minutes).await, Ok(()));
+            assert_eq!(outcome(&cache, "b", minutes).await, Ok(()));
+        }
+        assert_eq!(server.fetches(), 1);
+        assert_eq!(outcome(&cache, "a", 60).await, Ok(()));
+        assert_eq!(server.fetches(), 1);
+    }
+
+    #[tokio::test]
+    async fn an_unknown_key_id_fetches_at_most_once_a_minute() {
+        let server = server(&["a"]);
+        let cache = JwksCache::new(&server);
+        assert_eq!(outcome(&cache, "a", 0).await, Ok(()));
+        for kid in ["x", "y", "z"] {
+            assert_eq!(outcome(&cache, kid, 0).await, Err(UNKNOWN));
+        }
+        assert_eq!(server.fetches(), 1);
+        server.set(Ok(jwks(&["a", "x"])));
+        assert_eq!(
+            outcome(&cache, "x", 1).await,
+            Ok(()),
+            "a rotated key is found"
+        );
+        assert_eq!(outcome(&cache, "y", 1).await, Err(UNKNOWN));
+        assert_eq!(server.fetches(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_stale_set_serves_for_hours_while_the_server_is_down() {
+        let server = server(&["a"]);
+        let cache = JwksCache::new(&server);
+        assert_eq!(outcome(&cache, "a", 0).await, Ok(()));
+        server.set(Err("down"));
+        let unavailable = || Err(VerifyError::KeysUnavailable("down".into()));
+        assert_eq!(outcome(&cache, "a", 61).await, Ok(()));
+        assert_eq!(outcome(&cache, "a", 61).await, Ok(()));
+        assert_eq!(
+            outcome(&cache, "new", 61).await,
+            unavailable(),
+            "it may be a good one"
+        );
+        assert_eq!(server.fetches(), 2, "the first and one in that minute");
+        assert_eq!(outcome(&cache, "a", 239).await, Ok(()));
+        assert_eq!(outcome(&cache, "a", 240).await, unavailable());
+        server.set(Ok(jwks(&["a"])));
+        assert_eq!(outcome(&cache, "a", 241).await, Ok(()), "it recovers");
+    }
+
+    #[tokio::test]
+    async fn without_any_set_every_token_tries() {
+        let server = server(&[]);
+        let cache = JwksCache::new(&server);
+        for wrong in [
+            "",
+            "[]",
+            "{}",
+            r#"{"keys":[]}"#,
+            r#"{"keys":[{"kty":"oct","kid":"a","k":"AAAA"}]}"#,
+            "<html>",
+        ] {
+            server.set(Ok(wrong.into()));
+            let refusal = outcome(&cache, "a", 0).await;
+            assert!(
+                matches!(refusal, Err(VerifyError::KeysUnavailable(_))),
+                "{wrong}"
+            );
+            assert_eq!(server.fetches(), 1);
+        }
+        server.set(Ok(jwks(&["a"])));
+        assert_eq!(outcome(&cache, "a", 0).await, Ok(()));
+    }
+
+    #[tokio::test]
+    async fn keys_of_other_kinds_are_left_out() {
+        let server = server(&[]);
+        let odd = [
+            jwk("enc").replace(r#""use":"sig""#, r#""use":"enc""#),
+            jwk("rs512").replace("RS256", "RS512"),
+            r#"{"kty":"oct","kid":"oct","k":"AAAA","alg":"HS256"}"#.into(),
+            r#"{"kty":"new","kid":"new"}"#.into(),
+            jwk("good"),
+        ];
+        server.set(Ok(format!(r#"{{"keys":[{}]}}"#, odd.join(","))));
+        let cache = JwksCache::new(&server);
+        assert_eq!(outcome(&cache, "good", 0).await, Ok(()));
+        for kid in ["enc", "rs512", "oct", "new"] {
+            assert_eq!(outcome(&cache, kid, 0).await, Err(UNKNOWN), "{kid}");
+        }
+    }
+}

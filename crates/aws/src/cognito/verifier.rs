@@ -1,0 +1,374 @@
+//! Whether a token is good.
+
+use std::str::FromStr;
+use std::time::Duration;
+
+use belfry_core::ports::{Identity, TokenVerifier, VerifyError};
+use belfry_core::{UnixMillis, UnixSeconds};
+use belfry_protocol::UserId;
+use jsonwebtoken::{Algorithm, Validation, decode, decode_header};
+use serde_json::{Map, Value};
+
+use super::{FetchJwks, JwksCache};
+
+/// How far the issuer's clock and this one may differ at the handshake.
+const LEEWAY: Duration = Duration::from_secs(5);
+
+/// The longest token, in bytes. API Gateway carries 10 KB of headers in all.
+const MAX_TOKEN_BYTES: usize = 8 * 1024;
+
+/// Which of a pool's tokens are asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TokenUse {
+    /// Access tokens: the client is in `client_id`.
+    Access,
+    /// ID tokens: the client is in `aud`.
+    Id,
+}
+
+/// A word is no token use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("must be access or id")]
+pub struct UnknownTokenUse;
+
+impl TokenUse {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Access => "access",
+            Self::Id => "id",
+        }
+    }
+}
+
+impl FromStr for TokenUse {
+    type Err = UnknownTokenUse;
+
+    fn from_str(text: &str) -> Result<Self, UnknownTokenUse> {
+        match text {
+            "access" => Ok(Self::Access),
+            "id" => Ok(Self::Id),
+            _ => Err(UnknownTokenUse),
+        }
+    }
+}
+
+/// What a token must say.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TokenPolicy {
+    /// The value of `iss`.
+    pub issuer: String,
+    /// The app clients whose tokens are taken.
+    pub client_ids: Vec<String>,
+    /// The value of `token_use`.
+    pub token_use: TokenUse,
+    /// The claim that holds the user's id.
+    pub user_id_claim: String,
+}
+
+/// Verifies RS256 tokens against a provider's published keys.
+pub struct CognitoVerifier<F> {
+    policy: TokenPolicy,
+    keys: JwksCache<F>,
+    signature_only: Validation,
+}
+
+impl<F: FetchJwks> CognitoVerifier<F> {
+    /// A verifier with an empty key cache.
+    pub fn new(policy: TokenPolicy, keys: JwksCache<F>) -> Self {
+        // The library checks the signature; the claims are checked below,
+        // against the time that is passed in.
+        let mut signature_only = Validation::new(Algorithm::RS256);
+        signature_only.required_spec_claims.clear();
+        signature_only.validate_exp = false;
+        signature_only.validate_nbf = false;
+        signature_only.validate_aud = false;
+        Self {
+            policy,
+            keys,
+            signature_only,
+        }
+    }
+}
+
+impl<F: FetchJwks> TokenVerifier for CognitoVerifier<F> {
+    async fn verify(&self, token: &str, now: UnixMillis) -> Result<Identity, VerifyError> {
+        if token.len() > MAX_TOKEN_BYTES {
+            return Err(VerifyError::Rejected("too long"));
+        }
+        let kid = key_id(token)?;
+        let key = self.keys.key(&kid, now).await?;
+        let claims = decode::<Map<String, Value>>(token, &key, &self.signature_only)
+            .map_err(|_| VerifyError::Rejected("bad signature or payload"))?
+            .claims;
+        self.policy.check(&claims, now)
+    }
+}
+
+/// Reads the header. Only what names a key of ours and its one algorithm is
+/// trusted: keys and addresses inside a token are the sender's own.
+fn key_id(token: &str) -> Result<String, VerifyError> {
+    let header = decode_header(token).map_err(|_| VerifyError::Rejected("not a signed token"))?;
+    if header.alg != Algorithm::RS256 {
+        return Err(VerifyError::Rejected("not signed with RS256"));
+    }
+    // RFC 7515, section 4.1.11: extensions that are not understood must be refused.
+    if header.crit.is_some() {
+        return Err(VerifyError::Rejected("critical header extensions"));
+    }
+    header.kid.ok_or(VerifyError::Rejected("no key id"))
+}
+
+impl TokenPolicy {
+    fn check(&self, claims: &Map<String, Value>, now: UnixMillis) -> Result<Identity, VerifyError> {
+        let rejected = |reason| Err(VerifyError::Rejected(reason));
+        let text = |name: &str| claims.get(name).and_then(Value::as_str);
+        if text("iss") != Some(&self.issuer) {
+            return rejected("another issuer");
+        }
+        if text("token_use") != Some(self.token_use.as_str()) {
+            return rejected("another token use");
+        }
+        let client = match self.token_use {
+            TokenUse::Access => text("client_id"),
+            TokenUse::Id => text("aud"),
+        };
+        if !client.is_some_and(|client| self.client_ids.iter().any(|known| known == client)) {
+            return rejected("another client");
+        }
+        let Some(expires_at) = claims.get("exp").and_then(Value::as_u64).map(UnixSeconds) else {
+            return rejected("no expiry");
+        };
+        if expires_at.has_passed(now.minus(LEEWAY)) {
+            return rejected("expired");
+        }
+        match claims.get("nbf").map(Value::as_u64) {
+            None => {}
+            Some(Some(not_before)) if UnixSeconds(not_before).has_passed(now.plus(LEEWAY)) => {}
+            Some(_) => return rejected("not yet valid"),
+        }
+        match text(&self.user_id_claim).map(UserId::parse) {
+            Some(Ok(user_id)) => Ok(Identity {
+                user_id,
+                expires_at,
+            }),
+            _ => rejected("no usable user id"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use aws_lc_rs::hmac;
+    use aws_lc_rs::rand::SystemRandom;
+    use aws_lc_rs::rsa::{KeyPair, KeySize};
+    use aws_lc_rs::signature::{KeyPair as _, RSA_PKCS1_SHA256};
+    use base64::Engine;
+    use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+    use serde_json::json;
+    use std::sync::LazyLock;
+
+    const NOW: UnixMillis = UnixMillis(1_767_225_600_000);
+    const NOW_S: u64 = NOW.0 / 1_000;
+
+    /// The pool's key, and one that the pool does not know.
+    static KEYS: LazyLock<[KeyPair; 2]> =
+        LazyLock::new(|| std::array::from_fn(|_| KeyPair::generate(KeySize::Rsa2048).unwrap()));
+
+    fn jwks() -> String {
+        let public = KEYS[0].public_key();
+        let part = |bytes: &[u8]| URL_SAFE_NO_PAD.encode(bytes);
+        let n = part(public.modulus().big_endian_without_leading_zero());
+        let e = part(public.exponent().big_endian_without_leading_zero());
+        json!({"keys": [{"kty": "RSA", "kid": "k", "use": "sig", "alg": "RS256", "n": n, "e": e}]})
+            .to_string()
+    }
+
+    fn part(value: &Value) -> String {
+        URL_SAFE_NO_PAD.encode(value.to_string())
+    }
+
+    fn signed_by(key: &KeyPair, header: &Value, claims: &Value) -> String {
+        let text = format!("{}.{}", part(header), part(claims));
+        let mut signature = vec![0; key.public_modulus_len()];
+        key.sign(
+            &RSA_PKCS1_SHA256,
+            &SystemRandom::new(),
+            text.as_bytes(),
+            &mut signature,
+        )
+        .unwrap();
+        format!("{text}.{}", URL_SAFE_NO_PAD.encode(signature))
+    }
+
+    struct Fixed;
+
+    impl FetchJwks for Fixed {
+        async fn fetch(&self) -> Result<Vec<u8>, String> {
+            Ok(jwks().into_bytes())
+        }
+    }
+
+    fn verifier(token_use: TokenUse, user_id_claim: &str) -> CognitoVerifier<Fixed> {
+        let policy = TokenPolicy {
+            issuer: "https://issuer.test/pool".into(),
+            client_ids: vec!["web".into(), "app".into()],
+            token_use,
+            user_id_claim: user_id_claim.into(),
+        };
+        CognitoVerifier::new(policy, JwksCache::new(Fixed))
+    }
+
+    fn claims() -> Value {
+        json!({"iss": "https://issuer.test/pool", "token_use": "access", "client_id": "web", "sub": "alice", "exp": NOW_S + 60})
+    }
+
+    fn header() -> Value {
+        json!({"alg": "RS256", "kid": "k"})
+    }
+
+    fn sign(claims: &Value) -> String {
+        signed_by(&KEYS[0], &header(), claims)
+    }
+
+    async fn verify(token: &str) -> Result<Identity, VerifyError> {
+        verifier(TokenUse::Access, "sub").verify(token, NOW).await
+    }
+
+    /// The claims with some replaced; null removes one.
+    fn with(changes: Value) -> Value {
+        let mut all = claims();
+        for (name, value) in changes.as_object().unwrap() {
+            all[name] = value.clone();
+        }
+        all.as_object_mut()
+            .unwrap()
+            .retain(|_, value| !value.is_null());
+        all
+    }
+
+    #[tokio::test]
+    async fn a_good_token_names_its_user_and_its_end() {
+        let identity = verify(&sign(&claims())).await.unwrap();
+        assert_eq!(identity.user_id.as_str(), "alice");
+        assert_eq!(identity.expires_at, UnixSeconds(NOW_S + 60));
+    }
+
+    #[tokio::test]
+    async fn each_claim_is_checked() {
+        for (changes, reason) in [
+            (
+                json!({"iss": "https://issuer.test/other"}),
+                "another issuer",
+            ),
+            (json!({"iss": null}), "another issuer"),
+            (
+                json!({"iss": ["https://issuer.test/pool"]}),
+                "another issuer",
+            ),
+            (
+                json!({"token_use": "id", "aud": "web"}),
+                "another token use",
+            ),
+            (json!({"token_use": null}), "another token use"),
+            (json!({"client_id": "stranger"}), "another client"),
+            (json!({"client_id": null, "aud": "web"}), "another client"),
+            (json!({"exp": null}), "no expiry"),
+            (json!({"exp": "9999999999"}), "no expiry"),
+            (json!({"exp": -1}), "no expiry"),
+            (json!({"exp": NOW_S - 5}), "expired"),
+            (json!({"nbf": NOW_S + 6}), "not yet valid"),
+            (json!({"nbf": "0"}), "not yet valid"),
+            (json!({"sub": null}), "no usable user id"),
+            (json!({"sub": ""}), "no usable user id"),
+            (json!({"sub": 7}), "no usable user id"),
+            (json!({"sub": "x".repeat(257)}), "no usable user id"),
+        ] {
+            let outcome = verify(&sign(&with(changes.clone()))).await;
+            assert_eq!(outcome, Err(VerifyError::Rejected(reason)), "{changes}");
+        }
+    }
+
+    #[tokio::test]
+    async fn clocks_may_differ_by_five_seconds() {
+        for changes in [
+            json!({"exp": NOW_S - 4}),
+            json!({"nbf": NOW_S + 5}),
+            json!({"exp": u64::MAX}),
+        ] {
+            assert!(
+                verify(&sign(&with(changes.clone()))).await.is_ok(),
+                "{changes}"
+            );
+        }
+    }
+
+    #[tokio::test]
+    async fn id_tokens_and_other_claims_can_be_asked_for() {
+        let token = sign(&with(
+            json!({"token_use": "id", "aud": "app", "client_id": null, "custom:account": "acme-7"}),
+        ));
+        let identity = verifier(TokenUse::Id, "custom:account")
+            .verify(&token, NOW)
+            .await
+            .unwrap();
+        assert_eq!(identity.user_id.as_str(), "acme-7");
+    }
+
+    #[tokio::test]
+    async fn what_is_not_signed_by_the_pool_is_refused() {
+        let good = sign(&claims());
+        let (signed, signature) = good.rsplit_once('.').unwrap();
+        let (head, _) = signed.split_once('.').unwrap();
+        let tampered = format!("{head}.{}.{signature}", part(&with(json!({"sub": "bob"}))));
+        let none = format!(
+            "{}.{}.",
+            part(&json!({"alg": "none", "kid": "k"})),
+            part(&claims())
+        );
+        let hmac_text = format!(
+            "{}.{}",
+            part(&json!({"alg": "HS256", "kid": "k"})),
+            part(&claims())
+        );
+        let hmac_key = hmac::Key::new(hmac::HMAC_SHA256, jwks().as_bytes());
+        let hmac = format!(
+            "{hmac_text}.{}",
+            URL_SAFE_NO_PAD.encode(hmac::sign(&hmac_key, hmac_text.as_bytes()))
+        );
+        let with_header = |header: Value| signed_by(&KEYS[0], &header, &claims());
+        for (token, reason) in [
+            (String::new(), "not a signed token"),
+            ("garbage".into(), "not a signed token"),
+            ("a.b.c".into(), "not a signed token"),
+            ("x".repeat(8_193), "too long"),
+            (none, "not a signed token"),
+            (hmac, "not signed with RS256"),
+            (
+                with_header(json!({"alg": "RS256", "kid": "k", "crit": ["b64"]})),
+                "critical header extensions",
+            ),
+            (with_header(json!({"alg": "RS256"})), "no key id"),
+            (
+                with_header(json!({"alg": "RS256", "kid": "other"})),
+                "unknown signing key",
+            ),
+            (tampered, "bad signature or payload"),
+            (
+                signed_by(&KEYS[1], &header(), &claims()),
+                "bad signature or payload",
+            ),
+            (format!("{signed}."), "bad signature or payload"),
+            (
+                sign(&json!(["not", "an", "object"])),
+                "bad signature or payload",
+            ),
+        ] {
+            assert_eq!(
+                verify(&token).await,
+                Err(VerifyError::Rejected(reason)),
+                "{token}"
+            );
+        }
+    }
+}

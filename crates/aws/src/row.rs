@@ -1,0 +1,155 @@
+//! A connection as a DynamoDB item. docs/ARCHITECTURE.md lists the attributes.
+
+use std::collections::HashMap;
+
+use aws_sdk_dynamodb::types::AttributeValue;
+use belfry_core::{Connection, Recipient, UnixMillis, UnixSeconds};
+use belfry_protocol::{ConnectionId, UserId};
+
+pub(crate) const CONNECTION_ID: &str = "connectionId";
+
+/// What a listing reads of a row, and the index projects.
+pub(crate) const RECIPIENT_ATTRIBUTES: &str =
+    "connectionId, connectedAt, tokenExpiresAt, expiresAt";
+
+pub(crate) type Item = HashMap<String, AttributeValue>;
+
+/// An item is not a connection.
+#[derive(Debug, thiserror::Error)]
+#[error("attribute {0} is missing or malformed")]
+pub(crate) struct MalformedRow(&'static str);
+
+pub(crate) fn text(value: impl Into<String>) -> AttributeValue {
+    AttributeValue::S(value.into())
+}
+
+pub(crate) fn number(value: u64) -> AttributeValue {
+    AttributeValue::N(value.to_string())
+}
+
+pub(crate) fn to_item(connection: &Connection) -> Item {
+    let optional = [
+        ("origin", &connection.origin),
+        ("userAgent", &connection.user_agent),
+    ];
+    [
+        (CONNECTION_ID, text(connection.id.as_str())),
+        ("userId", text(connection.user_id.as_str())),
+        ("connectedAt", number(connection.connected_at.0)),
+        ("lastSeenAt", number(connection.last_seen_at.0)),
+        ("expiresAt", number(connection.expires_at.0)),
+        ("tokenExpiresAt", number(connection.token_expires_at.0)),
+        ("sourceIp", text(&connection.source_ip)),
+    ]
+    .into_iter()
+    .chain(
+        optional
+            .into_iter()
+            .filter_map(|(name, value)| Some((name, text(value.as_ref()?)))),
+    )
+    .map(|(name, value)| (name.to_owned(), value))
+    .collect()
+}
+
+pub(crate) fn connection(item: &Item) -> Result<Connection, MalformedRow> {
+    Ok(Connection {
+        id: id(item)?,
+        user_id: UserId::parse(string(item, "userId")?).map_err(|_| MalformedRow("userId"))?,
+        connected_at: UnixMillis(integer(item, "connectedAt")?),
+        last_seen_at: UnixMillis(integer(item, "lastSeenAt")?),
+        expires_at: UnixSeconds(integer(item, "expiresAt")?),
+        token_expires_at: UnixSeconds(integer(item, "tokenExpiresAt")?),
+        origin: string(item, "origin").ok().map(Into::into),
+        source_ip: string(item, "sourceIp")?.into(),
+        user_agent: string(item, "userAgent").ok().map(Into::into),
+    })
+}
+
+pub(crate) fn recipient(item: &Item) -> Result<Recipient, MalformedRow> {
+    Ok(Recipient {
+        id: id(item)?,
+        connected_at: UnixMillis(integer(item, "connectedAt")?),
+        token_expires_at: UnixSeconds(integer(item, "tokenExpiresAt")?),
+    })
+}
+
+pub(crate) fn expires_at(item: &Item) -> Option<UnixSeconds> {
+    integer(item, "expiresAt").ok().map(UnixSeconds)
+}
+
+fn id(item: &Item) -> Result<ConnectionId, MalformedRow> {
+    ConnectionId::parse(string(item, CONNECTION_ID)?).map_err(|_| MalformedRow(CONNECTION_ID))
+}
+
+fn string<'a>(item: &'a Item, name: &'static str) -> Result<&'a str, MalformedRow> {
+    let value = item.get(name).and_then(|value| value.as_s().ok());
+    value.map(String::as_str).ok_or(MalformedRow(name))
+}
+
+fn integer(item: &Item, name: &'static str) -> Result<u64, MalformedRow> {
+    let value = item.get(name).and_then(|value| value.as_n().ok());
+    value
+        .and_then(|digits| digits.parse().ok())
+        .ok_or(MalformedRow(name))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn example() -> Connection {
+        Connection {
+            id: ConnectionId::parse("R0oXAdfD0kwCH6w=").unwrap(),
+            user_id: UserId::parse("alice").unwrap(),
+            connected_at: UnixMillis(1_770_660_703_822),
+            last_seen_at: UnixMillis(1_770_660_703_823),
+            expires_at: UnixSeconds(1_770_668_203),
+            token_expires_at: UnixSeconds(1_770_664_303),
+            origin: Some("https://app.example.com".into()),
+            source_ip: "192.0.2.1".into(),
+            user_agent: None,
+        }
+    }
+
+    #[test]
+    fn a_row_comes_back_as_it_went() {
+        let item = to_item(&example());
+        assert!(!item.contains_key("userAgent"));
+        assert_eq!(connection(&item).unwrap(), example());
+        assert_eq!(
+            recipient(&item).unwrap().connected_at,
+            example().connected_at
+        );
+    }
+
+    #[test]
+    fn a_malformed_row_is_an_error_that_names_the_attribute() {
+        for name in [
+            CONNECTION_ID,
+            "userId",
+            "connectedAt",
+            "tokenExpiresAt",
+            "sourceIp",
+        ] {
+            for wrong in [
+                None,
+                Some(AttributeValue::Bool(true)),
+                Some(number(1)),
+                Some(text("")),
+            ] {
+                let mut item = to_item(&example());
+                item.remove(name);
+                let still_fine =
+                    matches!(
+                        (&wrong, name),
+                        (Some(AttributeValue::N(_)), "connectedAt" | "tokenExpiresAt")
+                    ) || matches!((&wrong, name), (Some(AttributeValue::S(_)), "sourceIp"));
+                item.extend(wrong.map(|value| (name.to_owned(), value)));
+                match connection(&item) {
+                    Ok(_) => assert!(still_fine, "{name}"),
+                    Err(error) => assert!(error.to_string().contains(name)),
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,34 @@
+//! SDK errors in words for the operator's log.
+
+use std::error::Error;
+
+use aws_sdk_dynamodb::config::http::HttpResponse;
+use aws_sdk_dynamodb::error::{ProvideErrorMetadata, SdkError};
+
+/// Says in one line what went wrong: the service's code and message, or how
+/// the call failed before the service answered. It never holds the request.
+pub(crate) fn describe<E>(error: &SdkError<E, HttpResponse>) -> String
+where
+    E: ProvideErrorMetadata + Error + 'static,
+{
+    match error {
+        SdkError::ServiceError(context) => {
+            let code = error.code().unwrap_or("no error code");
+            match error.message() {
+                Some(message) => format!("{code}: {message}"),
+                None => format!("{code} (status {})", context.raw().status().as_u16()),
+            }
+        }
+        other => chain(other),
+    }
+}
+
+fn chain(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text = format!("{text}: {cause}");
+        source = cause.source();
+    }
+    text
+}

@@ -1,0 +1,19 @@
+//! The adapters against servers: the contract suites of the ports, and what
+//! only the real thing can do wrong.
+
+mod connections;
+mod jwks;
+mod outbox;
+
+/// Gives the SDK what Lambda would put into the environment. Tests share one
+/// process, and set nothing: clients are configured by hand.
+fn sdk_config(endpoint: &str) -> aws_config::SdkConfig {
+    aws_config::SdkConfig::builder()
+        .behavior_version(aws_config::BehaviorVersion::latest())
+        .region(aws_config::Region::new("us-east-1"))
+        .credentials_provider(aws_sdk_dynamodb::config::SharedCredentialsProvider::new(
+            aws_sdk_dynamodb::config::Credentials::new("test", "test", None, None, "test"),
+        ))
+        .endpoint_url(endpoint)
+        .build()
+}
