@@ -1,1 +1,13 @@
-fn main() {}
+//! The Lambda function that sends messages to connections.
+
+use std::process::ExitCode;
+
+use belfry_functions::{broadcaster, start};
+use lambda_runtime::{run, service_fn};
+
+fn main() -> ExitCode {
+    start(broadcaster::Settings::read, async |settings| {
+        let use_case = &broadcaster::build(settings).await;
+        run(service_fn(|event| broadcaster::handle(use_case, event))).await
+    })
+}

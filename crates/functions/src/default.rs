@@ -1,0 +1,118 @@
+//! `$default`: answers a client's frame.
+
+use std::time::Duration;
+
+use belfry_aws::apigateway::{self, Event, Response};
+use belfry_aws::{Clients, DynamoConnections, ManagementOutbox, SystemClock};
+use belfry_core::{Outcome, Receive};
+use belfry_protocol::{Limits, MAX_FRAME_BYTES};
+use lambda_runtime::LambdaEvent;
+
+use crate::environment::{Environment, SettingError};
+use crate::error::FunctionError;
+
+/// What `$default` needs to know.
+#[derive(Debug)]
+pub struct Settings {
+    region: String,
+    connection_table: String,
+    api_endpoint: String,
+    limits: Limits,
+    connection_lifetime: Duration,
+}
+
+impl Settings {
+    /// Reads the settings.
+    ///
+    /// # Errors
+    /// [`SettingError`], which names the variable.
+    pub fn read(environment: &Environment) -> Result<Self, SettingError> {
+        let max_message_bytes =
+            environment.number("MAX_MESSAGE_BYTES", 32_768, 256..=MAX_FRAME_BYTES as u64)?;
+        let lifetime = environment.number("CONNECTION_LIFETIME_SECONDS", 7_200, 60..=7_200)?;
+        Ok(Self {
+            region: environment.region()?,
+            connection_table: environment.required("WEBSOCKET_CONNECTION_TABLE")?,
+            api_endpoint: environment.api_endpoint()?,
+            limits: Limits {
+                max_message_bytes: usize::try_from(max_message_bytes).unwrap_or(MAX_FRAME_BYTES),
+            },
+            connection_lifetime: Duration::from_secs(lifetime),
+        })
+    }
+}
+
+/// The use case with its adapters.
+pub type UseCase = Receive<DynamoConnections, ManagementOutbox, SystemClock>;
+
+/// Puts the parts together, once for an environment.
+pub async fn build(settings: Settings) -> UseCase {
+    let clients = Clients::load(settings.region).await;
+    Receive {
+        store: DynamoConnections::new(clients.dynamodb(), settings.connection_table),
+        outbox: ManagementOutbox::new(clients.management(&settings.api_endpoint)),
+        clock: SystemClock,
+        limits: settings.limits,
+        connection_lifetime: settings.connection_lifetime,
+    }
+}
+
+/// Handles one frame.
+///
+/// # Errors
+/// [`FunctionError`] for an event that is none.
+pub async fn handle(
+    receive: &UseCase,
+    event: LambdaEvent<Event>,
+) -> Result<Response, FunctionError> {
+    let id = apigateway::connection_id(&event.payload)?;
+    let request = &event.context.request_id;
+    let answer = receive
+        .handle(&id, apigateway::message_body(&event.payload))
+        .await;
+    match &answer.outcome {
+        // A line for each good frame would cost more than the frame.
+        Outcome::Served(frame) => {
+            tracing::debug!(connectionId = %id, requestId = %request, r#type = frame, "answered")
+        }
+        Outcome::Refused(code) => {
+            tracing::info!(connectionId = %id, requestId = %request, code = %code, "frame refused")
+        }
+        Outcome::Closed(code) => {
+            tracing::warn!(connectionId = %id, requestId = %request, code = %code, "connection closed")
+        }
+        Outcome::Failed(error) => {
+            tracing::error!(connectionId = %id, requestId = %request, reason = %error, "a frame could not be served");
+        }
+    }
+    Ok(apigateway::answered(&answer))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wrong_setting_is_named() {
+        for (name, value) in [
+            ("WEBSOCKET_CONNECTION_TABLE", ""),
+            ("WEBSOCKET_API_ENDPOINT", ""),
+            ("WEBSOCKET_API_ENDPOINT", "wss://api.example.com/dev"),
+            ("MAX_MESSAGE_BYTES", "1000000"),
+            ("CONNECTION_LIFETIME_SECONDS", "forever"),
+        ] {
+            let variables = [
+                ("AWS_REGION", "eu-west-1"),
+                ("WEBSOCKET_CONNECTION_TABLE", "Connections"),
+                ("WEBSOCKET_API_ENDPOINT", "https://api.example.com/dev"),
+                (name, value),
+            ];
+            let environment = variables
+                .map(|(n, v)| (n.to_owned(), v.to_owned()))
+                .into_iter()
+                .collect();
+            let error = Settings::read(&environment).unwrap_err().to_string();
+            assert!(error.starts_with(name), "{error}");
+        }
+    }
+}

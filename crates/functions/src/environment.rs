@@ -1,0 +1,199 @@
+//! Settings from environment variables.
+
+use std::collections::HashMap;
+use std::fmt::Display;
+use std::ops::RangeInclusive;
+use std::str::FromStr;
+
+/// A setting that is missing or cannot be understood.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{name} {problem}")]
+pub struct SettingError {
+    name: &'static str,
+    problem: String,
+}
+
+impl SettingError {
+    /// What is wrong with a variable.
+    pub(crate) fn new(name: &'static str, problem: impl Display) -> Self {
+        Self {
+            name,
+            problem: problem.to_string(),
+        }
+    }
+}
+
+/// The environment variables that the functions read. An empty value counts
+/// as absent: CloudFormation can leave a variable empty but not out.
+#[derive(Debug, Default)]
+pub struct Environment(HashMap<String, String>);
+
+impl Environment {
+    /// The process's own environment. What is not Unicode counts as absent.
+    #[must_use]
+    pub fn of_process() -> Self {
+        let unicode = |(name, value): (std::ffi::OsString, std::ffi::OsString)| {
+            Some((name.into_string().ok()?, value.into_string().ok()?))
+        };
+        std::env::vars_os().filter_map(unicode).collect()
+    }
+
+    /// A text, if it is there.
+    #[must_use]
+    pub fn optional(&self, name: &'static str) -> Option<String> {
+        let value = self.0.get(name).map(|value| value.trim());
+        value.filter(|value| !value.is_empty()).map(str::to_owned)
+    }
+
+    /// A text that must be there.
+    ///
+    /// # Errors
+    /// [`SettingError`] if it is not.
+    pub fn required(&self, name: &'static str) -> Result<String, SettingError> {
+        self.optional(name)
+            .ok_or_else(|| SettingError::new(name, "is not set"))
+    }
+
+    /// A value of a type that can be read from text, or the default.
+    ///
+    /// # Errors
+    /// [`SettingError`] if it is there and cannot be read.
+    pub fn parsed<T: FromStr<Err: Display>>(
+        &self,
+        name: &'static str,
+        default: T,
+    ) -> Result<T, SettingError> {
+        match self.optional(name) {
+            None => Ok(default),
+            Some(text) => text
+                .parse()
+                .map_err(|error: T::Err| SettingError::new(name, error)),
+        }
+    }
+
+    /// A whole number within a range, or the default.
+    ///
+    /// # Errors
+    /// [`SettingError`] if it is there and is not such a number.
+    pub fn number(
+        &self,
+        name: &'static str,
+        default: u64,
+        range: RangeInclusive<u64>,
+    ) -> Result<u64, SettingError> {
+        let value = match self.optional(name) {
+            None => Some(default),
+            Some(text) => text.parse().ok(),
+        };
+        value.filter(|value| range.contains(value)).ok_or_else(|| {
+            let (least, most) = (range.start(), range.end());
+            SettingError::new(
+                name,
+                format_args!("must be a whole number from {least} to {most}"),
+            )
+        })
+    }
+
+    /// `true` or `false`, or the default.
+    ///
+    /// # Errors
+    /// [`SettingError`] for any other word.
+    pub fn flag(&self, name: &'static str, default: bool) -> Result<bool, SettingError> {
+        match self.optional(name).as_deref() {
+            None => Ok(default),
+            Some("true") => Ok(true),
+            Some("false") => Ok(false),
+            Some(_) => Err(SettingError::new(name, "must be true or false")),
+        }
+    }
+
+    /// The region that AWS is called in.
+    ///
+    /// # Errors
+    /// [`SettingError`] if neither Belfry's variable nor Lambda's is there.
+    pub fn region(&self) -> Result<String, SettingError> {
+        match self.optional("WEBSOCKET_REGION") {
+            Some(region) => Ok(region),
+            None => self.required("AWS_REGION"),
+        }
+    }
+}
+
+impl Environment {
+    /// The management API's address with its stage.
+    ///
+    /// # Errors
+    /// [`SettingError`] if it is absent or no http address.
+    pub(crate) fn api_endpoint(&self) -> Result<String, SettingError> {
+        const NAME: &str = "WEBSOCKET_API_ENDPOINT";
+        let endpoint = self.required(NAME)?;
+        if !endpoint.starts_with("https://") && !endpoint.starts_with("http://") {
+            return Err(SettingError::new(
+                NAME,
+                "must be an http address like https://id.execute-api.region.amazonaws.com/stage",
+            ));
+        }
+        Ok(endpoint)
+    }
+}
+
+impl FromIterator<(String, String)> for Environment {
+    fn from_iter<I: IntoIterator<Item = (String, String)>>(variables: I) -> Self {
+        Self(variables.into_iter().collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn environment(value: &str) -> Environment {
+        Environment::from_iter([("X".to_owned(), value.to_owned())])
+    }
+
+    #[test]
+    fn empty_is_absent() {
+        for empty in [environment(""), environment("  "), Environment::default()] {
+            assert_eq!(empty.required("X").unwrap_err().to_string(), "X is not set");
+            assert_eq!(empty.number("X", 3, 1..=5), Ok(3));
+            assert_eq!(empty.flag("X", true), Ok(true));
+        }
+    }
+
+    #[test]
+    fn errors_name_the_variable_and_say_what_is_expected() {
+        for wrong in ["0", "6", "-1", "1.5", "many"] {
+            let error = environment(wrong).number("X", 3, 1..=5).unwrap_err();
+            assert_eq!(error.to_string(), "X must be a whole number from 1 to 5");
+        }
+        let error = environment("yes").flag("X", true).unwrap_err();
+        assert_eq!(error.to_string(), "X must be true or false");
+    }
+
+    #[test]
+    fn belfrys_region_comes_before_lambdas() {
+        let both = [
+            ("WEBSOCKET_REGION", "eu-west-1"),
+            ("AWS_REGION", "us-east-1"),
+        ];
+        let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+        assert_eq!(
+            both.iter()
+                .map(owned)
+                .collect::<Environment>()
+                .region()
+                .unwrap(),
+            "eu-west-1"
+        );
+        assert_eq!(
+            both[1..]
+                .iter()
+                .map(owned)
+                .collect::<Environment>()
+                .region()
+                .unwrap(),
+            "us-east-1"
+        );
+        assert!(Environment::default().region().is_err());
+    }
+}

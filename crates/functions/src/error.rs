@@ -1,0 +1,66 @@
+//! What a function's failure looks like to whoever invoked it.
+
+use belfry_aws::apigateway::MalformedEvent;
+use belfry_core::BroadcastError;
+use belfry_core::ports::StoreError;
+use belfry_protocol::InvalidRequest;
+use lambda_runtime::Diagnostic;
+
+/// A failed invocation: `errorType` for programs, `errorMessage` for people.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FunctionError {
+    /// One of the documented words.
+    pub error_type: &'static str,
+    /// What the caller should know.
+    pub message: String,
+}
+
+impl From<InvalidRequest> for FunctionError {
+    fn from(error: InvalidRequest) -> Self {
+        Self {
+            error_type: "InvalidRequest",
+            message: error.to_string(),
+        }
+    }
+}
+
+impl From<BroadcastError> for FunctionError {
+    fn from(error: BroadcastError) -> Self {
+        let error_type = match error {
+            BroadcastError::PayloadTooLarge { .. } => "PayloadTooLarge",
+            BroadcastError::Store(_) => "Unavailable",
+            BroadcastError::NoTime => "Timeout",
+        };
+        Self {
+            error_type,
+            message: error.to_string(),
+        }
+    }
+}
+
+impl From<StoreError> for FunctionError {
+    fn from(error: StoreError) -> Self {
+        Self {
+            error_type: "Unavailable",
+            message: error.to_string(),
+        }
+    }
+}
+
+impl From<MalformedEvent> for FunctionError {
+    fn from(error: MalformedEvent) -> Self {
+        Self {
+            error_type: "MalformedEvent",
+            message: error.to_string(),
+        }
+    }
+}
+
+impl From<FunctionError> for Diagnostic {
+    fn from(error: FunctionError) -> Self {
+        Self {
+            error_type: error.error_type.into(),
+            error_message: error.message,
+        }
+    }
+}

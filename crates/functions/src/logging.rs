@@ -1,0 +1,216 @@
+//! Structured logs: one JSON object a line, with known fields only.
+//!
+//! What may be logged is a list, not a habit: a field whose name is not on it
+//! is dropped, and so is everything that other crates log. A token, a query
+//! string or a message body has no field to stand in.
+
+use std::fmt::Debug;
+use std::io::Write;
+use std::process::ExitCode;
+
+use serde_json::{Map, Value};
+use tracing::field::{Field, Visit};
+use tracing::{Event, Level, Metadata, Subscriber};
+use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
+use tracing_subscriber::util::SubscriberInitExt;
+
+use crate::environment::{Environment, SettingError};
+
+/// The fields that a log line may have beside `timestamp`, `level` and `message`.
+const FIELDS: [&str; 21] = [
+    "code",
+    "connectionId",
+    "durationMs",
+    "errorType",
+    "failed",
+    "failedSample",
+    "failure",
+    "gone",
+    "messageId",
+    "notAttempted",
+    "origin",
+    "reason",
+    "requestId",
+    "sourceIp",
+    "status",
+    "statusCode",
+    "success",
+    "throttled",
+    "tooLarge",
+    "type",
+    "userId",
+];
+
+/// The longest text of a field, in bytes: some of it comes from strangers.
+const MAX_TEXT_BYTES: usize = 512;
+
+/// Starts a function: logs from here on, reads its settings, runs it. A
+/// setting that is wrong ends the process with a line that names it.
+pub fn start<S, F>(
+    settings: impl FnOnce(&Environment) -> Result<S, SettingError>,
+    run: impl FnOnce(S) -> F,
+) -> ExitCode
+where
+    F: Future<Output = Result<(), lambda_runtime::Error>>,
+{
+    let environment = Environment::of_process();
+    let level = environment
+        .parsed("AWS_LAMBDA_LOG_LEVEL", Level::INFO)
+        .unwrap_or(Level::INFO);
+    tracing_subscriber::registry()
+        .with(JsonLines {
+            level,
+            out: std::io::stdout,
+        })
+        .init();
+    let settings = match settings(&environment) {
+        Ok(settings) => settings,
+        Err(error) => {
+            tracing::error!(reason = %error, "a setting is wrong, the function cannot start");
+            return ExitCode::FAILURE;
+        }
+    };
+    // An environment handles one event at a time, on less than two cores: more
+    // threads would only cost start-up time.
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
+    let outcome = match runtime {
+        Ok(runtime) => runtime.block_on(run(settings)),
+        Err(error) => Err(error.into()),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!(reason = %error, "the function ended");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+struct JsonLines<W> {
+    level: Level,
+    out: W,
+}
+
+impl<S: Subscriber, W: Fn() -> O + 'static, O: Write> Layer<S> for JsonLines<W> {
+    fn enabled(&self, metadata: &Metadata<'_>, _: Context<'_, S>) -> bool {
+        *metadata.level() <= self.level && metadata.target().starts_with("belfry_")
+    }
+
+    fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
+        let mut line = Line::default();
+        event.record(&mut line);
+        let mut object = Map::new();
+        object.insert(
+            "timestamp".into(),
+            format!("{:.3}", jiff::Timestamp::now()).into(),
+        );
+        object.insert("level".into(), event.metadata().level().as_str().into());
+        object.extend(line.0);
+        // A log that cannot be written has nowhere to complain.
+        let _ = writeln!((self.out)(), "{}", Value::Object(object));
+    }
+}
+
+#[derive(Default)]
+struct Line(Map<String, Value>);
+
+impl Line {
+    fn insert(&mut self, field: &Field, value: Value) {
+        if field.name() == "message" || FIELDS.contains(&field.name()) {
+            self.0.insert(field.name().to_owned(), value);
+        }
+    }
+}
+
+impl Visit for Line {
+    fn record_u64(&mut self, field: &Field, value: u64) {
+        self.insert(field, value.into());
+    }
+
+    fn record_i64(&mut self, field: &Field, value: i64) {
+        self.insert(field, value.into());
+    }
+
+    fn record_bool(&mut self, field: &Field, value: bool) {
+        self.insert(field, value.into());
+    }
+
+    fn record_str(&mut self, field: &Field, value: &str) {
+        self.insert(
+            field,
+            value[..value.floor_char_boundary(MAX_TEXT_BYTES)].into(),
+        );
+    }
+
+    fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
+        self.record_str(field, &format!("{value:?}"));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io;
+    use std::sync::{Arc, Mutex};
+
+    #[derive(Clone, Default)]
+    struct Lines(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Lines {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    fn logged(log: impl FnOnce()) -> Vec<Value> {
+        let lines = Lines::default();
+        let out = lines.clone();
+        let layer = JsonLines {
+            level: Level::INFO,
+            out: move || out.clone(),
+        };
+        tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), log);
+        let bytes = lines.0.lock().unwrap().clone();
+        String::from_utf8(bytes)
+            .unwrap()
+            .lines()
+            .map(|line| serde_json::from_str(line).unwrap())
+            .collect()
+    }
+
+    #[test]
+    fn a_line_is_json_with_the_allowed_fields() {
+        let lines =
+            logged(|| tracing::info!(userId = %"alice", success = 3_u64, "connected\nnext"));
+        assert_eq!(lines.len(), 1);
+        assert_eq!(lines[0]["level"], "INFO");
+        assert_eq!(lines[0]["message"], "connected\nnext");
+        assert_eq!(lines[0]["userId"], "alice");
+        assert_eq!(lines[0]["success"], 3);
+        assert!(lines[0]["timestamp"].as_str().unwrap().ends_with('Z'));
+    }
+
+    #[test]
+    fn other_fields_and_other_crates_are_dropped() {
+        let lines = logged(|| {
+            tracing::info!(token = "secret", body = ?"secret", "kept");
+            tracing::error!(target: "hyper::client", reason = "secret", "secret");
+            tracing::debug!("secret");
+        });
+        assert_eq!(lines.len(), 1);
+        assert!(!lines[0].to_string().contains("secret"), "{}", lines[0]);
+    }
+
+    #[test]
+    fn texts_of_strangers_are_cut() {
+        let origin = "ü".repeat(10_000);
+        let lines = logged(|| tracing::warn!(origin = %origin, "refused"));
+        assert_eq!(lines[0]["origin"].as_str().unwrap().len(), MAX_TEXT_BYTES);
+    }
+}
