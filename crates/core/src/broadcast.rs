@@ -3,6 +3,7 @@
 mod delivery;
 mod recipients;
 
+use std::collections::HashSet;
 use std::pin::pin;
 
 use belfry_protocol::{
@@ -96,7 +97,7 @@ impl<S: ConnectionStore, O: Outbox, C: Clock> Broadcaster<S, O, C> {
             Either::Left((recipients, _)) => recipients?,
             Either::Right(_) => return Err(BroadcastError::NoTime),
         };
-        let excluded = request.exclude.into_vec();
+        let excluded: HashSet<_> = request.exclude.into_vec().into_iter().collect();
         found.retain(|recipient| !excluded.contains(&recipient.id));
         missing.retain(|id| !excluded.contains(id));
 

@@ -8,6 +8,7 @@ use std::fmt::Debug;
 use std::io::Write;
 use std::process::ExitCode;
 
+use serde::Serialize;
 use serde_json::{Map, Value};
 use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Metadata, Subscriber};
@@ -99,24 +100,33 @@ impl<S: Subscriber, W: Fn() -> O + 'static, O: Write> Layer<S> for JsonLines<W> 
     }
 
     fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
-        let mut line = Line::default();
-        event.record(&mut line);
-        let mut object = Map::new();
-        object.insert(
-            "timestamp".into(),
-            format!("{:.3}", jiff::Timestamp::now()).into(),
-        );
-        object.insert("level".into(), event.metadata().level().as_str().into());
-        object.extend(line.0);
+        let mut fields = Fields::default();
+        event.record(&mut fields);
+        let line = Line {
+            timestamp: format!("{:.3}", jiff::Timestamp::now()),
+            level: event.metadata().level().as_str(),
+            fields: fields.0,
+        };
+        let Ok(line) = serde_json::to_string(&line) else {
+            return;
+        };
         // A log that cannot be written has nowhere to complain.
-        let _ = writeln!((self.out)(), "{}", Value::Object(object));
+        let _ = writeln!((self.out)(), "{line}");
     }
 }
 
-#[derive(Default)]
-struct Line(Map<String, Value>);
+#[derive(Serialize)]
+struct Line {
+    timestamp: String,
+    level: &'static str,
+    #[serde(flatten)]
+    fields: Map<String, Value>,
+}
 
-impl Line {
+#[derive(Default)]
+struct Fields(Map<String, Value>);
+
+impl Fields {
     fn insert(&mut self, field: &Field, value: Value) {
         if field.name() == "message" || FIELDS.contains(&field.name()) {
             self.0.insert(field.name().to_owned(), value);
@@ -124,7 +134,7 @@ impl Line {
     }
 }
 
-impl Visit for Line {
+impl Visit for Fields {
     fn record_u64(&mut self, field: &Field, value: u64) {
         self.insert(field, value.into());
     }

@@ -1,1 +1,65 @@
-fn main() {}
+//! Belfry's local stack: API Gateway for WebSockets, Lambda and DynamoDB in
+//! one process. It depends on none of Belfry's other crates: it speaks event
+//! JSON, the Lambda Runtime API and HTTP, and runs the binaries that are
+//! deployed, so it can never flatter them.
+
+mod cli;
+mod client;
+mod database;
+mod ids;
+mod issuer;
+mod lambda;
+mod local;
+mod run;
+mod server;
+mod template;
+mod websocket;
+
+use std::io::IsTerminal;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Parser;
+use tracing_subscriber::EnvFilter;
+
+use cli::{Cli, Command};
+
+/// How long what is still busy may take when the stack stops.
+const STOP_TIMEOUT: Duration = Duration::from_secs(1);
+
+fn main() -> ExitCode {
+    let outcome = match Cli::parse().command {
+        Command::Run(arguments) => start(arguments).map_err(|error| error.to_string()),
+        Command::Token(arguments) => client::token(arguments).map_err(|error| error.to_string()),
+        Command::Invoke(arguments) => client::invoke(&arguments).map_err(|error| error.to_string()),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("belfry: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn start(arguments: cli::Run) -> Result<(), run::RunError> {
+    let filter =
+        EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("belfry=info"));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_target(false)
+        .with_ansi(io_is_terminal())
+        .with_writer(std::io::stderr)
+        .init();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()?;
+    let outcome = runtime.block_on(run::run(arguments));
+    // Dropping what is still running ends the functions' processes with it.
+    runtime.shutdown_timeout(STOP_TIMEOUT);
+    outcome
+}
+
+fn io_is_terminal() -> bool {
+    std::io::stderr().is_terminal()
+}

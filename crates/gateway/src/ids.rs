@@ -1,0 +1,67 @@
+//! Random names in the forms that AWS gives them.
+
+use aws_lc_rs::rand;
+use base64::Engine;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE};
+
+fn random<const N: usize>() -> [u8; N] {
+    let mut bytes = [0; N];
+    // Fails only where the operating system has no random numbers at all.
+    rand::fill(&mut bytes).expect("the operating system gives random numbers");
+    bytes
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// The form of Lambda's request ids.
+pub(crate) fn uuid() -> String {
+    uuid::Uuid::new_v4().to_string()
+}
+
+/// A connection id like `R0oXAdfD0kwCH6w=`.
+pub(crate) fn connection() -> String {
+    URL_SAFE.encode(random::<11>())
+}
+
+/// Whether a text has the form of a connection id.
+pub(crate) fn is_connection(text: &str) -> bool {
+    URL_SAFE.decode(text).is_ok_and(|bytes| bytes.len() == 11)
+}
+
+/// A request or message id of API Gateway, like `HVhBnEjvDoEFcjg=`.
+pub(crate) fn request() -> String {
+    STANDARD.encode(random::<11>())
+}
+
+/// An X-Ray trace header.
+pub(crate) fn trace() -> String {
+    let seconds = jiff::Timestamp::now().as_second();
+    format!("Root=1-{seconds:08x}-{};Sampled=0", hex(&random::<12>()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_have_the_forms_of_aws() {
+        assert_eq!(connection().len(), 16);
+        assert!(connection().ends_with('='));
+        assert!(is_connection(&connection()));
+        for wrong in [
+            "",
+            "x",
+            "R0oXAdfD0kwCH6w",
+            "R0oXAdfD0kwCH6w==",
+            "R0oXAdfD0k+CH6w=",
+        ] {
+            assert!(!is_connection(wrong), "{wrong}");
+        }
+        assert_eq!(
+            trace().len(),
+            "Root=1-58406520-a006649127e371903a2de979;Sampled=0".len()
+        );
+    }
+}

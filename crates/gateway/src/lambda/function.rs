@@ -1,0 +1,98 @@
+//! One function and its execution environments.
+
+use std::sync::Mutex;
+
+use bytes::Bytes;
+use tokio::sync::Semaphore;
+
+use super::environment::{Environment, Failure};
+use super::runtime_api::Environments;
+use super::{Outcome, Settings};
+use crate::template::FunctionSpec;
+
+/// A function. Its environments handle one event at a time each; events
+/// beyond the limit wait.
+pub(super) struct Function {
+    pub(super) spec: FunctionSpec,
+    settings: Settings,
+    environments: Environments,
+    slots: Semaphore,
+    idle: Mutex<Vec<Environment>>,
+}
+
+impl Function {
+    pub(super) fn new(spec: FunctionSpec, settings: Settings, environments: Environments) -> Self {
+        let slots = Semaphore::new(settings.concurrency);
+        Self {
+            spec,
+            settings,
+            environments,
+            slots,
+            idle: Mutex::default(),
+        }
+    }
+
+    /// Handles one event.
+    pub(super) async fn invoke(&self, event: Bytes) -> Outcome {
+        let Ok(_slot) = self.slots.acquire().await else {
+            return Outcome::error("ServiceException", "the local stack is stopping");
+        };
+        let mut environment = match self.ready_environment().await {
+            Ok(environment) => environment,
+            Err(failure) => return self.failed(&failure),
+        };
+        match environment.handle(event, self.spec.timeout).await {
+            Ok(outcome) => {
+                if outcome.is_error {
+                    tracing::warn!(
+                        function = self.spec.name,
+                        "the function answered with an error"
+                    );
+                }
+                self.idle().push(environment);
+                outcome
+            }
+            // The environment ends here; the next event gets a new one.
+            Err(failure) => self.failed(&failure),
+        }
+    }
+
+    /// An environment that asks for an event: one that is idle, or a new one.
+    /// One that died while idle costs nobody an event.
+    async fn ready_environment(&self) -> Result<Environment, Failure> {
+        loop {
+            let idle = self.idle().pop();
+            let Some(mut environment) = idle else { break };
+            match environment.ready().await {
+                Ok(()) => return Ok(environment),
+                Err(failure) => {
+                    tracing::warn!(function = self.spec.name, reason = %failure, "an idle environment ended, starting another");
+                }
+            }
+        }
+        let mut environment = Environment::spawn(&self.spec, &self.settings, &self.environments)?;
+        environment.ready().await?;
+        Ok(environment)
+    }
+
+    fn failed(&self, failure: &Failure) -> Outcome {
+        tracing::error!(function = self.spec.name, reason = %failure, "the function failed");
+        Outcome::error(failure.error_type(), &failure.to_string())
+    }
+
+    fn idle(&self) -> std::sync::MutexGuard<'_, Vec<Environment>> {
+        self.idle
+            .lock()
+            .expect("no one panics while holding the list")
+    }
+
+    /// Ends the idle environments and lets no other start. Those that are
+    /// busy end with the process.
+    pub(super) async fn stop(&self) {
+        self.slots.close();
+        let idle = std::mem::take(&mut *self.idle());
+        for environment in idle {
+            environment.stop().await;
+        }
+    }
+}

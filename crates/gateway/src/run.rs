@@ -1,0 +1,237 @@
+//! `belfry run`: puts the local stack together and runs it until it is told
+//! to stop.
+
+use std::collections::BTreeMap;
+use std::io::{self, Write};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::cli;
+use crate::database::{self, TableError};
+use crate::issuer::{CLIENT_ID, Issuer, NoKey};
+use crate::lambda::{self, Lambda};
+use crate::local;
+use crate::server::{Client, RememberingListener};
+use crate::template::{Stack, Template, TemplateError};
+use crate::websocket::WebSocketApi;
+
+/// Why the stack could not start or had to stop, for the person at the terminal.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum RunError {
+    #[error("{path}: {error}")]
+    Template { path: String, error: TemplateError },
+    #[error(
+        "cannot listen on {address}: {cause}\nIs another stack running? Choose a port with {flag}; 0 picks a free one."
+    )]
+    Listen {
+        address: SocketAddr,
+        flag: &'static str,
+        cause: io::Error,
+    },
+    #[error(
+        "no binary {path} for function {function}\nBuild it with `cargo build --workspace --bins`{release}, or name another folder with --functions."
+    )]
+    NoBinary {
+        function: String,
+        path: String,
+        release: &'static str,
+    },
+    #[error(transparent)]
+    Table(#[from] TableError),
+    #[error(transparent)]
+    Issuer(#[from] NoKey),
+    #[error(transparent)]
+    Io(#[from] io::Error),
+}
+
+/// Where everything is: the line that `--json` prints.
+#[derive(Debug, Serialize)]
+struct Ready {
+    event: &'static str,
+    websocket: String,
+    management: String,
+    lambda: String,
+    dynamodb: String,
+    issuer: String,
+}
+
+/// Runs the stack until Ctrl-C or SIGTERM.
+pub(crate) async fn run(arguments: cli::Run) -> Result<(), RunError> {
+    let template =
+        Template::read(&arguments.template).map_err(|error| template_error(&arguments, error))?;
+    let listener = listen(&arguments, arguments.port, "--port").await?;
+    let dynamodb = listen(&arguments, arguments.dynamodb_port, "--dynamodb-port").await?;
+    let (address, dynamodb_address) = (listener.local_addr()?, dynamodb.local_addr()?);
+    let url = format!("http://{address}");
+    let issuer = Issuer::new(&url)?;
+    let stack = evaluate(&template, &arguments, &url, issuer.url())?;
+    let settings = lambda::Settings {
+        binaries: binaries(&arguments),
+        runtime_api: url.clone(),
+        dynamodb_url: format!("http://{dynamodb_address}"),
+        lambda_url: url.clone(),
+        region: arguments.region.clone(),
+        concurrency: usize::from(arguments.concurrency),
+    };
+    check_binaries(&stack, &settings.binaries, arguments.release)?;
+    for (id, kind) in &stack.ignored {
+        tracing::info!("ignoring {id}: {kind} has no local meaning");
+    }
+
+    let database = database::with_tables(&stack.tables)?;
+    let lambda = Lambda::new(stack.functions.into_values(), &settings);
+    let ready = Ready {
+        event: "ready",
+        websocket: format!("ws://{address}/{}", stack.api.stage),
+        management: format!("{url}/{}", stack.api.stage),
+        lambda: url,
+        dynamodb: settings.dynamodb_url.clone(),
+        issuer: issuer.url().to_owned(),
+    };
+    let router = WebSocketApi::new(stack.api, lambda.clone(), address)
+        .router()
+        .merge(lambda::invoke_router(lambda.clone()))
+        .merge(lambda::runtime_router(&lambda))
+        .merge(local::router(issuer));
+    let server = axum::serve(
+        RememberingListener(listener),
+        router.into_make_service_with_connect_info::<Client>(),
+    );
+    let mut stop = signal(SignalKind::terminate())?;
+    announce(&ready, arguments.json)?;
+    tokio::select! {
+        outcome = server.into_future() => outcome?,
+        () = database::serve(dynamodb, database) => {}
+        _ = tokio::signal::ctrl_c() => {}
+        _ = stop.recv() => {}
+    }
+    tracing::info!("stopping");
+    lambda.stop().await;
+    Ok(())
+}
+
+async fn listen(
+    arguments: &cli::Run,
+    port: u16,
+    flag: &'static str,
+) -> Result<TcpListener, RunError> {
+    let address = SocketAddr::new(arguments.host, port);
+    TcpListener::bind(address)
+        .await
+        .map_err(|cause| RunError::Listen {
+            address,
+            flag,
+            cause,
+        })
+}
+
+/// Evaluates the template with the parameters that make it local, unless they
+/// were given.
+fn evaluate(
+    template: &Template,
+    arguments: &cli::Run,
+    url: &str,
+    issuer: &str,
+) -> Result<Stack, RunError> {
+    let mut parameters: BTreeMap<_, _> = arguments.parameters.iter().cloned().collect();
+    let stage = parameters
+        .get("Stage")
+        .cloned()
+        .or_else(|| template.parameter_default("Stage"));
+    let local = [
+        (
+            "CallbackEndpoint",
+            format!("{url}/{}", stage.unwrap_or_default()),
+        ),
+        ("CognitoClientIds", CLIENT_ID.to_owned()),
+        ("TokenIssuer", issuer.to_owned()),
+    ];
+    for (name, value) in local {
+        if template.has_parameter(name) {
+            parameters.entry(name.to_owned()).or_insert(value);
+        }
+    }
+    template
+        .evaluate(&parameters, &arguments.region)
+        .map_err(|error| template_error(arguments, error))
+}
+
+fn template_error(arguments: &cli::Run, error: TemplateError) -> RunError {
+    RunError::Template {
+        path: arguments.template.display().to_string(),
+        error,
+    }
+}
+
+/// Where cargo puts the functions' binaries.
+fn binaries(arguments: &cli::Run) -> PathBuf {
+    if let Some(folder) = &arguments.functions {
+        return folder.clone();
+    }
+    let beside = arguments.template.parent().unwrap_or(Path::new("."));
+    let target =
+        std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| beside.join("target"), PathBuf::from);
+    target.join(if arguments.release {
+        "release"
+    } else {
+        "debug"
+    })
+}
+
+/// A missing binary is found out now, not at the first event.
+fn check_binaries(stack: &Stack, folder: &Path, release: bool) -> Result<(), RunError> {
+    for (id, function) in &stack.functions {
+        let path = folder.join(&function.binary);
+        if !path.is_file() {
+            return Err(RunError::NoBinary {
+                function: id.clone(),
+                path: path.display().to_string(),
+                release: if release { " --release" } else { "" },
+            });
+        }
+    }
+    Ok(())
+}
+
+fn announce(ready: &Ready, json: bool) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    if json {
+        let line = serde_json::to_string(ready).map_err(io::Error::other)?;
+        writeln!(out, "{line}")?;
+        return out.flush();
+    }
+    let belfry = std::env::args().next().unwrap_or_else(|| "belfry".into());
+    let Ready {
+        websocket,
+        management,
+        lambda,
+        dynamodb,
+        issuer,
+        ..
+    } = ready;
+    writeln!(
+        out,
+        "
+Belfry is running. Ctrl-C stops it; nothing is kept.
+
+  WebSocket    {websocket}
+  Management   {management}/@connections/…
+  Lambda       {lambda}
+  DynamoDB     {dynamodb}
+  Issuer       {issuer}
+
+Connect as alice:
+
+  npx --yes wscat@6.1.0 --connect \"{websocket}?token=$({belfry} token --user alice --endpoint {lambda})\"
+
+then type {{\"type\":\"ping\",\"version\":\"1.0\"}} and, in another terminal, tell her something:
+
+  {belfry} invoke Broadcaster events/broadcast-to-user.json --endpoint {lambda}
+"
+    )?;
+    out.flush()
+}

@@ -1,0 +1,195 @@
+//! The listener, and what it remembers of a client: its address and how it
+//! spelt its headers. HTTP libraries put names into lower case; API Gateway
+//! passes them on as they came, and handlers must cope with that.
+
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll};
+
+use axum::extract::connect_info::Connected;
+use axum::http::HeaderName;
+use axum::serve::{IncomingStream, Listener};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpListener, TcpStream};
+
+/// The longest request head that is remembered, in bytes.
+const MAX_HEAD_BYTES: usize = 16 * 1024;
+
+/// The most headers that are remembered.
+const MAX_HEADERS: usize = 128;
+
+/// A client, for handlers.
+#[derive(Debug, Clone)]
+pub(crate) struct Client {
+    /// Where it comes from.
+    pub address: SocketAddr,
+    head: Arc<Mutex<Head>>,
+}
+
+/// The beginning of what a client sent: its first request's head.
+#[derive(Debug, Default)]
+struct Head {
+    bytes: Vec<u8>,
+    complete: bool,
+}
+
+impl Client {
+    /// How the client spelt a header's name in its first request; WebSocket
+    /// handshakes are the first request of their connection.
+    pub(crate) fn spelling(&self, name: &HeaderName) -> String {
+        let head = self
+            .head
+            .lock()
+            .expect("no one panics while holding the head");
+        let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
+        let mut request = httparse::Request::new(&mut headers);
+        let _ = request.parse(&head.bytes);
+        let spelt = request
+            .headers
+            .iter()
+            .find(|header| header.name.eq_ignore_ascii_case(name.as_str()));
+        spelt.map_or(name.as_str(), |header| header.name).to_owned()
+    }
+}
+
+/// A TCP listener whose connections remember their first request's head.
+pub(crate) struct RememberingListener(pub TcpListener);
+
+impl Listener for RememberingListener {
+    type Io = RememberingStream;
+    type Addr = SocketAddr;
+
+    async fn accept(&mut self) -> (RememberingStream, SocketAddr) {
+        let (stream, address) = Listener::accept(&mut self.0).await;
+        // Small frames must not wait for each other; without it they only come later.
+        let _ = stream.set_nodelay(true);
+        (
+            RememberingStream {
+                stream,
+                head: Arc::default(),
+            },
+            address,
+        )
+    }
+
+    fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.0.local_addr()
+    }
+}
+
+impl Connected<IncomingStream<'_, RememberingListener>> for Client {
+    fn connect_info(stream: IncomingStream<'_, RememberingListener>) -> Self {
+        Self {
+            address: *stream.remote_addr(),
+            head: Arc::clone(&stream.io().head),
+        }
+    }
+}
+
+/// A TCP stream that remembers its first request's head.
+pub(crate) struct RememberingStream {
+    stream: TcpStream,
+    head: Arc<Mutex<Head>>,
+}
+
+impl AsyncRead for RememberingStream {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        let outcome = Pin::new(&mut self.stream).poll_read(context, buffer);
+        if matches!(outcome, Poll::Ready(Ok(()))) {
+            let mut head = self
+                .head
+                .lock()
+                .expect("no one panics while holding the head");
+            head.remember(&buffer.filled()[before..]);
+        }
+        outcome
+    }
+}
+
+impl Head {
+    fn remember(&mut self, bytes: &[u8]) {
+        if self.complete {
+            return;
+        }
+        let room = MAX_HEAD_BYTES - self.bytes.len();
+        self.bytes
+            .extend_from_slice(&bytes[..bytes.len().min(room)]);
+        self.complete = self.bytes.len() == MAX_HEAD_BYTES
+            || self.bytes.windows(4).any(|end| end == b"\r\n\r\n");
+    }
+}
+
+impl AsyncWrite for RememberingStream {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(context, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(context, slices)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_given_back_as_they_came_however_they_came() {
+        let head = Arc::new(Mutex::new(Head::default()));
+        for part in [
+            "GET /dev HTTP/1.1\r\nHo",
+            "st: x\r\nauthORIZATION: y\r\n",
+            "\r\n",
+            "Host: late",
+        ] {
+            head.lock().unwrap().remember(part.as_bytes());
+        }
+        let client = Client {
+            address: ([127, 0, 0, 1], 1).into(),
+            head,
+        };
+        assert_eq!(
+            client.spelling(&http::header::AUTHORIZATION),
+            "authORIZATION"
+        );
+        assert_eq!(client.spelling(&http::header::HOST), "Host");
+        assert_eq!(client.spelling(&http::header::ORIGIN), "origin");
+        assert!(!client.head.lock().unwrap().bytes.ends_with(b"late"));
+    }
+
+    #[test]
+    fn a_long_head_is_cut() {
+        let mut head = Head::default();
+        for _ in 0..10 {
+            head.remember(&[b'x'; 10_000]);
+        }
+        assert_eq!(head.bytes.len(), MAX_HEAD_BYTES);
+    }
+}

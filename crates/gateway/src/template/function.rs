@@ -1,0 +1,143 @@
+//! `AWS::Serverless::Function`.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde_json::{Map, Value};
+
+use super::TemplateError;
+use super::intrinsics::Scope;
+use super::properties::{Properties, unknown, whole_number};
+
+/// A function as the local stack runs it.
+#[derive(Debug, Clone)]
+pub(crate) struct FunctionSpec {
+    /// The name that it is invoked by.
+    pub name: String,
+    /// The binary that it is built as.
+    pub binary: String,
+    /// Its own environment variables.
+    pub environment: BTreeMap<String, String>,
+    /// How long it may take for an event.
+    pub timeout: Duration,
+    /// In megabytes. Told to the function; not enforced here.
+    pub memory_mb: u64,
+}
+
+const READ: [&str; 4] = ["Environment", "FunctionName", "MemorySize", "Timeout"];
+
+/// Known, and without a meaning on one machine.
+const IGNORED: [&str; 13] = [
+    "Architectures",
+    "CodeUri",
+    "DeadLetterQueue",
+    "Description",
+    "EventInvokeConfig",
+    "Handler",
+    "Layers",
+    "LoggingConfig",
+    "Policies",
+    "Role",
+    "Runtime",
+    "Tags",
+    "Tracing",
+];
+
+/// Lambda's default (AWS::Lambda::Function, `Timeout`).
+const DEFAULT_TIMEOUT_SECONDS: u64 = 3;
+
+/// Lambda's default (AWS::Lambda::Function, `MemorySize`).
+const DEFAULT_MEMORY_MB: u64 = 128;
+
+pub(super) fn read(
+    id: &str,
+    resource: &Value,
+    properties: &Properties<'_>,
+    globals: Option<&Value>,
+    scope: &Scope<'_>,
+) -> Result<FunctionSpec, TemplateError> {
+    properties.only(&READ, &IGNORED)?;
+    let globals = Globals::read(globals, scope)?;
+    let binary = resource
+        .pointer("/Metadata/BuildProperties/Binary")
+        .and_then(Value::as_str);
+    let binary = binary.ok_or_else(|| {
+        TemplateError::at(
+            id,
+            "Metadata.BuildProperties.Binary",
+            "is missing; it names the Rust binary to run",
+        )
+    })?;
+    let number = |name: &str, default, range| match properties
+        .get(name)?
+        .or_else(|| globals.0.get(name).cloned())
+    {
+        None => Ok(default),
+        Some(value) => {
+            whole_number(&value, range).map_err(|problem| properties.wrong(name, problem))
+        }
+    };
+    let mut environment = variables(globals.0.get("Environment")).map_err(|(path, problem)| {
+        TemplateError::at("Globals", &format!("Function.{path}"), problem)
+    })?;
+    let own = properties.get("Environment")?;
+    environment.extend(
+        variables(own.as_ref()).map_err(|(path, problem)| properties.wrong(&path, problem))?,
+    );
+    Ok(FunctionSpec {
+        name: properties
+            .text("FunctionName")?
+            .unwrap_or_else(|| id.to_owned()),
+        binary: binary.to_owned(),
+        environment,
+        timeout: Duration::from_secs(number("Timeout", DEFAULT_TIMEOUT_SECONDS, 1..=900)?),
+        memory_mb: number("MemorySize", DEFAULT_MEMORY_MB, 128..=10_240)?,
+    })
+}
+
+/// What all functions have in common.
+struct Globals(Map<String, Value>);
+
+impl Globals {
+    fn read(raw: Option<&Value>, scope: &Scope<'_>) -> Result<Self, TemplateError> {
+        let Some(Value::Object(raw)) = raw else {
+            return Ok(Self(Map::new()));
+        };
+        if let Some(name) = unknown(raw, &READ, &IGNORED) {
+            return Err(TemplateError::at(
+                "Globals",
+                &format!("Function.{name}"),
+                "is not understood by the local stack",
+            ));
+        }
+        let mut evaluated = Map::new();
+        for name in READ {
+            if let Some(value) = raw.get(name) {
+                let value = scope
+                    .evaluate(value)
+                    .map_err(|error| error.of("Globals", &format!("Function.{name}")))?;
+                evaluated.extend(value.map(|value| (name.to_owned(), value)));
+            }
+        }
+        Ok(Self(evaluated))
+    }
+}
+
+fn variables(environment: Option<&Value>) -> Result<BTreeMap<String, String>, (String, String)> {
+    let Some(Value::Object(variables)) =
+        environment.and_then(|environment| environment.get("Variables"))
+    else {
+        return Ok(BTreeMap::new());
+    };
+    variables
+        .iter()
+        .map(|(name, value)| match value {
+            Value::String(text) => Ok((name.clone(), text.clone())),
+            Value::Number(_) | Value::Bool(_) => Ok((name.clone(), value.to_string())),
+            _ => Err((
+                format!("Environment.Variables.{name}"),
+                "must be a text".to_owned(),
+            )),
+        })
+        .collect()
+}

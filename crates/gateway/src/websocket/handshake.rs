@@ -1,0 +1,215 @@
+//! A client's handshake: pending until `$connect` has answered.
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::{ConnectInfo, Path, Query, Request, State};
+use axum::http::header::{
+    CONNECTION, HOST, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION, UPGRADE,
+    USER_AGENT,
+};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
+use hyper::upgrade::OnUpgrade;
+use serde_json::json;
+use tokio::sync::oneshot;
+use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
+
+use super::connection::{Connection, End, Peer};
+use super::event::{self, Place};
+use super::route::{Answer, CONNECT, DISCONNECT, Integration};
+use super::{WebSocketApi, socket};
+use crate::ids;
+use crate::server::Client;
+
+/// Headers that belong to the hop, not to the handshake.
+const HOP_HEADERS: [HeaderName; 2] = [CONNECTION, UPGRADE];
+
+/// Handles a GET on the stage's path.
+pub(super) async fn handle(
+    State(api): State<WebSocketApi>,
+    Path(stage): Path<String>,
+    ConnectInfo(client): ConnectInfo<Client>,
+    request: Request,
+) -> Response<Body> {
+    if stage != api.inner.api.stage {
+        return refusal(StatusCode::FORBIDDEN, "Forbidden");
+    }
+    let (mut request, _) = request.into_parts();
+    let Some(accept) = accept_key(&request.headers) else {
+        let mut response = refusal(StatusCode::UPGRADE_REQUIRED, "Upgrade Required");
+        response
+            .headers_mut()
+            .insert(UPGRADE, HeaderValue::from_static("websocket"));
+        return response;
+    };
+    let Some(upgrade) = request.extensions.remove::<OnUpgrade>() else {
+        return refusal(StatusCode::UPGRADE_REQUIRED, "Upgrade Required");
+    };
+    let text = |name: HeaderName| {
+        request
+            .headers
+            .get(name)
+            .and_then(|v| v.to_str().ok())
+            .map(str::to_owned)
+    };
+    let peer = Peer {
+        id: ids::connection(),
+        connected_at_ms: event::now_ms(),
+        source_ip: client.address.ip().to_string(),
+        user_agent: text(USER_AGENT),
+    };
+    let place = Place {
+        stage,
+        domain: text(HOST).unwrap_or_else(|| api.inner.address.to_string()),
+    };
+    let described = event::Request {
+        headers: headers(&request.headers, &client),
+        query: Query::try_from_uri(&request.uri)
+            .map(|Query(query)| query)
+            .unwrap_or_default(),
+        source_port: api.inner.address.port(),
+    };
+    // The connection's whole life is one task: a client that goes away while
+    // `$connect` still runs is told to `$disconnect` all the same.
+    let (answer, answered) = oneshot::channel();
+    tokio::spawn(live(api, peer, place, described, upgrade, answer));
+    match answered.await {
+        Ok(Ok(protocol)) => switching(accept, protocol),
+        Ok(Err(response)) => response,
+        Err(_) => refusal(StatusCode::INTERNAL_SERVER_ERROR, "Internal server error"),
+    }
+}
+
+/// The subprotocol to name, or the refusal.
+type Verdict = Result<Option<HeaderValue>, Response<Body>>;
+
+async fn live(
+    api: WebSocketApi,
+    peer: Peer,
+    place: Place,
+    request: event::Request,
+    upgrade: OnUpgrade,
+    answer: oneshot::Sender<Verdict>,
+) {
+    let event = event::connect(&peer, &place, &request);
+    let protocol = match verdict(api.integrate(CONNECT, &event).await) {
+        Ok(protocol) => protocol,
+        Err(response) => {
+            tracing::info!(
+                connection = peer.id,
+                status = response.status().as_u16(),
+                "handshake refused"
+            );
+            // Where the client is gone already, nobody waits for the refusal.
+            let _ = answer.send(Err(response));
+            return;
+        }
+    };
+    let (connection, outgoing) = Connection::new(peer);
+    let connection = Arc::new(connection);
+    let id = connection.peer.id.as_str();
+    // Known from here on: a post may come before the client has read the 101.
+    api.inner.connections.insert(Arc::clone(&connection));
+    let _ = answer.send(Ok(protocol));
+    let end = match upgrade.await {
+        Ok(io) => {
+            tracing::info!(connection = id, "connected");
+            socket::run(&api, &connection, &place, io, outgoing).await
+        }
+        Err(_) => {
+            drop(outgoing);
+            End::abnormal()
+        }
+    };
+    api.inner.connections.remove(id);
+    tracing::info!(connection = id, code = end.code, "disconnected");
+    let event = event::disconnect(&connection.peer, &place, &end);
+    if let Some(Integration::Failed | Integration::TimedOut) =
+        api.integrate(DISCONNECT, &event).await
+    {
+        tracing::warn!(
+            connection = id,
+            "$disconnect failed; API Gateway does not try again"
+        );
+    }
+}
+
+/// What `$connect` decided. Without such a route everyone may connect.
+fn verdict(integration: Option<Integration>) -> Verdict {
+    match integration {
+        None => Ok(None),
+        Some(Integration::Answered(Answer {
+            status: 200..=299,
+            headers,
+            ..
+        })) => {
+            let protocol = headers
+                .iter()
+                .find(|(name, _)| name.eq_ignore_ascii_case("sec-websocket-protocol"));
+            Ok(protocol.and_then(|(_, value)| HeaderValue::from_str(value).ok()))
+        }
+        Some(Integration::Answered(Answer { status, body, .. })) => {
+            let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+            let mut response = Response::new(Body::from(body.unwrap_or_default()));
+            *response.status_mut() = status;
+            Err(response)
+        }
+        Some(Integration::Failed) => Err(refusal(StatusCode::BAD_GATEWAY, "Internal server error")),
+        Some(Integration::TimedOut) => Err(refusal(
+            StatusCode::GATEWAY_TIMEOUT,
+            "Endpoint request timed out",
+        )),
+    }
+}
+
+/// The answer to the client's key, if this is a WebSocket handshake (RFC 6455,
+/// section 4.2.1).
+fn accept_key(headers: &HeaderMap) -> Option<HeaderValue> {
+    let has = |name: HeaderName, token: &str| {
+        headers
+            .get_all(name)
+            .iter()
+            .filter_map(|value| value.to_str().ok())
+            .flat_map(|value| value.split(','))
+            .any(|part| part.trim().eq_ignore_ascii_case(token))
+    };
+    let is_handshake =
+        has(CONNECTION, "upgrade") && has(UPGRADE, "websocket") && has(SEC_WEBSOCKET_VERSION, "13");
+    let key = headers.get(SEC_WEBSOCKET_KEY).filter(|_| is_handshake)?;
+    HeaderValue::from_str(&derive_accept_key(key.as_bytes())).ok()
+}
+
+fn switching(accept: HeaderValue, protocol: Option<HeaderValue>) -> Response<Body> {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+    let headers = response.headers_mut();
+    headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
+    headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
+    headers.insert(SEC_WEBSOCKET_ACCEPT, accept);
+    if let Some(protocol) = protocol {
+        headers.insert(http::header::SEC_WEBSOCKET_PROTOCOL, protocol);
+    }
+    response
+}
+
+fn headers(received: &HeaderMap, client: &Client) -> Vec<(String, String)> {
+    received
+        .iter()
+        .filter(|(name, _)| !HOP_HEADERS.contains(name))
+        .map(|(name, value)| {
+            (
+                client.spelling(name),
+                String::from_utf8_lossy(value.as_bytes()).into_owned(),
+            )
+        })
+        .collect()
+}
+
+fn refusal(status: StatusCode, message: &str) -> Response<Body> {
+    let mut response = Response::new(Body::from(json!({"message": message}).to_string()));
+    *response.status_mut() = status;
+    response
+        .headers_mut()
+        .insert("content-type", HeaderValue::from_static("application/json"));
+    response
+}
