@@ -1,1 +1,14 @@
+//! What the system tests and benchmarks share: a running stack, clients, and
+//! tokens that no issuer would issue.
 
+mod client;
+mod crafted;
+mod logs;
+mod node;
+mod stack;
+
+pub use client::{Socket, open, refused};
+pub use crafted::Crafted;
+pub use logs::Logs;
+pub use node::{Terminal, node, wscat_path};
+pub use stack::{Ready, Stack, StackBuilder, binaries, repository, template_with};

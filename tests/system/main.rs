@@ -1,1 +1,16 @@
+//! The whole of Belfry: real binaries, real sockets, real SDK clients. Each
+//! test runs a local stack of its own.
 
+mod broadcast;
+mod clients;
+mod command_line;
+mod frames;
+mod functions;
+mod gone;
+mod handshake;
+mod invoke;
+mod management;
+mod outage;
+mod rows;
+mod start;
+mod stop;

@@ -96,6 +96,15 @@ where
         .map(|response| response.status().as_u16())
     {
         Some(410) => PostError::Gone,
+        // Not in the SDK's model. An id that API Gateway could never have given
+        // names no connection, now or later.
+        Some(400)
+            if error
+                .message()
+                .is_some_and(|text| text.starts_with("Invalid connectionId")) =>
+        {
+            PostError::Gone
+        }
         Some(413) => PostError::TooLarge,
         Some(429) => PostError::Throttled,
         _ if matches!(error, SdkError::TimeoutError(_)) => PostError::TimedOut,

@@ -72,6 +72,14 @@ pub(super) fn read(properties: &Properties<'_>) -> Result<Api, TemplateError> {
     };
     let mut routes = BTreeMap::new();
     for (key, declaration) in &declared {
+        // As SAM has it: the logical ids that it makes of the keys allow no more.
+        let special = ["$connect", "$disconnect", "$default"].contains(&key.as_str());
+        if !special && (key.is_empty() || !key.chars().all(char::is_alphanumeric)) {
+            return Err(properties.wrong(
+                &format!("Routes.{key}"),
+                "must be alphanumeric or one of $connect, $disconnect, $default",
+            ));
+        }
         routes.insert(key.clone(), route(properties, key, declaration)?);
     }
     Ok(Api {
@@ -136,6 +144,17 @@ pub(super) fn answering_route(
     Ok((route, unknown))
 }
 
+/// The logical id that SAM gives the route of a key: `ApiDefaultRoute`.
+fn generated_route(api_id: &str, key: &str) -> String {
+    let name = key.trim_start_matches('$');
+    let (first, rest) = name.split_at(name.chars().next().map_or(0, char::len_utf8));
+    format!(
+        "{api_id}{}{}Route",
+        first.to_uppercase(),
+        rest.to_lowercase()
+    )
+}
+
 impl Api {
     /// Turns the functions' ARNs into their names.
     pub(super) fn connect_functions(
@@ -172,18 +191,19 @@ impl Api {
         api_id: &str,
         responses: &[(String, TemplateError)],
     ) -> Result<(), TemplateError> {
-        let generated = |key: &str| {
-            let name: String = key.chars().filter(char::is_ascii_alphanumeric).collect();
-            let (first, rest) = name.split_at(1);
-            format!("{api_id}{}{rest}Route", first.to_ascii_uppercase())
-        };
         for (route, unknown) in responses {
-            if !self.routes.keys().any(|key| generated(key) == *route) {
+            if !self
+                .routes
+                .keys()
+                .any(|key| generated_route(api_id, key) == *route)
+            {
                 return Err(unknown.clone());
             }
         }
         for (key, route) in &mut self.routes {
-            route.answers &= responses.iter().any(|(name, _)| *name == generated(key));
+            route.answers &= responses
+                .iter()
+                .any(|(name, _)| *name == generated_route(api_id, key));
         }
         Ok(())
     }

@@ -1,0 +1,13 @@
+// Invokes the broadcaster as a REST handler would, and prints what it answers.
+// Arguments: Lambda's endpoint, and the request as JSON.
+import { InvokeCommand, LambdaClient } from "@aws-sdk/client-lambda";
+
+const [endpoint, request] = process.argv.slice(2);
+const lambda = new LambdaClient({
+  endpoint,
+  region: "us-east-1",
+  credentials: { accessKeyId: "test", secretAccessKey: "test" },
+});
+const response = await lambda.send(new InvokeCommand({ FunctionName: "Broadcaster", Payload: request }));
+const payload = JSON.parse(new TextDecoder().decode(response.Payload));
+console.log(JSON.stringify({ functionError: response.FunctionError ?? null, payload }));

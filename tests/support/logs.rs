@@ -1,0 +1,51 @@
+//! What a process writes, to be waited for and looked at.
+
+use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
+use tokio::sync::watch;
+
+use crate::stack::PATIENCE;
+
+/// The lines that a process has written so far.
+#[derive(Debug, Clone)]
+pub struct Logs {
+    lines: watch::Receiver<Vec<String>>,
+}
+
+impl Logs {
+    /// Collects the lines of an output.
+    pub fn of(output: impl AsyncRead + Send + Unpin + 'static) -> Self {
+        let (sender, lines) = watch::channel(Vec::new());
+        tokio::spawn(async move {
+            let mut output = BufReader::new(output).lines();
+            while let Ok(Some(line)) = output.next_line().await {
+                sender.send_modify(|lines: &mut Vec<String>| lines.push(line));
+            }
+        });
+        Self { lines }
+    }
+
+    /// Everything so far.
+    #[must_use]
+    pub fn text(&self) -> String {
+        self.lines.borrow().join("\n")
+    }
+
+    /// Waits for a line that holds all of these texts.
+    ///
+    /// # Panics
+    /// If none comes.
+    pub async fn wait_for(&self, parts: &[&str]) -> String {
+        let mut lines = self.lines.clone();
+        let found = |lines: &Vec<String>| {
+            let line = lines
+                .iter()
+                .find(|line| parts.iter().all(|part| line.contains(part)));
+            line.cloned()
+        };
+        let waiting = lines.wait_for(|lines| found(lines).is_some());
+        match tokio::time::timeout(PATIENCE, waiting).await {
+            Ok(Ok(lines)) => found(&lines).expect("just found"),
+            _ => panic!("no line with {parts:?} in:\n{}", self.text()),
+        }
+    }
+}

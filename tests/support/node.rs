@@ -1,0 +1,95 @@
+//! Clients from npm.
+
+use std::path::PathBuf;
+use std::process::Stdio;
+
+use serde_json::Value;
+use tokio::io::AsyncWriteExt;
+use tokio::process::{Child, ChildStdin, Command};
+
+use crate::logs::Logs;
+use crate::stack::{PATIENCE, repository};
+
+fn folder() -> PathBuf {
+    let folder = repository().join("tests/node");
+    assert!(
+        folder.join("node_modules").is_dir(),
+        "the npm packages are missing; run `make test-tools`"
+    );
+    folder
+}
+
+/// Runs one of the scripts in `tests/node` and returns the JSON that it prints.
+///
+/// # Panics
+/// If it fails.
+pub async fn node(script: &str, arguments: &[&str]) -> Value {
+    let mut command = Command::new("node");
+    command
+        .current_dir(folder())
+        .arg(script)
+        .args(arguments)
+        .stdin(Stdio::null())
+        .kill_on_drop(true);
+    let output = tokio::time::timeout(PATIENCE, command.output())
+        .await
+        .expect("it ends")
+        .expect("node runs");
+    let text = String::from_utf8_lossy(&output.stdout);
+    let problem = || {
+        format!(
+            "{script}: {text}{}",
+            String::from_utf8_lossy(&output.stderr)
+        )
+    };
+    assert!(output.status.success(), "{}", problem());
+    serde_json::from_str(&text).unwrap_or_else(|_| panic!("{}", problem()))
+}
+
+/// Where npm put wscat.
+#[must_use]
+pub fn wscat_path() -> PathBuf {
+    folder().join("node_modules/.bin/wscat")
+}
+
+/// A command as someone types it into a terminal.
+pub struct Terminal {
+    /// What it prints.
+    pub output: Logs,
+    input: ChildStdin,
+    _process: Child,
+}
+
+impl Terminal {
+    /// Starts a shell command in the repository's folder.
+    ///
+    /// # Panics
+    /// If there is no shell.
+    #[must_use]
+    pub fn start(line: &str) -> Self {
+        let mut process = Command::new("sh")
+            .args(["-c", &format!("exec {line}")])
+            .current_dir(repository())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::inherit())
+            .kill_on_drop(true)
+            .spawn()
+            .expect("a shell");
+        let output = Logs::of(process.stdout.take().expect("piped"));
+        let input = process.stdin.take().expect("piped");
+        Self {
+            output,
+            input,
+            _process: process,
+        }
+    }
+
+    /// Types a line.
+    pub async fn type_line(&mut self, line: &str) {
+        self.input
+            .write_all(format!("{line}\n").as_bytes())
+            .await
+            .expect("typed");
+    }
+}

@@ -1,0 +1,328 @@
+//! A local stack of its own for each test.
+
+use std::path::{Path, PathBuf};
+use std::process::{ExitStatus, Stdio};
+use std::time::Duration;
+
+use aws_sdk_dynamodb::types::AttributeValue;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde::Deserialize;
+use serde_json::{Value, json};
+use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::process::{Child, Command};
+
+use crate::logs::Logs;
+
+/// How long anything that a test waits for may take. Far more than it needs:
+/// a test that comes near it has failed.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Where everything is: the line that `belfry run --json` prints.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Ready {
+    /// The WebSocket URL.
+    pub websocket: String,
+    /// The management API with its stage.
+    pub management: String,
+    /// Lambda's API, and the local one.
+    pub lambda: String,
+    /// The embedded DynamoDB.
+    pub dynamodb: String,
+    /// The tokens' issuer.
+    pub issuer: String,
+}
+
+/// A stack that is being described.
+#[derive(Debug)]
+pub struct StackBuilder {
+    template: PathBuf,
+    functions: PathBuf,
+    arguments: Vec<String>,
+}
+
+/// A running stack; it ends when dropped.
+pub struct Stack {
+    /// Where everything is.
+    pub ready: Ready,
+    /// What the gateway and the functions say.
+    pub logs: Logs,
+    process: Child,
+}
+
+/// The folder of the repository.
+#[must_use]
+pub fn repository() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .expect("tests/ is in the repository")
+        .to_owned()
+}
+
+/// The folder of the binaries that were built with this test.
+#[must_use]
+pub fn binaries() -> PathBuf {
+    let test = std::env::current_exe().expect("the test's own path");
+    test.ancestors()
+        .nth(2)
+        .expect("target/debug above deps")
+        .to_owned()
+}
+
+/// The repository's template with more environment variables for one function.
+#[must_use]
+pub fn template_with(function: &str, variables: &[(&str, &str)]) -> tempfile::NamedTempFile {
+    let text = std::fs::read_to_string(repository().join("template.yaml")).expect("the template");
+    let start = text
+        .find(&format!(
+            "\n  {function}:\n    Type: AWS::Serverless::Function"
+        ))
+        .expect("the function");
+    let marker = "        Variables:\n";
+    let at = start + text[start..].find(marker).expect("its variables") + marker.len();
+    let lines: String = variables
+        .iter()
+        .map(|(name, value)| format!("          {name}: \"{value}\"\n"))
+        .collect();
+    let file = tempfile::NamedTempFile::with_suffix(".yaml").expect("a temporary file");
+    std::fs::write(
+        file.path(),
+        format!("{}{lines}{}", &text[..at], &text[at..]),
+    )
+    .expect("written");
+    file
+}
+
+impl Default for StackBuilder {
+    fn default() -> Self {
+        Self {
+            template: repository().join("template.yaml"),
+            functions: binaries(),
+            arguments: Vec::new(),
+        }
+    }
+}
+
+impl StackBuilder {
+    /// Runs another template.
+    #[must_use]
+    pub fn template(mut self, path: &Path) -> Self {
+        self.template = path.to_owned();
+        self
+    }
+
+    /// Sets a template parameter.
+    #[must_use]
+    pub fn parameter(self, name: &str, value: &str) -> Self {
+        self.argument("--parameter")
+            .argument(&format!("{name}={value}"))
+    }
+
+    /// Adds an argument of `belfry run`.
+    #[must_use]
+    pub fn argument(mut self, argument: &str) -> Self {
+        self.arguments.push(argument.to_owned());
+        self
+    }
+
+    /// The command, for tests that want to see it fail.
+    #[must_use]
+    pub fn command(&self) -> Command {
+        let mut command = Command::new(binaries().join("belfry"));
+        command
+            .args(["run", "--port", "0", "--dynamodb-port", "0", "--template"])
+            .arg(&self.template)
+            .arg("--functions")
+            .arg(&self.functions)
+            .args(&self.arguments)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true);
+        command
+    }
+
+    /// Starts the stack and waits until it is ready.
+    ///
+    /// # Panics
+    /// If it does not start; the message holds what it said.
+    pub async fn start(self) -> Stack {
+        let mut process = self
+            .command()
+            .arg("--json")
+            .spawn()
+            .expect("target/debug/belfry: build it with `cargo build --workspace --bins`");
+        let logs = Logs::of(process.stderr.take().expect("piped"));
+        let mut lines = BufReader::new(process.stdout.take().expect("piped")).lines();
+        let line = tokio::time::timeout(PATIENCE, lines.next_line()).await;
+        let Ok(Ok(Some(line))) = line else {
+            panic!("the stack did not start:\n{}", logs.text())
+        };
+        let ready = serde_json::from_str(&line).expect("the ready line is JSON");
+        Stack {
+            ready,
+            logs,
+            process,
+        }
+    }
+}
+
+impl Stack {
+    /// The repository's template with its defaults.
+    pub async fn start() -> Self {
+        StackBuilder::default().start().await
+    }
+
+    /// A stack that is described step by step.
+    #[must_use]
+    pub fn builder() -> StackBuilder {
+        StackBuilder::default()
+    }
+
+    /// The process id of the gateway.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.process.id().expect("the gateway runs")
+    }
+
+    /// Asks the local issuer for tokens.
+    pub async fn tokens(&self, request: Value) -> Value {
+        let url = format!("{}/_local/tokens", self.ready.lambda);
+        let response = reqwest::Client::new()
+            .post(url)
+            .header("content-type", "application/json")
+            .body(request.to_string())
+            .send()
+            .await
+            .expect("the issuer answers");
+        let text = response.text().await.expect("a body");
+        serde_json::from_str(&text).unwrap_or_else(|_| panic!("the issuer refused: {text}"))
+    }
+
+    /// A user's access token.
+    pub async fn token(&self, user: &str) -> String {
+        self.token_with(json!({"user": user})).await
+    }
+
+    /// An access token of a special kind.
+    pub async fn token_with(&self, request: Value) -> String {
+        self.tokens(request).await["accessToken"]
+            .as_str()
+            .expect("a token")
+            .to_owned()
+    }
+
+    /// An SDK configuration with made-up credentials.
+    fn sdk(endpoint: &str) -> aws_config::SdkConfig {
+        aws_config::SdkConfig::builder()
+            .behavior_version(aws_config::BehaviorVersion::latest())
+            .region(aws_config::Region::new("us-east-1"))
+            .credentials_provider(aws_sdk_dynamodb::config::SharedCredentialsProvider::new(
+                aws_sdk_dynamodb::config::Credentials::new("test", "test", None, None, "test"),
+            ))
+            .endpoint_url(endpoint)
+            .build()
+    }
+
+    /// A client for the embedded DynamoDB.
+    #[must_use]
+    pub fn dynamodb(&self) -> aws_sdk_dynamodb::Client {
+        aws_sdk_dynamodb::Client::new(&Self::sdk(&self.ready.dynamodb))
+    }
+
+    /// A client for Lambda.
+    #[must_use]
+    pub fn lambda(&self) -> aws_sdk_lambda::Client {
+        aws_sdk_lambda::Client::new(&Self::sdk(&self.ready.lambda))
+    }
+
+    /// A client for the management API.
+    #[must_use]
+    pub fn management(&self) -> aws_sdk_apigatewaymanagement::Client {
+        aws_sdk_apigatewaymanagement::Client::new(&Self::sdk(&self.ready.management))
+    }
+
+    /// A connection's row.
+    pub async fn row(&self, id: &str) -> Option<std::collections::HashMap<String, AttributeValue>> {
+        let key = AttributeValue::S(id.to_owned());
+        let get = self
+            .dynamodb()
+            .get_item()
+            .table_name("Connections")
+            .key("connectionId", key)
+            .consistent_read(true);
+        get.send().await.expect("GetItem").item
+    }
+
+    /// How many rows there are.
+    pub async fn rows(&self) -> usize {
+        let scan = self
+            .dynamodb()
+            .scan()
+            .table_name("Connections")
+            .send()
+            .await
+            .expect("Scan");
+        scan.items().len()
+    }
+
+    /// Invokes the broadcaster. A function's error is `Err`.
+    pub async fn broadcast(&self, request: &Value) -> Result<Value, Value> {
+        self.invoke("Broadcaster", request).await
+    }
+
+    /// Invokes a function. A function's error is `Err`.
+    pub async fn invoke(&self, function: &str, payload: &Value) -> Result<Value, Value> {
+        let payload = aws_sdk_lambda::primitives::Blob::new(payload.to_string());
+        let output = self
+            .lambda()
+            .invoke()
+            .function_name(function)
+            .payload(payload)
+            .send()
+            .await
+            .expect("Invoke");
+        let answer = output
+            .payload()
+            .map(|blob| blob.as_ref().to_vec())
+            .unwrap_or_default();
+        let answer = serde_json::from_slice(&answer).expect("JSON");
+        if output.function_error().is_some() {
+            Err(answer)
+        } else {
+            Ok(answer)
+        }
+    }
+
+    /// Sends the gateway a signal and waits until it has ended.
+    ///
+    /// # Panics
+    /// If it does not end within `limit`.
+    pub async fn stop(&mut self, signal: Signal, limit: Duration) -> ExitStatus {
+        let pid = i32::try_from(self.pid()).expect("a process id");
+        kill(Pid::from_raw(pid), signal).expect("the gateway runs");
+        let ended = tokio::time::timeout(limit, self.process.wait()).await;
+        ended
+            .expect("it ends in time")
+            .expect("it can be waited for")
+    }
+}
+
+impl Drop for Stack {
+    fn drop(&mut self) {
+        // Politely, so that it ends its functions; the kill that follows is
+        // for a gateway that hangs.
+        if let Some(pid) = self.process.id().and_then(|pid| i32::try_from(pid).ok()) {
+            let _ = kill(Pid::from_raw(pid), Signal::SIGTERM);
+            for _ in 0..100 {
+                if !matches!(self.process.try_wait(), Ok(None)) {
+                    break;
+                }
+                std::thread::sleep(Duration::from_millis(20));
+            }
+        }
+        if std::thread::panicking() {
+            eprintln!("--- the stack said:\n{}", self.logs.text());
+        }
+    }
+}

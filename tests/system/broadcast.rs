@@ -1,0 +1,279 @@
+//! One message to a user, to some, to all: every open socket of the target
+//! gets exactly one frame, the others none.
+
+use belfry_tests::{Socket, Stack, node, repository};
+use serde_json::{Value, json};
+
+/// Alice with two tabs, Bob and Carol with one.
+struct People {
+    stack: Stack,
+    sockets: Vec<(&'static str, String, Socket)>,
+}
+
+impl People {
+    async fn connect() -> Self {
+        let stack = Stack::start().await;
+        let mut sockets = Vec::new();
+        for (name, user) in [
+            ("alice 1", "alice"),
+            ("alice 2", "alice"),
+            ("bob", "bob"),
+            ("carol", "carol"),
+        ] {
+            let mut socket = stack.connect(user).await;
+            let id = socket.id().await;
+            sockets.push((name, id, socket));
+        }
+        Self { stack, sockets }
+    }
+
+    fn id(&self, name: &str) -> &str {
+        &self.sockets.iter().find(|(n, _, _)| *n == name).unwrap().1
+    }
+
+    /// Shows that these, and nobody else, got this frame, once.
+    async fn reached(&mut self, names: &[&str], message_id: &str) {
+        for (name, _, socket) in &mut self.sockets {
+            if names.contains(name) {
+                let frame = socket.receive().await;
+                assert_eq!(frame["type"], "notification", "{name}");
+                assert_eq!(frame["version"], "1.0");
+                assert_eq!(frame["id"], message_id, "{name}");
+                assert_eq!(frame["data"], message()["data"], "{name}");
+                assert!(frame["timestamp"].as_str().unwrap().ends_with('Z'));
+            }
+            socket.expect_nothing().await;
+        }
+    }
+}
+
+fn message() -> Value {
+    json!({"type": "notification", "data": {"kind": "upload.completed", "file": "x.png"}})
+}
+
+fn report(message_id: &str, success: u64, gone: u64) -> Value {
+    json!({
+        "messageId": message_id,
+        "status": "done",
+        "success": success,
+        "failure": gone,
+        "failures": {"gone": gone, "throttled": 0, "tooLarge": 0, "failed": 0, "notAttempted": 0},
+    })
+}
+
+#[tokio::test]
+async fn every_target_reaches_its_own_and_nobody_else() {
+    let mut people = People::connect().await;
+    let (alice_1, bob) = (people.id("alice 1").to_owned(), people.id("bob").to_owned());
+    let unknown = "AAAAAAAAAAAAAAA=";
+    for (target, exclude, reached, gone) in [
+        (
+            json!({"type": "user", "userId": "alice"}),
+            vec![],
+            vec!["alice 1", "alice 2"],
+            0,
+        ),
+        (
+            json!({"type": "user", "userId": "alice"}),
+            vec![&alice_1],
+            vec!["alice 2"],
+            0,
+        ),
+        (
+            json!({"type": "user", "userId": "nobody"}),
+            vec![],
+            vec![],
+            0,
+        ),
+        (
+            json!({"type": "users", "userIds": ["alice", "bob", "alice"]}),
+            vec![],
+            vec!["alice 1", "alice 2", "bob"],
+            0,
+        ),
+        (
+            json!({"type": "users", "userIds": ["bob", "carol"]}),
+            vec![&bob],
+            vec!["carol"],
+            0,
+        ),
+        (
+            json!({"type": "connections", "connectionIds": [alice_1, bob, alice_1]}),
+            vec![],
+            vec!["alice 1", "bob"],
+            0,
+        ),
+        (
+            json!({"type": "connections", "connectionIds": [unknown, bob]}),
+            vec![],
+            vec!["bob"],
+            1,
+        ),
+        (
+            json!({"type": "connections", "connectionIds": [alice_1, bob]}),
+            vec![&bob],
+            vec!["alice 1"],
+            0,
+        ),
+        (
+            json!({"type": "all"}),
+            vec![],
+            vec!["alice 1", "alice 2", "bob", "carol"],
+            0,
+        ),
+        (
+            json!({"type": "all"}),
+            vec![&alice_1, &bob],
+            vec!["alice 2", "carol"],
+            0,
+        ),
+    ] {
+        let request =
+            json!({"messageId": "m-1", "target": target, "message": message(), "exclude": exclude});
+        let answer = people.stack.broadcast(&request).await.unwrap();
+        assert_eq!(
+            answer,
+            report("m-1", reached.len() as u64, gone),
+            "{request}"
+        );
+        people.reached(&reached, "m-1").await;
+    }
+}
+
+#[tokio::test]
+async fn a_rest_handler_in_node_reaches_a_user() {
+    let mut people = People::connect().await;
+    let request = json!({"messageId": "from-node", "target": {"type": "user", "userId": "alice"}, "message": message()});
+    let answer = node(
+        "broadcast.mjs",
+        &[&people.stack.ready.lambda, &request.to_string()],
+    )
+    .await;
+    assert_eq!(
+        answer,
+        json!({"functionError": null, "payload": report("from-node", 2, 0)})
+    );
+    people.reached(&["alice 1", "alice 2"], "from-node").await;
+
+    let wrong = json!({"target": {"type": "user"}, "message": message()});
+    let answer = node(
+        "broadcast.mjs",
+        &[&people.stack.ready.lambda, &wrong.to_string()],
+    )
+    .await;
+    assert_eq!(answer["functionError"], "Unhandled");
+    assert_eq!(answer["payload"]["errorType"], "InvalidRequest");
+}
+
+#[tokio::test]
+async fn the_message_id_is_the_request_id_where_none_is_given() {
+    let mut people = People::connect().await;
+    let request = json!({"target": {"type": "user", "userId": "bob"}, "message": message()});
+    let answer = people.stack.broadcast(&request).await.unwrap();
+    let id = answer["messageId"].as_str().unwrap().to_owned();
+    assert_eq!(id.len(), 36);
+    people.reached(&["bob"], &id).await;
+    let line = people
+        .stack
+        .logs
+        .wait_for(&["[Broadcaster]", "broadcast done", &id])
+        .await;
+    assert!(
+        line.contains("\"success\":1") && line.contains("\"failure\":0"),
+        "{line}"
+    );
+}
+
+#[tokio::test]
+async fn an_asynchronous_invocation_is_accepted_and_delivered() {
+    let mut people = People::connect().await;
+    let request = json!({"messageId": "later", "target": {"type": "all"}, "message": message()});
+    let output = people
+        .stack
+        .lambda()
+        .invoke()
+        .function_name("Broadcaster")
+        .invocation_type(aws_sdk_lambda::types::InvocationType::Event)
+        .payload(aws_sdk_lambda::primitives::Blob::new(request.to_string()))
+        .send()
+        .await
+        .unwrap();
+    assert_eq!(output.status_code(), 202);
+    for (_, _, socket) in &mut people.sockets {
+        assert_eq!(socket.receive().await["id"], "later");
+    }
+}
+
+#[tokio::test]
+async fn every_malformed_request_is_a_function_error_that_names_the_field() {
+    let stack = Stack::start().await;
+    let mut socket = stack.connect("alice").await;
+    let path = repository().join("schemas/cases/broadcast-requests.json");
+    let cases: Vec<Value> = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
+    let mut refusals = 0;
+    for case in cases
+        .iter()
+        .filter(|case| case["expect"] == "InvalidRequest")
+    {
+        // What no SDK can send as JSON is left to the parser's own tests.
+        let Ok(request) = serde_json::from_str::<Value>(case["text"].as_str().unwrap()) else {
+            continue;
+        };
+        if case["schema"] == "cannot tell" {
+            continue;
+        }
+        let error = stack.broadcast(&request).await.unwrap_err();
+        assert_eq!(error["errorType"], "InvalidRequest", "{case}");
+        let message = error["errorMessage"].as_str().unwrap();
+        assert!(
+            message.contains(case["names"].as_str().unwrap()),
+            "{case}: {message}"
+        );
+        refusals += 1;
+    }
+    assert!(
+        refusals >= 20,
+        "only {refusals} malformed requests were tried"
+    );
+    socket.expect_nothing().await;
+}
+
+#[tokio::test]
+async fn a_duplicate_key_is_refused_also_through_lambda() {
+    let stack = Stack::start().await;
+    let mut socket = stack.connect("alice").await;
+    let request = format!(
+        r#"{{"target":{{"type":"all"}},"target":{{"type":"user","userId":"bob"}},"message":{}}}"#,
+        message()
+    );
+    let payload = aws_sdk_lambda::primitives::Blob::new(request);
+    let output = stack
+        .lambda()
+        .invoke()
+        .function_name("Broadcaster")
+        .payload(payload)
+        .send()
+        .await
+        .unwrap();
+    let answer: Value = serde_json::from_slice(output.payload().unwrap().as_ref()).unwrap();
+    assert_eq!(answer["errorType"], "InvalidRequest");
+    assert!(
+        answer["errorMessage"].as_str().unwrap().contains("target"),
+        "{answer}"
+    );
+    socket.expect_nothing().await;
+}
+
+#[tokio::test]
+async fn a_message_that_is_too_large_reaches_nobody() {
+    let stack = Stack::start().await;
+    let mut socket = stack.connect("alice").await;
+    let message =
+        json!({"type": "notification", "data": {"kind": "k", "text": "x".repeat(128 * 1024)}});
+    let error = stack
+        .broadcast(&json!({"target": {"type": "all"}, "message": message}))
+        .await
+        .unwrap_err();
+    assert_eq!(error["errorType"], "PayloadTooLarge");
+    socket.expect_nothing().await;
+}

@@ -1,0 +1,96 @@
+//! Clients that Belfry's users have: wscat, and Node's `ws`.
+
+use belfry_tests::{Logs, Stack, Terminal, binaries, node, repository, wscat_path};
+use serde_json::json;
+use tokio::process::Command;
+
+const PING: &str = r#"{"type":"ping","version":"1.0"}"#;
+
+#[tokio::test]
+async fn the_printed_wscat_line_connects() {
+    let mut gateway = Command::new(binaries().join("belfry"))
+        .args(["run", "--port", "0", "--dynamodb-port", "0", "--functions"])
+        .arg(binaries())
+        .current_dir(repository())
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::null())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    let output = Logs::of(gateway.stdout.take().unwrap());
+    let printed = output.wait_for(&["npx --yes wscat@", "--connect"]).await;
+    let invoke = output.wait_for(&["invoke Broadcaster"]).await;
+
+    // As printed, with the wscat that is installed here already.
+    let line = printed.trim().split_once("--connect").unwrap().1;
+    let mut wscat = Terminal::start(&format!("{} --connect {line}", wscat_path().display()));
+    wscat.type_line(PING).await;
+    wscat.output.wait_for(&["\"type\":\"pong\""]).await;
+    wscat
+        .type_line(r#"{"type":"hello","version":"1.0","id":"h"}"#)
+        .await;
+    wscat
+        .output
+        .wait_for(&[
+            "\"type\":\"welcome\"",
+            "\"userId\":\"alice\"",
+            "\"correlationId\":\"h\"",
+        ])
+        .await;
+    wscat
+        .type_line(r#"{"type":"echo","version":"1.0","data":{"a":1}}"#)
+        .await;
+    wscat
+        .output
+        .wait_for(&["\"type\":\"echo\"", "\"data\":{\"a\":1}"])
+        .await;
+
+    // And the line for the other terminal.
+    let broadcast = Terminal::start(invoke.trim());
+    broadcast.output.wait_for(&["\"success\":1"]).await;
+    wscat
+        .output
+        .wait_for(&["\"type\":\"notification\"", "x.png"])
+        .await;
+}
+
+#[tokio::test]
+async fn node_connects_with_a_token_from_each_source() {
+    let stack = Stack::start().await;
+    let (url, token) = (&stack.ready.websocket, stack.token("alice").await);
+    let ask = async |url: &str, options: serde_json::Value| {
+        node("connect.mjs", &[url, &options.to_string()]).await
+    };
+
+    let answer = ask(&format!("{url}?token={token}"), json!({"send": PING})).await;
+    assert_eq!(
+        (&answer["protocol"], &answer["message"]["type"]),
+        (&json!(""), &json!("pong"))
+    );
+
+    let bearer = format!("Bearer {token}");
+    let answer = ask(
+        url,
+        json!({"headers": {"Authorization": bearer}, "send": PING}),
+    )
+    .await;
+    assert_eq!(answer["message"]["type"], "pong");
+
+    let answer = ask(
+        url,
+        json!({"protocols": ["belfry.v1", format!("bearer.{token}")], "send": PING}),
+    )
+    .await;
+    assert_eq!(
+        (&answer["protocol"], &answer["message"]["type"]),
+        (&json!("belfry.v1"), &json!("pong"))
+    );
+
+    let answer = ask(
+        &format!("{url}?token={token}"),
+        json!({"headers": {"Authorization": bearer}}),
+    )
+    .await;
+    assert_eq!(answer, json!({"status": 400}));
+    assert_eq!(ask(url, json!({})).await, json!({"status": 401}));
+}

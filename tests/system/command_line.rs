@@ -1,0 +1,130 @@
+//! `belfry token` and `belfry invoke`.
+
+use std::process::Output;
+
+use belfry_tests::{Stack, binaries, open, repository};
+use serde_json::Value;
+use tokio::process::Command;
+
+async fn belfry(arguments: &[&str]) -> Output {
+    Command::new(binaries().join("belfry"))
+        .args(arguments)
+        .current_dir(repository())
+        .output()
+        .await
+        .unwrap()
+}
+
+#[tokio::test]
+async fn a_token_opens_a_connection() {
+    let stack = Stack::start().await;
+    let endpoint = &stack.ready.lambda;
+    let arguments = [
+        "token",
+        "--user",
+        "alice",
+        "--ttl",
+        "60",
+        "--group",
+        "staff",
+        "--claim",
+        "custom:a=b",
+        "--endpoint",
+        endpoint,
+    ];
+    let output = belfry(&arguments).await;
+    assert!(output.status.success());
+    let token = String::from_utf8(output.stdout).unwrap();
+    let mut socket = open(
+        &format!("{}?token={}", stack.ready.websocket, token.trim()),
+        &[],
+    )
+    .await;
+    assert_eq!(
+        socket.ask(r#"{"type":"hello","version":"1.0"}"#).await["data"]["userId"],
+        "alice"
+    );
+}
+
+#[tokio::test]
+async fn an_event_file_invokes_a_function() {
+    let stack = Stack::start().await;
+    let mut socket = stack.connect("alice").await;
+    let endpoint = &stack.ready.lambda;
+    let output = belfry(&[
+        "invoke",
+        "Broadcaster",
+        "events/broadcast-to-user.json",
+        "--endpoint",
+        endpoint,
+    ])
+    .await;
+    assert!(output.status.success());
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(report["success"], 1);
+    assert_eq!(socket.receive().await["data"]["file"], "x.png");
+
+    let output = belfry(&[
+        "invoke",
+        "Broadcaster",
+        "events/broadcast-invalid.json",
+        "--endpoint",
+        endpoint,
+    ])
+    .await;
+    assert_eq!(output.status.code(), Some(1));
+    let error: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(error["errorType"], "InvalidRequest");
+
+    let output = belfry(&[
+        "invoke",
+        "Nobody",
+        "events/broadcast-invalid.json",
+        "--endpoint",
+        endpoint,
+    ])
+    .await;
+    assert_eq!(output.status.code(), Some(1));
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(
+        said.contains("Function not found: Nobody") && said.contains("Broadcaster"),
+        "{said}"
+    );
+}
+
+#[tokio::test]
+async fn every_event_file_can_be_sent_to_its_function() {
+    let stack = Stack::start().await;
+    for entry in std::fs::read_dir(repository().join("events")).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_stem().unwrap().to_str().unwrap();
+        let (function, expected) = match name.split_once('-').unwrap().0 {
+            "connect" => ("Connect", "statusCode"),
+            "disconnect" => ("Disconnect", "statusCode"),
+            "message" => ("Default", "statusCode"),
+            "broadcast" if name == "broadcast-invalid" => ("Broadcaster", "errorType"),
+            _ => ("Broadcaster", "messageId"),
+        };
+        let event = serde_json::from_str(&std::fs::read_to_string(&path).unwrap()).unwrap();
+        let (Ok(answer) | Err(answer)) = stack.invoke(function, &event).await;
+        assert!(answer.get(expected).is_some(), "{name}: {answer}");
+    }
+}
+
+#[tokio::test]
+async fn without_a_stack_it_says_what_to_do() {
+    let output = belfry(&[
+        "token",
+        "--user",
+        "alice",
+        "--endpoint",
+        "http://127.0.0.1:9",
+    ])
+    .await;
+    assert_eq!(output.status.code(), Some(1));
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(
+        said.contains("make run") && said.contains("--endpoint"),
+        "{said}"
+    );
+}

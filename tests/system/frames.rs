@@ -1,0 +1,154 @@
+//! What clients send, and what they are answered.
+
+use belfry_tests::{Stack, repository};
+use serde_json::{Value, json};
+
+#[tokio::test]
+async fn ping_echo_and_hello_are_answered_as_documented() {
+    let stack = Stack::start().await;
+    let mut socket = stack.connect("alice").await;
+
+    let pong = socket
+        .ask(r#"{"type":"ping","version":"1.0","id":"p"}"#)
+        .await;
+    assert_eq!(
+        (&pong["type"], &pong["version"], &pong["correlationId"]),
+        (&json!("pong"), &json!("1.0"), &json!("p"))
+    );
+
+    let data = json!({"any": ["JSON", 1, 2.5, null, "ünï 🔔"], "deep": {"er": {}}});
+    let echo = socket
+        .ask(&json!({"type": "echo", "version": "1.0", "id": "e", "data": data}).to_string())
+        .await;
+    assert_eq!(
+        (&echo["type"], &echo["data"], &echo["correlationId"]),
+        (&json!("echo"), &data, &json!("e"))
+    );
+
+    let welcome = socket.ask(r#"{"type":"hello","version":"1.0"}"#).await;
+    assert_eq!(welcome["type"], "welcome");
+    assert_eq!(welcome["data"]["userId"], "alice");
+    assert_eq!(welcome["data"]["limits"]["maxMessageBytes"], 32_768);
+    for deadline in ["connectedAt", "tokenExpiresAt", "connectionExpiresAt"] {
+        assert!(
+            welcome["data"][deadline].as_str().unwrap().ends_with('Z'),
+            "{deadline}: {welcome}"
+        );
+    }
+    let id = welcome["data"]["connectionId"].as_str().unwrap();
+    assert!(stack.row(id).await.is_some());
+}
+
+#[tokio::test]
+async fn every_malformed_frame_gets_its_error_and_the_connection_stays_usable() {
+    let stack = Stack::start().await;
+    let mut socket = stack.connect("alice").await;
+    let path = repository().join("schemas/cases/client-frames.json");
+    let cases: Vec<Value> = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
+    let mut refusals = 0;
+    for case in &cases {
+        let (text, expected) = (
+            case["text"].as_str().unwrap(),
+            case["expect"].as_str().unwrap(),
+        );
+        // API Gateway cuts off larger frames itself.
+        if text.len() > 32 * 1024 {
+            continue;
+        }
+        let answer = socket.ask(text).await;
+        if expected.chars().all(|c| c.is_ascii_uppercase() || c == '_') {
+            refusals += 1;
+            assert_eq!(answer["type"], "error", "{case}: {answer}");
+            assert_eq!(answer["data"]["code"], expected, "{case}: {answer}");
+            assert!(
+                answer["data"]["message"].is_string() && answer["data"]["timestamp"].is_string(),
+                "{answer}"
+            );
+        } else {
+            assert_ne!(answer["type"], "error", "{case}: {answer}");
+        }
+    }
+    assert!(
+        refusals >= 40,
+        "only {refusals} malformed frames were tried"
+    );
+    socket.expect_nothing().await;
+    assert!(
+        !stack.logs.text().contains("hello there"),
+        "a frame's text reached the logs"
+    );
+}
+
+#[tokio::test]
+async fn the_size_limit_is_the_stacks_own() {
+    let stack = Stack::builder()
+        .parameter("MaxMessageBytes", "256")
+        .start()
+        .await;
+    let mut socket = stack.connect("alice").await;
+    let frame = json!({"type": "echo", "version": "1.0", "data": "x".repeat(300)}).to_string();
+    assert_eq!(
+        socket.ask(&frame).await["data"]["code"],
+        "MESSAGE_TOO_LARGE"
+    );
+    socket.expect_nothing().await;
+}
+
+#[tokio::test]
+async fn frames_of_one_connection_are_matched_by_their_ids() {
+    let stack = Stack::start().await;
+    let mut socket = stack.connect("alice").await;
+    for n in 0..20 {
+        socket
+            .send(
+                &json!({"type": "echo", "version": "1.0", "id": format!("f{n}"), "data": n})
+                    .to_string(),
+            )
+            .await;
+    }
+    let mut seen = std::collections::BTreeSet::new();
+    for _ in 0..20 {
+        let echo = socket.receive().await;
+        assert_eq!(echo["correlationId"], format!("f{}", echo["data"]));
+        seen.insert(echo["data"].as_u64().unwrap());
+    }
+    assert_eq!(seen.len(), 20);
+}
+
+#[tokio::test]
+async fn a_connection_without_a_row_is_told_and_closed() {
+    let stack = Stack::start().await;
+    let mut socket = stack.connect("alice").await;
+    let id = socket.id().await;
+    let key = aws_sdk_dynamodb::types::AttributeValue::S(id.clone());
+    stack
+        .dynamodb()
+        .delete_item()
+        .table_name("Connections")
+        .key("connectionId", key)
+        .send()
+        .await
+        .unwrap();
+    let error = socket.ask(r#"{"type":"ping","version":"1.0"}"#).await;
+    assert_eq!(error["data"]["code"], "UNAUTHORIZED");
+    assert_eq!(socket.closed().await.0, 1000);
+    assert!(stack.row(&id).await.is_none(), "the frame created no row");
+}
+
+#[tokio::test]
+async fn a_session_ends_with_its_token() {
+    let stack = Stack::start().await;
+    let token = stack.token_with(json!({"user": "alice", "ttl": 1})).await;
+    let bearer = format!("Bearer {token}");
+    let mut socket =
+        belfry_tests::open(&stack.ready.websocket, &[("Authorization", &bearer)]).await;
+    // Until the token ends frames are answered; the first one after is the last.
+    loop {
+        let answer = socket.ask(r#"{"type":"ping","version":"1.0"}"#).await;
+        if answer["type"] != "pong" {
+            assert_eq!(answer["data"]["code"], "TOKEN_EXPIRED");
+            break;
+        }
+    }
+    assert_eq!(socket.closed().await.0, 1000);
+}

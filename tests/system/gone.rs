@@ -1,0 +1,85 @@
+//! Rows whose socket is gone.
+
+use std::time::SystemTime;
+
+use aws_sdk_dynamodb::types::AttributeValue;
+use belfry_tests::Stack;
+use serde_json::{Value, json};
+
+/// Plants a row as `$connect` would have written it, with this age.
+async fn plant(stack: &Stack, id: &str, age_ms: u64) {
+    let now = u64::try_from(SystemTime::UNIX_EPOCH.elapsed().unwrap().as_millis()).unwrap();
+    let text = |value: &str| AttributeValue::S(value.to_owned());
+    let number = |value: u64| AttributeValue::N(value.to_string());
+    stack
+        .dynamodb()
+        .put_item()
+        .table_name("Connections")
+        .item("connectionId", text(id))
+        .item("userId", text("alice"))
+        .item("connectedAt", number(now - age_ms))
+        .item("lastSeenAt", number(now - age_ms))
+        .item("expiresAt", number(now / 1_000 + 3_600))
+        .item("tokenExpiresAt", number(now / 1_000 + 3_600))
+        .item("sourceIp", text("192.0.2.1"))
+        .send()
+        .await
+        .unwrap();
+}
+
+fn to_all() -> Value {
+    json!({"target": {"type": "all"}, "message": {"type": "notification", "data": {"kind": "k"}}})
+}
+
+const ROW: &str = "R0oXAdfD0kwCH6w=";
+
+#[tokio::test]
+async fn an_old_row_without_a_socket_is_counted_and_removed() {
+    let stack = Stack::start().await;
+    let (mut one, mut two) = (stack.connect("alice").await, stack.connect("bob").await);
+    plant(&stack, ROW, 60_000).await;
+    let report = stack.broadcast(&to_all()).await.unwrap();
+    assert_eq!(
+        (&report["success"], &report["failures"]["gone"]),
+        (&json!(2), &json!(1)),
+        "{report}"
+    );
+    assert_eq!(one.receive().await["type"], "notification");
+    assert_eq!(two.receive().await["type"], "notification");
+    assert!(stack.row(ROW).await.is_none());
+    assert_eq!(stack.rows().await, 2);
+    let line = stack
+        .logs
+        .wait_for(&["[Broadcaster]", "broadcast done"])
+        .await;
+    assert!(line.contains(&format!("{ROW}: gone")), "{line}");
+}
+
+#[tokio::test]
+async fn a_young_row_is_confirmed_before_it_is_removed() {
+    let stack = Stack::start().await;
+    let mut socket = stack.connect("bob").await;
+    plant(&stack, ROW, 0).await;
+    let begun = std::time::Instant::now();
+    let report = stack.broadcast(&to_all()).await.unwrap();
+    assert!(
+        begun.elapsed().as_millis() >= 1_000,
+        "it was asked a second time, after a second or two"
+    );
+    assert_eq!(
+        (&report["success"], &report["failures"]["gone"]),
+        (&json!(1), &json!(1)),
+        "{report}"
+    );
+    assert!(stack.row(ROW).await.is_none());
+    assert_eq!(socket.receive().await["type"], "notification");
+}
+
+#[tokio::test]
+async fn a_row_that_api_gateway_would_never_know_is_gone_too() {
+    let stack = Stack::start().await;
+    plant(&stack, "no-connection-id-of-api-gateway", 60_000).await;
+    let report = stack.broadcast(&to_all()).await.unwrap();
+    assert_eq!(report["failures"]["gone"], 1, "{report}");
+    assert_eq!(stack.rows().await, 0);
+}

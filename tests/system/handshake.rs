@@ -1,0 +1,266 @@
+//! Who gets in, and with which status the others are refused.
+
+use belfry_tests::{Crafted, Stack, open, refused};
+use serde_json::json;
+
+const PING: &str = r#"{"type":"ping","version":"1.0"}"#;
+
+#[tokio::test]
+async fn a_token_is_taken_from_each_source() {
+    let stack = Stack::start().await;
+    let (url, token) = (&stack.ready.websocket, stack.token("alice").await);
+
+    let mut socket = open(&format!("{url}?token={token}"), &[]).await;
+    assert_eq!(socket.protocol, None);
+    assert_eq!(socket.ask(PING).await["type"], "pong");
+
+    for name in ["Authorization", "authorization"] {
+        let mut socket = open(url, &[(name, &format!("Bearer {token}"))]).await;
+        assert_eq!(socket.ask(PING).await["type"], "pong");
+    }
+
+    let offer = format!("belfry.v1, bearer.{token}");
+    let mut socket = open(url, &[("Sec-WebSocket-Protocol", &offer)]).await;
+    assert_eq!(
+        socket.protocol.as_deref(),
+        Some("belfry.v1"),
+        "answered with belfry.v1 alone"
+    );
+    assert_eq!(socket.ask(PING).await["type"], "pong");
+}
+
+#[tokio::test]
+async fn two_sources_are_one_too_many() {
+    let stack = Stack::start().await;
+    let (url, token) = (&stack.ready.websocket, stack.token("alice").await);
+    let bearer = format!("Bearer {token}");
+    let offer = format!("belfry.v1, bearer.{token}");
+    let with_query = format!("{url}?token={token}");
+    assert_eq!(
+        refused(&with_query, &[("Authorization", &bearer)]).await,
+        400
+    );
+    assert_eq!(
+        refused(&with_query, &[("Sec-WebSocket-Protocol", &offer)]).await,
+        400
+    );
+    assert_eq!(
+        refused(
+            url,
+            &[
+                ("Authorization", &bearer),
+                ("Sec-WebSocket-Protocol", &offer)
+            ]
+        )
+        .await,
+        400
+    );
+    assert_eq!(
+        refused(&format!("{with_query}&token={token}"), &[]).await,
+        400
+    );
+    assert_eq!(stack.rows().await, 0);
+}
+
+#[tokio::test]
+async fn every_token_that_is_not_good_is_a_401_and_no_row() {
+    let stack = Stack::start().await;
+    let url = &stack.ready.websocket;
+    let crafted = Crafted::new(&stack).await;
+    let issued = async |claims| {
+        stack
+            .token_with(json!({"user": "alice", "claims": claims}))
+            .await
+    };
+    let now = jiff_now();
+    let id_token = stack.tokens(json!({"user": "alice"})).await["idToken"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    let cases = [
+        ("empty", String::new()),
+        ("garbage", "garbage".into()),
+        ("three parts of garbage", "a.b.c".into()),
+        (
+            "expired",
+            stack.token_with(json!({"user": "alice", "ttl": -6})).await,
+        ),
+        ("not yet valid", issued(json!({"nbf": now + 60})).await),
+        (
+            "another issuer",
+            issued(json!({"iss": "https://cognito-idp.us-east-1.amazonaws.com/us-east-1_other"}))
+                .await,
+        ),
+        (
+            "another client",
+            issued(json!({"client_id": "stranger"})).await,
+        ),
+        ("no client", issued(json!({"client_id": null})).await),
+        ("no expiry", issued(json!({"exp": null})).await),
+        ("no user", issued(json!({"sub": null})).await),
+        ("an ID token", id_token),
+        ("alg none", crafted.unsigned()),
+        (
+            "HS256 with the public key",
+            crafted.signed_with_the_public_key(),
+        ),
+        (
+            "an unknown kid",
+            crafted.signed_by_a_stranger(Some("unknown")),
+        ),
+        (
+            "a known kid over a stranger's signature",
+            crafted.signed_by_a_stranger(None),
+        ),
+        ("a tampered payload", crafted.tampered()),
+        ("a broken signature", crafted.broken()),
+    ];
+    for (name, token) in &cases {
+        let bearer = format!("Bearer {token}");
+        assert_eq!(
+            refused(url, &[("Authorization", &bearer)]).await,
+            401,
+            "{name}, in the header"
+        );
+        assert_eq!(
+            refused(&format!("{url}?token={token}"), &[]).await,
+            401,
+            "{name}, in the query"
+        );
+    }
+    assert_eq!(refused(url, &[]).await, 401, "no token at all");
+    assert_eq!(
+        refused(url, &[("Authorization", "Basic YWxpY2U6c2VjcmV0")]).await,
+        401,
+        "another scheme"
+    );
+    assert_eq!(stack.rows().await, 0, "none of them left a row");
+
+    let line = stack
+        .logs
+        .wait_for(&["[Connect]", "refused", "no token"])
+        .await;
+    assert!(line.contains("\"statusCode\":401"), "{line}");
+    let logs = stack.logs.text();
+    for (name, token) in cases.iter().filter(|(_, token)| token.len() > 20) {
+        assert!(!logs.contains(token), "{name}: a token reached the logs");
+        let signature = token.rsplit('.').next().unwrap();
+        assert!(
+            signature.len() < 20 || !logs.contains(signature),
+            "{name}: a signature reached the logs"
+        );
+    }
+}
+
+fn jiff_now() -> u64 {
+    std::time::SystemTime::UNIX_EPOCH
+        .elapsed()
+        .unwrap()
+        .as_secs()
+}
+
+#[tokio::test]
+async fn origins_are_let_in_by_the_list() {
+    let stack = Stack::builder()
+        .parameter(
+            "AllowedOrigins",
+            "https://app.example.com, https://*.example.org",
+        )
+        .start()
+        .await;
+    let (url, token) = (&stack.ready.websocket, stack.token("alice").await);
+    let bearer = format!("Bearer {token}");
+    for origin in [
+        "https://app.example.com",
+        "https://a.example.org",
+        "https://app.example.com:443",
+    ] {
+        let mut socket = open(url, &[("Authorization", &bearer), ("Origin", origin)]).await;
+        assert_eq!(socket.ask(PING).await["type"], "pong", "{origin}");
+    }
+    open(url, &[("Authorization", &bearer)]).await.close().await;
+    for origin in [
+        "https://evil.example.net",
+        "http://app.example.com",
+        "https://app.example.com:8443",
+        "https://app.example.com.evil.net",
+        "https://a.b.example.org",
+        "https://example.org",
+        "null",
+        "",
+    ] {
+        let status = refused(url, &[("Authorization", &bearer), ("Origin", origin)]).await;
+        assert_eq!(status, 403, "{origin}");
+    }
+    let line = stack
+        .logs
+        .wait_for(&[
+            "[Connect]",
+            "origin not allowed",
+            "https://evil.example.net",
+        ])
+        .await;
+    assert!(line.contains("\"sourceIp\":\"127.0.0.1\""), "{line}");
+}
+
+#[tokio::test]
+async fn an_absent_origin_can_be_refused() {
+    let stack = Stack::builder()
+        .parameter("AllowMissingOrigin", "false")
+        .start()
+        .await;
+    let bearer = format!("Bearer {}", stack.token("alice").await);
+    assert_eq!(
+        refused(&stack.ready.websocket, &[("Authorization", &bearer)]).await,
+        403
+    );
+    assert_eq!(stack.rows().await, 0);
+}
+
+#[tokio::test]
+async fn other_claims_and_token_uses_can_be_asked_for() {
+    let stack = Stack::builder()
+        .parameter("TokenUse", "id")
+        .parameter("UserIdClaim", "custom:member")
+        .start()
+        .await;
+    let tokens = stack
+        .tokens(json!({"user": "alice", "claims": {"custom:member": "m-7"}}))
+        .await;
+    let url = &stack.ready.websocket;
+    let mut socket = open(
+        &format!("{url}?token={}", tokens["idToken"].as_str().unwrap()),
+        &[],
+    )
+    .await;
+    let welcome = socket.ask(r#"{"type":"hello","version":"1.0"}"#).await;
+    assert_eq!(welcome["data"]["userId"], "m-7");
+    let access = tokens["accessToken"].as_str().unwrap();
+    assert_eq!(refused(&format!("{url}?token={access}"), &[]).await, 401);
+}
+
+#[tokio::test]
+async fn what_is_no_handshake_is_told_so() {
+    let stack = Stack::start().await;
+    let http = stack.ready.websocket.replacen("ws://", "http://", 1);
+    assert_eq!(reqwest::get(&http).await.unwrap().status(), 426);
+    let elsewhere = stack.ready.websocket.replace("/dev", "/prod");
+    assert_eq!(refused(&elsewhere, &[]).await, 403);
+}
+
+#[tokio::test]
+async fn keys_out_of_reach_are_a_503() {
+    let stack = Stack::builder()
+        .parameter("TokenJwksUrl", "http://127.0.0.1:9/keys")
+        .start()
+        .await;
+    let bearer = format!("Bearer {}", stack.token("alice").await);
+    assert_eq!(
+        refused(&stack.ready.websocket, &[("Authorization", &bearer)]).await,
+        503
+    );
+    stack
+        .logs
+        .wait_for(&["[Connect]", "signing keys unavailable", "503"])
+        .await;
+}

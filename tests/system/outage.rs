@@ -1,0 +1,74 @@
+//! DynamoDB out of reach.
+
+use belfry_tests::{Stack, refused, template_with};
+use serde_json::json;
+
+/// A port where nobody listens.
+const NOWHERE: &[(&str, &str)] = &[("AWS_ENDPOINT_URL_DYNAMODB", "http://127.0.0.1:9")];
+
+#[tokio::test]
+async fn a_handshake_is_a_503() {
+    let template = template_with("Connect", NOWHERE);
+    let stack = Stack::builder().template(template.path()).start().await;
+    let bearer = format!("Bearer {}", stack.token("alice").await);
+    assert_eq!(
+        refused(&stack.ready.websocket, &[("Authorization", &bearer)]).await,
+        503
+    );
+    let line = stack
+        .logs
+        .wait_for(&["[Connect]", "refused", "PutItem failed"])
+        .await;
+    assert!(line.contains("\"level\":\"ERROR\""), "{line}");
+}
+
+#[tokio::test]
+async fn a_frame_is_an_internal_error_and_the_connection_stays() {
+    let template = template_with("Default", NOWHERE);
+    let stack = Stack::builder().template(template.path()).start().await;
+    let mut socket = stack.connect("alice").await;
+    for _ in 0..2 {
+        let error = socket.ask(r#"{"type":"ping","version":"1.0"}"#).await;
+        assert_eq!(error["data"]["code"], "INTERNAL");
+    }
+    let line = stack
+        .logs
+        .wait_for(&["[Default]", "could not be served", "UpdateItem failed"])
+        .await;
+    assert!(line.contains("\"level\":\"ERROR\""), "{line}");
+}
+
+#[tokio::test]
+async fn a_broadcast_reaches_nobody_and_says_so() {
+    let template = template_with("Broadcaster", NOWHERE);
+    let stack = Stack::builder().template(template.path()).start().await;
+    let request = json!({"target": {"type": "all"}, "message": {"type": "notification", "data": {"kind": "k"}}});
+    let error = stack.broadcast(&request).await.unwrap_err();
+    assert_eq!(error["errorType"], "Unavailable");
+    assert!(
+        error["errorMessage"]
+            .as_str()
+            .unwrap()
+            .contains("nobody was reached"),
+        "{error}"
+    );
+}
+
+#[tokio::test]
+async fn a_setting_that_is_wrong_is_named_in_the_log() {
+    let template = template_with("Connect", &[("ALLOW_MISSING_ORIGIN_", "x")]);
+    let stack = Stack::builder()
+        .template(template.path())
+        .parameter("AllowedOrigins", "https://*")
+        .start()
+        .await;
+    let bearer = format!("Bearer {}", stack.token("alice").await);
+    assert_eq!(
+        refused(&stack.ready.websocket, &[("Authorization", &bearer)]).await,
+        502
+    );
+    stack
+        .logs
+        .wait_for(&["[Connect]", "ALLOWED_ORIGINS", "is not an origin"])
+        .await;
+}

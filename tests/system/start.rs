@@ -1,0 +1,106 @@
+//! A stack that cannot start says why, and what to do.
+
+use std::process::Output;
+
+use belfry_tests::{Stack, StackBuilder, repository};
+
+async fn fails(builder: StackBuilder) -> String {
+    let Output { status, stderr, .. } = builder.command().output().await.unwrap();
+    let said = String::from_utf8(stderr).unwrap();
+    assert_eq!(status.code(), Some(1), "{said}");
+    said
+}
+
+/// The repository's template with one text replaced.
+fn template(find: &str, replace: &str) -> tempfile::NamedTempFile {
+    let text = std::fs::read_to_string(repository().join("template.yaml")).unwrap();
+    assert!(text.contains(find));
+    let file = tempfile::NamedTempFile::with_suffix(".yaml").unwrap();
+    std::fs::write(file.path(), text.replacen(find, replace, 1)).unwrap();
+    file
+}
+
+#[tokio::test]
+async fn an_unknown_intrinsic_is_named_with_resource_and_property() {
+    let file = template("!Ref Connections", "!ImportValue Connections");
+    let said = fails(Stack::builder().template(file.path())).await;
+    let expected = "Connect.Properties.Environment.Variables.WEBSOCKET_CONNECTION_TABLE: unknown intrinsic !ImportValue";
+    assert!(said.contains(expected), "{said}");
+}
+
+#[tokio::test]
+async fn a_missing_function_is_named_with_resource_and_property() {
+    let file = template("!GetAtt Default.Arn", "!GetAtt Defaults.Arn");
+    let said = fails(Stack::builder().template(file.path())).await;
+    assert!(
+        said.contains("Api.Properties.Routes.$default.FunctionArn: no resource Defaults"),
+        "{said}"
+    );
+}
+
+#[tokio::test]
+async fn a_property_that_is_not_understood_is_no_silent_skip() {
+    let file = template(
+        "      Description: Forgets",
+        "      AutoPublishAlias: live\n      Description: Forgets",
+    );
+    let said = fails(Stack::builder().template(file.path())).await;
+    assert!(
+        said.contains("Disconnect.Properties.AutoPublishAlias: is not understood"),
+        "{said}"
+    );
+}
+
+#[tokio::test]
+async fn a_bad_parameter_is_named() {
+    let said = fails(Stack::builder().parameter("TokenUse", "refresh")).await;
+    assert!(
+        said.contains("Parameters.TokenUse: must be one of access, id"),
+        "{said}"
+    );
+    let said = fails(Stack::builder().parameter("Colour", "blue")).await;
+    assert!(
+        said.contains("Parameters.Colour: the template has no such parameter"),
+        "{said}"
+    );
+}
+
+#[tokio::test]
+async fn a_missing_file_or_binary_says_what_to_do() {
+    let said = fails(Stack::builder().template("/nowhere/template.yaml".as_ref())).await;
+    assert!(said.contains("--template"), "{said}");
+    let file = template("Binary: connect", "Binary: konnect");
+    let said = fails(Stack::builder().template(file.path())).await;
+    assert!(
+        said.contains("konnect for function Connect") && said.contains("cargo build"),
+        "{said}"
+    );
+}
+
+#[tokio::test]
+async fn a_port_in_use_says_what_to_do() {
+    let taken = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = taken.local_addr().unwrap().port().to_string();
+    let mut command = tokio::process::Command::new(belfry_tests::binaries().join("belfry"));
+    command
+        .args(["run", "--dynamodb-port", "0", "--port", &port, "--template"])
+        .arg(repository().join("template.yaml"));
+    let output = command.output().await.unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(!output.status.success());
+    assert!(
+        said.contains(&format!("cannot listen on 127.0.0.1:{port}")) && said.contains("--port"),
+        "{said}"
+    );
+}
+
+#[tokio::test]
+async fn resources_without_a_local_meaning_are_listed_once() {
+    let file = template(
+        "Outputs:",
+        "  Topic:\n    Type: AWS::SNS::Topic\n\nOutputs:",
+    );
+    let stack = Stack::builder().template(file.path()).start().await;
+    let line = stack.logs.wait_for(&["ignoring Topic"]).await;
+    assert!(line.contains("AWS::SNS::Topic"), "{line}");
+}

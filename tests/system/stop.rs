@@ -1,0 +1,42 @@
+//! Ctrl-C ends everything.
+
+use std::path::Path;
+use std::time::Duration;
+
+use belfry_tests::Stack;
+use nix::sys::signal::Signal;
+
+/// The processes that a process has started.
+fn children(pid: u32) -> Vec<String> {
+    let path = format!("/proc/{pid}/task");
+    let tasks = std::fs::read_dir(path)
+        .unwrap()
+        .map(|task| task.unwrap().path().join("children"));
+    tasks
+        .filter_map(|file| std::fs::read_to_string(file).ok())
+        .flat_map(|list| {
+            list.split_whitespace()
+                .map(str::to_owned)
+                .collect::<Vec<_>>()
+        })
+        .collect()
+}
+
+#[tokio::test]
+async fn a_signal_ends_the_stack_its_functions_and_its_sockets() {
+    for signal in [Signal::SIGINT, Signal::SIGTERM] {
+        let mut stack = Stack::start().await;
+        let mut socket = stack.connect("alice").await;
+        socket.id().await;
+        let functions = children(stack.pid());
+        assert!(functions.len() >= 2, "{functions:?}");
+        let status = stack.stop(signal, Duration::from_secs(2)).await;
+        assert!(status.success(), "{signal}: {status}");
+        for pid in functions {
+            assert!(
+                !Path::new("/proc").join(&pid).exists(),
+                "{signal}: process {pid} still runs"
+            );
+        }
+    }
+}
