@@ -1,5 +1,7 @@
 //! What a process writes, to be waited for and looked at.
 
+use std::time::Duration;
+
 use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
 use tokio::sync::watch;
 
@@ -35,6 +37,12 @@ impl Logs {
     /// # Panics
     /// If none comes.
     pub async fn wait_for(&self, parts: &[&str]) -> String {
+        let line = self.wait_up_to(PATIENCE, parts).await;
+        line.unwrap_or_else(|| panic!("no line with {parts:?} in:\n{}", self.text()))
+    }
+
+    /// Waits for a line that holds all of these texts, but not for ever.
+    pub async fn wait_up_to(&self, limit: Duration, parts: &[&str]) -> Option<String> {
         let mut lines = self.lines.clone();
         let found = |lines: &Vec<String>| {
             let line = lines
@@ -43,9 +51,9 @@ impl Logs {
             line.cloned()
         };
         let waiting = lines.wait_for(|lines| found(lines).is_some());
-        match tokio::time::timeout(PATIENCE, waiting).await {
-            Ok(Ok(lines)) => found(&lines).expect("just found"),
-            _ => panic!("no line with {parts:?} in:\n{}", self.text()),
+        match tokio::time::timeout(limit, waiting).await {
+            Ok(Ok(lines)) => found(&lines),
+            _ => None,
         }
     }
 }

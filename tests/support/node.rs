@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::process::Stdio;
+use std::time::Duration;
 
 use serde_json::Value;
 use tokio::io::AsyncWriteExt;
@@ -91,5 +92,25 @@ impl Terminal {
             .write_all(format!("{line}\n").as_bytes())
             .await
             .expect("typed");
+    }
+
+    /// Types a line again and again until this is printed: a program that is
+    /// not ready yet takes no notice of what is typed.
+    ///
+    /// # Panics
+    /// If it never is.
+    pub async fn type_until(&mut self, line: &str, parts: &[&str]) {
+        for _ in 0..60 {
+            self.type_line(line).await;
+            if self
+                .output
+                .wait_up_to(Duration::from_millis(500), parts)
+                .await
+                .is_some()
+            {
+                return;
+            }
+        }
+        panic!("no line with {parts:?} in:\n{}", self.output.text());
     }
 }

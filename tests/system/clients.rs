@@ -24,8 +24,7 @@ async fn the_printed_wscat_line_connects() {
     // As printed, with the wscat that is installed here already.
     let line = printed.trim().split_once("--connect").unwrap().1;
     let mut wscat = Terminal::start(&format!("{} --connect {line}", wscat_path().display()));
-    wscat.type_line(PING).await;
-    wscat.output.wait_for(&["\"type\":\"pong\""]).await;
+    wscat.type_until(PING, &["\"type\":\"pong\""]).await;
     wscat
         .type_line(r#"{"type":"hello","version":"1.0","id":"h"}"#)
         .await;

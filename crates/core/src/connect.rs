@@ -128,7 +128,7 @@ mod tests {
 
     fn connect() -> Connect<FakeVerifier, FakeStore, TestClock> {
         Connect {
-            verifier: FakeVerifier::default(),
+            verifier: FakeVerifier,
             store: FakeStore::default(),
             clock: TestClock::default(),
             origins: OriginPolicy {

@@ -116,8 +116,12 @@ impl Issuer {
         let id = json!({"token_use": "id", "aud": CLIENT_ID, "cognito:username": request.user});
         let token = |own: &Value| {
             let layers = [common.as_object(), own.as_object(), Some(&request.claims)];
-            let mut claims: Map<String, Value> =
-                layers.into_iter().flatten().cloned().flatten().collect();
+            let mut claims: Map<String, Value> = layers
+                .into_iter()
+                .flatten()
+                .flatten()
+                .map(|(name, value)| (name.clone(), value.clone()))
+                .collect();
             claims.retain(|_, value| !value.is_null());
             self.sign(&Value::Object(claims))
         };

@@ -9,6 +9,7 @@ use axum::http::header::{
     USER_AGENT,
 };
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
+use axum::response::IntoResponse;
 use hyper::upgrade::OnUpgrade;
 use serde_json::json;
 use tokio::sync::oneshot;
@@ -32,18 +33,17 @@ pub(super) async fn handle(
     request: Request,
 ) -> Response<Body> {
     if stage != api.inner.api.stage {
-        return refusal(StatusCode::FORBIDDEN, "Forbidden");
+        return Refusal::new(StatusCode::FORBIDDEN, "Forbidden").into_response();
     }
     let (mut request, _) = request.into_parts();
-    let Some(accept) = accept_key(&request.headers) else {
-        let mut response = refusal(StatusCode::UPGRADE_REQUIRED, "Upgrade Required");
+    let handshake = accept_key(&request.headers).zip(request.extensions.remove::<OnUpgrade>());
+    let Some((accept, upgrade)) = handshake else {
+        let mut response =
+            Refusal::new(StatusCode::UPGRADE_REQUIRED, "Upgrade Required").into_response();
         response
             .headers_mut()
             .insert(UPGRADE, HeaderValue::from_static("websocket"));
         return response;
-    };
-    let Some(upgrade) = request.extensions.remove::<OnUpgrade>() else {
-        return refusal(StatusCode::UPGRADE_REQUIRED, "Upgrade Required");
     };
     let text = |name: HeaderName| {
         request
@@ -75,13 +75,15 @@ pub(super) async fn handle(
     tokio::spawn(live(api, peer, place, described, upgrade, answer));
     match answered.await {
         Ok(Ok(protocol)) => switching(accept, protocol),
-        Ok(Err(response)) => response,
-        Err(_) => refusal(StatusCode::INTERNAL_SERVER_ERROR, "Internal server error"),
+        Ok(Err(refusal)) => refusal.into_response(),
+        Err(_) => {
+            Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "Internal server error").into_response()
+        }
     }
 }
 
 /// The subprotocol to name, or the refusal.
-type Verdict = Result<Option<HeaderValue>, Response<Body>>;
+type Verdict = Result<Option<HeaderValue>, Refusal>;
 
 async fn live(
     api: WebSocketApi,
@@ -94,14 +96,14 @@ async fn live(
     let event = event::connect(&peer, &place, &request);
     let protocol = match verdict(api.integrate(CONNECT, &event).await) {
         Ok(protocol) => protocol,
-        Err(response) => {
+        Err(refusal) => {
             tracing::info!(
                 connection = peer.id,
-                status = response.status().as_u16(),
+                status = refusal.status.as_u16(),
                 "handshake refused"
             );
             // Where the client is gone already, nobody waits for the refusal.
-            let _ = answer.send(Err(response));
+            let _ = answer.send(Err(refusal));
             return;
         }
     };
@@ -150,12 +152,16 @@ fn verdict(integration: Option<Integration>) -> Verdict {
         }
         Some(Integration::Answered(Answer { status, body, .. })) => {
             let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-            let mut response = Response::new(Body::from(body.unwrap_or_default()));
-            *response.status_mut() = status;
-            Err(response)
+            Err(Refusal {
+                status,
+                body: body.unwrap_or_default(),
+            })
         }
-        Some(Integration::Failed) => Err(refusal(StatusCode::BAD_GATEWAY, "Internal server error")),
-        Some(Integration::TimedOut) => Err(refusal(
+        Some(Integration::Failed) => Err(Refusal::new(
+            StatusCode::BAD_GATEWAY,
+            "Internal server error",
+        )),
+        Some(Integration::TimedOut) => Err(Refusal::new(
             StatusCode::GATEWAY_TIMEOUT,
             "Endpoint request timed out",
         )),
@@ -205,11 +211,24 @@ fn headers(received: &HeaderMap, client: &Client) -> Vec<(String, String)> {
         .collect()
 }
 
-fn refusal(status: StatusCode, message: &str) -> Response<Body> {
-    let mut response = Response::new(Body::from(json!({"message": message}).to_string()));
-    *response.status_mut() = status;
-    response
-        .headers_mut()
-        .insert("content-type", HeaderValue::from_static("application/json"));
-    response
+/// A handshake's refusal.
+struct Refusal {
+    status: StatusCode,
+    body: String,
+}
+
+impl Refusal {
+    /// API Gateway's own.
+    fn new(status: StatusCode, message: &str) -> Self {
+        Self {
+            status,
+            body: json!({"message": message}).to_string(),
+        }
+    }
+}
+
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response<Body> {
+        (self.status, self.body).into_response()
+    }
 }

@@ -1,0 +1,138 @@
+//! The figures of docs/PERFORMANCE.md that one machine can tell: start of each
+//! function, and round trips through the local stack. `make bench` runs it
+//! with release builds; `--debug` in its place says nothing about speed.
+//!
+//! Figures are medians with the least and the greatest value: the machine may
+//! be shared, and one run proves little.
+
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use belfry_tests::{Socket, Stack, repository};
+use serde_json::json;
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::TcpListener;
+use tokio::process::Command;
+
+const STARTS: usize = 25;
+const ROUND_TRIPS: usize = 2_000;
+const BROADCASTS: usize = 500;
+
+#[tokio::main]
+async fn main() {
+    let release = repository().join("target/release");
+    println!("{:<34} {:>10} {:>10} {:>10}", "", "median", "least", "greatest");
+    for function in ["connect", "disconnect", "default", "broadcaster"] {
+        let binary = release.join(function);
+        let size = std::fs::metadata(&binary).expect("a release build").len();
+        println!("{:<34} {:>7.1} MB", format!("size of {function}"), megabytes(size));
+        report(&format!("start of {function} to first /next"), starts(&binary).await);
+    }
+    println!("{:<34} {:>7.1} MB", "size of belfry", megabytes(std::fs::metadata(release.join("belfry")).expect("a build").len()));
+    report("stack: start to ready", stack_starts(&release).await);
+
+    let stack = Stack::builder().functions(&release).start().await;
+    let mut socket = stack.connect("alice").await;
+    report("echo round trip, one at a time", echoes(&mut socket).await);
+    report("broadcast to one user: invoke", broadcasts(&stack, &mut socket).await);
+}
+
+fn megabytes(bytes: u64) -> f64 {
+    f64::from(u32::try_from(bytes / 1_024).expect("below 4 TB")) / 1_024.0
+}
+
+fn report(name: &str, mut times: Vec<Duration>) {
+    times.sort();
+    let ms = |time: Duration| time.as_secs_f64() * 1_000.0;
+    let (least, median, greatest) = (times[0], times[times.len() / 2], times[times.len() - 1]);
+    println!("{name:<34} {:>7.2} ms {:>7.2} ms {:>7.2} ms", ms(median), ms(least), ms(greatest));
+}
+
+/// From the start of the process until it asks a Runtime API for its first
+/// event.
+async fn starts(binary: &Path) -> Vec<Duration> {
+    let runtime_api = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = runtime_api.local_addr().expect("an address").to_string();
+    let mut times = Vec::new();
+    for _ in 0..STARTS {
+        let begun = Instant::now();
+        let mut process = Command::new(binary)
+            .env_clear()
+            .env("AWS_LAMBDA_RUNTIME_API", &address)
+            .env("AWS_LAMBDA_FUNCTION_NAME", "Function")
+            .env("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "256")
+            .env("AWS_LAMBDA_FUNCTION_VERSION", "$LATEST")
+            .env("AWS_LAMBDA_LOG_GROUP_NAME", "group")
+            .env("AWS_LAMBDA_LOG_STREAM_NAME", "stream")
+            .env("AWS_REGION", "us-east-1")
+            .env("AWS_ACCESS_KEY_ID", "key")
+            .env("AWS_SECRET_ACCESS_KEY", "secret")
+            .env("WEBSOCKET_CONNECTION_TABLE", "Connections")
+            .env("WEBSOCKET_API_ENDPOINT", "http://127.0.0.1:9/dev")
+            .env("COGNITO_USER_POOL_ID", "us-east-1_example")
+            .env("COGNITO_CLIENT_IDS", "client")
+            .stdin(Stdio::null())
+            .kill_on_drop(true)
+            .spawn()
+            .expect("the function starts");
+        let (mut stream, _) = runtime_api.accept().await.expect("it asks");
+        let mut request = [0; 64];
+        stream.read_exact(&mut request).await.expect("a request");
+        assert!(request.starts_with(b"GET /2018-06-01/runtime/invocation/next"), "its first question");
+        times.push(begun.elapsed());
+        let _ = stream.shutdown().await;
+        process.kill().await.expect("it ends");
+    }
+    times
+}
+
+/// From the start of `belfry run` until it is ready.
+async fn stack_starts(release: &Path) -> Vec<Duration> {
+    let mut times = Vec::new();
+    for _ in 0..STARTS {
+        let begun = Instant::now();
+        let mut process = Command::new(release.join("belfry"))
+            .args(["run", "--json", "--port", "0", "--dynamodb-port", "0", "--functions"])
+            .arg(release)
+            .current_dir(repository())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .kill_on_drop(true)
+            .spawn()
+            .expect("the stack starts");
+        let mut lines = BufReader::new(process.stdout.take().expect("piped")).lines();
+        lines.next_line().await.expect("it says something").expect("the ready line");
+        times.push(begun.elapsed());
+        process.kill().await.expect("it ends");
+    }
+    times
+}
+
+async fn echoes(socket: &mut Socket) -> Vec<Duration> {
+    let frame = json!({"type": "echo", "version": "1.0", "data": {"text": "x".repeat(64)}}).to_string();
+    let mut times = Vec::new();
+    for _ in 0..ROUND_TRIPS {
+        let begun = Instant::now();
+        socket.ask(&frame).await;
+        times.push(begun.elapsed());
+    }
+    times
+}
+
+/// From the SDK's call until the client has the frame.
+async fn broadcasts(stack: &Stack, socket: &mut Socket) -> Vec<Duration> {
+    let request = json!({
+        "target": {"type": "user", "userId": "alice"},
+        "message": {"type": "notification", "data": {"kind": "upload.completed", "file": "x.png"}},
+    });
+    let mut times = Vec::new();
+    for _ in 0..BROADCASTS {
+        let begun = Instant::now();
+        let (report, frame) = tokio::join!(stack.broadcast(&request), socket.receive());
+        times.push(begun.elapsed());
+        assert_eq!(report.expect("a report")["success"], 1);
+        assert_eq!(frame["type"], "notification");
+    }
+    times
+}
