@@ -1,17 +1,17 @@
-//! The figures of docs/PERFORMANCE.md that one machine can tell: start of each
-//! function, and round trips through the local stack. `make bench` runs it
-//! with release builds; `--debug` in its place says nothing about speed.
+//! The figures of docs/PERFORMANCE.md that one machine can tell: the start of
+//! each function, and round trips through the local stack. `make bench` builds
+//! what it needs and runs it.
 //!
 //! Figures are medians with the least and the greatest value: the machine may
 //! be shared, and one run proves little.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use belfry_tests::{Socket, Stack, repository};
 use serde_json::json;
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
 use tokio::net::TcpListener;
 use tokio::process::Command;
 
@@ -22,20 +22,41 @@ const BROADCASTS: usize = 500;
 #[tokio::main]
 async fn main() {
     let release = repository().join("target/release");
-    println!("{:<34} {:>10} {:>10} {:>10}", "", "median", "least", "greatest");
+    println!(
+        "{:<34} {:>10} {:>10} {:>10}",
+        "", "median", "least", "greatest"
+    );
     for function in ["connect", "disconnect", "default", "broadcaster"] {
         let binary = release.join(function);
         let size = std::fs::metadata(&binary).expect("a release build").len();
-        println!("{:<34} {:>7.1} MB", format!("size of {function}"), megabytes(size));
-        report(&format!("start of {function} to first /next"), starts(&binary).await);
+        println!(
+            "{:<34} {:>7.1} MB",
+            format!("size of {function}"),
+            megabytes(size)
+        );
+        report(
+            &format!("start of {function} to first /next"),
+            starts(&binary).await,
+        );
     }
-    println!("{:<34} {:>7.1} MB", "size of belfry", megabytes(std::fs::metadata(release.join("belfry")).expect("a build").len()));
+    println!(
+        "{:<34} {:>7.1} MB",
+        "size of belfry",
+        megabytes(
+            std::fs::metadata(release.join("belfry"))
+                .expect("a build")
+                .len()
+        )
+    );
     report("stack: start to ready", stack_starts(&release).await);
 
     let stack = Stack::builder().functions(&release).start().await;
     let mut socket = stack.connect("alice").await;
     report("echo round trip, one at a time", echoes(&mut socket).await);
-    report("broadcast to one user: invoke", broadcasts(&stack, &mut socket).await);
+    report(
+        "broadcast to one user: invoke",
+        broadcasts(&stack, &mut socket).await,
+    );
 }
 
 fn megabytes(bytes: u64) -> f64 {
@@ -46,7 +67,12 @@ fn report(name: &str, mut times: Vec<Duration>) {
     times.sort();
     let ms = |time: Duration| time.as_secs_f64() * 1_000.0;
     let (least, median, greatest) = (times[0], times[times.len() / 2], times[times.len() - 1]);
-    println!("{name:<34} {:>7.2} ms {:>7.2} ms {:>7.2} ms", ms(median), ms(least), ms(greatest));
+    println!(
+        "{name:<34} {:>7.2} ms {:>7.2} ms {:>7.2} ms",
+        ms(median),
+        ms(least),
+        ms(greatest)
+    );
 }
 
 /// From the start of the process until it asks a Runtime API for its first
@@ -73,15 +99,18 @@ async fn starts(binary: &Path) -> Vec<Duration> {
             .env("COGNITO_USER_POOL_ID", "us-east-1_example")
             .env("COGNITO_CLIENT_IDS", "client")
             .stdin(Stdio::null())
+            .stdout(Stdio::null())
             .kill_on_drop(true)
             .spawn()
             .expect("the function starts");
         let (mut stream, _) = runtime_api.accept().await.expect("it asks");
         let mut request = [0; 64];
         stream.read_exact(&mut request).await.expect("a request");
-        assert!(request.starts_with(b"GET /2018-06-01/runtime/invocation/next"), "its first question");
+        assert!(
+            request.starts_with(b"GET /2018-06-01/runtime/invocation/next"),
+            "its first question"
+        );
         times.push(begun.elapsed());
-        let _ = stream.shutdown().await;
         process.kill().await.expect("it ends");
     }
     times
@@ -93,7 +122,15 @@ async fn stack_starts(release: &Path) -> Vec<Duration> {
     for _ in 0..STARTS {
         let begun = Instant::now();
         let mut process = Command::new(release.join("belfry"))
-            .args(["run", "--json", "--port", "0", "--dynamodb-port", "0", "--functions"])
+            .args([
+                "run",
+                "--json",
+                "--port",
+                "0",
+                "--dynamodb-port",
+                "0",
+                "--functions",
+            ])
             .arg(release)
             .current_dir(repository())
             .stdout(Stdio::piped())
@@ -102,7 +139,11 @@ async fn stack_starts(release: &Path) -> Vec<Duration> {
             .spawn()
             .expect("the stack starts");
         let mut lines = BufReader::new(process.stdout.take().expect("piped")).lines();
-        lines.next_line().await.expect("it says something").expect("the ready line");
+        lines
+            .next_line()
+            .await
+            .expect("it says something")
+            .expect("the ready line");
         times.push(begun.elapsed());
         process.kill().await.expect("it ends");
     }
@@ -110,7 +151,8 @@ async fn stack_starts(release: &Path) -> Vec<Duration> {
 }
 
 async fn echoes(socket: &mut Socket) -> Vec<Duration> {
-    let frame = json!({"type": "echo", "version": "1.0", "data": {"text": "x".repeat(64)}}).to_string();
+    let frame =
+        json!({"type": "echo", "version": "1.0", "data": {"text": "x".repeat(64)}}).to_string();
     let mut times = Vec::new();
     for _ in 0..ROUND_TRIPS {
         let begun = Instant::now();

@@ -48,6 +48,8 @@ pub struct Stack {
     /// What the gateway and the functions say.
     pub logs: Logs,
     process: Child,
+    lambda: aws_sdk_lambda::Client,
+    dynamodb: aws_sdk_dynamodb::Client,
 }
 
 /// The folder of the repository.
@@ -93,6 +95,20 @@ pub fn template_with(function: &str, variables: &[(&str, &str)]) -> tempfile::Na
     file
 }
 
+/// An SDK configuration with made-up credentials.
+fn sdk(endpoint: &str) -> aws_config::SdkConfig {
+    let credentials =
+        aws_sdk_dynamodb::config::Credentials::new("test", "test", None, None, "test");
+    aws_config::SdkConfig::builder()
+        .behavior_version(aws_config::BehaviorVersion::latest())
+        .region(aws_config::Region::new("us-east-1"))
+        .credentials_provider(aws_sdk_dynamodb::config::SharedCredentialsProvider::new(
+            credentials,
+        ))
+        .endpoint_url(endpoint)
+        .build()
+}
+
 impl Default for StackBuilder {
     fn default() -> Self {
         Self {
@@ -108,6 +124,13 @@ impl StackBuilder {
     #[must_use]
     pub fn template(mut self, path: &Path) -> Self {
         self.template = path.to_owned();
+        self
+    }
+
+    /// Runs other builds of the functions, with the gateway beside them.
+    #[must_use]
+    pub fn functions(mut self, folder: &Path) -> Self {
+        self.functions = folder.to_owned();
         self
     }
 
@@ -128,7 +151,7 @@ impl StackBuilder {
     /// The command, for tests that want to see it fail.
     #[must_use]
     pub fn command(&self) -> Command {
-        let mut command = Command::new(binaries().join("belfry"));
+        let mut command = Command::new(self.functions.join("belfry"));
         command
             .args(["run", "--port", "0", "--dynamodb-port", "0", "--template"])
             .arg(&self.template)
@@ -158,11 +181,13 @@ impl StackBuilder {
         let Ok(Ok(Some(line))) = line else {
             panic!("the stack did not start:\n{}", logs.text())
         };
-        let ready = serde_json::from_str(&line).expect("the ready line is JSON");
+        let ready: Ready = serde_json::from_str(&line).expect("the ready line is JSON");
         Stack {
-            ready,
             logs,
             process,
+            lambda: aws_sdk_lambda::Client::new(&sdk(&ready.lambda)),
+            dynamodb: aws_sdk_dynamodb::Client::new(&sdk(&ready.dynamodb)),
+            ready,
         }
     }
 }
@@ -212,34 +237,22 @@ impl Stack {
             .to_owned()
     }
 
-    /// An SDK configuration with made-up credentials.
-    fn sdk(endpoint: &str) -> aws_config::SdkConfig {
-        aws_config::SdkConfig::builder()
-            .behavior_version(aws_config::BehaviorVersion::latest())
-            .region(aws_config::Region::new("us-east-1"))
-            .credentials_provider(aws_sdk_dynamodb::config::SharedCredentialsProvider::new(
-                aws_sdk_dynamodb::config::Credentials::new("test", "test", None, None, "test"),
-            ))
-            .endpoint_url(endpoint)
-            .build()
-    }
-
     /// A client for the embedded DynamoDB.
     #[must_use]
-    pub fn dynamodb(&self) -> aws_sdk_dynamodb::Client {
-        aws_sdk_dynamodb::Client::new(&Self::sdk(&self.ready.dynamodb))
+    pub fn dynamodb(&self) -> &aws_sdk_dynamodb::Client {
+        &self.dynamodb
     }
 
     /// A client for Lambda.
     #[must_use]
-    pub fn lambda(&self) -> aws_sdk_lambda::Client {
-        aws_sdk_lambda::Client::new(&Self::sdk(&self.ready.lambda))
+    pub fn lambda(&self) -> &aws_sdk_lambda::Client {
+        &self.lambda
     }
 
     /// A client for the management API.
     #[must_use]
     pub fn management(&self) -> aws_sdk_apigatewaymanagement::Client {
-        aws_sdk_apigatewaymanagement::Client::new(&Self::sdk(&self.ready.management))
+        aws_sdk_apigatewaymanagement::Client::new(&sdk(&self.ready.management))
     }
 
     /// A connection's row.

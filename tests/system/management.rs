@@ -99,3 +99,39 @@ async fn what_cannot_be_posted_is_told_apart() {
         .unwrap();
     assert_eq!(elsewhere.status(), 403);
 }
+
+#[tokio::test]
+async fn a_client_that_does_not_read_is_throttled_and_can_be_closed() {
+    let stack = Stack::start().await;
+    let mut socket = stack.connect("alice").await;
+    let id = socket.id().await;
+    let client = stack.management();
+    // The client reads nothing from here on: its buffer and the network's fill up.
+    let refused = loop {
+        let post = client
+            .post_to_connection()
+            .connection_id(&id)
+            .data(Blob::new("x".repeat(128 * 1024)));
+        if let Err(error) = post.send().await {
+            break error;
+        }
+    };
+    assert!(
+        refused
+            .as_service_error()
+            .unwrap()
+            .is_limit_exceeded_exception()
+    );
+    assert!(stack.row(&id).await.is_some(), "throttled is not gone");
+    client
+        .delete_connection()
+        .connection_id(&id)
+        .send()
+        .await
+        .unwrap();
+    let line = stack
+        .logs
+        .wait_for(&["[Disconnect]", "disconnected", &id])
+        .await;
+    assert!(line.contains("\"status\":1000"), "{line}");
+}

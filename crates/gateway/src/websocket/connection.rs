@@ -1,12 +1,18 @@
 //! An open connection, as the rest of the gateway sees it.
 
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
+use tokio::sync::Notify;
+use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 
 /// How many messages may wait for a client that reads slowly. A post beyond
 /// that is answered 429, as API Gateway does when a client's buffer is full.
 const BUFFERED_MESSAGES: usize = 64;
+
+/// How long a client may take to read what is on its way before it is cut off.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// What is on its way to the client.
 #[derive(Debug)]
@@ -71,6 +77,7 @@ pub(super) struct Connection {
     pub(super) peer: Peer,
     outgoing: Sender<Outgoing>,
     last_active_ms: AtomicU64,
+    cut: Notify,
 }
 
 /// Why a message was not taken.
@@ -87,19 +94,17 @@ impl Connection {
     pub(super) fn new(peer: Peer) -> (Self, Receiver<Outgoing>) {
         let (outgoing, receiver) = channel(BUFFERED_MESSAGES);
         let last_active_ms = AtomicU64::new(peer.connected_at_ms);
-        (
-            Self {
-                peer,
-                outgoing,
-                last_active_ms,
-            },
-            receiver,
-        )
+        let connection = Self {
+            peer,
+            outgoing,
+            last_active_ms,
+            cut: Notify::new(),
+        };
+        (connection, receiver)
     }
 
     /// Takes a message, or says at once why not.
     pub(super) fn try_send(&self, text: String) -> Result<(), NotSent> {
-        use tokio::sync::mpsc::error::TrySendError;
         self.outgoing
             .try_send(Outgoing::Text(text))
             .map_err(|error| match error {
@@ -118,9 +123,23 @@ impl Connection {
         }
     }
 
-    /// Has the socket closed after what is already on its way.
+    /// Ends the connection after what is already on its way. A client that
+    /// does not read is not waited for.
     pub(super) async fn close(&self, end: End) {
-        let _ = self.outgoing.send(Outgoing::Close(end)).await;
+        let closing = self.outgoing.send(Outgoing::Close(end));
+        let _ = tokio::time::timeout(DRAIN_TIMEOUT, async {
+            if closing.await.is_ok() {
+                self.outgoing.closed().await;
+            }
+        })
+        .await;
+        self.cut.notify_one();
+    }
+
+    /// Waits until the connection is ended without regard to what is on its way.
+    pub(super) async fn cut(&self) -> End {
+        self.cut.notified().await;
+        End::normal()
     }
 
     /// Notes a message in either direction.

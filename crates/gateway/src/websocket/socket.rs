@@ -54,6 +54,7 @@ pub(super) async fn run(
     let end = tokio::select! {
         end = receive(api, connection, place, &mut frames) => end,
         end = send(&mut sink, outgoing) => end,
+        end = connection.cut() => end,
     };
     // A client that is gone cannot be told; it is not waited for.
     if end.code != 1006 {
