@@ -44,8 +44,8 @@ pub(crate) struct Run {
     #[arg(long, default_value_t = 8000)]
     pub dynamodb_port: u16,
 
-    /// The address to listen on; anyone who reaches it can invoke the functions
-    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1")]
+    /// The address to listen on; with 0.0.0.0 everyone on the network can invoke the functions
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1", value_parser = loopback_or_all)]
     pub host: IpAddr,
 
     /// The region that the functions are told, like eu-west-1
@@ -110,6 +110,18 @@ pub(crate) struct Invoke {
     pub endpoint: Endpoint,
 }
 
+/// The functions reach the gateway over loopback, so it must be there.
+fn loopback_or_all(text: &str) -> Result<IpAddr, String> {
+    let address: IpAddr = text
+        .parse()
+        .map_err(|_| "must be an IP address".to_owned())?;
+    if address.is_loopback() || address.is_unspecified() {
+        Ok(address)
+    } else {
+        Err("must be a loopback address, or 0.0.0.0 or :: for all".into())
+    }
+}
+
 fn name_and_value(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
@@ -125,6 +137,20 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn it_listens_where_the_functions_find_it() {
+        assert!(
+            ["127.0.0.1", "::1", "0.0.0.0", "::"]
+                .iter()
+                .all(|text| loopback_or_all(text).is_ok())
+        );
+        assert!(
+            ["192.0.2.1", "localhost", ""]
+                .iter()
+                .all(|text| loopback_or_all(text).is_err())
+        );
     }
 
     #[test]

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::io::{self, Write};
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
@@ -65,7 +65,7 @@ pub(crate) async fn run(arguments: cli::Run) -> Result<(), RunError> {
         Template::read(&arguments.template).map_err(|error| template_error(&arguments, error))?;
     let listener = listen(&arguments, arguments.port, "--port").await?;
     let dynamodb = listen(&arguments, arguments.dynamodb_port, "--dynamodb-port").await?;
-    let (address, dynamodb_address) = (listener.local_addr()?, dynamodb.local_addr()?);
+    let (address, dynamodb_address) = (reachable(&listener)?, reachable(&dynamodb)?);
     let url = format!("http://{address}");
     let issuer = Issuer::new(&url)?;
     let stack = evaluate(&template, &arguments, &url, issuer.url())?;
@@ -127,6 +127,20 @@ async fn listen(
             flag,
             cause,
         })
+}
+
+/// The address that clients on this machine use: a listener on all addresses
+/// is on loopback too.
+fn reachable(listener: &TcpListener) -> io::Result<SocketAddr> {
+    let mut address = listener.local_addr()?;
+    if address.ip().is_unspecified() {
+        address.set_ip(if address.is_ipv4() {
+            Ipv4Addr::LOCALHOST.into()
+        } else {
+            Ipv6Addr::LOCALHOST.into()
+        });
+    }
+    Ok(address)
 }
 
 /// Evaluates the template with the parameters that make it local, unless they
