@@ -76,7 +76,6 @@ pub fn message_body(event: &Event) -> Option<&str> {
 pub fn accepted(event: &Event) -> Response {
     let mut response = status(200);
     if offered_subprotocols(event).any(|offer| offer == SUBPROTOCOL) {
-        // Spelt as in the RFC: API Gateway passes names on as they are.
         response.headers.insert(
             HeaderName::from_static("sec-websocket-protocol"),
             HeaderValue::from_static(SUBPROTOCOL),
@@ -100,12 +99,9 @@ pub fn refused(refusal: &Refusal) -> Response {
 
 /// Sends the answer to the client as the route's response.
 #[must_use]
-pub fn answered(answer: &Answer) -> Response {
+pub fn answered(answer: Answer) -> Response {
     let mut response = status(200);
-    response.body = answer
-        .frame
-        .as_ref()
-        .map(|frame| Body::Text(frame.to_json()));
+    response.body = answer.frame.map(Body::Text);
     response
 }
 
@@ -224,13 +220,8 @@ mod tests {
     fn single_value_forms_serve_where_there_are_no_others() {
         let mut event = event(&json!({"Origin": ["https://a.test"]}), &json!({}));
         event.multi_value_headers.clear();
-        event.query_string_parameters = [("token", "t")]
-            .into_iter()
-            .collect::<std::collections::HashMap<_, _>>()
-            .into_iter()
-            .map(|(k, v)| (k.to_owned(), v.to_owned()))
-            .collect::<std::collections::HashMap<String, String>>()
-            .into();
+        let single = std::collections::HashMap::from([("token".to_owned(), "t".to_owned())]);
+        event.query_string_parameters = single.into();
         let handshake = handshake(&event).unwrap();
         assert_eq!(handshake.origin.as_deref(), Some("https://a.test"));
         assert_eq!(handshake.tokens, ["t"]);

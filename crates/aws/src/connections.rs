@@ -209,7 +209,7 @@ impl ConnectionStore for DynamoConnections {
         let mut found = Vec::new();
         while let Some(page) = pages.next().await {
             let page = page.map_err(|error| sdk_failed("Query", &error))?;
-            found.extend(page.items().iter().filter_map(readable));
+            found.extend(readable(page.items()));
         }
         Ok(found)
     }
@@ -229,7 +229,7 @@ impl ConnectionStore for DynamoConnections {
             .try_concat()
             .await?;
         let is_live = |item: &&Item| row::expires_at(item).is_some_and(|end| !end.has_passed(now));
-        Ok(items.iter().filter(is_live).filter_map(readable).collect())
+        Ok(readable(items.iter().filter(is_live)))
     }
 
     async fn scan(
@@ -263,7 +263,7 @@ impl ConnectionStore for DynamoConnections {
                 })?))
             }
         };
-        let recipients = output.items().iter().filter_map(readable).collect();
+        let recipients = readable(output.items());
         Ok(Page { recipients, next })
     }
 }
@@ -272,11 +272,25 @@ fn key(id: &ConnectionId) -> Item {
     Item::from([(CONNECTION_ID.to_owned(), text(id.as_str()))])
 }
 
-/// A row that cannot be read is skipped and logged.
-fn readable(item: &Item) -> Option<Recipient> {
-    row::recipient(item)
-        .inspect_err(|error| tracing::warn!(reason = %error, "skipping a row that cannot be read"))
-        .ok()
+/// The rows that can be read. The others are skipped, and logged together: one
+/// bad row must neither stop a broadcast nor flood the log.
+fn readable<'a>(items: impl IntoIterator<Item = &'a Item>) -> Vec<Recipient> {
+    let mut found = Vec::new();
+    let mut unreadable = Vec::new();
+    for item in items {
+        match row::recipient(item) {
+            Ok(recipient) => found.push(recipient),
+            Err(error) => unreadable.push((item, error)),
+        }
+    }
+    if let Some((item, error)) = unreadable.first() {
+        let id = item
+            .get(CONNECTION_ID)
+            .and_then(|id| id.as_s().ok())
+            .map_or("", String::as_str);
+        tracing::warn!(rows = unreadable.len(), connectionId = id, reason = %error, "skipping rows that cannot be read, this one for example");
+    }
+    found
 }
 
 fn failed(operation: &'static str, cause: impl ToString) -> StoreError {

@@ -14,7 +14,7 @@ use belfry_protocol::ConnectionId;
 use crate::sdk_error::describe;
 
 /// How long closing a connection may take.
-const CLOSE_TIMEOUT: Duration = Duration::from_secs(3);
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The `@connections` API of one stage.
 #[derive(Debug, Clone)]

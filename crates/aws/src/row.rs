@@ -123,6 +123,27 @@ mod tests {
     }
 
     #[test]
+    fn the_largest_row_is_one_write_unit() {
+        let largest = Connection {
+            user_id: UserId::parse("🔔".repeat(128)).unwrap(),
+            origin: Some("o".repeat(128)),
+            source_ip: "2001:0db8:0000:0000:0000:ffff:192.168.100.228".into(),
+            user_agent: Some("u".repeat(128)),
+            ..example()
+        };
+        // AWS, "DynamoDB item sizes and formats": names and texts by their
+        // bytes, a number by half its digits and one byte more.
+        let bytes: usize = to_item(&largest)
+            .iter()
+            .map(|(name, value)| match value {
+                AttributeValue::N(digits) => name.len() + digits.len().div_ceil(2) + 1,
+                value => name.len() + value.as_s().unwrap().len(),
+            })
+            .sum();
+        assert!(bytes <= 1_024, "{bytes} bytes");
+    }
+
+    #[test]
     fn a_malformed_row_is_an_error_that_names_the_attribute() {
         for name in [
             CONNECTION_ID,

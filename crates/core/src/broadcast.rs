@@ -67,7 +67,9 @@ pub struct Delivered {
     pub report: BroadcastReport,
     /// Some of the connections that were not reached, each with the cause,
     /// for the operator.
-    pub sample: Vec<(ConnectionId, &'static str)>,
+    pub sample: Vec<(ConnectionId, String)>,
+    /// Rows of connections that are gone which could not be removed.
+    pub rows_kept: u64,
 }
 
 impl<S: ConnectionStore, O: Outbox, C: Clock> Broadcaster<S, O, C> {
@@ -122,7 +124,8 @@ impl<S: ConnectionStore, O: Outbox, C: Clock> Broadcaster<S, O, C> {
 struct Tally {
     success: u64,
     failures: Failures,
-    sample: Vec<(ConnectionId, &'static str)>,
+    sample: Vec<(ConnectionId, String)>,
+    rows_kept: u64,
 }
 
 impl Tally {
@@ -132,11 +135,18 @@ impl Tally {
                 self.success += 1;
                 return;
             }
-            Delivery::Gone => (&mut self.failures.gone, "gone"),
-            Delivery::Throttled => (&mut self.failures.throttled, "throttled"),
-            Delivery::TooLarge => (&mut self.failures.too_large, "tooLarge"),
-            Delivery::Failed => (&mut self.failures.failed, "failed"),
-            Delivery::NotAttempted => (&mut self.failures.not_attempted, "notAttempted"),
+            Delivery::Gone => (&mut self.failures.gone, "gone".into()),
+            Delivery::GoneRowKept(why) => {
+                self.rows_kept += 1;
+                (
+                    &mut self.failures.gone,
+                    format!("gone, its row is kept: {why}"),
+                )
+            }
+            Delivery::Throttled => (&mut self.failures.throttled, "throttled".into()),
+            Delivery::TooLarge => (&mut self.failures.too_large, "too large".into()),
+            Delivery::Failed(why) => (&mut self.failures.failed, format!("failed: {why}")),
+            Delivery::NotAttempted => (&mut self.failures.not_attempted, "not attempted".into()),
         };
         *counter += 1;
         if self.sample.len() < SAMPLE {
@@ -154,6 +164,7 @@ impl Tally {
                 failures: self.failures,
             },
             sample: self.sample,
+            rows_kept: self.rows_kept,
         }
     }
 }
@@ -217,6 +228,9 @@ mod tests {
     fn counts(report: &BroadcastReport) -> (u64, Failures) {
         (report.success, report.failures)
     }
+
+    const TO_ALL: &str =
+        r#"{"target":{"type":"all"},"message":{"type":"notification","data":{"kind":"k"}}}"#;
 
     const ALL: &str = r#"{"type":"all"}"#;
     const NONE: Failures = Failures {
@@ -361,6 +375,37 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn a_removal_that_hangs_does_not_delay_the_report() {
+        let fixture = broadcaster(&[("a", "u"), ("b", "u")]).await;
+        fixture.outbox.answer("a", [Err(PostError::Gone)]);
+        fixture.store.hang_on_removal();
+        let begun = fixture.clock.now();
+        let delivered = send_with(&fixture, TO_ALL, Duration::from_secs(5))
+            .await
+            .unwrap();
+        assert_eq!(counts(&delivered.report), (1, Failures { gone: 1, ..NONE }));
+        assert_eq!(delivered.rows_kept, 1);
+        assert_eq!(fixture.clock.now().since(begun), Duration::from_secs(5));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_sample_says_why_posts_failed() {
+        let fixture = broadcaster(&[("a", "u")]).await;
+        fixture.outbox.answer(
+            "a",
+            [Err(PostError::Failed("403 ForbiddenException".into()))],
+        );
+        let delivered = send_with(&fixture, TO_ALL, Duration::from_secs(5))
+            .await
+            .unwrap();
+        assert!(
+            delivered.sample[0].1.contains("ForbiddenException"),
+            "{:?}",
+            delivered.sample
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn throttling_is_waited_out_and_never_deletes() {
         let fixture = broadcaster(&[("a", "u"), ("b", "u")]).await;
         fixture
@@ -393,10 +438,8 @@ mod tests {
         for id in &ids {
             fixture.outbox.answer(id, [Err(PostError::TimedOut)]);
         }
-        let request =
-            r#"{"target":{"type":"all"},"message":{"type":"notification","data":{"kind":"k"}}}"#;
         let begun = fixture.clock.now();
-        let delivered = send_with(&fixture, request, Duration::from_secs(7))
+        let delivered = send_with(&fixture, TO_ALL, Duration::from_secs(7))
             .await
             .unwrap();
         // Four at a time, three seconds each: two rounds whole, a third cut short at seven seconds.
@@ -421,9 +464,7 @@ mod tests {
         fixture
             .outbox
             .answer("a", vec![Err(PostError::Throttled); 1_000]);
-        let request =
-            r#"{"target":{"type":"all"},"message":{"type":"notification","data":{"kind":"k"}}}"#;
-        let delivered = send_with(&fixture, request, Duration::from_millis(50))
+        let delivered = send_with(&fixture, TO_ALL, Duration::from_millis(50))
             .await
             .unwrap();
         assert_eq!(
@@ -442,13 +483,11 @@ mod tests {
     async fn a_listing_that_fails_reaches_nobody() {
         let fixture = broadcaster(&[("a", "u")]).await;
         fixture.store.fail_from_now_on();
-        let request =
-            r#"{"target":{"type":"all"},"message":{"type":"notification","data":{"kind":"k"}}}"#;
-        let error = send_with(&fixture, request, Duration::from_secs(30))
+        let error = send_with(&fixture, TO_ALL, Duration::from_secs(30))
             .await
             .unwrap_err();
         assert!(matches!(error, BroadcastError::Store(_)));
-        let error = send_with(&fixture, request, Duration::ZERO)
+        let error = send_with(&fixture, TO_ALL, Duration::ZERO)
             .await
             .unwrap_err();
         assert!(matches!(

@@ -38,3 +38,13 @@ pub struct Recipient {
     /// From when on nothing may be posted to it.
     pub token_expires_at: UnixSeconds,
 }
+
+impl From<&Connection> for Recipient {
+    fn from(connection: &Connection) -> Self {
+        Self {
+            id: connection.id.clone(),
+            connected_at: connection.connected_at,
+            token_expires_at: connection.token_expires_at,
+        }
+    }
+}

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use belfry_protocol::{
-    Bare, ClientFrame, ConnectionId, Envelope, ErrorCode, Limits, Refused, ServerFrame, Version,
-    Welcome,
+    Bare, ClientFrame, ConnectionId, Envelope, ErrorCode, Limits, MAX_FRAME_BYTES, Refused,
+    ServerFrame, Version, Welcome,
 };
 
 use crate::connection::Connection;
@@ -13,7 +13,7 @@ use crate::time::UnixMillis;
 
 /// How long the error before a close may take. A client that reads so slowly
 /// is closed without it.
-const LAST_WORDS_TIMEOUT: Duration = Duration::from_secs(3);
+const LAST_WORDS_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The use case: check that the connection is known, then answer the frame.
 #[derive(Debug)]
@@ -33,8 +33,8 @@ pub struct Receive<S, O, C> {
 /// What goes back to the client, and what the operator may know of it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Answer {
-    /// The frame to send back; `None` after the connection was closed.
-    pub frame: Option<ServerFrame>,
+    /// The frame to send back, as JSON; `None` after the connection was closed.
+    pub frame: Option<String>,
     /// What happened.
     pub outcome: Outcome,
 }
@@ -69,7 +69,7 @@ impl<S: ConnectionStore, O: Outbox, C: Clock> Receive<S, O, C> {
             Err(error) => {
                 let frame = Refused::new(ErrorCode::Internal, "try again later");
                 return Answer {
-                    frame: Some(frame.into_frame(now.to_timestamp())),
+                    frame: Some(frame.into_frame(now.to_timestamp()).to_json()),
                     outcome: Outcome::Failed(error),
                 };
             }
@@ -85,14 +85,26 @@ impl<S: ConnectionStore, O: Outbox, C: Clock> Receive<S, O, C> {
                 "a frame is text, not binary",
             )),
         };
-        match parsed {
-            Ok(frame) => Answer {
-                outcome: Outcome::Served(frame.type_name()),
-                frame: Some(self.reply(&connection, frame, now)),
+        let served = parsed.and_then(|frame| {
+            let name = frame.type_name();
+            let reply = self.reply(&connection, frame, now).to_json();
+            // A number may be written longer than it came.
+            if reply.len() > MAX_FRAME_BYTES {
+                return Err(Refused::new(
+                    ErrorCode::MessageTooLarge,
+                    "the reply would be too large",
+                ));
+            }
+            Ok((name, reply))
+        });
+        match served {
+            Ok((name, reply)) => Answer {
+                frame: Some(reply),
+                outcome: Outcome::Served(name),
             },
             Err(refused) => Answer {
                 outcome: Outcome::Refused(refused.code),
-                frame: Some(refused.into_frame(now.to_timestamp())),
+                frame: Some(refused.into_frame(now.to_timestamp()).to_json()),
             },
         }
     }
@@ -183,9 +195,7 @@ mod tests {
 
     async fn send(receive: &Fixture, id: &str, body: &str) -> (Option<Value>, Outcome) {
         let answer = receive.handle(&connection_id(id), Some(body)).await;
-        let frame = answer
-            .frame
-            .map(|f| serde_json::from_str(&f.to_json()).unwrap());
+        let frame = answer.frame.map(|f| serde_json::from_str(&f).unwrap());
         (frame, answer.outcome)
     }
 
@@ -238,6 +248,21 @@ mod tests {
         let answer = receive.handle(&connection_id("c1"), None).await;
         assert_eq!(answer.outcome, Outcome::Refused(ErrorCode::InvalidMessage));
         assert!(receive.outbox.is_open("c1"));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_reply_that_could_not_be_sent_is_refused() {
+        let receive = Receive {
+            limits: Limits {
+                max_message_bytes: MAX_FRAME_BYTES,
+            },
+            ..receive().await
+        };
+        let list = vec!["1e15"; 20_000].join(",");
+        let frame = format!(r#"{{"type":"echo","version":"1.0","data":[{list}]}}"#);
+        let (frame, outcome) = send(&receive, "c1", &frame).await;
+        assert_eq!(frame.unwrap()["data"]["code"], "MESSAGE_TOO_LARGE");
+        assert_eq!(outcome, Outcome::Refused(ErrorCode::MessageTooLarge));
     }
 
     #[tokio::test(start_paused = true)]

@@ -76,10 +76,20 @@ pub async fn handle(
             Ok(delivered.report)
         }
         Err(error) => {
-            // The message may repeat a part of the request; the type does not.
-            tracing::warn!(requestId = %request_id, errorType = error.error_type, "broadcast refused");
+            refused(&error, &request_id);
             Err(error)
         }
+    }
+}
+
+/// What the caller did wrong is told to the caller, in words that may repeat a
+/// part of the request; what went wrong here is the operator's to know.
+fn refused(error: &FunctionError, request_id: &str) {
+    let error_type = error.error_type;
+    if error.is_callers_fault() {
+        tracing::warn!(requestId = %request_id, errorType = error_type, "broadcast refused");
+    } else {
+        tracing::error!(requestId = %request_id, errorType = error_type, reason = error.message, "broadcast failed");
     }
 }
 
@@ -126,6 +136,7 @@ fn log(delivered: &Delivered, took: Duration, request_id: &str) {
         failed = failures.failed,
         notAttempted = failures.not_attempted,
         durationMs = u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
+        rowsKept = delivered.rows_kept,
         failedSample = sample.join(", "),
         "broadcast done"
     );

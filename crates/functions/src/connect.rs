@@ -8,11 +8,13 @@ use belfry_aws::cognito::{
     pool_issuer,
 };
 use belfry_aws::{Clients, DynamoConnections, SystemClock};
-use belfry_core::{AllowedOrigins, Connect, Lifetime, OriginPolicy, Refusal};
+use belfry_core::{AllowedOrigins, Connect, Lifetime, OriginPolicy};
 use lambda_runtime::LambdaEvent;
 
 use crate::environment::{Environment, SettingError};
 use crate::error::FunctionError;
+
+const CLIENT_IDS: &str = "COGNITO_CLIENT_IDS";
 
 /// What `$connect` needs to know.
 #[derive(Debug)]
@@ -46,16 +48,20 @@ impl Settings {
                 .parse()
                 .map_err(|error: InvalidJwksUrl| SettingError::new("TOKEN_JWKS_URL", error))?,
         };
-        let client_ids = environment.required("COGNITO_CLIENT_IDS")?;
+        let listed = environment.required(CLIENT_IDS)?;
+        let client_ids: Vec<String> = listed
+            .split(',')
+            .map(|id| id.trim().to_owned())
+            .filter(|id| !id.is_empty())
+            .collect();
+        if client_ids.is_empty() {
+            return Err(SettingError::new(CLIENT_IDS, "names no client"));
+        }
         Ok(Self {
             connection_table: environment.required("WEBSOCKET_CONNECTION_TABLE")?,
             tokens: TokenPolicy {
                 issuer,
-                client_ids: client_ids
-                    .split(',')
-                    .map(|id| id.trim().to_owned())
-                    .filter(|id| !id.is_empty())
-                    .collect(),
+                client_ids,
                 token_use: environment.parsed("TOKEN_USE", TokenUse::Access)?,
                 user_id_claim: environment
                     .optional("USER_ID_CLAIM")
@@ -116,8 +122,7 @@ pub async fn handle(
         Err(refusal) => {
             let response = apigateway::refused(&refusal);
             let (origin, code) = (origin.unwrap_or_default(), response.status_code);
-            let ours = matches!(refusal, Refusal::Store(_) | Refusal::IdTaken) || code == 503;
-            if ours {
+            if code >= 500 {
                 tracing::error!(connectionId = %id, requestId = %request, reason = %refusal, statusCode = code, origin, sourceIp = source_ip, "refused");
             } else {
                 tracing::warn!(connectionId = %id, requestId = %request, reason = %refusal, statusCode = code, origin, sourceIp = source_ip, "refused");
@@ -188,6 +193,7 @@ mod tests {
             ("WEBSOCKET_CONNECTION_TABLE", ""),
             ("COGNITO_USER_POOL_ID", ""),
             ("COGNITO_CLIENT_IDS", " "),
+            ("COGNITO_CLIENT_IDS", ", ,"),
             ("TOKEN_JWKS_URL", "http://a.test/keys"),
             ("TOKEN_USE", "refresh"),
             ("ALLOWED_ORIGINS", "*"),

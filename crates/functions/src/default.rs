@@ -85,7 +85,7 @@ pub async fn handle(
             tracing::error!(connectionId = %id, requestId = %request, reason = %error, "a frame could not be served");
         }
     }
-    Ok(apigateway::answered(&answer))
+    Ok(apigateway::answered(answer))
 }
 
 #[cfg(test)]

@@ -15,6 +15,14 @@ pub struct FunctionError {
     pub message: String,
 }
 
+impl FunctionError {
+    /// Whether the same request would fail again.
+    #[must_use]
+    pub fn is_callers_fault(&self) -> bool {
+        matches!(self.error_type, "InvalidRequest" | "PayloadTooLarge")
+    }
+}
+
 impl From<InvalidRequest> for FunctionError {
     fn from(error: InvalidRequest) -> Self {
         Self {

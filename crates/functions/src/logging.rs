@@ -18,7 +18,7 @@ use tracing_subscriber::util::SubscriberInitExt;
 use crate::environment::{Environment, SettingError};
 
 /// The fields that a log line may have beside `timestamp`, `level` and `message`.
-const FIELDS: [&str; 21] = [
+const FIELDS: [&str; 23] = [
     "code",
     "connectionId",
     "durationMs",
@@ -32,6 +32,8 @@ const FIELDS: [&str; 21] = [
     "origin",
     "reason",
     "requestId",
+    "rows",
+    "rowsKept",
     "sourceIp",
     "status",
     "statusCode",

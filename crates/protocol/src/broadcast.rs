@@ -2,10 +2,11 @@
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::{
     ConnectionId, Envelope, FrameId, List, MessageId, NotificationData, ServerFrame, Timestamp,
-    UserId, Version, json,
+    UserId, Version, json, shape,
 };
 
 /// The largest message that API Gateway carries, in bytes (AWS: "WebSocket
@@ -113,18 +114,16 @@ impl BroadcastRequest {
     /// [`InvalidRequest`], which names the field.
     pub fn parse(text: &str) -> Result<Self, InvalidRequest> {
         let value = json::parse(text).map_err(|error| InvalidRequest(error.to_string()))?;
-        if !value.is_object() {
+        let Value::Object(object) = value else {
             return Err(InvalidRequest("the request must be a JSON object".into()));
+        };
+        // Where a type is expected serde takes a list of its fields, too.
+        for field in ["target", "message"] {
+            if object.get(field).is_some_and(|value| !value.is_object()) {
+                return Err(InvalidRequest(format!("{field} must be a JSON object")));
+            }
         }
-        serde_path_to_error::deserialize(value).map_err(|error| {
-            let path = error.path().to_string();
-            let inner = error.into_inner();
-            InvalidRequest(if path == "." {
-                inner.to_string()
-            } else {
-                format!("{path}: {inner}")
-            })
-        })
+        shape::read(object).map_err(InvalidRequest)
     }
 }
 

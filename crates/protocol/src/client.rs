@@ -1,10 +1,9 @@
 //! Frames that clients send.
 
 use schemars::JsonSchema;
-use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
-use crate::{Bare, Envelope, ErrorCode, FrameId, Refused, Version, VersionError, json};
+use crate::{Bare, Envelope, ErrorCode, FrameId, Refused, Version, VersionError, json, shape};
 
 /// A frame from a client, checked.
 #[derive(Debug, Clone, PartialEq, serde::Deserialize, JsonSchema)]
@@ -65,9 +64,9 @@ impl ClientFrame {
             }
         })?;
         match frame_type {
-            "ping" => shape(object).map(Self::Ping),
-            "hello" => shape(object).map(Self::Hello),
-            "echo" => shape(object).map(Self::Echo),
+            "ping" => shape::read(object).map(Self::Ping).map_err(invalid),
+            "hello" => shape::read(object).map(Self::Hello).map_err(invalid),
+            "echo" => shape::read(object).map(Self::Echo).map_err(invalid),
             _ => Err(Refused::new(
                 ErrorCode::UnknownType,
                 "type must be one of ping, hello, echo",
@@ -88,19 +87,6 @@ impl ClientFrame {
 
 fn invalid(message: impl Into<String>) -> Refused {
     Refused::new(ErrorCode::InvalidMessage, message)
-}
-
-fn shape<T: DeserializeOwned>(object: Map<String, Value>) -> Result<T, Refused> {
-    serde_path_to_error::deserialize(Value::Object(object)).map_err(|error| {
-        let path = error.path().to_string();
-        let inner = error.into_inner();
-        // At the top the path is "." and the message names the field itself.
-        invalid(if path == "." {
-            inner.to_string()
-        } else {
-            format!("{path}: {inner}")
-        })
-    })
 }
 
 #[cfg(test)]
@@ -132,6 +118,15 @@ mod tests {
             ClientFrame::parse(r#"{"type":"ping","version":"1.0","id":7}"#, MAX).unwrap_err();
         assert_eq!(refused.correlation_id, None);
         assert!(refused.message.contains("id, a string"), "{refused}");
+    }
+
+    #[test]
+    fn a_refusal_stays_short_whatever_was_sent() {
+        let data = "\u{7f}".repeat(32_000);
+        let frame = json!({"type": "ping", "version": "1.0", "data": data}).to_string();
+        let refused = ClientFrame::parse(&frame, 128 * 1024).unwrap_err();
+        assert_eq!(refused.code, ErrorCode::InvalidMessage);
+        assert!(refused.message.len() <= 300, "{}", refused.message.len());
     }
 
     #[test]

@@ -136,8 +136,8 @@ text_type! {
     ConnectionId, Rule { name: "connectionId", max_chars: 128, ascii: true }
 }
 text_type! {
-    /// The user a connection belongs to, as the token's claim says: 1 to 256 characters.
-    UserId, Rule { name: "userId", max_chars: 256, ascii: false }
+    /// The user a connection belongs to, as the token's claim says: 1 to 128 characters.
+    UserId, Rule { name: "userId", max_chars: 128, ascii: false }
 }
 text_type! {
     /// The idempotency key of a broadcast and the `id` of its frames: 1 to 128 visible ASCII characters.
@@ -154,8 +154,8 @@ mod tests {
 
     #[test]
     fn length_is_counted_in_characters() {
-        assert!(UserId::parse("ü".repeat(256)).is_ok());
-        assert!(UserId::parse("ü".repeat(257)).is_err());
+        assert!(UserId::parse("ü".repeat(128)).is_ok());
+        assert!(UserId::parse("ü".repeat(129)).is_err());
         assert!(UserId::parse("").is_err());
     }
 
@@ -170,6 +170,6 @@ mod tests {
     #[test]
     fn a_wrong_type_is_named_in_the_error() {
         let error = serde_json::from_str::<UserId>("5").unwrap_err().to_string();
-        assert!(error.contains("userId, a string of 1 to 256"), "{error}");
+        assert!(error.contains("userId, a string of 1 to 128"), "{error}");
     }
 }

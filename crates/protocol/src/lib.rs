@@ -16,6 +16,7 @@ mod list;
 mod notification;
 pub mod schemas;
 mod server;
+mod shape;
 mod time;
 mod version;
 

@@ -1,6 +1,9 @@
 //! One message to one connection.
 
+use std::pin::pin;
 use std::time::Duration;
+
+use futures_util::future::{Either, select};
 
 use crate::connection::Recipient;
 use crate::ports::{Clock, ConnectionStore, Outbox, PostError};
@@ -32,13 +35,17 @@ pub struct DeliverySettings {
 }
 
 /// What became of one recipient.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Delivery {
     Accepted,
+    /// The connection is not there, and neither is its row.
     Gone,
+    /// The connection is not there, and its row still is; why.
+    GoneRowKept(String),
     Throttled,
     TooLarge,
-    Failed,
+    /// It may have arrived; why that is not known.
+    Failed(String),
     NotAttempted,
 }
 
@@ -67,16 +74,14 @@ impl<S: ConnectionStore, O: Outbox, C: Clock> Broadcaster<S, O, C> {
             let wait = match self.outbox.post(&recipient.id, frame, timeout).await {
                 Ok(()) => return Delivery::Accepted,
                 Err(PostError::TooLarge) => return Delivery::TooLarge,
-                Err(PostError::TimedOut | PostError::Failed(_)) => return Delivery::Failed,
+                Err(error @ PostError::TimedOut) => return Delivery::Failed(error.to_string()),
+                Err(PostError::Failed(cause)) => return Delivery::Failed(cause),
                 Err(PostError::Gone) if !confirming && self.is_young(recipient) => {
-                    so_far = Delivery::Gone;
+                    so_far = Delivery::GoneRowKept("no time to ask again".into());
                     confirming = true;
                     Duration::from_millis(fastrand::u64(CONFIRM_AFTER_MS))
                 }
-                Err(PostError::Gone) => {
-                    self.forget(recipient).await;
-                    return Delivery::Gone;
-                }
+                Err(PostError::Gone) => return self.forget(recipient, deadline).await,
                 Err(PostError::Throttled) => {
                     so_far = Delivery::Throttled;
                     throttled += 1;
@@ -95,10 +100,16 @@ impl<S: ConnectionStore, O: Outbox, C: Clock> Broadcaster<S, O, C> {
         self.clock.now().since(recipient.connected_at) < YOUNG
     }
 
-    async fn forget(&self, recipient: &Recipient) {
-        if let Err(error) = self.store.remove_unchanged(recipient).await {
-            // It expires by itself, and the next broadcast tries again.
-            tracing::warn!(connectionId = %recipient.id, reason = %error, "could not remove a connection that is gone");
+    /// Removes the row of a connection that is gone. Where that fails or takes
+    /// too long the row expires by itself, and the next broadcast tries again:
+    /// the report must not come late for it.
+    async fn forget(&self, recipient: &Recipient, deadline: UnixMillis) -> Delivery {
+        let removal = pin!(self.store.remove_unchanged(recipient));
+        let time_is_up = pin!(self.clock.sleep(deadline.since(self.clock.now())));
+        match select(removal, time_is_up).await {
+            Either::Left((Ok(()), _)) => Delivery::Gone,
+            Either::Left((Err(error), _)) => Delivery::GoneRowKept(error.to_string()),
+            Either::Right(_) => Delivery::GoneRowKept("time ran out".into()),
         }
     }
 }

@@ -27,14 +27,6 @@ async fn touch<S: ConnectionStore>(store: &S, id: &str) -> Option<Connection> {
     store.touch(&connection_id(id), START).await.expect("touch")
 }
 
-fn recipient(row: &Connection) -> Recipient {
-    Recipient {
-        id: row.id.clone(),
-        connected_at: row.connected_at,
-        token_expires_at: row.token_expires_at,
-    }
-}
-
 async fn insert_is_idempotent_and_never_overwrites<S: ConnectionStore>(store: &S) {
     let row = connection("c1", "alice");
     assert_eq!(store.insert(&row).await, Ok(Inserted::Yes));
@@ -114,7 +106,7 @@ async fn remove_unchanged_looks_before_it_removes<S: ConnectionStore>(store: &S)
     store.insert(&row).await.expect("insert");
     let other = Recipient {
         connected_at: START.plus(Duration::from_secs(1)),
-        ..recipient(&row)
+        ..Recipient::from(&row)
     };
     assert_eq!(store.remove_unchanged(&other).await, Ok(()));
     assert!(
@@ -122,7 +114,7 @@ async fn remove_unchanged_looks_before_it_removes<S: ConnectionStore>(store: &S)
         "another handshake's row stays"
     );
     for _ in 0..2 {
-        assert_eq!(store.remove_unchanged(&recipient(&row)).await, Ok(()));
+        assert_eq!(store.remove_unchanged(&Recipient::from(&row)).await, Ok(()));
         assert_eq!(touch(store, "c1").await, None);
     }
 }
@@ -148,18 +140,25 @@ async fn listings_find_what_is_live<S: ConnectionStore>(store: &S) {
         .of_user(&user_id("alice"), START)
         .await
         .expect("of_user");
-    assert_eq!(sorted(of_alice), [recipient(&a1), recipient(&a2)]);
+    assert_eq!(
+        sorted(of_alice),
+        [Recipient::from(&a1), Recipient::from(&a2)]
+    );
     assert_eq!(store.of_user(&user_id("nobody"), START).await, Ok(vec![]));
 
     let ids = ["a2", "dead", "nobody", "b1"].map(connection_id);
     let of_ids = store.of_ids(&ids, START).await.expect("of_ids");
-    assert_eq!(sorted(of_ids), [recipient(&a2), recipient(&b1)]);
+    assert_eq!(sorted(of_ids), [Recipient::from(&a2), Recipient::from(&b1)]);
     assert_eq!(store.of_ids(&[], START).await, Ok(vec![]));
 
     let all = scan(store, 1).await;
     assert_eq!(
         sorted(all),
-        [recipient(&a1), recipient(&a2), recipient(&b1)]
+        [
+            Recipient::from(&a1),
+            Recipient::from(&a2),
+            Recipient::from(&b1)
+        ]
     );
 }
 

@@ -22,6 +22,7 @@ pub struct FakeStore {
 struct State {
     rows: BTreeMap<ConnectionId, Connection>,
     failing: bool,
+    removals_hang: bool,
     before_removal: BTreeMap<ConnectionId, Change>,
 }
 
@@ -60,19 +61,16 @@ impl FakeStore {
         self.state().failing = true;
     }
 
+    /// Makes every later conditional removal take for ever.
+    pub fn hang_on_removal(&self) {
+        self.state().removals_hang = true;
+    }
+
     /// Changes the row just before the next conditional removal looks at it.
     pub fn before_removal(&self, id: &str, change: impl FnOnce(&mut Connection) + Send + 'static) {
         self.state()
             .before_removal
             .insert(super::connection_id(id), Box::new(change));
-    }
-}
-
-fn recipient(row: &Connection) -> Recipient {
-    Recipient {
-        id: row.id.clone(),
-        connected_at: row.connected_at,
-        token_expires_at: row.token_expires_at,
     }
 }
 
@@ -121,6 +119,9 @@ impl ConnectionStore for FakeStore {
     }
 
     async fn remove_unchanged(&self, seen: &Recipient) -> Result<(), StoreError> {
+        if self.state().removals_hang {
+            std::future::pending::<()>().await;
+        }
         let mut state = self.working("remove_unchanged")?;
         if let Some(change) = state.before_removal.remove(&seen.id)
             && let Some(row) = state.rows.get_mut(&seen.id)
@@ -143,7 +144,7 @@ impl ConnectionStore for FakeStore {
             .rows
             .values()
             .filter(|row| row.user_id == *user && live(row, now));
-        Ok(rows.map(recipient).collect())
+        Ok(rows.map(Recipient::from).collect())
     }
 
     async fn of_ids(
@@ -156,7 +157,7 @@ impl ConnectionStore for FakeStore {
             .iter()
             .filter_map(|id| state.rows.get(id))
             .filter(|row| live(row, now));
-        Ok(rows.map(recipient).collect())
+        Ok(rows.map(Recipient::from).collect())
     }
 
     async fn scan(
@@ -183,7 +184,7 @@ impl ConnectionStore for FakeStore {
         let recipients = page
             .into_iter()
             .filter(|row| live(row, now))
-            .map(recipient)
+            .map(Recipient::from)
             .collect();
         Ok(Page { recipients, next })
     }
