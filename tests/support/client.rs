@@ -139,9 +139,18 @@ impl Socket {
     }
 
     /// Closes as a well-behaved client does.
+    ///
+    /// # Panics
+    /// If the server does not answer the close.
     pub async fn close(mut self) {
         self.stream.close(None).await.expect("closed");
-        while let Some(Ok(_)) = self.next().await {}
+        loop {
+            match self.next().await {
+                Some(Ok(_)) => {}
+                None => return,
+                Some(Err(error)) => panic!("no clean end but {error}"),
+            }
+        }
     }
 
     async fn next(&mut self) -> Option<Result<Message, Error>> {

@@ -4,8 +4,8 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use belfry_tests::{Socket, Stack, StackBuilder, open, refused, repository};
-use serde_json::Value;
+use belfry_tests::{Socket, Stack, StackBuilder, node, open, refused, repository};
+use serde_json::{Value, json};
 
 fn misbehaving() -> StackBuilder {
     Stack::builder().template(&repository().join("tests/templates/misbehave.yaml"))
@@ -44,28 +44,18 @@ async fn a_failing_connect_is_a_502_and_the_next_one_works() {
 #[tokio::test]
 async fn an_integration_that_takes_too_long_is_a_504() {
     let stack = misbehaving()
-        .parameter("IntegrationTimeout", "200")
-        .parameter("FunctionTimeout", "5")
+        .parameter("IntegrationTimeout", "3000")
+        .parameter("FunctionTimeout", "20")
         .start()
         .await;
-    // Warm: what it takes to start the function is not the question here.
-    let mut socket = loop {
-        if let Ok(socket) = tokio::spawn(socket_or_panic(stack.ready.websocket.clone())).await {
-            break socket;
-        }
-    };
     assert_eq!(refused(&told(&stack, "hang"), &[]).await, 504);
-    socket.send("hang").await;
-    let frame = socket.receive_text().await;
+    let mut socket = socket(&stack).await;
+    let frame = socket_text(&mut socket, "hang").await;
     assert!(
         frame.starts_with(r#"{"message": "Endpoint request timed out", "connectionId":""#),
         "{frame}"
     );
     assert_eq!(socket_text(&mut socket, "hello").await, "hello");
-}
-
-async fn socket_or_panic(url: String) -> Socket {
-    open(&url, &[]).await
 }
 
 async fn socket_text(socket: &mut Socket, text: &str) -> String {
@@ -95,23 +85,28 @@ async fn a_failing_message_is_an_error_frame_and_the_connection_stays() {
 async fn a_function_that_overruns_is_killed() {
     let stack = misbehaving().start().await;
     let mut socket = socket(&stack).await;
-    let pid = socket_text(&mut socket, "pid").await;
-    let process = Path::new("/proc").join(&pid);
-    assert!(process.exists());
+    let pid = pid(&mut socket).await;
+    assert!(is_running(pid));
     socket_text(&mut socket, "hang").await;
+    // The error frame comes after the kill.
+    assert!(!is_running(pid));
     assert_ne!(
-        socket_text(&mut socket, "pid").await,
+        self::pid(&mut socket).await,
         pid,
         "another environment serves"
     );
-    // Killed at once; the kernel may take a moment to clear it away.
-    for _ in 0..500 {
-        if !process.exists() {
-            return;
-        }
-        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
-    }
-    panic!("process {pid} still runs");
+}
+
+/// The process that answers.
+async fn pid(socket: &mut Socket) -> i32 {
+    let answer = socket_text(socket, "pid").await;
+    answer
+        .parse()
+        .unwrap_or_else(|_| panic!("no process id: {answer}"))
+}
+
+fn is_running(pid: i32) -> bool {
+    Path::new("/proc").join(pid.to_string()).exists()
 }
 
 #[tokio::test]
@@ -157,13 +152,24 @@ async fn a_function_that_cannot_start_says_why() {
 async fn an_environment_that_dies_while_idle_costs_no_event() {
     let stack = misbehaving().start().await;
     let mut socket = socket(&stack).await;
-    let pid: i32 = socket_text(&mut socket, "pid").await.parse().unwrap();
-    nix::sys::signal::kill(
-        nix::unistd::Pid::from_raw(pid),
-        nix::sys::signal::Signal::SIGKILL,
-    )
-    .unwrap();
-    assert_ne!(socket_text(&mut socket, "pid").await, pid.to_string());
+    for _ in 0..10 {
+        let first = pid(&mut socket).await;
+        let process = nix::unistd::Pid::from_raw(first);
+        nix::sys::signal::kill(process, nix::sys::signal::Signal::SIGKILL).unwrap();
+        while is_alive(first) {
+            tokio::task::yield_now().await;
+        }
+        assert_ne!(pid(&mut socket).await, first);
+    }
+}
+
+/// Whether a process still runs; one that has ended and was not waited for
+/// does not.
+fn is_alive(pid: i32) -> bool {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    status
+        .lines()
+        .any(|line| line.starts_with("State:") && !line.contains('Z'))
 }
 
 #[tokio::test]
@@ -222,7 +228,32 @@ async fn binary_and_oversized_messages_close_the_connection() {
     let mut one = socket(&stack).await;
     one.send_binary(&[0, 1, 2]).await;
     assert_eq!(one.closed().await.0, 1003);
-    let mut two = socket(&stack).await;
-    two.send(&"x".repeat(32 * 1024 + 1)).await;
-    assert_eq!(two.closed().await.0, 1009);
+    // However much the client still has on its way, it learns why.
+    for bytes in [32 * 1024 + 1, 8 * 1024 * 1024] {
+        let mut large = socket(&stack).await;
+        large.send(&"x".repeat(bytes)).await;
+        assert_eq!(large.closed().await.0, 1009, "{bytes}");
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_closes_is_answered() {
+    let stack = misbehaving().start().await;
+    socket(&stack).await.close().await;
+    for (options, code) in [
+        (json!({"close": []}), 1005),
+        (json!({"close": [1000, "bye"]}), 1000),
+        (json!({"close": [4001, "bye"]}), 4001),
+    ] {
+        let closed = node(
+            "connect.mjs",
+            &[&stack.ready.websocket, &options.to_string()],
+        )
+        .await;
+        assert_eq!(closed["wasClean"], true, "{options}: {closed}");
+        assert!(
+            closed["code"] == code || closed["code"] == 1000,
+            "{options}: {closed}"
+        );
+    }
 }

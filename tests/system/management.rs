@@ -91,6 +91,20 @@ async fn what_cannot_be_posted_is_told_apart() {
     let body = String::from_utf8_lossy(malformed.raw().body().bytes().unwrap()).into_owned();
     assert_eq!(body, r#"{"message":"Invalid connectionId: nonsense"}"#);
 
+    let escaped = format!(
+        "{}/%40connections/{}",
+        stack.ready.management,
+        id.replace('=', "%3D")
+    );
+    let posted = reqwest::Client::new()
+        .post(escaped)
+        .body("escaped")
+        .send()
+        .await
+        .unwrap();
+    assert_eq!(posted.status(), 200);
+    assert_eq!(socket.receive_text().await, "escaped");
+
     let url = stack.ready.management.replace("/dev", "/prod");
     let elsewhere = reqwest::Client::new()
         .post(format!("{url}/@connections/{id}"))

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use belfry_tests::Stack;
+use belfry_tests::{Stack, open, repository};
 use nix::sys::signal::Signal;
 
 /// The processes that a process has started.
@@ -38,5 +38,33 @@ async fn a_signal_ends_the_stack_its_functions_and_its_sockets() {
                 "{signal}: process {pid} still runs"
             );
         }
+    }
+}
+
+#[tokio::test]
+async fn a_busy_function_ends_too() {
+    let mut stack = Stack::builder()
+        .template(&repository().join("tests/templates/misbehave.yaml"))
+        .parameter("FunctionTimeout", "60")
+        .start()
+        .await;
+    let mut socket = open(&stack.ready.websocket, &[]).await;
+    socket.send("hang").await;
+    // Answered by another environment, so the first has its event.
+    socket.send("hello").await;
+    assert_eq!(socket.receive_text().await, "hello");
+    let functions = children(stack.pid());
+    assert!(functions.len() >= 2, "{functions:?}");
+    assert!(
+        stack
+            .stop(Signal::SIGINT, Duration::from_secs(2))
+            .await
+            .success()
+    );
+    for pid in functions {
+        assert!(
+            !Path::new("/proc").join(&pid).exists(),
+            "process {pid} still runs"
+        );
     }
 }

@@ -45,11 +45,8 @@ pub(crate) fn with_tables(tables: &[TableSpec]) -> Result<Database, TableError> 
     Ok(database)
 }
 
-/// Serves the database until the process ends.
-pub(crate) async fn serve(listener: TcpListener, database: Database) {
-    if let Err(problem) =
-        dynoxide::server::serve_with_shutdown(listener, database, std::future::pending()).await
-    {
-        tracing::error!(problem, "the embedded DynamoDB ended");
-    }
+/// Serves the database. It ends only by failing, and then says why.
+pub(crate) async fn serve(listener: TcpListener, database: Database) -> String {
+    let served = dynoxide::server::serve_with_shutdown(listener, database, std::future::pending());
+    served.await.err().unwrap_or_default()
 }

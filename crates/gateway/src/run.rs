@@ -40,6 +40,8 @@ pub(crate) enum RunError {
         path: String,
         release: &'static str,
     },
+    #[error("the embedded DynamoDB ended: {0}")]
+    Database(String),
     #[error(transparent)]
     Table(#[from] TableError),
     #[error(transparent)]
@@ -105,7 +107,7 @@ pub(crate) async fn run(arguments: cli::Run) -> Result<(), RunError> {
     announce(&ready, arguments.json)?;
     tokio::select! {
         outcome = server.into_future() => outcome?,
-        () = database::serve(dynamodb, database) => {}
+        problem = database::serve(dynamodb, database) => return Err(RunError::Database(problem)),
         _ = tokio::signal::ctrl_c() => {}
         _ = stop.recv() => {}
     }

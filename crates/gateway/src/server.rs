@@ -36,21 +36,42 @@ struct Head {
 }
 
 impl Client {
-    /// How the client spelt a header's name in its first request; WebSocket
-    /// handshakes are the first request of their connection.
-    pub(crate) fn spelling(&self, name: &HeaderName) -> String {
-        let head = self
-            .head
-            .lock()
-            .expect("no one panics while holding the head");
+    /// The header names of the client's first request as it spelt them, once:
+    /// what was remembered, tokens among it, is forgotten. WebSocket handshakes
+    /// are the first request of their connection.
+    pub(crate) fn take_spellings(&self) -> Spellings {
+        let bytes = std::mem::take(
+            &mut self
+                .head
+                .lock()
+                .expect("no one panics while holding the head")
+                .bytes,
+        );
         let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
         let mut request = httparse::Request::new(&mut headers);
-        let _ = request.parse(&head.bytes);
-        let spelt = request
-            .headers
+        // What cannot be parsed has been refused before it comes here.
+        let _ = request.parse(&bytes);
+        Spellings(
+            request
+                .headers
+                .iter()
+                .map(|header| header.name.to_owned())
+                .collect(),
+        )
+    }
+}
+
+/// Header names as a client spelt them.
+pub(crate) struct Spellings(Vec<String>);
+
+impl Spellings {
+    /// How the client spelt a name.
+    pub(crate) fn of(&self, name: &HeaderName) -> String {
+        let spelt = self
+            .0
             .iter()
-            .find(|header| header.name.eq_ignore_ascii_case(name.as_str()));
-        spelt.map_or(name.as_str(), |header| header.name).to_owned()
+            .find(|spelt| spelt.eq_ignore_ascii_case(name.as_str()));
+        spelt.map_or(name.as_str(), String::as_str).to_owned()
     }
 }
 
@@ -175,13 +196,19 @@ mod tests {
             address: ([127, 0, 0, 1], 1).into(),
             head,
         };
-        assert_eq!(
-            client.spelling(&http::header::AUTHORIZATION),
-            "authORIZATION"
+        let spellings = client.take_spellings();
+        assert_eq!(spellings.of(&http::header::AUTHORIZATION), "authORIZATION");
+        assert_eq!(spellings.of(&http::header::HOST), "Host");
+        assert_eq!(spellings.of(&http::header::ORIGIN), "origin");
+        assert!(
+            client.head.lock().unwrap().bytes.is_empty(),
+            "nothing is kept"
         );
-        assert_eq!(client.spelling(&http::header::HOST), "Host");
-        assert_eq!(client.spelling(&http::header::ORIGIN), "origin");
-        assert!(!client.head.lock().unwrap().bytes.ends_with(b"late"));
+        client.head.lock().unwrap().remember(b"GET / HTTP/1.1");
+        assert!(
+            client.head.lock().unwrap().bytes.is_empty(),
+            "nor of later requests"
+        );
     }
 
     #[test]

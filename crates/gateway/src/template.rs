@@ -33,6 +33,18 @@ pub(crate) const ACCOUNT: &str = "000000000000";
 /// The id of the local API.
 pub(crate) const API_ID: &str = "local";
 
+/// The sections that are read.
+const SECTIONS: [&str; 4] = ["Conditions", "Globals", "Parameters", "Resources"];
+
+/// Known, and without a meaning on one machine.
+const IGNORED_SECTIONS: [&str; 5] = [
+    "AWSTemplateFormatVersion",
+    "Description",
+    "Metadata",
+    "Outputs",
+    "Transform",
+];
+
 /// What the local stack runs.
 #[derive(Debug)]
 pub(crate) struct Stack {
@@ -106,9 +118,20 @@ impl Template {
             resources,
             region,
         };
-        let globals = self
-            .section("Globals")
-            .and_then(|globals| globals.get("Function"));
+        if let Some(name) = properties::unknown(&self.root, &SECTIONS, &IGNORED_SECTIONS) {
+            return Err(TemplateError::file(format!(
+                "the section {name} is not understood by the local stack"
+            )));
+        }
+        let globals = self.section("Globals").unwrap_or(&empty);
+        if let Some(name) = properties::unknown(globals, &["Function"], &[]) {
+            return Err(TemplateError::at(
+                "Globals",
+                name,
+                "is not understood by the local stack",
+            ));
+        }
+        let globals = globals.get("Function");
 
         let mut apis = Vec::new();
         let mut functions = BTreeMap::new();
@@ -130,7 +153,7 @@ impl Template {
                 }
                 "AWS::DynamoDB::Table" => tables.push(table::read(id, &properties)?),
                 "AWS::ApiGatewayV2::RouteResponse" => {
-                    answering_routes.push(api::answering_route(&properties)?)
+                    answering_routes.push((id, api::answering_route(&properties)?))
                 }
                 other => ignored.push((id.clone(), other.to_owned())),
             }

@@ -48,14 +48,16 @@ impl WebSocketApi {
 
     /// The routes of the WebSocket URL and of the management API.
     pub(crate) fn router(self) -> Router {
+        let management = || {
+            post(management::post)
+                .get(management::get)
+                .delete(management::delete)
+        };
         Router::new()
             .route("/{stage}", get(handshake::handle))
-            .route(
-                "/{stage}/@connections/{id}",
-                post(management::post)
-                    .get(management::get)
-                    .delete(management::delete),
-            )
+            // Some clients escape the @.
+            .route("/{stage}/@connections/{id}", management())
+            .route("/{stage}/%40connections/{id}", management())
             .layer(axum::extract::DefaultBodyLimit::disable())
             .with_state(self)
     }

@@ -4,7 +4,7 @@ use std::process::{ExitStatus, Stdio};
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
+use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, BufReader};
 use tokio::process::{Child, Command};
 use tokio::time::timeout;
 
@@ -16,6 +16,9 @@ use crate::template::{ACCOUNT, FunctionSpec};
 /// How long a function may take until it asks for its first event (AWS: "the
 /// Init phase is limited to 10 seconds").
 const INIT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The longest line of a function's output that is shown in one piece.
+const MAX_LINE_BYTES: u64 = 64 * 1024;
 
 /// Why an environment is of no more use.
 #[derive(Debug, thiserror::Error)]
@@ -50,7 +53,6 @@ pub(super) struct Environment {
     child: Child,
     link: Link,
     arn: String,
-    ready: bool,
 }
 
 impl Environment {
@@ -106,33 +108,23 @@ impl Environment {
         show(name, child.stdout.take());
         show(name, child.stderr.take());
         let arn = format!("arn:aws:lambda:{region}:{ACCOUNT}:function:{name}");
-        Ok(Self {
-            child,
-            link,
-            arn,
-            ready: false,
-        })
+        Ok(Self { child, link, arn })
     }
 
     /// Waits until the function asks for an event.
     pub(super) async fn ready(&mut self) -> Result<(), Failure> {
-        if self.ready {
-            return match self.child.try_wait() {
-                Ok(Some(status)) => Err(Failure::Exit(status)),
-                _ => Ok(()),
-            };
-        }
         let asked = timeout(INIT_TIMEOUT, async {
             tokio::select! {
                 message = self.link.received() => Ok(message),
-                status = self.child.wait() => Err(exited(status)),
+                status = self.child.wait() => Err(exited(&status)),
             }
         });
         match asked.await {
-            Ok(Ok(FromRuntime::Next)) => {
-                self.ready = true;
-                Ok(())
-            }
+            // It may have asked and died since.
+            Ok(Ok(FromRuntime::Next)) => match self.child.try_wait() {
+                Ok(Some(status)) => Err(Failure::Exit(status)),
+                _ => Ok(()),
+            },
             Ok(Ok(FromRuntime::InitError(error))) => Err(Failure::InitError(error)),
             Ok(Ok(FromRuntime::Answer { .. })) => Err(Failure::Init),
             Ok(Err(failure)) => Err(failure),
@@ -147,15 +139,13 @@ impl Environment {
         payload: Bytes,
         limit: Duration,
     ) -> Result<Outcome, Failure> {
-        self.ready = false;
         let request_id = ids::uuid();
-        let event = Event {
+        self.link.send(Event {
             request_id: request_id.clone(),
             deadline: SystemTime::now() + limit,
             arn: self.arn.clone(),
             payload,
-        };
-        self.link.send(event);
+        });
         let answered = timeout(limit, async {
             loop {
                 tokio::select! {
@@ -163,7 +153,7 @@ impl Environment {
                         FromRuntime::Answer { request_id: answered, outcome } if answered == request_id => return Ok(outcome),
                         _ => {}
                     },
-                    status = self.child.wait() => return Err(exited(status)),
+                    status = self.child.wait() => return Err(exited(&status)),
                 }
             }
         });
@@ -177,9 +167,9 @@ impl Environment {
     }
 }
 
-fn exited(status: std::io::Result<ExitStatus>) -> Failure {
+fn exited(status: &std::io::Result<ExitStatus>) -> Failure {
     match status {
-        Ok(status) => Failure::Exit(status),
+        Ok(status) => Failure::Exit(*status),
         Err(_) => Failure::Init,
     }
 }
@@ -189,9 +179,17 @@ fn show(name: &str, output: Option<impl AsyncRead + Send + Unpin + 'static>) {
     let Some(output) = output else { return };
     let name = name.to_owned();
     tokio::spawn(async move {
-        let mut lines = BufReader::new(output).lines();
-        while let Ok(Some(line)) = lines.next_line().await {
-            eprintln!("[{name}] {line}");
+        let mut output = BufReader::new(output);
+        let mut line = Vec::new();
+        // Read to its end whatever it holds: a function must not fail because
+        // nobody takes its output.
+        while let Ok(1..) = (&mut output)
+            .take(MAX_LINE_BYTES)
+            .read_until(b'\n', &mut line)
+            .await
+        {
+            eprintln!("[{name}] {}", String::from_utf8_lossy(&line).trim_end());
+            line.clear();
         }
     });
 }

@@ -3,7 +3,7 @@
 use std::sync::Mutex;
 
 use bytes::Bytes;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 
 use super::environment::{Environment, Failure};
 use super::runtime_api::Environments;
@@ -17,6 +17,7 @@ pub(super) struct Function {
     settings: Settings,
     environments: Environments,
     slots: Semaphore,
+    stop: watch::Sender<bool>,
     idle: Mutex<Vec<Environment>>,
 }
 
@@ -28,6 +29,7 @@ impl Function {
             settings,
             environments,
             slots,
+            stop: watch::Sender::new(false),
             idle: Mutex::default(),
         }
     }
@@ -35,14 +37,18 @@ impl Function {
     /// Handles one event.
     pub(super) async fn invoke(&self, event: Bytes) -> Outcome {
         let Ok(_slot) = self.slots.acquire().await else {
-            return Outcome::error("ServiceException", "the local stack is stopping");
+            return stopping();
         };
         let mut environment = match self.ready_environment().await {
             Ok(environment) => environment,
             Err(failure) => return self.failed(&failure),
         };
-        match environment.handle(event, self.spec.timeout).await {
-            Ok(outcome) => {
+        let handled = tokio::select! {
+            handled = environment.handle(event, self.spec.timeout) => Some(handled),
+            () = self.told_to_stop() => None,
+        };
+        match handled {
+            Some(Ok(outcome)) => {
                 if outcome.is_error {
                     tracing::warn!(
                         function = self.spec.name,
@@ -52,8 +58,15 @@ impl Function {
                 self.idle().push(environment);
                 outcome
             }
-            // The environment ends here; the next event gets a new one.
-            Err(failure) => self.failed(&failure),
+            Some(Err(failure)) => {
+                // The next event gets a new environment.
+                environment.stop().await;
+                self.failed(&failure)
+            }
+            None => {
+                environment.stop().await;
+                stopping()
+            }
         }
     }
 
@@ -80,19 +93,33 @@ impl Function {
         Outcome::error(failure.error_type(), &failure.to_string())
     }
 
+    async fn told_to_stop(&self) {
+        // Fails only without a sender, and this is the sender.
+        let _ = self.stop.subscribe().wait_for(|stop| *stop).await;
+    }
+
     fn idle(&self) -> std::sync::MutexGuard<'_, Vec<Environment>> {
         self.idle
             .lock()
             .expect("no one panics while holding the list")
     }
 
-    /// Ends the idle environments and lets no other start. Those that are
-    /// busy end with the process.
+    /// Ends every environment, busy ones too, and lets no other start.
     pub(super) async fn stop(&self) {
+        self.stop.send_replace(true);
+        // Whoever holds a slot ends its environment now; with all slots back
+        // only idle environments are left.
+        let all = u32::try_from(self.settings.concurrency).unwrap_or(u32::MAX);
+        let slots = self.slots.acquire_many(all).await;
         self.slots.close();
+        drop(slots);
         let idle = std::mem::take(&mut *self.idle());
         for environment in idle {
             environment.stop().await;
         }
     }
+}
+
+fn stopping() -> Outcome {
+    Outcome::error("ServiceException", "the local stack is stopping")
 }

@@ -133,15 +133,14 @@ fn route(
 }
 
 /// The generated route that a route response is for, like `ApiDefaultRoute`.
-pub(super) fn answering_route(
-    properties: &Properties<'_>,
-) -> Result<(String, TemplateError), TemplateError> {
+pub(super) fn answering_route(properties: &Properties<'_>) -> Result<String, TemplateError> {
     properties.only(&["ApiId", "RouteId", "RouteResponseKey"], &[])?;
-    let route = properties
+    if properties.text("RouteResponseKey")?.as_deref() != Some("$default") {
+        return Err(properties.wrong("RouteResponseKey", "must be $default"));
+    }
+    properties
         .text("RouteId")?
-        .ok_or_else(|| properties.wrong("RouteId", "is missing"))?;
-    let unknown = properties.wrong("RouteId", format!("{route} is no route of the API"));
-    Ok((route, unknown))
+        .ok_or_else(|| properties.wrong("RouteId", "is missing"))
 }
 
 /// The logical id that SAM gives the route of a key: `ApiDefaultRoute`.
@@ -185,25 +184,26 @@ impl Api {
         Ok(())
     }
 
-    /// A route answers only if it has a route response: SAM makes none.
+    /// A route answers only if it has a route response: SAM makes none. Each
+    /// response comes with its logical id.
     pub(super) fn apply_route_responses(
         &mut self,
         api_id: &str,
-        responses: &[(String, TemplateError)],
+        responses: &[(&String, String)],
     ) -> Result<(), TemplateError> {
-        for (route, unknown) in responses {
+        for (response, route) in responses {
             if !self
                 .routes
                 .keys()
                 .any(|key| generated_route(api_id, key) == *route)
             {
-                return Err(unknown.clone());
+                let problem = format!("{route} is no route of the API");
+                return Err(TemplateError::at(response, "Properties.RouteId", problem));
             }
         }
         for (key, route) in &mut self.routes {
-            route.answers &= responses
-                .iter()
-                .any(|(name, _)| *name == generated_route(api_id, key));
+            let generated = generated_route(api_id, key);
+            route.answers &= responses.iter().any(|(_, route)| *route == generated);
         }
         Ok(())
     }

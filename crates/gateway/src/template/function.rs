@@ -124,16 +124,28 @@ impl Globals {
 }
 
 fn variables(environment: Option<&Value>) -> Result<BTreeMap<String, String>, (String, String)> {
-    let Some(Value::Object(variables)) =
-        environment.and_then(|environment| environment.get("Variables"))
-    else {
+    let Some(environment) = environment else {
         return Ok(BTreeMap::new());
     };
-    variables
-        .iter()
+    let mapping = |value: &Value, path: &str| match value {
+        Value::Object(object) => Ok(object.clone()),
+        _ => Err((path.to_owned(), "must be a mapping".to_owned())),
+    };
+    let environment = mapping(environment, "Environment")?;
+    if let Some(name) = unknown(&environment, &["Variables"], &[]) {
+        return Err((
+            format!("Environment.{name}"),
+            "is not understood by the local stack".to_owned(),
+        ));
+    }
+    let Some(variables) = environment.get("Variables") else {
+        return Ok(BTreeMap::new());
+    };
+    mapping(variables, "Environment.Variables")?
+        .into_iter()
         .map(|(name, value)| match value {
-            Value::String(text) => Ok((name.clone(), text.clone())),
-            Value::Number(_) | Value::Bool(_) => Ok((name.clone(), value.to_string())),
+            Value::String(text) => Ok((name, text)),
+            Value::Number(_) | Value::Bool(_) => Ok((name, value.to_string())),
             _ => Err((
                 format!("Environment.Variables.{name}"),
                 "must be a text".to_owned(),

@@ -54,6 +54,16 @@ impl End {
         Self::new(1009, "Message too large")
     }
 
+    /// The client's text is no UTF-8 (RFC 6455, section 8.1).
+    pub(super) fn not_utf8() -> Self {
+        Self::new(1007, "Invalid UTF-8")
+    }
+
+    /// The client does not speak WebSocket as it should.
+    pub(super) fn protocol_error() -> Self {
+        Self::new(1002, "Protocol error")
+    }
+
     pub(super) fn new(code: u16, reason: &str) -> Self {
         Self {
             code,

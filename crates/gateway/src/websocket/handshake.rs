@@ -199,12 +199,13 @@ fn switching(accept: HeaderValue, protocol: Option<HeaderValue>) -> Response<Bod
 }
 
 fn headers(received: &HeaderMap, client: &Client) -> Vec<(String, String)> {
+    let spellings = client.take_spellings();
     received
         .iter()
         .filter(|(name, _)| !HOP_HEADERS.contains(name))
         .map(|(name, value)| {
             (
-                client.spelling(name),
+                spellings.of(name),
                 String::from_utf8_lossy(value.as_bytes()).into_owned(),
             )
         })

@@ -6,11 +6,12 @@ use futures_util::stream::{SplitSink, SplitStream};
 use futures_util::{SinkExt, StreamExt};
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::Semaphore;
 use tokio::sync::mpsc::Receiver;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
-use tokio_tungstenite::tungstenite::error::Error;
+use tokio_tungstenite::tungstenite::error::{Error, ProtocolError};
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
 
@@ -56,21 +57,34 @@ pub(super) async fn run(
         end = send(&mut sink, outgoing) => end,
         end = connection.cut() => end,
     };
-    // A client that is gone cannot be told; it is not waited for.
+    // A client that is gone cannot be told, one that does not listen is not waited for.
     if end.code != 1006 {
-        let code = if end.code == 1005 { 1000 } else { end.code };
-        let frame = CloseFrame {
-            code: CloseCode::from(code),
-            reason: end.reason.as_str().into(),
-        };
-        let _ = tokio::time::timeout(CLOSE_TIMEOUT, async {
-            if sink.send(Message::Close(Some(frame))).await.is_ok() {
-                while let Some(Ok(_)) = frames.next().await {}
-            }
-        })
-        .await;
+        let _ = tokio::time::timeout(CLOSE_TIMEOUT, say_goodbye(sink, frames, &end)).await;
     }
     end
+}
+
+/// Completes the closing handshake (RFC 6455, section 7.1.1).
+async fn say_goodbye(mut sink: SplitSink<Stream, Message>, frames: SplitStream<Stream>, end: &End) {
+    let code = if end.code == 1005 { 1000 } else { end.code };
+    let frame = CloseFrame {
+        code: CloseCode::from(code),
+        reason: end.reason.as_str().into(),
+    };
+    // Where the client closed first this is refused, and the library's own
+    // answer is what there is to flush.
+    let _ = sink.send(Message::Close(Some(frame))).await;
+    let _ = sink.flush().await;
+    let Ok(mut stream) = sink.reunite(frames) else {
+        return;
+    };
+    // Whatever the client still sends is read and dropped: closing a socket
+    // with unread bytes resets it, and the reset overtakes the close frame.
+    let io = stream.get_mut();
+    let mut dropped = [0; BUFFER_BYTES];
+    if io.shutdown().await.is_ok() {
+        while let Ok(1..) = io.read(&mut dropped).await {}
+    }
 }
 
 async fn send(sink: &mut SplitSink<Stream, Message>, mut outgoing: Receiver<Outgoing>) -> End {
@@ -114,6 +128,11 @@ async fn receive(
             Some(Ok(Message::Close(None))) => return End::no_status(),
             Some(Ok(Message::Close(Some(frame)))) => return closed_by_client(&frame),
             Some(Err(Error::Capacity(_))) => return End::too_large(),
+            Some(Err(Error::Utf8(_))) => return End::not_utf8(),
+            Some(Err(Error::Protocol(ProtocolError::ResetWithoutClosingHandshake))) => {
+                return End::abnormal();
+            }
+            Some(Err(Error::Protocol(_))) => return End::protocol_error(),
             Some(Err(_)) | None => return End::abnormal(),
         }
     }
