@@ -53,6 +53,22 @@ async fn the_printed_wscat_line_connects() {
         .await;
 }
 
+#[test]
+fn the_printed_wscat_is_the_one_that_is_tested() {
+    let read = |path: &str| std::fs::read_to_string(repository().join(path)).unwrap();
+    let package: serde_json::Value =
+        serde_json::from_str(&read("tests/node/package.json")).unwrap();
+    let printed = format!(
+        "wscat@{} ",
+        package["dependencies"]["wscat"].as_str().unwrap()
+    );
+    assert!(
+        read("crates/gateway/src/run.rs").contains(&printed),
+        "{printed}"
+    );
+    assert!(read("README.md").contains(&printed), "{printed}");
+}
+
 #[tokio::test]
 async fn node_connects_with_a_token_from_each_source() {
     let stack = Stack::start().await;

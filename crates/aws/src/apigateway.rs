@@ -1,19 +1,35 @@
 //! What API Gateway sends to a Lambda and expects back.
 
-use aws_lambda_events::apigw::{ApiGatewayProxyResponse, ApiGatewayWebsocketProxyRequest};
-use aws_lambda_events::encodings::Body;
+use std::collections::BTreeMap;
+
+use aws_lambda_events::apigw::ApiGatewayWebsocketProxyRequest;
 use aws_lambda_events::http::header::{
-    AUTHORIZATION, HeaderMap, HeaderName, HeaderValue, ORIGIN, SEC_WEBSOCKET_PROTOCOL,
+    AUTHORIZATION, HeaderMap, HeaderName, ORIGIN, SEC_WEBSOCKET_PROTOCOL,
 };
 use belfry_core::ports::VerifyError;
 use belfry_core::{Answer, Handshake, Refusal, UnixMillis};
 use belfry_protocol::ConnectionId;
+use serde::Serialize;
 
 /// The event of a WebSocket route.
 pub type Event = ApiGatewayWebsocketProxyRequest;
 
 /// The answer to a WebSocket route.
-pub type Response = ApiGatewayProxyResponse;
+///
+/// A type of its own because the events crate would write header names in
+/// lower case, and AWS documents `Sec-WebSocket-Protocol` as it stands here.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Response {
+    /// At the handshake: the client's status, where it is not 2xx.
+    pub status_code: u16,
+    /// Headers of the handshake's answer.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub headers: BTreeMap<&'static str, &'static str>,
+    /// The frame that the route's response sends to the client.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub body: Option<String>,
+}
 
 /// The subprotocol that Belfry speaks.
 const SUBPROTOCOL: &str = "belfry.v1";
@@ -76,10 +92,9 @@ pub fn message_body(event: &Event) -> Option<&str> {
 pub fn accepted(event: &Event) -> Response {
     let mut response = status(200);
     if offered_subprotocols(event).any(|offer| offer == SUBPROTOCOL) {
-        response.headers.insert(
-            HeaderName::from_static("sec-websocket-protocol"),
-            HeaderValue::from_static(SUBPROTOCOL),
-        );
+        response
+            .headers
+            .insert("Sec-WebSocket-Protocol", SUBPROTOCOL);
     }
     response
 }
@@ -101,16 +116,18 @@ pub fn refused(refusal: &Refusal) -> Response {
 #[must_use]
 pub fn answered(answer: Answer) -> Response {
     let mut response = status(200);
-    response.body = answer.frame.map(Body::Text);
+    response.body = answer.frame;
     response
 }
 
 /// An answer without a body.
 #[must_use]
-pub fn status(code: i64) -> Response {
-    let mut response = Response::default();
-    response.status_code = code;
-    response
+pub fn status(code: u16) -> Response {
+    Response {
+        status_code: code,
+        headers: BTreeMap::new(),
+        body: None,
+    }
 }
 
 /// The values of a header, however often it was sent.
@@ -250,9 +267,14 @@ mod tests {
                 &json!({"Sec-WebSocket-Protocol": [offer]}),
                 &json!({}),
             ));
+            let expected = if answered {
+                json!({"statusCode": 200, "headers": {"Sec-WebSocket-Protocol": "belfry.v1"}})
+            } else {
+                json!({"statusCode": 200})
+            };
             assert_eq!(
-                response.headers.contains_key(SEC_WEBSOCKET_PROTOCOL),
-                answered,
+                serde_json::to_value(&response).unwrap(),
+                expected,
                 "{offer}"
             );
         }

@@ -177,34 +177,44 @@ async fn next(
 
 async fn response(
     environments: State<Environments>,
-    Path((environment, request_id)): Path<(String, String)>,
+    path: Path<(String, String)>,
     payload: Bytes,
-) -> Result<StatusCode, StatusCode> {
-    let outcome = Outcome {
-        payload,
-        is_error: false,
-    };
-    say(
+) -> Answered {
+    answered(
         &environments,
-        &environment,
-        FromRuntime::Answer {
-            request_id,
-            outcome,
+        path,
+        Outcome {
+            payload,
+            is_error: false,
         },
     )
 }
 
 async fn error(
     environments: State<Environments>,
-    Path((environment, request_id)): Path<(String, String)>,
+    path: Path<(String, String)>,
     payload: Bytes,
-) -> Result<StatusCode, StatusCode> {
-    let outcome = Outcome {
-        payload,
-        is_error: true,
-    };
-    say(
+) -> Answered {
+    answered(
         &environments,
+        path,
+        Outcome {
+            payload,
+            is_error: true,
+        },
+    )
+}
+
+/// 202, or 403 for an environment that is not there.
+type Answered = Result<StatusCode, StatusCode>;
+
+fn answered(
+    environments: &Environments,
+    Path((environment, request_id)): Path<(String, String)>,
+    outcome: Outcome,
+) -> Answered {
+    say(
+        environments,
         &environment,
         FromRuntime::Answer {
             request_id,
@@ -222,11 +232,7 @@ async fn init_error(
     say(&environments, &environment, FromRuntime::InitError(error))
 }
 
-fn say(
-    environments: &Environments,
-    environment: &str,
-    message: FromRuntime,
-) -> Result<StatusCode, StatusCode> {
+fn say(environments: &Environments, environment: &str, message: FromRuntime) -> Answered {
     let side = environments.find(environment)?;
     side.said.send(message).map_err(|_| StatusCode::FORBIDDEN)?;
     Ok(StatusCode::ACCEPTED)

@@ -155,7 +155,7 @@ impl Connection {
     /// Notes a message in either direction.
     pub(super) fn active(&self) {
         self.last_active_ms
-            .store(super::event::now_ms(), Ordering::Relaxed);
+            .store(crate::clock::now_ms(), Ordering::Relaxed);
     }
 
     pub(super) fn last_active_ms(&self) -> u64 {

@@ -1,7 +1,5 @@
 //! The events that API Gateway sends to functions.
 
-use std::time::SystemTime;
-
 use serde_json::{Map, Value, json};
 
 use super::connection::{End, Peer};
@@ -23,12 +21,6 @@ pub(super) struct Request {
 pub(super) struct Place {
     pub(super) stage: String,
     pub(super) domain: String,
-}
-
-/// Milliseconds since the Unix epoch.
-pub(super) fn now_ms() -> u64 {
-    let since_epoch = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
-    u64::try_from(since_epoch.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// The event of a handshake.

@@ -54,7 +54,7 @@ pub(super) async fn handle(
     };
     let peer = Peer {
         id: ids::connection(),
-        connected_at_ms: event::now_ms(),
+        connected_at_ms: crate::clock::now_ms(),
         source_ip: client.address.ip().to_string(),
         user_agent: text(USER_AGENT),
     };

@@ -1,0 +1,338 @@
+use super::*;
+use crate::ports::PostError;
+use crate::testing::{FakeOutbox, FakeStore, TestClock, connection};
+use std::time::Duration;
+
+type Fixture = Broadcaster<FakeStore, FakeOutbox, TestClock>;
+
+/// Rows that are old enough for a 410 to be believed at once.
+async fn broadcaster(connections: &[(&str, &str)]) -> Fixture {
+    let broadcaster = Broadcaster {
+        store: FakeStore::default(),
+        outbox: FakeOutbox::default(),
+        clock: TestClock::default(),
+        delivery: DeliverySettings {
+            concurrency: 4,
+            post_timeout: Duration::from_secs(3),
+        },
+    };
+    for (id, user) in connections {
+        broadcaster
+            .store
+            .insert(&connection(id, user))
+            .await
+            .unwrap();
+        broadcaster.outbox.open(id);
+    }
+    broadcaster.clock.advance(Duration::from_secs(60));
+    broadcaster
+}
+
+async fn send_with(
+    fixture: &Fixture,
+    request: &str,
+    time: Duration,
+) -> Result<Delivered, BroadcastError> {
+    let request = BroadcastRequest::parse(request).unwrap();
+    let deadline = fixture.clock.now().plus(time);
+    fixture
+        .handle(request, MessageId::parse("m").unwrap(), deadline)
+        .await
+}
+
+async fn send(fixture: &Fixture, target: &str) -> BroadcastReport {
+    let request = format!(
+        r#"{{"target":{target},"message":{{"type":"notification","data":{{"kind":"k"}}}}}}"#
+    );
+    let report = send_with(fixture, &request, Duration::from_secs(30))
+        .await
+        .unwrap()
+        .report;
+    assert_eq!(report.failure, report.failures.total());
+    report
+}
+
+fn counts(report: &BroadcastReport) -> (u64, Failures) {
+    (report.success, report.failures)
+}
+
+const TO_ALL: &str =
+    r#"{"target":{"type":"all"},"message":{"type":"notification","data":{"kind":"k"}}}"#;
+
+const ALL: &str = r#"{"type":"all"}"#;
+const NONE: Failures = Failures {
+    gone: 0,
+    throttled: 0,
+    too_large: 0,
+    failed: 0,
+    not_attempted: 0,
+};
+
+#[tokio::test(start_paused = true)]
+async fn each_target_reaches_its_connections_once() {
+    let people = [
+        ("a1", "alice"),
+        ("a2", "alice"),
+        ("b1", "bob"),
+        ("c1", "carol"),
+    ];
+    for (target, reached) in [
+        (r#"{"type":"user","userId":"alice"}"#, vec!["a1", "a2"]),
+        (r#"{"type":"user","userId":"nobody"}"#, vec![]),
+        (
+            r#"{"type":"users","userIds":["alice","carol","alice"]}"#,
+            vec!["a1", "a2", "c1"],
+        ),
+        (
+            r#"{"type":"connections","connectionIds":["b1","a1","b1"]}"#,
+            vec!["a1", "b1"],
+        ),
+        (ALL, vec!["a1", "a2", "b1", "c1"]),
+    ] {
+        let fixture = broadcaster(&people).await;
+        let report = send(&fixture, target).await;
+        assert_eq!(counts(&report), (reached.len() as u64, NONE), "{target}");
+        for (id, _) in people {
+            let expected = usize::from(reached.contains(&id));
+            assert_eq!(fixture.outbox.posted(id).len(), expected, "{target} {id}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_excluded_are_not_recipients() {
+    let fixture = broadcaster(&[("a1", "alice"), ("a2", "alice")]).await;
+    let request = r#"{"target":{"type":"connections","connectionIds":["a1","a2","x"]},"exclude":["a1","x"],"message":{"type":"notification","data":{"kind":"k"}}}"#;
+    let delivered = send_with(&fixture, request, Duration::from_secs(30))
+        .await
+        .unwrap();
+    assert_eq!(counts(&delivered.report), (1, NONE));
+    assert!(fixture.outbox.posted("a1").is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn ids_without_a_row_are_gone_and_not_posted() {
+    let fixture = broadcaster(&[("a1", "alice")]).await;
+    fixture.outbox.open("stranger");
+    let report = send(
+        &fixture,
+        r#"{"type":"connections","connectionIds":["stranger","a1"]}"#,
+    )
+    .await;
+    assert_eq!(counts(&report), (1, Failures { gone: 1, ..NONE }));
+    assert!(fixture.outbox.posted("stranger").is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_session_past_its_token_is_not_posted() {
+    let fixture = broadcaster(&[("a1", "alice")]).await;
+    fixture.clock.advance(Duration::from_secs(3_600));
+    assert_eq!(counts(&send(&fixture, ALL).await), (0, NONE));
+    assert!(fixture.outbox.posted("a1").is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_failure_stops_nobody_and_each_is_counted_by_cause() {
+    let fixture = broadcaster(&[("a", "u"), ("b", "u"), ("c", "u"), ("d", "u"), ("e", "u")]).await;
+    fixture.outbox.answer("a", [Err(PostError::Gone)]);
+    fixture.outbox.answer("b", [Err(PostError::TooLarge)]);
+    fixture.outbox.answer("c", [Err(PostError::TimedOut)]);
+    fixture
+        .outbox
+        .answer("d", [Err(PostError::Failed("500".into()))]);
+    let report = send(&fixture, ALL).await;
+    assert_eq!(
+        counts(&report),
+        (
+            1,
+            Failures {
+                gone: 1,
+                too_large: 1,
+                failed: 2,
+                ..NONE
+            }
+        )
+    );
+    assert_eq!(
+        fixture.store.row("a"),
+        None,
+        "a connection that is gone is forgotten"
+    );
+    for id in ["b", "c", "d", "e"] {
+        assert!(fixture.store.row(id).is_some(), "{id}");
+        assert_eq!(
+            fixture.outbox.attempts(id),
+            1,
+            "{id}: what may have arrived is not repeated"
+        );
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_young_connection_that_seems_gone_is_asked_again() {
+    let fixture = broadcaster(&[]).await;
+    for id in ["back", "gone"] {
+        let mut young = connection(id, "alice");
+        young.connected_at = fixture.clock.now().minus(Duration::from_secs(9));
+        fixture.store.insert(&young).await.unwrap();
+    }
+    fixture.outbox.open("back");
+    fixture.outbox.answer("back", [Err(PostError::Gone)]);
+    let before = fixture.clock.now();
+    let report = send(&fixture, ALL).await;
+    assert_eq!(counts(&report), (1, Failures { gone: 1, ..NONE }));
+    assert_eq!(fixture.outbox.attempts("gone"), 2);
+    assert_eq!(fixture.store.row("gone"), None);
+    assert!(fixture.store.row("back").is_some());
+    let waited = fixture.clock.now().since(before);
+    assert!((1_000..=2_000).contains(&waited.as_millis()), "{waited:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_row_that_was_replaced_meanwhile_is_kept() {
+    let fixture = broadcaster(&[("a", "alice")]).await;
+    fixture.outbox.answer("a", [Err(PostError::Gone)]);
+    fixture.store.before_removal("a", |row| {
+        row.connected_at = row.connected_at.plus(Duration::from_secs(1))
+    });
+    let report = send(&fixture, ALL).await;
+    assert_eq!(counts(&report), (0, Failures { gone: 1, ..NONE }));
+    assert!(fixture.store.row("a").is_some());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_removal_that_hangs_does_not_delay_the_report() {
+    let fixture = broadcaster(&[("a", "u"), ("b", "u")]).await;
+    fixture.outbox.answer("a", [Err(PostError::Gone)]);
+    fixture.store.hang_on_removal();
+    let begun = fixture.clock.now();
+    let delivered = send_with(&fixture, TO_ALL, Duration::from_secs(5))
+        .await
+        .unwrap();
+    assert_eq!(counts(&delivered.report), (1, Failures { gone: 1, ..NONE }));
+    assert_eq!(delivered.rows_kept, 1);
+    assert_eq!(fixture.clock.now().since(begun), Duration::from_secs(5));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_sample_says_why_posts_failed() {
+    let fixture = broadcaster(&[("a", "u")]).await;
+    fixture.outbox.answer(
+        "a",
+        [Err(PostError::Failed("403 ForbiddenException".into()))],
+    );
+    let delivered = send_with(&fixture, TO_ALL, Duration::from_secs(5))
+        .await
+        .unwrap();
+    assert!(
+        delivered.sample[0].1.contains("ForbiddenException"),
+        "{:?}",
+        delivered.sample
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn throttling_is_waited_out_and_never_deletes() {
+    let fixture = broadcaster(&[("a", "u"), ("b", "u")]).await;
+    fixture
+        .outbox
+        .answer("a", vec![Err(PostError::Throttled); 3]);
+    fixture
+        .outbox
+        .answer("b", vec![Err(PostError::Throttled); 1_000]);
+    let report = send(&fixture, ALL).await;
+    assert_eq!(
+        counts(&report),
+        (
+            1,
+            Failures {
+                throttled: 1,
+                ..NONE
+            }
+        )
+    );
+    assert_eq!(fixture.outbox.attempts("a"), 4);
+    assert!(fixture.outbox.attempts("b") < 20);
+    assert!(fixture.store.row("b").is_some());
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_time_does_not_allow_is_counted_as_not_attempted() {
+    let ids: Vec<String> = (0..20).map(|n| format!("c{n:02}")).collect();
+    let people: Vec<_> = ids.iter().map(|id| (id.as_str(), "u")).collect();
+    let fixture = broadcaster(&people).await;
+    for id in &ids {
+        fixture.outbox.answer(id, [Err(PostError::TimedOut)]);
+    }
+    let begun = fixture.clock.now();
+    let delivered = send_with(&fixture, TO_ALL, Duration::from_secs(7))
+        .await
+        .unwrap();
+    // Four at a time, three seconds each: two rounds whole, a third cut short at seven seconds.
+    assert_eq!(
+        counts(&delivered.report),
+        (
+            0,
+            Failures {
+                failed: 12,
+                not_attempted: 8,
+                ..NONE
+            }
+        )
+    );
+    assert_eq!(fixture.clock.now().since(begun), Duration::from_secs(7));
+    assert_eq!(delivered.sample.len(), SAMPLE);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_throttled_post_at_the_deadline_stays_throttled() {
+    let fixture = broadcaster(&[("a", "u")]).await;
+    fixture
+        .outbox
+        .answer("a", vec![Err(PostError::Throttled); 1_000]);
+    let delivered = send_with(&fixture, TO_ALL, Duration::from_millis(50))
+        .await
+        .unwrap();
+    assert_eq!(
+        counts(&delivered.report),
+        (
+            0,
+            Failures {
+                throttled: 1,
+                ..NONE
+            }
+        )
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_listing_that_fails_reaches_nobody() {
+    let fixture = broadcaster(&[("a", "u")]).await;
+    fixture.store.fail_from_now_on();
+    let error = send_with(&fixture, TO_ALL, Duration::from_secs(30))
+        .await
+        .unwrap_err();
+    assert!(matches!(error, BroadcastError::Store(_)));
+    let error = send_with(&fixture, TO_ALL, Duration::ZERO)
+        .await
+        .unwrap_err();
+    assert!(matches!(
+        error,
+        BroadcastError::Store(_) | BroadcastError::NoTime
+    ));
+    assert_eq!(fixture.outbox.attempts("a"), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_message_that_cannot_be_sent_is_refused_before_anyone_gets_it() {
+    let fixture = broadcaster(&[("a", "u")]).await;
+    let text = "x".repeat(MAX_FRAME_BYTES);
+    let request = format!(
+        r#"{{"target":{{"type":"all"}},"message":{{"type":"notification","data":{{"kind":"k","text":"{text}"}}}}}}"#
+    );
+    let error = send_with(&fixture, &request, Duration::from_secs(30))
+        .await
+        .unwrap_err();
+    assert!(matches!(error, BroadcastError::PayloadTooLarge { bytes } if bytes > MAX_FRAME_BYTES));
+    assert_eq!(fixture.outbox.attempts("a"), 0);
+}
