@@ -9,8 +9,10 @@ mod runtime_api;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::future::join_all;
 use serde_json::json;
 
 use crate::template::{ACCOUNT, FunctionSpec};
@@ -18,6 +20,9 @@ use function::Function;
 pub(crate) use invoke_api::router as invoke_router;
 use runtime_api::Environments;
 pub(crate) use runtime_api::router as runtime_router;
+
+/// How long the environments may take to end: killing them takes milliseconds.
+const STOP_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// What every function's environment has in common.
 #[derive(Debug, Clone)]
@@ -115,10 +120,10 @@ impl Lambda {
         }
     }
 
-    /// Ends every environment.
+    /// Ends every environment, or after a moment leaves the rest to the end of
+    /// the process.
     pub(crate) async fn stop(&self) {
-        for function in self.functions.values() {
-            function.stop().await;
-        }
+        let all = join_all(self.functions.values().map(|function| function.stop()));
+        let _ = tokio::time::timeout(STOP_TIMEOUT, all).await;
     }
 }

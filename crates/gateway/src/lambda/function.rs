@@ -39,7 +39,12 @@ impl Function {
         let Ok(_slot) = self.slots.acquire().await else {
             return stopping();
         };
-        let mut environment = match self.ready_environment().await {
+        let ready = tokio::select! {
+            biased;
+            () = self.told_to_stop() => return stopping(),
+            ready = self.ready_environment() => ready,
+        };
+        let mut environment = match ready {
             Ok(environment) => environment,
             Err(failure) => return self.failed(&failure),
         };
