@@ -10,9 +10,16 @@ use serde_json::{Value, json};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Error> {
-    if std::env::var("START").as_deref() == Ok("fail") {
-        eprintln!("told not to start");
-        exit(3);
+    match std::env::var("START").as_deref() {
+        Ok("fail") => {
+            eprintln!("told not to start");
+            exit(3);
+        }
+        Ok("hang") => {
+            eprintln!("told to hang at the start");
+            std::future::pending::<()>().await;
+        }
+        _ => {}
     }
     run(service_fn(handle)).await
 }

@@ -10,5 +10,5 @@ mod stack;
 pub use client::{Socket, open, refused};
 pub use crafted::Crafted;
 pub use logs::Logs;
-pub use node::{Terminal, node, wscat_path};
+pub use node::{Terminal, node, node_text, wscat_path};
 pub use stack::{Ready, Stack, StackBuilder, binaries, repository, template_with};

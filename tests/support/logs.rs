@@ -56,4 +56,16 @@ impl Logs {
             _ => None,
         }
     }
+
+    /// Waits until everything so far is as it should be.
+    ///
+    /// # Panics
+    /// If it never is.
+    pub async fn wait_until(&self, is_so: impl Fn(&str) -> bool) {
+        let mut lines = self.lines.clone();
+        let waiting = lines.wait_for(|lines| is_so(&lines.join("\n")));
+        if tokio::time::timeout(PATIENCE, waiting).await.is_err() {
+            panic!("it never came in:\n{}", self.text());
+        }
+    }
 }

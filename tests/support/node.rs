@@ -26,10 +26,25 @@ fn folder() -> PathBuf {
 /// If it fails.
 pub async fn node(script: &str, arguments: &[&str]) -> Value {
     let mut command = Command::new("node");
+    command.arg(script).args(arguments);
+    printed_by(command, script).await
+}
+
+/// Runs a program's text as Node's module and returns the JSON that it prints.
+///
+/// # Panics
+/// If it fails.
+pub async fn node_text(text: &str, environment: &[(&str, &str)]) -> Value {
+    let mut command = Command::new("node");
+    command
+        .args(["--input-type=module", "--eval", text])
+        .envs(environment.iter().copied());
+    printed_by(command, "the text").await
+}
+
+async fn printed_by(mut command: Command, script: &str) -> Value {
     command
         .current_dir(folder())
-        .arg(script)
-        .args(arguments)
         .stdin(Stdio::null())
         .kill_on_drop(true);
     let output = tokio::time::timeout(PATIENCE, command.output())

@@ -1,6 +1,6 @@
 //! Clients that Belfry's users have: wscat, and Node's `ws`.
 
-use belfry_tests::{Logs, Stack, Terminal, binaries, node, repository, wscat_path};
+use belfry_tests::{Logs, Stack, Terminal, binaries, node, node_text, repository, wscat_path};
 use serde_json::json;
 use tokio::process::Command;
 
@@ -108,4 +108,27 @@ async fn node_connects_with_a_token_from_each_source() {
     .await;
     assert_eq!(answer, json!({"status": 400}));
     assert_eq!(ask(url, json!({})).await, json!({"status": 401}));
+}
+
+#[tokio::test]
+async fn the_readmes_rest_handler_works_as_it_stands() {
+    let stack = Stack::start().await;
+    let mut socket = stack.connect("alice").await;
+    let readme = std::fs::read_to_string(repository().join("README.md")).unwrap();
+    let program = readme
+        .split("```js\n")
+        .nth(1)
+        .unwrap()
+        .split("```")
+        .next()
+        .unwrap();
+    let environment = [
+        ("LAMBDA_ENDPOINT", stack.ready.lambda.as_str()),
+        ("AWS_REGION", "us-east-1"),
+        ("AWS_ACCESS_KEY_ID", "x"),
+        ("AWS_SECRET_ACCESS_KEY", "x"),
+    ];
+    let report = node_text(program, &environment).await;
+    assert_eq!(report["success"], 1, "{report}");
+    assert_eq!(socket.receive().await["data"]["file"], "x.png");
 }

@@ -261,6 +261,11 @@ async fn keys_out_of_reach_are_a_503() {
     );
     stack
         .logs
-        .wait_for(&["[Connect]", "signing keys unavailable", "503"])
+        .wait_for(&[
+            "[Connect]",
+            "signing keys unavailable",
+            "refused (os error",
+            "503",
+        ])
         .await;
 }

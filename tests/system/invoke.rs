@@ -41,20 +41,27 @@ async fn what_cannot_be_invoked_is_told_so() {
     let unknown = unknown.into_service_error();
     assert!(unknown.is_resource_not_found_exception(), "{unknown:?}");
 
-    let payload = Blob::new("not JSON");
-    let malformed = stack
+    for payload in [&b"not JSON"[..], b"{\"target\":\"\xff\"}"] {
+        let call = stack
+            .lambda()
+            .invoke()
+            .function_name("Broadcaster")
+            .payload(Blob::new(payload));
+        let malformed = call.send().await.unwrap_err().into_service_error();
+        assert!(
+            malformed.is_invalid_request_content_exception(),
+            "{malformed:?}"
+        );
+    }
+
+    let payload = Blob::new(format!("\"{}\"", "x".repeat(6 * 1024 * 1024)));
+    let call = stack
         .lambda()
         .invoke()
         .function_name("Broadcaster")
-        .payload(payload)
-        .send()
-        .await
-        .unwrap_err();
-    assert!(
-        malformed
-            .into_service_error()
-            .is_invalid_request_content_exception()
-    );
+        .payload(payload);
+    let large = call.send().await.unwrap_err().into_service_error();
+    assert!(large.is_request_too_large_exception(), "{large:?}");
 }
 
 #[tokio::test]

@@ -23,6 +23,26 @@ async fn a_handshake_is_a_503() {
 }
 
 #[tokio::test]
+async fn a_server_that_hangs_is_a_503_too() {
+    // Accepts connections and says nothing, ever.
+    let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", silent.local_addr().unwrap());
+    let template = template_with("Connect", &[("AWS_ENDPOINT_URL_DYNAMODB", &url)]);
+    let without_table = Stack::builder().template(template.path()).start().await;
+    let without_keys = Stack::builder()
+        .parameter("TokenJwksUrl", &url)
+        .start()
+        .await;
+    for stack in [&without_table, &without_keys] {
+        let bearer = format!("Bearer {}", stack.token("alice").await);
+        assert_eq!(
+            refused(&stack.ready.websocket, &[("Authorization", &bearer)]).await,
+            503
+        );
+    }
+}
+
+#[tokio::test]
 async fn a_frame_is_an_internal_error_and_the_connection_stays() {
     let template = template_with("Default", NOWHERE);
     let stack = Stack::builder().template(template.path()).start().await;

@@ -1,6 +1,6 @@
 //! What DynamoDB remembers of a connection.
 
-use belfry_tests::Stack;
+use belfry_tests::{Stack, open};
 
 #[tokio::test]
 async fn the_tables_have_their_index_and_ttl() {
@@ -87,4 +87,27 @@ async fn a_lost_peer_has_no_row() {
         .await;
     assert!(line.contains("\"status\":1006"), "{line}");
     assert!(stack.row(&id).await.is_none());
+}
+
+#[tokio::test]
+async fn many_at_once_leave_as_many_rows_as_sockets() {
+    let stack = Stack::start().await;
+    let bearer = format!("Bearer {}", stack.token("alice").await);
+    let headers = [("Authorization", bearer.as_str())];
+    let connecting = (0..100).map(|_| open(&stack.ready.websocket, &headers));
+    let mut sockets = futures_util::future::join_all(connecting).await;
+    assert_eq!(stack.rows().await, 100);
+    for socket in sockets.drain(40..) {
+        drop(socket);
+    }
+    let ended = |text: &str| {
+        text.lines()
+            .filter(|line| line.contains("[Disconnect]"))
+            .count()
+    };
+    stack.logs.wait_until(|text| ended(text) == 60).await;
+    assert_eq!(stack.rows().await, 40);
+    for socket in &mut sockets {
+        socket.expect_nothing().await;
+    }
 }

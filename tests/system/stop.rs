@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use belfry_tests::{Stack, open, repository};
+use belfry_tests::{Stack, open, refused, repository};
 use nix::sys::signal::Signal;
 
 /// The processes that a process has started.
@@ -24,7 +24,7 @@ fn children(pid: u32) -> Vec<String> {
 
 #[tokio::test]
 async fn a_signal_ends_the_stack_its_functions_and_its_sockets() {
-    for signal in [Signal::SIGINT, Signal::SIGTERM] {
+    for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
         let mut stack = Stack::start().await;
         let mut socket = stack.connect("alice").await;
         socket.id().await;
@@ -67,4 +67,32 @@ async fn a_busy_function_ends_too() {
             "process {pid} still runs"
         );
     }
+}
+
+#[tokio::test]
+async fn a_function_that_does_not_start_is_not_waited_for() {
+    let mut stack = Stack::builder()
+        .template(&repository().join("tests/templates/misbehave.yaml"))
+        .parameter("Start", "hang")
+        .start()
+        .await;
+    let url = stack.ready.websocket.clone();
+    let handshake = tokio::spawn(async move { refused(&url, &[]).await });
+    stack.logs.wait_for(&["told to hang at the start"]).await;
+    let functions = children(stack.pid());
+    assert_eq!(functions.len(), 1);
+    assert!(
+        stack
+            .stop(Signal::SIGINT, Duration::from_secs(2))
+            .await
+            .success()
+    );
+    for pid in functions {
+        let state = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        assert!(
+            state.is_empty() || state.contains(") Z"),
+            "process {pid} still runs: {state}"
+        );
+    }
+    handshake.abort();
 }

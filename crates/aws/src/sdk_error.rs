@@ -23,7 +23,8 @@ where
     }
 }
 
-fn chain(error: &dyn Error) -> String {
+/// An error with its causes: most HTTP libraries name only the call itself.
+pub(crate) fn chain(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {

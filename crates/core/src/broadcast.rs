@@ -9,8 +9,8 @@ use std::collections::HashSet;
 use std::pin::pin;
 
 use belfry_protocol::{
-    BroadcastReport, BroadcastRequest, BroadcastStatus, ConnectionId, Failures, MAX_FRAME_BYTES,
-    MessageId,
+    BroadcastReport, BroadcastRequest, BroadcastStatus, ConnectionId, Failures, List,
+    MAX_FRAME_BYTES, MessageId,
 };
 use futures_util::future::{Either, select};
 use futures_util::stream::{self, StreamExt};
@@ -101,7 +101,8 @@ impl<S: ConnectionStore, O: Outbox, C: Clock> Broadcaster<S, O, C> {
             Either::Left((recipients, _)) => recipients?,
             Either::Right(_) => return Err(BroadcastError::NoTime),
         };
-        let excluded: HashSet<_> = request.exclude.into_vec().into_iter().collect();
+        let excluded = request.exclude.map(List::into_vec).unwrap_or_default();
+        let excluded: HashSet<_> = excluded.into_iter().collect();
         found.retain(|recipient| !excluded.contains(&recipient.id));
         missing.retain(|id| !excluded.contains(id));
 

@@ -8,7 +8,7 @@ use belfry_protocol::{
 };
 
 use crate::connection::Connection;
-use crate::ports::{Clock, ConnectionStore, Outbox, StoreError};
+use crate::ports::{Clock, ConnectionStore, Outbox, PostError, StoreError};
 use crate::time::UnixMillis;
 
 /// How long the error before a close may take. A client that reads so slowly
@@ -48,6 +48,8 @@ pub enum Outcome {
     Refused(ErrorCode),
     /// The connection was told why and closed.
     Closed(ErrorCode),
+    /// The client had closed before its frame was handled: nothing to do.
+    Gone,
     /// The store failed; the client may try again.
     Failed(StoreError),
 }
@@ -152,8 +154,19 @@ impl<S: ConnectionStore, O: Outbox, C: Clock> Receive<S, O, C> {
         let frame = Refused::new(code, why)
             .into_frame(self.clock.now().to_timestamp())
             .to_json();
-        if let Err(error) = self.outbox.post(id, &frame, LAST_WORDS_TIMEOUT).await {
-            tracing::warn!(connectionId = %id, reason = %error, "closing without a reason given");
+        match self.outbox.post(id, &frame, LAST_WORDS_TIMEOUT).await {
+            Ok(()) => {}
+            // A client may send and close: its row is gone before its frame
+            // is handled, and so is its socket.
+            Err(PostError::Gone) => {
+                return Answer {
+                    frame: None,
+                    outcome: Outcome::Gone,
+                };
+            }
+            Err(error) => {
+                tracing::warn!(connectionId = %id, reason = %error, "closing without a reason given");
+            }
         }
         if let Err(error) = self.outbox.close(id).await {
             tracing::warn!(connectionId = %id, reason = %error, "could not close the connection");
@@ -281,6 +294,13 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn a_client_that_has_left_meanwhile_is_left_alone() {
+        let receive = receive().await;
+        let (frame, outcome) = send(&receive, "left", r#"{"type":"ping","version":"1.0"}"#).await;
+        assert_eq!((frame, outcome), (None, Outcome::Gone));
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn an_expired_row_is_no_row() {
         let receive = receive().await;
         receive.clock.advance(Duration::from_secs(7_500));
@@ -302,9 +322,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn it_closes_even_where_the_reason_cannot_be_told() {
         let receive = receive().await;
-        receive
-            .outbox
-            .answer("c2", [Err(crate::ports::PostError::TimedOut)]);
+        receive.outbox.answer("c2", [Err(PostError::TimedOut)]);
         let (_, outcome) = send(&receive, "c2", "x").await;
         assert_eq!(outcome, Outcome::Closed(ErrorCode::Unauthorized));
         assert!(!receive.outbox.is_open("c2"));

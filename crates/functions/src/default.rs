@@ -81,6 +81,9 @@ pub async fn handle(
         Outcome::Closed(code) => {
             tracing::warn!(connectionId = %id, requestId = %request, code = %code, "connection closed")
         }
+        Outcome::Gone => {
+            tracing::debug!(connectionId = %id, requestId = %request, "the client has left");
+        }
         Outcome::Failed(error) => {
             tracing::error!(connectionId = %id, requestId = %request, reason = %error, "a frame could not be served");
         }

@@ -61,7 +61,7 @@ struct Ready {
     issuer: String,
 }
 
-/// Runs the stack until Ctrl-C or SIGTERM.
+/// Runs the stack until Ctrl-C, SIGTERM or SIGHUP.
 pub(crate) async fn run(arguments: cli::Run) -> Result<(), RunError> {
     let template =
         Template::read(&arguments.template).map_err(|error| template_error(&arguments, error))?;
@@ -104,12 +104,15 @@ pub(crate) async fn run(arguments: cli::Run) -> Result<(), RunError> {
         router.into_make_service_with_connect_info::<Client>(),
     );
     let mut stop = signal(SignalKind::terminate())?;
+    // The terminal was closed.
+    let mut hangup = signal(SignalKind::hangup())?;
     announce(&ready, arguments.json)?;
     tokio::select! {
         outcome = server.into_future() => outcome?,
         problem = database::serve(dynamodb, database) => return Err(RunError::Database(problem)),
         _ = tokio::signal::ctrl_c() => {}
         _ = stop.recv() => {}
+        _ = hangup.recv() => {}
     }
     tracing::info!("stopping");
     lambda.stop().await;

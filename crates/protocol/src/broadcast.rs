@@ -26,7 +26,7 @@ pub struct BroadcastRequest {
     pub message: Notice,
     /// Connections that are left out, for example the sender's own.
     #[serde(default)]
-    pub exclude: List<ConnectionId, 0, 1_000>,
+    pub exclude: Option<List<ConnectionId, 0, 1_000>>,
 }
 
 /// Who receives a broadcast.

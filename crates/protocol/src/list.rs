@@ -25,12 +25,6 @@ impl<T, const MIN: usize, const MAX: usize> List<T, MIN, MAX> {
     }
 }
 
-impl<T, const MAX: usize> Default for List<T, 0, MAX> {
-    fn default() -> Self {
-        Self(Vec::new())
-    }
-}
-
 struct ListVisitor<T, const MIN: usize, const MAX: usize>(PhantomData<T>);
 
 impl<'de, T: Deserialize<'de> + Item, const MIN: usize, const MAX: usize> de::Visitor<'de>

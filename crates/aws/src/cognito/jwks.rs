@@ -12,6 +12,7 @@ use serde::Deserialize;
 use tokio::sync::Mutex;
 
 use super::JwksUrl;
+use crate::sdk_error::chain;
 
 /// A set older than this is fetched again.
 const MAX_AGE: Duration = Duration::from_secs(60 * 60);
@@ -79,7 +80,7 @@ impl HttpJwks {
 
 impl FetchJwks for HttpJwks {
     async fn fetch(&self) -> Result<Vec<u8>, String> {
-        let body = self.get().await.map_err(|error| error.to_string())?;
+        let body = self.get().await.map_err(|error| chain(&error))?;
         if body.len() > MAX_BYTES {
             return Err(format!("the key set has more than {MAX_BYTES} bytes"));
         }

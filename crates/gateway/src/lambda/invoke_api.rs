@@ -2,6 +2,7 @@
 
 use axum::Router;
 use axum::body::Body;
+use axum::extract::rejection::BytesRejection;
 use axum::extract::{DefaultBodyLimit, Path, State};
 use axum::http::{HeaderMap, Response, StatusCode};
 use axum::routing::post;
@@ -26,7 +27,7 @@ async fn invoke(
     State(lambda): State<Lambda>,
     Path(name): Path<String>,
     headers: HeaderMap,
-    payload: Bytes,
+    payload: Result<Bytes, BytesRejection>,
 ) -> Response<Body> {
     let Some(function) = lambda.find(&name) else {
         let known: Vec<_> = lambda.functions.keys().map(String::as_str).collect();
@@ -36,13 +37,24 @@ async fn invoke(
         );
         return refusal(StatusCode::NOT_FOUND, "ResourceNotFoundException", &message);
     };
+    let Ok(payload) = payload else {
+        let message = format!(
+            "Request must be smaller than {MAX_REQUEST_BYTES} bytes for the InvokeFunction operation"
+        );
+        return refusal(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            "RequestTooLargeException",
+            &message,
+        );
+    };
     // Lambda takes no payload for an empty object.
     let payload = if payload.is_empty() {
         Bytes::from_static(b"{}")
     } else {
         payload
     };
-    if serde_json::from_slice::<serde::de::IgnoredAny>(&payload).is_err() {
+    let text = std::str::from_utf8(&payload).ok();
+    if text.is_none_or(|text| serde_json::from_str::<serde::de::IgnoredAny>(text).is_err()) {
         let message = "Could not parse request body into json";
         return refusal(
             StatusCode::BAD_REQUEST,

@@ -5,11 +5,13 @@ use std::sync::Arc;
 use axum::body::Body;
 use axum::extract::{ConnectInfo, Path, Query, Request, State};
 use axum::http::header::{
-    CONNECTION, HOST, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION, UPGRADE,
-    USER_AGENT,
+    CONNECTION, CONTENT_TYPE, HOST, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION,
+    UPGRADE, USER_AGENT,
 };
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 use axum::response::IntoResponse;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use hyper::upgrade::OnUpgrade;
 use serde_json::json;
 use tokio::sync::oneshot;
@@ -168,8 +170,8 @@ fn verdict(integration: Option<Integration>) -> Verdict {
     }
 }
 
-/// The answer to the client's key, if this is a WebSocket handshake (RFC 6455,
-/// section 4.2.1).
+/// The answer to the client's key, if this is a WebSocket handshake with one
+/// key of 16 bytes (RFC 6455, section 4.2.1).
 fn accept_key(headers: &HeaderMap) -> Option<HeaderValue> {
     let has = |name: HeaderName, token: &str| {
         headers
@@ -181,7 +183,11 @@ fn accept_key(headers: &HeaderMap) -> Option<HeaderValue> {
     };
     let is_handshake =
         has(CONNECTION, "upgrade") && has(UPGRADE, "websocket") && has(SEC_WEBSOCKET_VERSION, "13");
-    let key = headers.get(SEC_WEBSOCKET_KEY).filter(|_| is_handshake)?;
+    let mut keys = headers.get_all(SEC_WEBSOCKET_KEY).iter();
+    let (key, None) = (keys.next().filter(|_| is_handshake)?, keys.next()) else {
+        return None;
+    };
+    STANDARD.decode(key).ok().filter(|key| key.len() == 16)?;
     HeaderValue::from_str(&derive_accept_key(key.as_bytes())).ok()
 }
 
@@ -230,6 +236,7 @@ impl Refusal {
 
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response<Body> {
-        (self.status, self.body).into_response()
+        let headers = [(CONTENT_TYPE, "application/json")];
+        (self.status, headers, self.body).into_response()
     }
 }
