@@ -204,6 +204,12 @@ impl Stack {
         StackBuilder::default()
     }
 
+    /// A stack whose function does what its event tells it to.
+    #[must_use]
+    pub fn misbehaving() -> StackBuilder {
+        Self::builder().template(&repository().join("tests/templates/misbehave.yaml"))
+    }
+
     /// The process id of the gateway.
     #[must_use]
     pub fn pid(&self) -> u32 {

@@ -4,12 +4,8 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use belfry_tests::{Socket, Stack, StackBuilder, node, open, refused, repository};
+use belfry_tests::{Socket, Stack, node, open, refused};
 use serde_json::{Value, json};
-
-fn misbehaving() -> StackBuilder {
-    Stack::builder().template(&repository().join("tests/templates/misbehave.yaml"))
-}
 
 fn told(stack: &Stack, what: &str) -> String {
     format!("{}?do={what}", stack.ready.websocket)
@@ -21,7 +17,7 @@ async fn socket(stack: &Stack) -> Socket {
 
 #[tokio::test]
 async fn a_failing_connect_is_a_502_and_the_next_one_works() {
-    let stack = misbehaving().start().await;
+    let stack = Stack::misbehaving().start().await;
     for what in ["crash", "panic", "hang", "nonsense", "error"] {
         assert_eq!(refused(&told(&stack, what), &[]).await, 502, "{what}");
         open(&told(&stack, "ok"), &[]).await.close().await;
@@ -43,7 +39,7 @@ async fn a_failing_connect_is_a_502_and_the_next_one_works() {
 
 #[tokio::test]
 async fn an_integration_that_takes_too_long_is_a_504() {
-    let stack = misbehaving()
+    let stack = Stack::misbehaving()
         .parameter("IntegrationTimeout", "3000")
         .parameter("FunctionTimeout", "20")
         .start()
@@ -65,7 +61,7 @@ async fn socket_text(socket: &mut Socket, text: &str) -> String {
 
 #[tokio::test]
 async fn a_failing_message_is_an_error_frame_and_the_connection_stays() {
-    let stack = misbehaving().start().await;
+    let stack = Stack::misbehaving().start().await;
     let mut socket = socket(&stack).await;
     for what in ["crash", "panic", "hang", "nonsense", "error"] {
         let frame = socket_text(&mut socket, what).await;
@@ -83,7 +79,7 @@ async fn a_failing_message_is_an_error_frame_and_the_connection_stays() {
 
 #[tokio::test]
 async fn a_function_that_overruns_is_killed() {
-    let stack = misbehaving().start().await;
+    let stack = Stack::misbehaving().start().await;
     let mut socket = socket(&stack).await;
     let pid = pid(&mut socket).await;
     assert!(is_running(pid));
@@ -111,7 +107,7 @@ fn is_running(pid: i32) -> bool {
 
 #[tokio::test]
 async fn environments_are_reused_and_limited() {
-    let stack = misbehaving()
+    let stack = Stack::misbehaving()
         .argument("--concurrency")
         .argument("2")
         .start()
@@ -136,7 +132,10 @@ async fn environments_are_reused_and_limited() {
 
 #[tokio::test]
 async fn a_function_that_cannot_start_says_why() {
-    let stack = misbehaving().parameter("Start", "fail").start().await;
+    let stack = Stack::misbehaving()
+        .parameter("Start", "fail")
+        .start()
+        .await;
     assert_eq!(refused(&stack.ready.websocket, &[]).await, 502);
     stack
         .logs
@@ -150,7 +149,7 @@ async fn a_function_that_cannot_start_says_why() {
 
 #[tokio::test]
 async fn an_environment_that_dies_while_idle_costs_no_event() {
-    let stack = misbehaving().start().await;
+    let stack = Stack::misbehaving().start().await;
     let mut socket = socket(&stack).await;
     for _ in 0..10 {
         let first = pid(&mut socket).await;
@@ -174,7 +173,7 @@ fn is_alive(pid: i32) -> bool {
 
 #[tokio::test]
 async fn routes_are_chosen_by_the_selection_expression() {
-    let stack = misbehaving().start().await;
+    let stack = Stack::misbehaving().start().await;
     let mut socket = socket(&stack).await;
     let route = async |socket: &mut Socket, name: &str| {
         // The function answers with its body, which is the frame itself.
@@ -196,7 +195,7 @@ async fn routes_are_chosen_by_the_selection_expression() {
 
 #[tokio::test]
 async fn events_have_the_form_of_api_gateway() {
-    let stack = misbehaving().start().await;
+    let stack = Stack::misbehaving().start().await;
     let mut socket = socket(&stack).await;
     let event: Value = serde_json::from_str(&socket_text(&mut socket, "event").await).unwrap();
     let fields: Vec<_> = event.as_object().unwrap().keys().collect();
@@ -224,7 +223,7 @@ async fn events_have_the_form_of_api_gateway() {
 
 #[tokio::test]
 async fn binary_and_oversized_messages_close_the_connection() {
-    let stack = misbehaving().start().await;
+    let stack = Stack::misbehaving().start().await;
     let mut one = socket(&stack).await;
     one.send_binary(&[0, 1, 2]).await;
     assert_eq!(one.closed().await.0, 1003);
@@ -238,7 +237,7 @@ async fn binary_and_oversized_messages_close_the_connection() {
 
 #[tokio::test]
 async fn a_client_that_closes_is_answered() {
-    let stack = misbehaving().start().await;
+    let stack = Stack::misbehaving().start().await;
     socket(&stack).await.close().await;
     for (options, code) in [
         (json!({"close": []}), 1005),

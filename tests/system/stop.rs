@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use belfry_tests::{Stack, open, refused, repository};
+use belfry_tests::{Stack, open, refused};
 use nix::sys::signal::Signal;
 
 /// The processes that a process has started.
@@ -22,6 +22,15 @@ fn children(pid: u32) -> Vec<String> {
         .collect()
 }
 
+fn assert_gone(pids: &[String]) {
+    for pid in pids {
+        assert!(
+            !Path::new("/proc").join(pid).exists(),
+            "process {pid} still runs"
+        );
+    }
+}
+
 #[tokio::test]
 async fn a_signal_ends_the_stack_its_functions_and_its_sockets() {
     for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
@@ -32,19 +41,13 @@ async fn a_signal_ends_the_stack_its_functions_and_its_sockets() {
         assert!(functions.len() >= 2, "{functions:?}");
         let status = stack.stop(signal, Duration::from_secs(2)).await;
         assert!(status.success(), "{signal}: {status}");
-        for pid in functions {
-            assert!(
-                !Path::new("/proc").join(&pid).exists(),
-                "{signal}: process {pid} still runs"
-            );
-        }
+        assert_gone(&functions);
     }
 }
 
 #[tokio::test]
 async fn a_busy_function_ends_too() {
-    let mut stack = Stack::builder()
-        .template(&repository().join("tests/templates/misbehave.yaml"))
+    let mut stack = Stack::misbehaving()
         .parameter("FunctionTimeout", "60")
         .start()
         .await;
@@ -61,18 +64,12 @@ async fn a_busy_function_ends_too() {
             .await
             .success()
     );
-    for pid in functions {
-        assert!(
-            !Path::new("/proc").join(&pid).exists(),
-            "process {pid} still runs"
-        );
-    }
+    assert_gone(&functions);
 }
 
 #[tokio::test]
 async fn a_function_that_does_not_start_is_not_waited_for() {
-    let mut stack = Stack::builder()
-        .template(&repository().join("tests/templates/misbehave.yaml"))
+    let mut stack = Stack::misbehaving()
         .parameter("Start", "hang")
         .start()
         .await;

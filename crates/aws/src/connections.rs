@@ -6,7 +6,6 @@ use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::config::http::HttpResponse;
 use aws_sdk_dynamodb::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_dynamodb::operation::put_item::PutItemError;
-use aws_sdk_dynamodb::operation::update_item::UpdateItemError;
 use aws_sdk_dynamodb::types::{
     KeysAndAttributes, ReturnValue, ReturnValuesOnConditionCheckFailure,
 };
@@ -148,14 +147,7 @@ impl ConnectionStore for DynamoConnections {
                     .map(Some)
                     .map_err(|error| failed(OPERATION, error))
             }
-            Err(error)
-                if matches!(
-                    error.as_service_error(),
-                    Some(UpdateItemError::ConditionalCheckFailedException(_))
-                ) =>
-            {
-                Ok(None)
-            }
+            Err(error) if condition_failed(&error) => Ok(None),
             Err(error) => Err(sdk_failed(OPERATION, &error)),
         }
     }
@@ -183,13 +175,7 @@ impl ConnectionStore for DynamoConnections {
             .await;
         match result {
             Ok(_) => Ok(()),
-            Err(error)
-                if error
-                    .as_service_error()
-                    .is_some_and(aws_sdk_dynamodb::operation::delete_item::DeleteItemError::is_conditional_check_failed_exception) =>
-            {
-                Ok(())
-            }
+            Err(error) if condition_failed(&error) => Ok(()),
             Err(error) => Err(sdk_failed("DeleteItem", &error)),
         }
     }
@@ -291,6 +277,11 @@ fn readable<'a>(items: impl IntoIterator<Item = &'a Item>) -> Vec<Recipient> {
         tracing::warn!(rows = unreadable.len(), connectionId = id, reason = %error, "skipping rows that cannot be read, this one for example");
     }
     found
+}
+
+/// Whether a write was not made because its condition did not hold.
+fn condition_failed<E: ProvideErrorMetadata>(error: &SdkError<E, HttpResponse>) -> bool {
+    error.code() == Some("ConditionalCheckFailedException")
 }
 
 fn failed(operation: &'static str, cause: impl ToString) -> StoreError {

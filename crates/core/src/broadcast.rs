@@ -92,15 +92,12 @@ impl<S: ConnectionStore, O: Outbox, C: Clock> Broadcaster<S, O, C> {
         }
 
         let now = self.clock.now();
-        let listing = pin!(recipients::find(&self.store, request.target, now));
-        let time_is_up = pin!(self.clock.sleep(deadline.since(now)));
+        let listing = recipients::find(&self.store, request.target, now);
+        let listed = self.before(deadline, listing).await;
         let Recipients {
             mut found,
             mut missing,
-        } = match select(listing, time_is_up).await {
-            Either::Left((recipients, _)) => recipients?,
-            Either::Right(_) => return Err(BroadcastError::NoTime),
-        };
+        } = listed.ok_or(BroadcastError::NoTime)??;
         let excluded = request.exclude.map(List::into_vec).unwrap_or_default();
         let excluded: HashSet<_> = excluded.into_iter().collect();
         found.retain(|recipient| !excluded.contains(&recipient.id));
@@ -120,6 +117,15 @@ impl<S: ConnectionStore, O: Outbox, C: Clock> Broadcaster<S, O, C> {
             tally.count(id, delivery);
         }
         Ok(tally.into_delivered(message_id))
+    }
+
+    /// What comes of some work, or `None` where the deadline comes first.
+    async fn before<F: Future>(&self, deadline: UnixMillis, work: F) -> Option<F::Output> {
+        let time_is_up = self.clock.sleep(deadline.since(self.clock.now()));
+        match select(pin!(work), pin!(time_is_up)).await {
+            Either::Left((outcome, _)) => Some(outcome),
+            Either::Right(_) => None,
+        }
     }
 }
 

@@ -1,9 +1,6 @@
 //! One message to one connection.
 
-use std::pin::pin;
 use std::time::Duration;
-
-use futures_util::future::{Either, select};
 
 use crate::connection::Recipient;
 use crate::ports::{Clock, ConnectionStore, Outbox, PostError};
@@ -104,12 +101,13 @@ impl<S: ConnectionStore, O: Outbox, C: Clock> Broadcaster<S, O, C> {
     /// too long the row expires by itself, and the next broadcast tries again:
     /// the report must not come late for it.
     async fn forget(&self, recipient: &Recipient, deadline: UnixMillis) -> Delivery {
-        let removal = pin!(self.store.remove_unchanged(recipient));
-        let time_is_up = pin!(self.clock.sleep(deadline.since(self.clock.now())));
-        match select(removal, time_is_up).await {
-            Either::Left((Ok(()), _)) => Delivery::Gone,
-            Either::Left((Err(error), _)) => Delivery::GoneRowKept(error.to_string()),
-            Either::Right(_) => Delivery::GoneRowKept("time ran out".into()),
+        match self
+            .before(deadline, self.store.remove_unchanged(recipient))
+            .await
+        {
+            Some(Ok(())) => Delivery::Gone,
+            Some(Err(error)) => Delivery::GoneRowKept(error.to_string()),
+            None => Delivery::GoneRowKept("time ran out".into()),
         }
     }
 }

@@ -146,18 +146,11 @@ async fn next(
     Path(environment): Path<String>,
 ) -> Result<Response<Body>, StatusCode> {
     let side = environments.find(&environment)?;
-    let gone = |_| StatusCode::FORBIDDEN;
     side.said
         .send(FromRuntime::Next)
         .map_err(|_| StatusCode::FORBIDDEN)?;
-    let event = side
-        .events
-        .lock()
-        .await
-        .recv()
-        .await
-        .ok_or(())
-        .map_err(gone)?;
+    let event = side.events.lock().await.recv().await;
+    let event = event.ok_or(StatusCode::FORBIDDEN)?;
     let deadline = event
         .deadline
         .duration_since(SystemTime::UNIX_EPOCH)
@@ -227,7 +220,7 @@ async fn init_error(
     environments: State<Environments>,
     Path(environment): Path<String>,
     payload: Bytes,
-) -> Result<StatusCode, StatusCode> {
+) -> Answered {
     let error = String::from_utf8_lossy(&payload).into_owned();
     say(&environments, &environment, FromRuntime::InitError(error))
 }

@@ -1,43 +1,81 @@
 //! The management API: `@connections`.
 
+use std::sync::Arc;
+
 use axum::body::{Body, to_bytes};
 use axum::extract::{Path, State};
 use axum::http::{HeaderValue, Response, StatusCode};
+use axum::response::IntoResponse;
 use serde_json::{Value, json};
 
 use super::WebSocketApi;
 use super::connection::{Connection, End, NotSent};
 use crate::ids;
-use std::sync::Arc;
 
 /// API Gateway's limit for a message, in bytes.
 const MAX_MESSAGE_BYTES: usize = 128 * 1024;
+
+/// Why a call was not served.
+pub(super) enum Refusal {
+    Forbidden,
+    Malformed(String),
+    Gone,
+    TooLarge,
+    Full,
+}
+
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response<Body> {
+        let (status, kind, message) = match self {
+            Self::Forbidden => (
+                StatusCode::FORBIDDEN,
+                "ForbiddenException",
+                "Forbidden".to_owned(),
+            ),
+            Self::Malformed(id) => {
+                let message = format!("Invalid connectionId: {id}");
+                (StatusCode::BAD_REQUEST, "BadRequestException", message)
+            }
+            Self::Gone => (StatusCode::GONE, "GoneException", String::new()),
+            Self::TooLarge => (
+                StatusCode::PAYLOAD_TOO_LARGE,
+                "PayloadTooLargeException",
+                "Payload too large".to_owned(),
+            ),
+            Self::Full => (
+                StatusCode::TOO_MANY_REQUESTS,
+                "LimitExceededException",
+                "Rate limit exceeded".to_owned(),
+            ),
+        };
+        // API Gateway's 410 has no body.
+        let mut response = if message.is_empty() {
+            empty(status)
+        } else {
+            json_body(status, &json!({"message": message}))
+        };
+        response
+            .headers_mut()
+            .insert("x-amzn-errortype", HeaderValue::from_static(kind));
+        response
+    }
+}
 
 /// Sends a message to a connection.
 pub(super) async fn post(
     State(api): State<WebSocketApi>,
     Path((stage, id)): Path<(String, String)>,
     body: Body,
-) -> Response<Body> {
-    let connection = match api.find(&stage, &id) {
-        Ok(connection) => connection,
-        Err(refusal) => return refusal,
-    };
-    let Ok(body) = to_bytes(body, MAX_MESSAGE_BYTES).await else {
-        return error(
-            StatusCode::PAYLOAD_TOO_LARGE,
-            "PayloadTooLargeException",
-            Some("Payload too large"),
-        );
-    };
-    match connection.try_send(String::from_utf8_lossy(&body).into_owned()) {
-        Ok(()) => empty(StatusCode::OK),
-        Err(NotSent::Full) => error(
-            StatusCode::TOO_MANY_REQUESTS,
-            "LimitExceededException",
-            Some("Rate limit exceeded"),
-        ),
-        Err(NotSent::Gone) => gone(),
+) -> Result<Response<Body>, Refusal> {
+    let connection = api.find(&stage, &id)?;
+    let body = to_bytes(body, MAX_MESSAGE_BYTES)
+        .await
+        .map_err(|_| Refusal::TooLarge)?;
+    let text = String::from_utf8_lossy(&body).into_owned();
+    match connection.try_send(text) {
+        Ok(()) => Ok(empty(StatusCode::OK)),
+        Err(NotSent::Full) => Err(Refusal::Full),
+        Err(NotSent::Gone) => Err(Refusal::Gone),
     }
 }
 
@@ -45,76 +83,43 @@ pub(super) async fn post(
 pub(super) async fn get(
     State(api): State<WebSocketApi>,
     Path((stage, id)): Path<(String, String)>,
-) -> Response<Body> {
-    let connection = match api.find(&stage, &id) {
-        Ok(connection) => connection,
-        Err(refusal) => return refusal,
-    };
+) -> Result<Response<Body>, Refusal> {
+    let connection = api.find(&stage, &id)?;
     let mut identity = json!({"sourceIp": connection.peer.source_ip});
     if let Some(agent) = &connection.peer.user_agent {
         identity["userAgent"] = agent.as_str().into();
     }
-    json_body(
-        StatusCode::OK,
-        &json!({
-            "identity": identity,
-            "connectedAt": iso(connection.peer.connected_at_ms),
-            "lastActiveAt": iso(connection.last_active_ms()),
-        }),
-    )
+    let answer = json!({
+        "identity": identity,
+        "connectedAt": iso(connection.peer.connected_at_ms),
+        "lastActiveAt": iso(connection.last_active_ms()),
+    });
+    Ok(json_body(StatusCode::OK, &answer))
 }
 
 /// Closes a connection; `$disconnect` follows.
 pub(super) async fn delete(
     State(api): State<WebSocketApi>,
     Path((stage, id)): Path<(String, String)>,
-) -> Response<Body> {
-    let connection = match api.find(&stage, &id) {
-        Ok(connection) => connection,
-        Err(refusal) => return refusal,
-    };
+) -> Result<Response<Body>, Refusal> {
+    let connection = api.find(&stage, &id)?;
     // From here on the connection is gone for everyone, however slowly the
     // client reads what is on its way.
     api.inner.connections.remove(&id);
     tokio::spawn(async move { connection.close(End::normal()).await });
-    empty(StatusCode::NO_CONTENT)
+    Ok(empty(StatusCode::NO_CONTENT))
 }
 
 impl WebSocketApi {
-    #[expect(clippy::result_large_err, reason = "the error is the response")]
-    fn find(&self, stage: &str, id: &str) -> Result<Arc<Connection>, Response<Body>> {
+    fn find(&self, stage: &str, id: &str) -> Result<Arc<Connection>, Refusal> {
         if stage != self.inner.api.stage {
-            return Err(error(
-                StatusCode::FORBIDDEN,
-                "ForbiddenException",
-                Some("Forbidden"),
-            ));
+            return Err(Refusal::Forbidden);
         }
         if !ids::is_connection(id) {
-            let message = format!("Invalid connectionId: {id}");
-            return Err(error(
-                StatusCode::BAD_REQUEST,
-                "BadRequestException",
-                Some(&message),
-            ));
+            return Err(Refusal::Malformed(id.to_owned()));
         }
-        self.inner.connections.get(id).ok_or_else(gone)
+        self.inner.connections.get(id).ok_or(Refusal::Gone)
     }
-}
-
-fn gone() -> Response<Body> {
-    error(StatusCode::GONE, "GoneException", None)
-}
-
-fn error(status: StatusCode, kind: &'static str, message: Option<&str>) -> Response<Body> {
-    let mut response = match message {
-        Some(message) => json_body(status, &json!({"message": message})),
-        None => empty(status),
-    };
-    response
-        .headers_mut()
-        .insert("x-amzn-errortype", HeaderValue::from_static(kind));
-    response
 }
 
 fn json_body(status: StatusCode, value: &Value) -> Response<Body> {

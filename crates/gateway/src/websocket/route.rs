@@ -53,18 +53,11 @@ impl WebSocketApi {
     pub(super) async fn dispatch(&self, connection: &Connection, place: &Place, body: &str) {
         let route_key = self.route_key(body);
         let event = event::message(&connection.peer, place, &route_key, body);
+        let error = |message| Some(error_frame(message, &connection.peer.id, &event));
         let reply = match self.integrate(&route_key, &event).await {
-            None => Some(error_frame("Forbidden", &connection.peer.id, &event)),
-            Some(Integration::Failed) => Some(error_frame(
-                "Internal server error",
-                &connection.peer.id,
-                &event,
-            )),
-            Some(Integration::TimedOut) => Some(error_frame(
-                "Endpoint request timed out",
-                &connection.peer.id,
-                &event,
-            )),
+            None => error("Forbidden"),
+            Some(Integration::Failed) => error("Internal server error"),
+            Some(Integration::TimedOut) => error("Endpoint request timed out"),
             Some(Integration::Answered(answer)) => answer.body.filter(|_| self.answers(&route_key)),
         };
         if let Some(reply) = reply {
