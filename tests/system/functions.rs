@@ -108,7 +108,7 @@ fn is_running(pid: i32) -> bool {
 #[tokio::test]
 async fn environments_are_reused_and_limited() {
     let stack = Stack::misbehaving()
-        .argument("--concurrency")
+        .argument("--environments")
         .argument("2")
         .start()
         .await;

@@ -1,4 +1,4 @@
-//! Ctrl-C ends everything.
+//! Ctrl-C ends everything, in good order.
 
 use std::path::Path;
 use std::time::Duration;

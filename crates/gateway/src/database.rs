@@ -1,10 +1,16 @@
 //! The embedded DynamoDB, served over HTTP so that functions use the real SDK.
 
+mod proxy;
+
+use std::io;
+
 use dynoxide::Database;
 use dynoxide::actions::create_table::CreateTableRequest;
 use dynoxide::actions::update_time_to_live::{TimeToLiveSpecification, UpdateTimeToLiveRequest};
 use tokio::net::TcpListener;
 
+use crate::fault::Faults;
+use crate::server;
 use crate::template::TableSpec;
 
 /// A table that the embedded DynamoDB will not make.
@@ -45,8 +51,18 @@ pub(crate) fn with_tables(tables: &[TableSpec]) -> Result<Database, TableError> 
     Ok(database)
 }
 
-/// Serves the database. It ends only by failing, and then says why.
-pub(crate) async fn serve(listener: TcpListener, database: Database) -> String {
-    let served = dynoxide::server::serve_with_shutdown(listener, database, std::future::pending());
-    served.await.err().unwrap_or_default()
+/// Serves the database behind a proxy on `listener`, itself on a port that
+/// nobody is told. It ends only by failing, and then says why.
+pub(crate) async fn serve(
+    listener: TcpListener,
+    database: Database,
+    faults: Faults,
+) -> io::Result<String> {
+    let hidden = TcpListener::bind((std::net::Ipv4Addr::LOCALHOST, 0)).await?;
+    let proxy = proxy::router(hidden.local_addr()?, faults);
+    let served = dynoxide::server::serve_with_shutdown(hidden, database, std::future::pending());
+    tokio::select! {
+        ended = served => Ok(ended.err().unwrap_or_default()),
+        () = server::serve(listener, proxy) => Ok(String::new()),
+    }
 }

@@ -1,4 +1,5 @@
-//! What the local stack has beside AWS's APIs: tokens.
+//! What the local stack has beside AWS's APIs: tokens and dead letters. Faults
+//! are in [`crate::fault`].
 
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -7,13 +8,22 @@ use axum::{Json, Router};
 use serde_json::{Value, json};
 
 use crate::issuer::{Issuer, POOL, TokenRequest, Tokens};
+use crate::lambda::DeadLetters;
 
-/// The issuer's keys, and `POST /_local/tokens`.
-pub(crate) fn router(issuer: Issuer) -> Router {
+/// The issuer's keys, `POST /_local/tokens`, and `GET /_local/dead-letters`.
+pub(crate) fn router(issuer: Issuer, dead_letters: DeadLetters) -> Router {
+    let letters = Router::new()
+        .route("/_local/dead-letters", get(list_dead_letters))
+        .with_state(dead_letters);
     Router::new()
         .route(&format!("/{POOL}/.well-known/jwks.json"), get(jwks))
         .route("/_local/tokens", post(tokens))
         .with_state(issuer)
+        .merge(letters)
+}
+
+async fn list_dead_letters(State(letters): State<DeadLetters>) -> Json<Vec<Value>> {
+    Json(letters.list())
 }
 
 async fn jwks(State(issuer): State<Issuer>) -> Json<Value> {

@@ -7,10 +7,13 @@ mod cli;
 mod client;
 mod clock;
 mod database;
+mod duration;
+mod fault;
 mod ids;
 mod issuer;
 mod lambda;
 mod local;
+mod rate;
 mod run;
 mod server;
 mod template;
@@ -21,6 +24,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Parser;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tracing_subscriber::EnvFilter;
 
 use cli::{Cli, Command};
@@ -30,7 +34,7 @@ const STOP_TIMEOUT: Duration = Duration::from_secs(1);
 
 fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
-        Command::Run(arguments) => start(arguments).map_err(|error| error.to_string()),
+        Command::Run(arguments) => start(*arguments).map_err(|error| error.to_string()),
         Command::Token(arguments) => client::token(arguments).map_err(|error| error.to_string()),
         Command::Invoke(arguments) => client::invoke(&arguments).map_err(|error| error.to_string()),
     };
@@ -52,6 +56,7 @@ fn start(arguments: cli::Run) -> Result<(), run::RunError> {
         .with_ansi(io_is_terminal())
         .with_writer(std::io::stderr)
         .init();
+    raise_open_files();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()?;
@@ -59,6 +64,16 @@ fn start(arguments: cli::Run) -> Result<(), run::RunError> {
     // Dropping what is still running ends the functions' processes with it.
     runtime.shutdown_timeout(STOP_TIMEOUT);
     outcome
+}
+
+/// Every socket is an open file, and the usual limit is 1,024 of them: the
+/// process takes as many as it may.
+fn raise_open_files() {
+    let raised = getrlimit(Resource::RLIMIT_NOFILE)
+        .and_then(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard, hard));
+    if let Err(error) = raised {
+        tracing::warn!(reason = %error, "the limit of open files stays as it is");
+    }
 }
 
 fn io_is_terminal() -> bool {

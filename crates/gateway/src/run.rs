@@ -8,16 +8,19 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 use tokio::net::TcpListener;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::task::JoinError;
 
 use crate::cli;
 use crate::database::{self, TableError};
+use crate::fault::{self, Faults};
 use crate::issuer::{CLIENT_ID, Issuer, NoKey};
 use crate::lambda::{self, Lambda};
 use crate::local;
-use crate::server::{Client, RememberingListener};
-use crate::template::{Stack, Template, TemplateError};
-use crate::websocket::WebSocketApi;
+use crate::rate::Rate;
+use crate::server;
+use crate::template::{FunctionSpec, Schedule, Stack, Template, TemplateError};
+use crate::websocket::{Limits, WebSocketApi};
 
 /// Why the stack could not start or had to stop, for the person at the terminal.
 #[derive(Debug, thiserror::Error)]
@@ -42,6 +45,8 @@ pub(crate) enum RunError {
     },
     #[error("the embedded DynamoDB ended: {0}")]
     Database(String),
+    #[error("--fault: {0}")]
+    Fault(String),
     #[error(transparent)]
     Table(#[from] TableError),
     #[error(transparent)]
@@ -77,15 +82,26 @@ pub(crate) async fn run(arguments: cli::Run) -> Result<(), RunError> {
         dynamodb_url: format!("http://{dynamodb_address}"),
         lambda_url: url.clone(),
         region: arguments.region.clone(),
-        concurrency: usize::from(arguments.concurrency),
+        environments: usize::from(arguments.lambda.environments),
+        concurrency: usize::try_from(arguments.lambda.concurrency).unwrap_or(usize::MAX),
+        reclaim_after: arguments.lambda.reclaim_after,
+        retry_delays: arguments.lambda.retry_delay,
     };
     check_binaries(&stack, &settings.binaries, arguments.release)?;
     for (id, kind) in &stack.ignored {
         tracing::info!("ignoring {id}: {kind} has no local meaning");
     }
 
+    let faults = Faults::default();
+    for description in &arguments.faults {
+        faults
+            .add(description.clone())
+            .map_err(|wrong| RunError::Fault(wrong.to_string()))?;
+    }
     let database = database::with_tables(&stack.tables)?;
-    let lambda = Lambda::new(stack.functions.into_values(), &settings);
+    let specs: Vec<_> = stack.functions.into_values().collect();
+    let schedules = schedules(&specs);
+    let lambda = Lambda::new(specs, &settings, &faults);
     let ready = Ready {
         event: "ready",
         websocket: format!("ws://{address}/{}", stack.api.stage),
@@ -94,29 +110,90 @@ pub(crate) async fn run(arguments: cli::Run) -> Result<(), RunError> {
         dynamodb: settings.dynamodb_url.clone(),
         issuer: issuer.url().to_owned(),
     };
-    let router = WebSocketApi::new(stack.api, lambda.clone(), address)
+    let limits = limits(&arguments.api_gateway);
+    let api = WebSocketApi::new(stack.api, lambda.clone(), limits, faults.clone(), address);
+    let router = api
         .router()
         .merge(lambda::invoke_router(lambda.clone()))
         .merge(lambda::runtime_router(&lambda))
-        .merge(local::router(issuer));
-    let server = axum::serve(
-        RememberingListener(listener),
-        router.into_make_service_with_connect_info::<Client>(),
-    );
-    let mut stop = signal(SignalKind::terminate())?;
-    // The terminal was closed.
-    let mut hangup = signal(SignalKind::hangup())?;
+        .merge(fault::router(faults.clone()))
+        .merge(local::router(issuer, lambda.dead_letters().clone()));
+    let mut stop = Stop::new()?;
+    tokio::spawn(server::serve(listener, router));
+    let mut database = tokio::spawn(database::serve(dynamodb, database, faults.clone()));
+    let every = arguments.lambda.schedule_every;
+    lambda::start_schedules(&lambda, schedules, every, &arguments.region);
     announce(&ready, arguments.json)?;
     tokio::select! {
-        outcome = server.into_future() => outcome?,
-        problem = database::serve(dynamodb, database) => return Err(RunError::Database(problem)),
-        _ = tokio::signal::ctrl_c() => {}
-        _ = stop.recv() => {}
-        _ = hangup.recv() => {}
+        problem = &mut database => return Err(RunError::Database(ended(problem))),
+        () = stop.told() => {}
     }
     tracing::info!("stopping");
+    tokio::select! {
+        () = api.stop() => {}
+        () = stop.told() => tracing::warn!("told again: stopping at once"),
+    }
     lambda.stop().await;
+    faults.clear();
     Ok(())
+}
+
+/// The signals that end the stack: Ctrl-C, SIGTERM, and SIGHUP, which says
+/// that the terminal was closed.
+struct Stop([Signal; 3]);
+
+impl Stop {
+    fn new() -> io::Result<Self> {
+        Ok(Self([
+            signal(SignalKind::interrupt())?,
+            signal(SignalKind::terminate())?,
+            signal(SignalKind::hangup())?,
+        ]))
+    }
+
+    /// Waits for the next of them.
+    async fn told(&mut self) {
+        let [interrupt, terminate, hangup] = &mut self.0;
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+            _ = hangup.recv() => {}
+        }
+    }
+}
+
+fn ended(database: Result<io::Result<String>, JoinError>) -> String {
+    match database {
+        Ok(Ok(problem)) => problem,
+        Ok(Err(error)) => error.to_string(),
+        Err(error) => error.to_string(),
+    }
+}
+
+fn limits(arguments: &cli::ApiGateway) -> Limits {
+    let cli::ApiGateway {
+        idle_timeout,
+        max_duration,
+        connect_rate,
+        request_rate,
+    } = *arguments;
+    Limits {
+        idle_timeout,
+        max_duration,
+        connects: Rate::new(connect_rate, connect_rate),
+        // The proportion of the account's quota: 10,000 a second, 5,000 at once.
+        requests: Rate::new(request_rate, request_rate / 2),
+    }
+}
+
+/// Every schedule with its function.
+fn schedules(specs: &[FunctionSpec]) -> Vec<(String, Schedule)> {
+    let of = |spec: &FunctionSpec| {
+        let name = spec.name.clone();
+        let schedules = spec.schedules.clone().into_iter();
+        schedules.map(move |schedule| (name.clone(), schedule))
+    };
+    specs.iter().flat_map(of).collect()
 }
 
 async fn listen(

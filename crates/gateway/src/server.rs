@@ -1,4 +1,4 @@
-//! The listener, and what it remembers of a client: its address and how it
+//! The HTTP server, and what it remembers of a client: its address and how it
 //! spelt its headers. HTTP libraries put names into lower case; API Gateway
 //! passes them on as they came, and handlers must cope with that.
 
@@ -7,18 +7,35 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
-use axum::extract::connect_info::Connected;
-use axum::http::HeaderName;
-use axum::serve::{IncomingStream, Listener};
+use axum::Router;
+use axum::body::Body;
+use axum::http::{HeaderName, Request};
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
+use tower_service::Service;
 
 /// The longest request head that is remembered, in bytes.
 const MAX_HEAD_BYTES: usize = 16 * 1024;
 
 /// The most headers that are remembered.
 const MAX_HEADERS: usize = 128;
+
+/// How long a client may take to send a request's head, the wait for its next
+/// request included. Longer than clients keep unused connections.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(300);
+
+/// The most that is read ahead of a client, in bytes: a longer head is refused.
+const MAX_BUFFER_BYTES: usize = 64 * 1024;
+
+/// How long accepting rests when it fails: the process may have no file left
+/// until a connection ends.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// A client, for handlers.
 #[derive(Debug, Clone)]
@@ -75,44 +92,57 @@ impl Spellings {
     }
 }
 
-/// A TCP listener whose connections remember their first request's head.
-pub(crate) struct RememberingListener(pub TcpListener);
-
-impl Listener for RememberingListener {
-    type Io = RememberingStream;
-    type Addr = SocketAddr;
-
-    async fn accept(&mut self) -> (RememberingStream, SocketAddr) {
-        let (stream, address) = Listener::accept(&mut self.0).await;
-        // Small frames must not wait for each other; without it they only come later.
-        let _ = stream.set_nodelay(true);
-        (
-            RememberingStream {
-                stream,
-                head: Arc::default(),
-            },
-            address,
-        )
-    }
-
-    fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.0.local_addr()
+/// Serves the router to every client, each with its [`Client`] as a request
+/// extension, until it is dropped.
+pub(crate) async fn serve(listener: TcpListener, router: Router) {
+    loop {
+        match listener.accept().await {
+            Ok((stream, address)) => {
+                tokio::spawn(serve_client(stream, address, router.clone()));
+            }
+            Err(error) => {
+                tracing::warn!(reason = %error, "cannot accept a connection");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
     }
 }
 
-impl Connected<IncomingStream<'_, RememberingListener>> for Client {
-    fn connect_info(stream: IncomingStream<'_, RememberingListener>) -> Self {
-        Self {
-            address: *stream.remote_addr(),
-            head: Arc::clone(&stream.io().head),
-        }
-    }
+async fn serve_client(stream: TcpStream, address: SocketAddr, router: Router) {
+    // Small frames must not wait for each other; without it they only come later.
+    let _ = stream.set_nodelay(true);
+    let head = Arc::default();
+    let client = Client {
+        address,
+        head: Arc::clone(&head),
+    };
+    let service = service_fn(move |mut request: Request<Incoming>| {
+        request.extensions_mut().insert(client.clone());
+        // A router is always ready.
+        router.clone().call(request.map(Body::new))
+    });
+    let stream = TokioIo::new(RememberingStream { stream, head });
+    // A client that breaks off or talks nonsense is its own affair.
+    let _ = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_TIMEOUT)
+        .max_buf_size(MAX_BUFFER_BYTES)
+        .serve_connection(stream, service)
+        .with_upgrades()
+        .await;
 }
 
 /// A TCP stream that remembers its first request's head.
 pub(crate) struct RememberingStream {
     stream: TcpStream,
     head: Arc<Mutex<Head>>,
+}
+
+impl RememberingStream {
+    /// The plain stream, when the requests are over.
+    pub(crate) fn into_stream(self) -> TcpStream {
+        self.stream
+    }
 }
 
 impl AsyncRead for RememberingStream {

@@ -6,11 +6,13 @@
 //! property, never a silent skip.
 
 mod api;
+mod asynchronous;
 mod error;
 mod function;
 mod intrinsics;
 mod parameters;
 mod properties;
+mod schedule;
 mod table;
 mod yaml;
 
@@ -22,6 +24,7 @@ use serde_json::{Map, Value};
 pub(crate) use api::Api;
 pub(crate) use error::TemplateError;
 pub(crate) use function::FunctionSpec;
+pub(crate) use schedule::{Schedule, ScheduleKind};
 pub(crate) use table::TableSpec;
 
 use intrinsics::Scope;

@@ -4,6 +4,7 @@
 mod connection;
 mod event;
 mod handshake;
+mod limits;
 mod management;
 mod registry;
 mod route;
@@ -11,13 +12,22 @@ mod socket;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::routing::{get, post};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
+use crate::fault::Faults;
 use crate::lambda::Lambda;
 use crate::template::Api;
+use connection::End;
+pub(crate) use limits::Limits;
 use registry::Registry;
+
+/// How long the `$disconnect`s of all connections may take when the stack stops.
+const STOP_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// What every handler of the WebSocket API shares.
 #[derive(Clone)]
@@ -28,17 +38,32 @@ pub(crate) struct WebSocketApi {
 struct Inner {
     api: Api,
     lambda: Lambda,
+    limits: Limits,
+    faults: Faults,
     connections: Registry,
+    /// The life of each connection, from the handshake to its `$disconnect`.
+    lives: TaskTracker,
+    stopping: CancellationToken,
     address: SocketAddr,
 }
 
 impl WebSocketApi {
     /// The API on this address, with its functions.
-    pub(crate) fn new(api: Api, lambda: Lambda, address: SocketAddr) -> Self {
+    pub(crate) fn new(
+        api: Api,
+        lambda: Lambda,
+        limits: Limits,
+        faults: Faults,
+        address: SocketAddr,
+    ) -> Self {
         let inner = Inner {
             api,
             lambda,
+            limits,
+            faults,
             connections: Registry::default(),
+            lives: TaskTracker::new(),
+            stopping: CancellationToken::new(),
             address,
         };
         Self {
@@ -47,7 +72,7 @@ impl WebSocketApi {
     }
 
     /// The routes of the WebSocket URL and of the management API.
-    pub(crate) fn router(self) -> Router {
+    pub(crate) fn router(&self) -> Router {
         let management = || {
             post(management::post)
                 .get(management::get)
@@ -59,6 +84,29 @@ impl WebSocketApi {
             .route("/{stage}/@connections/{id}", management())
             .route("/{stage}/%40connections/{id}", management())
             .layer(axum::extract::DefaultBodyLimit::disable())
-            .with_state(self)
+            .with_state(self.clone())
+    }
+
+    /// Lets nobody in any more, closes every connection with 1001, and waits
+    /// until each `$disconnect` has run, though not for ever.
+    pub(crate) async fn stop(&self) {
+        self.inner.stopping.cancel();
+        let open = self.inner.connections.all();
+        if !open.is_empty() {
+            tracing::info!(
+                "closing {} connections and running their $disconnect; Ctrl-C again stops at once",
+                open.len()
+            );
+        }
+        for connection in open {
+            connection.cut(End::going_away());
+        }
+        self.inner.lives.close();
+        if tokio::time::timeout(STOP_TIMEOUT, self.inner.lives.wait())
+            .await
+            .is_err()
+        {
+            tracing::warn!("{} connections did not end in time", self.inner.lives.len());
+        }
     }
 }

@@ -1,30 +1,29 @@
 //! An execution environment: one process of a function.
 
+use std::io;
 use std::process::{ExitStatus, Stdio};
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, BufReader};
+use nix::unistd::Pid;
 use tokio::process::{Child, Command};
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep, timeout};
 
-use super::runtime_api::{Environments, Event, FromRuntime, Link};
-use super::{Outcome, Settings};
-use crate::ids;
-use crate::template::{ACCOUNT, FunctionSpec};
+use super::output::Output;
+use super::runtime_api::{Answer, Environments, Event, FromRuntime, Link};
+use super::{Invocation, Settings};
+use crate::fault::FunctionFault;
+use crate::template::FunctionSpec;
 
 /// How long a function may take until it asks for its first event (AWS: "the
 /// Init phase is limited to 10 seconds").
 const INIT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The longest line of a function's output that is shown in one piece.
-const MAX_LINE_BYTES: u64 = 64 * 1024;
-
 /// Why an environment is of no more use.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Failure {
     #[error("could not start {path}: {cause}; build it with `cargo build --workspace --bins`")]
-    Spawn { path: String, cause: std::io::Error },
+    Spawn { path: String, cause: io::Error },
     #[error("Runtime exited with error: {0}")]
     Exit(ExitStatus),
     #[error("Task timed out after {:.2} seconds", .0.as_secs_f64())]
@@ -53,6 +52,8 @@ pub(super) struct Environment {
     child: Child,
     link: Link,
     arn: String,
+    memory_mb: u64,
+    output: Output,
 }
 
 impl Environment {
@@ -64,10 +65,24 @@ impl Environment {
         settings: &Settings,
         environments: &Environments,
     ) -> Result<Self, Failure> {
+        let path = settings.binaries.join(&spec.binary);
+        let spawned = Self::try_spawn(spec, settings, environments);
+        spawned.map_err(|cause| Failure::Spawn {
+            path: path.display().to_string(),
+            cause,
+        })
+    }
+
+    fn try_spawn(
+        spec: &FunctionSpec,
+        settings: &Settings,
+        environments: &Environments,
+    ) -> io::Result<Self> {
         let (name, region) = (spec.name.as_str(), settings.region.as_str());
         let link = environments.link();
-        let path = settings.binaries.join(&spec.binary);
-        let mut child = Command::new(&path)
+        // One pipe for both, so that their lines stay in order.
+        let (output, written) = io::pipe()?;
+        let child = Command::new(settings.binaries.join(&spec.binary))
             .env_clear()
             .envs(std::env::var_os("PATH").map(|path| ("PATH", path)))
             .env("AWS_ACCESS_KEY_ID", "local")
@@ -95,40 +110,37 @@ impl Environment {
             .env("TZ", ":UTC")
             .envs(&spec.environment)
             .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            // Ctrl-C in the terminal is for the gateway, which then stops its functions.
+            .stdout(written.try_clone()?)
+            .stderr(written)
+            // Ctrl-C in the terminal is for the gateway, which then stops its
+            // functions. And where the gateway itself is killed, the system
+            // wakes and ends the frozen processes of such an orphaned group.
             .process_group(0)
             .kill_on_drop(true)
-            .spawn()
-            .map_err(|cause| Failure::Spawn {
-                path: path.display().to_string(),
-                cause,
-            })?;
-        show(name, child.stdout.take());
-        show(name, child.stderr.take());
-        let arn = format!("arn:aws:lambda:{region}:{ACCOUNT}:function:{name}");
-        Ok(Self { child, link, arn })
+            .spawn()?;
+        if let Some(pid) = child.id().and_then(|pid| i32::try_from(pid).ok()) {
+            link.of_process(Pid::from_raw(pid));
+        }
+        Ok(Self {
+            child,
+            link,
+            arn: settings.arn(name),
+            memory_mb: spec.memory_mb,
+            output: Output::new(name, output)?,
+        })
     }
 
     /// Waits until the function asks for an event.
     pub(super) async fn ready(&mut self) -> Result<(), Failure> {
-        let asked = timeout(INIT_TIMEOUT, async {
-            tokio::select! {
-                message = self.link.received() => Ok(message),
-                status = self.child.wait() => Err(exited(&status)),
-            }
-        });
-        match asked.await {
+        let asked = timeout(INIT_TIMEOUT, self.said()).await;
+        match asked.unwrap_or(Err(Failure::Init))? {
             // It may have asked and died since.
-            Ok(Ok(FromRuntime::Next)) => match self.child.try_wait() {
+            FromRuntime::Next => match self.child.try_wait() {
                 Ok(Some(status)) => Err(Failure::Exit(status)),
                 _ => Ok(()),
             },
-            Ok(Ok(FromRuntime::InitError(error))) => Err(Failure::InitError(error)),
-            Ok(Ok(FromRuntime::Answer { .. })) => Err(Failure::Init),
-            Ok(Err(failure)) => Err(failure),
-            Err(_) => Err(Failure::Init),
+            FromRuntime::InitError(error) => Err(Failure::InitError(error)),
+            FromRuntime::Answer { .. } => Err(Failure::Init),
         }
     }
 
@@ -136,28 +148,91 @@ impl Environment {
     /// what it answers.
     pub(super) async fn handle(
         &mut self,
-        payload: Bytes,
+        invocation: Invocation,
         limit: Duration,
-    ) -> Result<Outcome, Failure> {
-        let request_id = ids::uuid();
+        fault: Option<FunctionFault>,
+    ) -> Result<Answer, Failure> {
+        let request_id = invocation.request_id.clone();
+        self.output.begin(&request_id);
+        let begun = Instant::now();
         self.link.send(Event {
-            request_id: request_id.clone(),
+            invocation,
             deadline: SystemTime::now() + limit,
             arn: self.arn.clone(),
-            payload,
         });
-        let answered = timeout(limit, async {
-            loop {
-                tokio::select! {
-                    message = self.link.received() => match message {
-                        FromRuntime::Answer { request_id: answered, outcome } if answered == request_id => return Ok(outcome),
-                        _ => {}
-                    },
-                    status = self.child.wait() => return Err(exited(&status)),
-                }
+        let answered = timeout(limit, self.answer(&request_id, fault)).await;
+        let answered = answered.unwrap_or(Err(Failure::Timeout(limit)));
+        // What it wrote before it answered is in the pipe by now.
+        self.output.take();
+        if let Err(failure) = &answered {
+            let line = format!("RequestId: {request_id} Error: {failure}\n");
+            self.output.note(line.as_bytes());
+        }
+        let took = begun.elapsed();
+        let end = format!(
+            "END RequestId: {request_id}\nREPORT RequestId: {request_id}\tDuration: {:.2} ms\tBilled Duration: {} ms\tMemory Size: {} MB\t\n",
+            took.as_secs_f64() * 1_000.0,
+            took.as_micros().div_ceil(1_000),
+            self.memory_mb,
+        );
+        self.output.note(end.as_bytes());
+        answered
+    }
+
+    /// The end of what was logged for the last event.
+    pub(super) fn log(&self) -> Bytes {
+        self.output.tail()
+    }
+
+    async fn answer(
+        &mut self,
+        request_id: &str,
+        fault: Option<FunctionFault>,
+    ) -> Result<Answer, Failure> {
+        if let Some(FunctionFault::Kill { after }) = fault {
+            tokio::select! {
+                answer = self.answer_to(request_id) => return answer,
+                () = sleep(after) => self.kill(),
             }
-        });
-        answered.await.unwrap_or(Err(Failure::Timeout(limit)))
+        }
+        let answer = self.answer_to(request_id).await?;
+        if matches!(fault, Some(FunctionFault::LoseAnswer)) {
+            self.kill();
+            return self.answer_to(request_id).await;
+        }
+        Ok(answer)
+    }
+
+    async fn answer_to(&mut self, request_id: &str) -> Result<Answer, Failure> {
+        loop {
+            match self.said().await? {
+                FromRuntime::Answer {
+                    request_id: answered,
+                    answer,
+                } if answered == request_id => return Ok(answer),
+                // Of an event that it gave up, or out of turn.
+                _ => {}
+            }
+        }
+    }
+
+    /// What the runtime says next, while its output is shown.
+    async fn said(&mut self) -> Result<FromRuntime, Failure> {
+        loop {
+            tokio::select! {
+                message = self.link.received() => return Ok(message),
+                status = self.child.wait() => {
+                    self.output.take();
+                    return Err(status.map_or(Failure::Init, Failure::Exit));
+                }
+                () = self.output.more() => {}
+            }
+        }
+    }
+
+    fn kill(&mut self) {
+        // It may have ended by itself already.
+        let _ = self.child.start_kill();
     }
 
     /// Ends the process and waits until it is gone.
@@ -165,31 +240,4 @@ impl Environment {
         // It may have ended by itself already.
         let _ = self.child.kill().await;
     }
-}
-
-fn exited(status: &std::io::Result<ExitStatus>) -> Failure {
-    match status {
-        Ok(status) => Failure::Exit(*status),
-        Err(_) => Failure::Init,
-    }
-}
-
-/// Shows a function's output, each line with its name.
-fn show(name: &str, output: Option<impl AsyncRead + Send + Unpin + 'static>) {
-    let Some(output) = output else { return };
-    let name = name.to_owned();
-    tokio::spawn(async move {
-        let mut output = BufReader::new(output);
-        let mut line = Vec::new();
-        // Read to its end whatever it holds: a function must not fail because
-        // nobody takes its output.
-        while let Ok(1..) = (&mut output)
-            .take(MAX_LINE_BYTES)
-            .read_until(b'\n', &mut line)
-            .await
-        {
-            eprintln!("[{name}] {}", String::from_utf8_lossy(&line).trim_end());
-            line.clear();
-        }
-    });
 }

@@ -1,86 +1,130 @@
 //! One function and its execution environments.
 
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::{Semaphore, watch};
+use tokio::time::Instant;
 
 use super::environment::{Environment, Failure};
 use super::runtime_api::Environments;
-use super::{Outcome, Settings};
+use super::{Invocation, NotInvoked, Outcome, Settings, error_payload};
+use crate::fault::Faults;
 use crate::template::FunctionSpec;
 
-/// A function. Its environments handle one event at a time each; events
-/// beyond the limit wait.
+/// A function. Its environments handle one event at a time each.
+///
+/// Two limits hold: `capacity` is Lambda's concurrency, beyond which an
+/// invocation is refused; `slots` is what this machine runs of one function,
+/// beyond which an event that Lambda would have started waits.
 pub(super) struct Function {
     pub(super) spec: FunctionSpec,
     settings: Settings,
     environments: Environments,
+    capacity: Arc<Semaphore>,
     slots: Semaphore,
     stop: watch::Sender<bool>,
-    idle: Mutex<Vec<Environment>>,
+    idle: Mutex<Vec<Idle>>,
+    faults: Faults,
+}
+
+struct Idle {
+    since: Instant,
+    environment: Environment,
 }
 
 impl Function {
-    pub(super) fn new(spec: FunctionSpec, settings: Settings, environments: Environments) -> Self {
-        let slots = Semaphore::new(settings.concurrency);
+    pub(super) fn new(
+        spec: FunctionSpec,
+        settings: Settings,
+        environments: Environments,
+        capacity: Arc<Semaphore>,
+        faults: Faults,
+    ) -> Self {
+        let slots = Semaphore::new(settings.environments);
         Self {
             spec,
             settings,
             environments,
+            capacity,
             slots,
             stop: watch::Sender::new(false),
             idle: Mutex::default(),
+            faults,
         }
     }
 
+    pub(super) fn arn(&self) -> String {
+        self.settings.arn(&self.spec.name)
+    }
+
     /// Handles one event.
-    pub(super) async fn invoke(&self, event: Bytes) -> Outcome {
-        let Ok(_slot) = self.slots.acquire().await else {
-            return stopping();
+    pub(super) async fn invoke(&self, invocation: Invocation) -> Result<Outcome, NotInvoked> {
+        let Ok(_capacity) = self.capacity.try_acquire() else {
+            let reserved = self.spec.reserved.is_some();
+            return Err(NotInvoked::Throttled { reserved });
         };
+        let Ok(_slot) = self.slots.acquire().await else {
+            return Err(NotInvoked::Stopping);
+        };
+        let request_id = invocation.request_id.clone();
         let ready = tokio::select! {
             biased;
-            () = self.told_to_stop() => return stopping(),
+            () = self.told_to_stop() => return Err(NotInvoked::Stopping),
             ready = self.ready_environment() => ready,
         };
         let mut environment = match ready {
             Ok(environment) => environment,
-            Err(failure) => return self.failed(&failure),
+            Err(failure) => return Ok(self.failed(&request_id, &failure, Bytes::new())),
         };
+        let fault = self.faults.on_event(&self.spec.name);
         let handled = tokio::select! {
-            handled = environment.handle(event, self.spec.timeout) => Some(handled),
+            handled = environment.handle(invocation, self.spec.timeout, fault) => Some(handled),
             () = self.told_to_stop() => None,
         };
+        let log = environment.log();
         match handled {
-            Some(Ok(outcome)) => {
-                if outcome.is_error {
+            Some(Ok(answer)) => {
+                if answer.is_error {
                     tracing::warn!(
                         function = self.spec.name,
                         "the function answered with an error"
                     );
                 }
-                self.idle().push(environment);
-                outcome
+                self.idle().push(Idle {
+                    since: Instant::now(),
+                    environment,
+                });
+                Ok(Outcome {
+                    payload: answer.payload,
+                    is_error: answer.is_error,
+                    log,
+                })
             }
             Some(Err(failure)) => {
                 // The next event gets a new environment.
                 environment.stop().await;
-                self.failed(&failure)
+                Ok(self.failed(&request_id, &failure, log))
             }
             None => {
                 environment.stop().await;
-                stopping()
+                Err(NotInvoked::Stopping)
             }
         }
     }
 
-    /// An environment that asks for an event: one that is idle, or a new one.
-    /// One that died while idle costs nobody an event.
+    /// An environment that asks for an event: the one that became idle last,
+    /// or a new one. One that died while idle costs nobody an event.
     async fn ready_environment(&self) -> Result<Environment, Failure> {
         loop {
             let idle = self.idle().pop();
-            let Some(mut environment) = idle else { break };
+            let Some(Idle {
+                mut environment, ..
+            }) = idle
+            else {
+                break;
+            };
             match environment.ready().await {
                 Ok(()) => return Ok(environment),
                 Err(failure) => {
@@ -93,9 +137,14 @@ impl Function {
         Ok(environment)
     }
 
-    fn failed(&self, failure: &Failure) -> Outcome {
+    fn failed(&self, request_id: &str, failure: &Failure, log: Bytes) -> Outcome {
         tracing::error!(function = self.spec.name, reason = %failure, "the function failed");
-        Outcome::error(failure.error_type(), &failure.to_string())
+        let message = format!("RequestId: {request_id} Error: {failure}");
+        Outcome {
+            payload: error_payload(failure.error_type(), &message),
+            is_error: true,
+            log,
+        }
     }
 
     async fn told_to_stop(&self) {
@@ -103,10 +152,25 @@ impl Function {
         let _ = self.stop.subscribe().wait_for(|stop| *stop).await;
     }
 
-    fn idle(&self) -> std::sync::MutexGuard<'_, Vec<Environment>> {
+    fn idle(&self) -> MutexGuard<'_, Vec<Idle>> {
         self.idle
             .lock()
             .expect("no one panics while holding the list")
+    }
+
+    /// Ends the environments that have been idle for so long.
+    pub(super) async fn reclaim(&self, after: Duration) {
+        let old: Vec<_> = self
+            .idle()
+            .extract_if(.., |idle| idle.since.elapsed() >= after)
+            .collect();
+        for idle in old {
+            tracing::debug!(
+                function = self.spec.name,
+                "an idle environment is reclaimed"
+            );
+            idle.environment.stop().await;
+        }
     }
 
     /// Ends every environment, busy ones too, and lets no other start.
@@ -114,17 +178,13 @@ impl Function {
         self.stop.send_replace(true);
         // Whoever holds a slot ends its environment now; with all slots back
         // only idle environments are left.
-        let all = u32::try_from(self.settings.concurrency).unwrap_or(u32::MAX);
+        let all = u32::try_from(self.settings.environments).unwrap_or(u32::MAX);
         let slots = self.slots.acquire_many(all).await;
         self.slots.close();
         drop(slots);
         let idle = std::mem::take(&mut *self.idle());
-        for environment in idle {
-            environment.stop().await;
+        for idle in idle {
+            idle.environment.stop().await;
         }
     }
-}
-
-fn stopping() -> Outcome {
-    Outcome::error("ServiceException", "the local stack is stopping")
 }

@@ -2,29 +2,40 @@
 //! them. Every environment has a path of its own, so that it is known who asks.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use std::time::SystemTime;
 
 use axum::Router;
 use axum::body::Body;
+use axum::extract::rejection::BytesRejection;
 use axum::extract::{DefaultBodyLimit, Path, State};
 use axum::http::{Response, StatusCode};
 use axum::routing::{get, post};
 use bytes::Bytes;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use tokio::sync::mpsc::error::TryRecvError;
 use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
 
-use super::Outcome;
+use super::{Invocation, error_payload};
 use crate::ids;
 
-/// Lambda's limit for a response, in bytes, and a little for JSON around it.
-const MAX_RESPONSE_BYTES: usize = 6 * 1024 * 1024 + 64 * 1024;
+/// Lambda's limit for a response, in bytes. The number is the one in its error
+/// message: 6 MB and 100 bytes.
+const MAX_RESPONSE_BYTES: usize = 6_291_556;
 
 /// An event on its way to a function.
 pub(super) struct Event {
-    pub(super) request_id: String,
+    pub(super) invocation: Invocation,
     pub(super) deadline: SystemTime,
     pub(super) arn: String,
+}
+
+/// What a function answered.
+pub(super) struct Answer {
+    /// What it returned, or its error as JSON.
     pub(super) payload: Bytes,
+    pub(super) is_error: bool,
 }
 
 /// What a function's runtime says.
@@ -32,10 +43,7 @@ pub(super) enum FromRuntime {
     /// It asks for an event.
     Next,
     /// It has handled one.
-    Answer {
-        request_id: String,
-        outcome: Outcome,
-    },
+    Answer { request_id: String, answer: Answer },
     /// It cannot start.
     InitError(String),
 }
@@ -49,6 +57,26 @@ pub(super) struct Environments(Arc<Mutex<HashMap<String, RuntimeSide>>>);
 struct RuntimeSide {
     events: Arc<tokio::sync::Mutex<UnboundedReceiver<Event>>>,
     said: UnboundedSender<FromRuntime>,
+    process: Arc<OnceLock<Pid>>,
+}
+
+/// A process that is stopped, as Lambda freezes an environment between events:
+/// nothing runs in it, no timer and no thread. Dropping this wakes it.
+struct Frozen(Pid);
+
+impl Frozen {
+    /// The process speaks with us right now, so the id is its own.
+    fn freeze(process: Pid) -> Self {
+        // It may have been killed meanwhile.
+        let _ = kill(process, Signal::SIGSTOP);
+        Self(process)
+    }
+}
+
+impl Drop for Frozen {
+    fn drop(&mut self) {
+        let _ = kill(self.0, Signal::SIGCONT);
+    }
 }
 
 /// The gateway's end of an environment's Runtime API; gone when dropped.
@@ -57,6 +85,7 @@ pub(super) struct Link {
     environments: Environments,
     events: UnboundedSender<Event>,
     said: UnboundedReceiver<FromRuntime>,
+    process: Arc<OnceLock<Pid>>,
 }
 
 impl Environments {
@@ -69,9 +98,11 @@ impl Environments {
         let id = ids::uuid();
         let (events, events_received) = mpsc::unbounded_channel();
         let (says, said) = mpsc::unbounded_channel();
+        let process = Arc::new(OnceLock::new());
         let side = RuntimeSide {
             events: Arc::new(tokio::sync::Mutex::new(events_received)),
             said: says,
+            process: Arc::clone(&process),
         };
         self.lock().insert(id.clone(), side);
         Link {
@@ -79,6 +110,7 @@ impl Environments {
             environments: self.clone(),
             events,
             said,
+            process,
         }
     }
 
@@ -95,6 +127,13 @@ impl Link {
     /// Where this environment's Runtime API is, below the gateway's address.
     pub(super) fn path(&self) -> String {
         format!("/_runtime/{}", self.id)
+    }
+
+    /// Names the process at the other end: from now on it is frozen while it
+    /// waits.
+    pub(super) fn of_process(&self, process: Pid) {
+        // There is one process for each link.
+        let _ = self.process.set(process);
     }
 
     pub(super) fn send(&self, event: Event) {
@@ -149,7 +188,15 @@ async fn next(
     side.said
         .send(FromRuntime::Next)
         .map_err(|_| StatusCode::FORBIDDEN)?;
-    let event = side.events.lock().await.recv().await;
+    let mut events = side.events.lock().await;
+    let event = match events.try_recv() {
+        Ok(event) => Some(event),
+        Err(TryRecvError::Disconnected) => None,
+        Err(TryRecvError::Empty) => {
+            let _frozen = side.process.get().copied().map(Frozen::freeze);
+            events.recv().await
+        }
+    };
     let event = event.ok_or(StatusCode::FORBIDDEN)?;
     let deadline = event
         .deadline
@@ -157,30 +204,34 @@ async fn next(
         .unwrap_or_default();
     Response::builder()
         .header("Content-Type", "application/json")
-        .header("Lambda-Runtime-Aws-Request-Id", &event.request_id)
+        .header(
+            "Lambda-Runtime-Aws-Request-Id",
+            &event.invocation.request_id,
+        )
         .header(
             "Lambda-Runtime-Deadline-Ms",
             deadline.as_millis().to_string(),
         )
         .header("Lambda-Runtime-Invoked-Function-Arn", event.arn)
-        .header("Lambda-Runtime-Trace-Id", ids::trace())
-        .body(Body::from(event.payload))
+        .header("Lambda-Runtime-Trace-Id", event.invocation.trace)
+        .body(Body::from(event.invocation.payload))
         .map_err(|_| StatusCode::INTERNAL_SERVER_ERROR)
 }
 
 async fn response(
     environments: State<Environments>,
     path: Path<(String, String)>,
-    payload: Bytes,
+    payload: Result<Bytes, BytesRejection>,
 ) -> Answered {
-    answered(
-        &environments,
-        path,
-        Outcome {
-            payload,
-            is_error: false,
-        },
-    )
+    let Ok(payload) = payload else {
+        let message = format!(
+            "Response payload size exceeded maximum allowed payload size ({MAX_RESPONSE_BYTES} bytes)."
+        );
+        let payload = error_payload("Function.ResponseSizeTooLarge", &message);
+        answered(&environments, path, payload, true)?;
+        return Err(StatusCode::PAYLOAD_TOO_LARGE);
+    };
+    answered(&environments, path, payload, false)
 }
 
 async fn error(
@@ -188,14 +239,7 @@ async fn error(
     path: Path<(String, String)>,
     payload: Bytes,
 ) -> Answered {
-    answered(
-        &environments,
-        path,
-        Outcome {
-            payload,
-            is_error: true,
-        },
-    )
+    answered(&environments, path, payload, true)
 }
 
 /// 202, or 403 for an environment that is not there.
@@ -204,14 +248,15 @@ type Answered = Result<StatusCode, StatusCode>;
 fn answered(
     environments: &Environments,
     Path((environment, request_id)): Path<(String, String)>,
-    outcome: Outcome,
+    payload: Bytes,
+    is_error: bool,
 ) -> Answered {
     say(
         environments,
         &environment,
         FromRuntime::Answer {
             request_id,
-            outcome,
+            answer: Answer { payload, is_error },
         },
     )
 }

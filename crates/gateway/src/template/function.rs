@@ -6,8 +6,10 @@ use std::time::Duration;
 use serde_json::{Map, Value};
 
 use super::TemplateError;
+use super::asynchronous::{self, Asynchronous};
 use super::intrinsics::Scope;
 use super::properties::{Properties, unknown, whole_number};
+use super::schedule::{self, Schedule};
 
 /// A function as the local stack runs it.
 #[derive(Debug, Clone)]
@@ -22,17 +24,31 @@ pub(crate) struct FunctionSpec {
     pub timeout: Duration,
     /// In megabytes. Told to the function; not enforced here.
     pub memory_mb: u64,
+    /// The concurrency that is kept for it alone, and its limit.
+    pub reserved: Option<usize>,
+    /// What happens with its asynchronous events.
+    pub asynchronous: Asynchronous,
+    /// When it runs by itself.
+    pub schedules: Vec<Schedule>,
 }
 
-const READ: [&str; 4] = ["Environment", "FunctionName", "MemorySize", "Timeout"];
+/// What all functions can have in common.
+const COMMON: [&str; 5] = [
+    "Environment",
+    "EventInvokeConfig",
+    "MemorySize",
+    "ReservedConcurrentExecutions",
+    "Timeout",
+];
+
+/// What each has for itself alone.
+const OWN: [&str; 3] = ["DeadLetterQueue", "Events", "FunctionName"];
 
 /// Known, and without a meaning on one machine.
-const IGNORED: [&str; 13] = [
+const IGNORED: [&str; 11] = [
     "Architectures",
     "CodeUri",
-    "DeadLetterQueue",
     "Description",
-    "EventInvokeConfig",
     "Handler",
     "Layers",
     "LoggingConfig",
@@ -49,6 +65,9 @@ const DEFAULT_TIMEOUT_SECONDS: u64 = 3;
 /// Lambda's default (AWS::Lambda::Function, `MemorySize`).
 const DEFAULT_MEMORY_MB: u64 = 128;
 
+/// More than any account has by default.
+const MAX_RESERVED: u64 = 100_000;
+
 pub(super) fn read(
     id: &str,
     resource: &Value,
@@ -56,7 +75,7 @@ pub(super) fn read(
     globals: Option<&Value>,
     scope: &Scope<'_>,
 ) -> Result<FunctionSpec, TemplateError> {
-    properties.only(&READ, &IGNORED)?;
+    properties.only(&[&COMMON[..], &OWN[..]].concat(), &IGNORED)?;
     let globals = Globals::read(globals, scope)?;
     let binary = resource
         .pointer("/Metadata/BuildProperties/Binary")
@@ -68,15 +87,19 @@ pub(super) fn read(
             "is missing; it names the Rust binary to run",
         )
     })?;
-    let number = |name: &str, default, range| match properties
-        .get(name)?
-        .or_else(|| globals.0.get(name).cloned())
-    {
-        None => Ok(default),
-        Some(value) => {
-            whole_number(&value, range).map_err(|problem| properties.wrong(name, problem))
-        }
+    let own_or_common = |name: &str| {
+        let own = properties.get(name)?;
+        Ok(own.or_else(|| globals.0.get(name).cloned()))
     };
+    let number = |name: &str, range| match own_or_common(name)? {
+        None => Ok(None),
+        Some(value) => whole_number(&value, range)
+            .map(Some)
+            .map_err(|problem| properties.wrong(name, problem)),
+    };
+    let timeout = number("Timeout", 1..=900)?.unwrap_or(DEFAULT_TIMEOUT_SECONDS);
+    let memory_mb = number("MemorySize", 128..=10_240)?.unwrap_or(DEFAULT_MEMORY_MB);
+    let reserved = number("ReservedConcurrentExecutions", 0..=MAX_RESERVED)?;
     let mut environment = variables(globals.0.get("Environment")).map_err(|(path, problem)| {
         TemplateError::at("Globals", &format!("Function.{path}"), problem)
     })?;
@@ -90,8 +113,11 @@ pub(super) fn read(
             .unwrap_or_else(|| id.to_owned()),
         binary: binary.to_owned(),
         environment,
-        timeout: Duration::from_secs(number("Timeout", DEFAULT_TIMEOUT_SECONDS, 1..=900)?),
-        memory_mb: number("MemorySize", DEFAULT_MEMORY_MB, 128..=10_240)?,
+        timeout: Duration::from_secs(timeout),
+        memory_mb,
+        reserved: reserved.and_then(|reserved| usize::try_from(reserved).ok()),
+        asynchronous: asynchronous::read(properties, own_or_common("EventInvokeConfig")?.as_ref())?,
+        schedules: schedule::read(id, properties)?,
     })
 }
 
@@ -103,7 +129,7 @@ impl Globals {
         let Some(Value::Object(raw)) = raw else {
             return Ok(Self(Map::new()));
         };
-        if let Some(name) = unknown(raw, &READ, &IGNORED) {
+        if let Some(name) = unknown(raw, &COMMON, &IGNORED) {
             return Err(TemplateError::at(
                 "Globals",
                 &format!("Function.{name}"),
@@ -111,7 +137,7 @@ impl Globals {
             ));
         }
         let mut evaluated = Map::new();
-        for name in READ {
+        for name in COMMON {
             if let Some(value) = raw.get(name) {
                 let value = scope
                     .evaluate(value)

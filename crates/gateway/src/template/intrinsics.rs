@@ -167,6 +167,8 @@ impl Scope<'_> {
             ("AWS::DynamoDB::Table", "Arn") => {
                 Ok(format!("arn:aws:dynamodb:{region}:{ACCOUNT}:table/{name}"))
             }
+            ("AWS::SQS::Queue", "Arn") => Ok(format!("arn:aws:sqs:{region}:{ACCOUNT}:{name}")),
+            ("AWS::SNS::Topic", "TopicArn") => Ok(format!("arn:aws:sns:{region}:{ACCOUNT}:{name}")),
             _ => Err(Located::here(format!(
                 "the attribute {attribute} of {id} ({kind}) is not known here"
             ))),

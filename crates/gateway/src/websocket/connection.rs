@@ -1,11 +1,15 @@
 //! An open connection, as the rest of the gateway sees it.
 
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::sync::Notify;
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::mpsc::{Receiver, Sender, channel};
+use tokio::time::{Instant, sleep_until};
+
+use super::limits::Limits;
 
 /// How many messages may wait for a client that reads slowly. A post beyond
 /// that is answered 429, as API Gateway does when a client's buffer is full.
@@ -32,6 +36,11 @@ impl End {
     /// API Gateway says this also after DELETE.
     pub(super) fn normal() -> Self {
         Self::new(1000, "Connection Closed Normally")
+    }
+
+    /// The connection was silent or open for too long, or the API goes away.
+    pub(super) fn going_away() -> Self {
+        Self::new(1001, "Going away")
     }
 
     /// The client closed without saying why.
@@ -86,7 +95,12 @@ pub(super) struct Peer {
 pub(super) struct Connection {
     pub(super) peer: Peer,
     outgoing: Sender<Outgoing>,
+    /// On the clock that no one sets: a laptop that is woken up or told
+    /// another time must not cut its connections early.
+    opened: Instant,
+    /// When there was a message last, after `opened`.
     last_active_ms: AtomicU64,
+    end: OnceLock<End>,
     cut: Notify,
 }
 
@@ -103,11 +117,12 @@ impl Connection {
     /// A connection, and where its socket finds what is to be sent.
     pub(super) fn new(peer: Peer) -> (Self, Receiver<Outgoing>) {
         let (outgoing, receiver) = channel(BUFFERED_MESSAGES);
-        let last_active_ms = AtomicU64::new(peer.connected_at_ms);
         let connection = Self {
             peer,
             outgoing,
-            last_active_ms,
+            opened: Instant::now(),
+            last_active_ms: AtomicU64::new(0),
+            end: OnceLock::new(),
             cut: Notify::new(),
         };
         (connection, receiver)
@@ -136,29 +151,116 @@ impl Connection {
     /// Ends the connection after what is already on its way. A client that
     /// does not read is not waited for.
     pub(super) async fn close(&self, end: End) {
-        let closing = self.outgoing.send(Outgoing::Close(end));
+        let closing = self.outgoing.send(Outgoing::Close(end.clone()));
         let _ = tokio::time::timeout(DRAIN_TIMEOUT, async {
             if closing.await.is_ok() {
                 self.outgoing.closed().await;
             }
         })
         .await;
+        self.cut(end);
+    }
+
+    /// Ends the connection without regard to what is on its way. The first end
+    /// counts.
+    pub(super) fn cut(&self, end: End) {
+        let _ = self.end.set(end);
         self.cut.notify_one();
     }
 
-    /// Waits until the connection is ended without regard to what is on its way.
-    pub(super) async fn cut(&self) -> End {
+    /// Waits until the connection is cut.
+    pub(super) async fn was_cut(&self) -> End {
         self.cut.notified().await;
-        End::normal()
+        self.end.get().cloned().unwrap_or_else(End::normal)
     }
 
-    /// Notes a message in either direction.
+    /// Waits until the connection has been silent, or open, for too long.
+    pub(super) async fn expired(&self, limits: &Limits) -> End {
+        let end_of_life = self.opened + limits.max_duration;
+        loop {
+            let last_active = self.opened + self.active_after();
+            let due = end_of_life.min(last_active + limits.idle_timeout);
+            if due <= Instant::now() {
+                return End::going_away();
+            }
+            sleep_until(due).await;
+        }
+    }
+
+    /// Notes a message in either direction. Control frames are none.
     pub(super) fn active(&self) {
-        self.last_active_ms
-            .store(crate::clock::now_ms(), Ordering::Relaxed);
+        let after = u64::try_from(self.opened.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.last_active_ms.store(after, Ordering::Relaxed);
     }
 
+    fn active_after(&self) -> Duration {
+        Duration::from_millis(self.last_active_ms.load(Ordering::Relaxed))
+    }
+
+    /// When there was a message last, in milliseconds since the epoch.
     pub(super) fn last_active_ms(&self) -> u64 {
-        self.last_active_ms.load(Ordering::Relaxed)
+        self.peer.connected_at_ms + self.last_active_ms.load(Ordering::Relaxed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rate::Rate;
+
+    fn connection() -> (Connection, Receiver<Outgoing>) {
+        Connection::new(Peer {
+            id: "R0oXAdfD0kwCH6w=".into(),
+            connected_at_ms: 1_770_660_703_822,
+            source_ip: "127.0.0.1".into(),
+            user_agent: None,
+        })
+    }
+
+    fn limits() -> Limits {
+        Limits {
+            idle_timeout: Duration::from_secs(600),
+            max_duration: Duration::from_secs(7_200),
+            connects: Rate::new(0, 0),
+            requests: Rate::new(0, 0),
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn silence_ends_a_connection_after_the_idle_timeout() {
+        let (connection, _outgoing) = connection();
+        let begun = Instant::now();
+        assert_eq!(connection.expired(&limits()).await, End::going_away());
+        assert_eq!(begun.elapsed().as_secs(), 600);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_message_starts_the_silence_again_and_nothing_outlives_the_maximum() {
+        let (connection, mut outgoing) = connection();
+        let begun = Instant::now();
+        let talk = async {
+            loop {
+                tokio::time::sleep(Duration::from_secs(599)).await;
+                connection.try_send("still here".into()).unwrap();
+                outgoing.recv().await;
+            }
+        };
+        tokio::select! {
+            end = async { connection.expired(&limits()).await } => assert_eq!(end, End::going_away()),
+            () = talk => {}
+        }
+        assert_eq!(begun.elapsed().as_secs(), 7_200);
+        assert_eq!(
+            connection.last_active_ms(),
+            1_770_660_703_822 + 599_000 * 12
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_first_end_counts() {
+        let (connection, _outgoing) = connection();
+        connection.cut(End::going_away());
+        connection.cut(End::normal());
+        assert_eq!(connection.was_cut().await, End::going_away());
     }
 }

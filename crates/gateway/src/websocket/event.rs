@@ -1,5 +1,6 @@
 //! The events that API Gateway sends to functions.
 
+use bytes::Bytes;
 use serde_json::{Map, Value, json};
 
 use super::connection::{End, Peer};
@@ -21,6 +22,27 @@ pub(super) struct Request {
 pub(super) struct Place {
     pub(super) stage: String,
     pub(super) domain: String,
+}
+
+/// An event on its way to a function.
+pub(super) struct Event {
+    /// API Gateway's id of the request, which its error frames name.
+    pub(super) request_id: String,
+    /// The JSON.
+    pub(super) payload: Bytes,
+}
+
+impl From<Value> for Event {
+    fn from(event: Value) -> Self {
+        let request_id = event.pointer("/requestContext/requestId");
+        Self {
+            request_id: request_id
+                .and_then(Value::as_str)
+                .unwrap_or_default()
+                .to_owned(),
+            payload: event.to_string().into(),
+        }
+    }
 }
 
 /// The event of a handshake.

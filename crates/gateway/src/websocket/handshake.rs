@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use axum::body::Body;
-use axum::extract::{ConnectInfo, Path, Query, Request, State};
+use axum::extract::{Extension, Path, Query, Request, State};
 use axum::http::header::{
     CONNECTION, CONTENT_TYPE, HOST, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION,
     UPGRADE, USER_AGENT,
@@ -18,9 +18,11 @@ use tokio::sync::oneshot;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
 use super::connection::{Connection, End, Peer};
-use super::event::{self, Place};
+use super::event::{self, Event, Place};
+use super::limits::MAX_URL_LENGTH;
 use super::route::{Answer, CONNECT, DISCONNECT, Integration};
 use super::{WebSocketApi, socket};
+use crate::fault::DisconnectFault;
 use crate::ids;
 use crate::server::Client;
 
@@ -31,7 +33,7 @@ const HOP_HEADERS: [HeaderName; 2] = [CONNECTION, UPGRADE];
 pub(super) async fn handle(
     State(api): State<WebSocketApi>,
     Path(stage): Path<String>,
-    ConnectInfo(client): ConnectInfo<Client>,
+    Extension(client): Extension<Client>,
     request: Request,
 ) -> Response<Body> {
     if stage != api.inner.api.stage {
@@ -47,6 +49,9 @@ pub(super) async fn handle(
             .insert(UPGRADE, HeaderValue::from_static("websocket"));
         return response;
     };
+    if api.inner.stopping.is_cancelled() {
+        return Refusal::stopping().into_response();
+    }
     let text = |name: HeaderName| {
         request
             .headers
@@ -54,16 +59,21 @@ pub(super) async fn handle(
             .and_then(|v| v.to_str().ok())
             .map(str::to_owned)
     };
+    let domain = text(HOST).unwrap_or_else(|| api.inner.address.to_string());
+    if "ws://".len() + domain.len() + request.uri.to_string().len() > MAX_URL_LENGTH {
+        return Refusal::new(StatusCode::URI_TOO_LONG, "URI Too Long").into_response();
+    }
+    if !api.inner.limits.connects.allows() {
+        tracing::warn!("handshake refused: more than --connect-rate allows");
+        return Refusal::new(StatusCode::TOO_MANY_REQUESTS, "Too Many Requests").into_response();
+    }
     let peer = Peer {
         id: ids::connection(),
         connected_at_ms: crate::clock::now_ms(),
         source_ip: client.address.ip().to_string(),
         user_agent: text(USER_AGENT),
     };
-    let place = Place {
-        stage,
-        domain: text(HOST).unwrap_or_else(|| api.inner.address.to_string()),
-    };
+    let place = Place { stage, domain };
     let described = event::Request {
         headers: headers(&request.headers, &client),
         query: Query::try_from_uri(&request.uri)
@@ -71,10 +81,12 @@ pub(super) async fn handle(
             .unwrap_or_default(),
         source_port: api.inner.address.port(),
     };
+    let event = Event::from(event::connect(&peer, &place, &described));
     // The connection's whole life is one task: a client that goes away while
     // `$connect` still runs is told to `$disconnect` all the same.
     let (answer, answered) = oneshot::channel();
-    tokio::spawn(live(api, peer, place, described, upgrade, answer));
+    let life = live(api.clone(), peer, place, event, upgrade, answer);
+    api.inner.lives.spawn(life);
     match answered.await {
         Ok(Ok(protocol)) => switching(accept, protocol),
         Ok(Err(refusal)) => refusal.into_response(),
@@ -91,12 +103,17 @@ async fn live(
     api: WebSocketApi,
     peer: Peer,
     place: Place,
-    request: event::Request,
+    event: Event,
     upgrade: OnUpgrade,
     answer: oneshot::Sender<Verdict>,
 ) {
-    let event = event::connect(&peer, &place, &request);
-    let protocol = match verdict(api.integrate(CONNECT, &event).await) {
+    let verdict = tokio::select! {
+        integration = api.integrate(CONNECT, &event) => verdict(integration),
+        () = api.inner.stopping.cancelled() => Err(Refusal::stopping()),
+    };
+    // The client's headers and query are needed no more, and may live no longer.
+    drop(event);
+    let protocol = match verdict {
         Ok(protocol) => protocol,
         Err(refusal) => {
             tracing::info!(
@@ -111,28 +128,50 @@ async fn live(
     };
     let (connection, outgoing) = Connection::new(peer);
     let connection = Arc::new(connection);
-    let id = connection.peer.id.as_str();
     // Known from here on: a post may come before the client has read the 101.
     api.inner.connections.insert(Arc::clone(&connection));
+    if api.inner.stopping.is_cancelled() {
+        // It came after every open connection was cut.
+        connection.cut(End::going_away());
+    }
     let _ = answer.send(Ok(protocol));
     let end = match upgrade.await {
-        Ok(io) => {
-            tracing::info!(connection = id, "connected");
-            socket::run(&api, &connection, &place, io, outgoing).await
+        Ok(upgraded) => {
+            tracing::debug!(connection = connection.peer.id, "connected");
+            socket::run(&api, &connection, &place, upgraded, outgoing).await
         }
         Err(_) => {
             drop(outgoing);
             End::abnormal()
         }
     };
-    api.inner.connections.remove(id);
-    tracing::info!(connection = id, code = end.code, "disconnected");
-    let event = event::disconnect(&connection.peer, &place, &end);
+    api.inner.connections.remove(&connection.peer.id);
+    tracing::debug!(
+        connection = connection.peer.id,
+        code = end.code,
+        "disconnected"
+    );
+    disconnect(&api, &connection.peer, &place, &end).await;
+}
+
+/// Runs `$disconnect`: once and at once, unless a fault has it otherwise.
+async fn disconnect(api: &WebSocketApi, peer: &Peer, place: &Place, end: &End) {
+    let event = Event::from(event::disconnect(peer, place, end));
+    match api.inner.faults.on_disconnect(&peer.id) {
+        None => {}
+        Some(DisconnectFault::Drop) => return,
+        Some(DisconnectFault::Delay(delay)) => tokio::time::sleep(delay).await,
+        Some(DisconnectFault::Duplicate) => run_disconnect(api, peer, &event).await,
+    }
+    run_disconnect(api, peer, &event).await;
+}
+
+async fn run_disconnect(api: &WebSocketApi, peer: &Peer, event: &Event) {
     if let Some(Integration::Failed | Integration::TimedOut) =
-        api.integrate(DISCONNECT, &event).await
+        api.integrate(DISCONNECT, event).await
     {
         tracing::warn!(
-            connection = id,
+            connection = peer.id,
             "$disconnect failed; API Gateway does not try again"
         );
     }
@@ -231,6 +270,12 @@ impl Refusal {
             status,
             body: json!({"message": message}).to_string(),
         }
+    }
+
+    /// Only the local stack does.
+    fn stopping() -> Self {
+        let message = "The local stack is stopping";
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, message)
     }
 }
 

@@ -10,10 +10,9 @@ use serde_json::{Value, json};
 
 use super::WebSocketApi;
 use super::connection::{Connection, End, NotSent};
+use super::limits::MAX_MESSAGE_BYTES;
+use crate::fault::PostFault;
 use crate::ids;
-
-/// API Gateway's limit for a message, in bytes.
-const MAX_MESSAGE_BYTES: usize = 128 * 1024;
 
 /// Why a call was not served.
 pub(super) enum Refusal {
@@ -21,7 +20,8 @@ pub(super) enum Refusal {
     Malformed(String),
     Gone,
     TooLarge,
-    Full,
+    Throttled,
+    ServerError,
 }
 
 impl IntoResponse for Refusal {
@@ -42,10 +42,15 @@ impl IntoResponse for Refusal {
                 "PayloadTooLargeException",
                 "Payload too large".to_owned(),
             ),
-            Self::Full => (
+            Self::Throttled => (
                 StatusCode::TOO_MANY_REQUESTS,
                 "LimitExceededException",
                 "Rate limit exceeded".to_owned(),
+            ),
+            Self::ServerError => (
+                StatusCode::INTERNAL_SERVER_ERROR,
+                "InternalServerErrorException",
+                "Internal server error".to_owned(),
             ),
         };
         // API Gateway's 410 has no body.
@@ -71,10 +76,18 @@ pub(super) async fn post(
     let body = to_bytes(body, MAX_MESSAGE_BYTES)
         .await
         .map_err(|_| Refusal::TooLarge)?;
+    match api.inner.faults.on_post(&id) {
+        None => {}
+        Some(PostFault::Gone) => return Err(Refusal::Gone),
+        Some(PostFault::Throttled) => return Err(Refusal::Throttled),
+        Some(PostFault::ServerError) => return Err(Refusal::ServerError),
+        // Until the caller hangs up, which ends this.
+        Some(PostFault::Silence) => std::future::pending().await,
+    }
     let text = String::from_utf8_lossy(&body).into_owned();
     match connection.try_send(text) {
         Ok(()) => Ok(empty(StatusCode::OK)),
-        Err(NotSent::Full) => Err(Refusal::Full),
+        Err(NotSent::Full) => Err(Refusal::Throttled),
         Err(NotSent::Gone) => Err(Refusal::Gone),
     }
 }
@@ -112,6 +125,9 @@ pub(super) async fn delete(
 
 impl WebSocketApi {
     fn find(&self, stage: &str, id: &str) -> Result<Arc<Connection>, Refusal> {
+        if !self.inner.limits.requests.allows() {
+            return Err(Refusal::Throttled);
+        }
         if stage != self.inner.api.stage {
             return Err(Refusal::Forbidden);
         }

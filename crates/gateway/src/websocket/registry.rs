@@ -1,34 +1,34 @@
 //! The open connections by their id.
 
-use std::collections::HashMap;
-use std::sync::{Arc, RwLock};
+use std::sync::Arc;
+
+use dashmap::DashMap;
 
 use super::connection::Connection;
 
-/// A map that many read and few write, never across an await.
+/// A map in shards, so that a post to one connection does not wait for
+/// another's handshake. No guard of it lives across an await.
 #[derive(Default)]
-pub(super) struct Registry(RwLock<HashMap<String, Arc<Connection>>>);
+pub(super) struct Registry(DashMap<String, Arc<Connection>>);
 
 impl Registry {
     pub(super) fn insert(&self, connection: Arc<Connection>) {
-        self.0
-            .write()
-            .expect("no one panics while holding the map")
-            .insert(connection.peer.id.clone(), connection);
+        self.0.insert(connection.peer.id.clone(), connection);
     }
 
     pub(super) fn get(&self, id: &str) -> Option<Arc<Connection>> {
-        self.0
-            .read()
-            .expect("no one panics while holding the map")
-            .get(id)
-            .cloned()
+        self.0.get(id).map(|connection| Arc::clone(&connection))
     }
 
     pub(super) fn remove(&self, id: &str) -> Option<Arc<Connection>> {
+        self.0.remove(id).map(|(_, connection)| connection)
+    }
+
+    /// Every connection that is open now.
+    pub(super) fn all(&self) -> Vec<Arc<Connection>> {
         self.0
-            .write()
-            .expect("no one panics while holding the map")
-            .remove(id)
+            .iter()
+            .map(|connection| Arc::clone(&connection))
+            .collect()
     }
 }

@@ -1,13 +1,12 @@
 //! Which function a message goes to, and what comes back.
 
-use bytes::Bytes;
 use serde_json::{Value, json};
 
 use super::WebSocketApi;
 use super::connection::Connection;
-use super::event::{self, Place};
-use crate::ids;
-use crate::lambda::Outcome;
+use super::event::{self, Event, Place};
+use super::limits::MAX_MESSAGE_BYTES;
+use crate::lambda::{Invocation, Outcome};
 
 /// The routes of a connection's life, which no message can choose.
 pub(super) const CONNECT: &str = "$connect";
@@ -15,6 +14,10 @@ pub(super) const DISCONNECT: &str = "$disconnect";
 
 /// Where messages go whose key names no route.
 const DEFAULT: &str = "$default";
+
+/// What a client is told whose message is above the rate. The words are not
+/// established on AWS for messages; these are those of a refused handshake.
+const THROTTLED: &str = "Too Many Requests";
 
 /// What a Lambda proxy integration came to.
 #[derive(Debug, PartialEq, Eq)]
@@ -37,28 +40,36 @@ pub(super) struct Answer {
 
 impl WebSocketApi {
     /// Runs the function of a route. `None` where there is no such route.
-    pub(super) async fn integrate(&self, route_key: &str, event: &Value) -> Option<Integration> {
+    pub(super) async fn integrate(&self, route_key: &str, event: &Event) -> Option<Integration> {
         let route = self.inner.api.routes.get(route_key)?;
-        let event = Bytes::from(event.to_string());
-        let invocation = self.inner.lambda.invoke(&route.function, event);
-        Some(
-            match tokio::time::timeout(route.timeout, invocation).await {
-                Ok(outcome) => read(&outcome),
-                Err(_) => Integration::TimedOut,
-            },
-        )
+        let invocation = Invocation::new(event.payload.clone());
+        let invoked = self.inner.lambda.invoke(&route.function, invocation);
+        Some(match tokio::time::timeout(route.timeout, invoked).await {
+            Ok(Ok(outcome)) => read(&outcome),
+            Ok(Err(refusal)) => {
+                tracing::warn!(route = route_key, reason = %refusal, "no function could be invoked");
+                Integration::Failed
+            }
+            Err(_) => Integration::TimedOut,
+        })
     }
 
     /// Handles a client's message and sends it what there is to send.
     pub(super) async fn dispatch(&self, connection: &Connection, place: &Place, body: &str) {
         let route_key = self.route_key(body);
-        let event = event::message(&connection.peer, place, &route_key, body);
-        let error = |message| Some(error_frame(message, &connection.peer.id, &event));
-        let reply = match self.integrate(&route_key, &event).await {
-            None => error("Forbidden"),
-            Some(Integration::Failed) => error("Internal server error"),
-            Some(Integration::TimedOut) => error("Endpoint request timed out"),
-            Some(Integration::Answered(answer)) => answer.body.filter(|_| self.answers(&route_key)),
+        let event = Event::from(event::message(&connection.peer, place, &route_key, body));
+        let error = |message| Some(error_frame(message, &connection.peer.id, &event.request_id));
+        let reply = if self.inner.limits.requests.allows() {
+            match self.integrate(&route_key, &event).await {
+                None => error("Forbidden"),
+                Some(Integration::Failed) => error("Internal server error"),
+                Some(Integration::TimedOut) => error("Endpoint request timed out"),
+                Some(Integration::Answered(answer)) => {
+                    answer.body.filter(|_| self.answers(&route_key))
+                }
+            }
+        } else {
+            error(THROTTLED)
         };
         if let Some(reply) = reply {
             connection.send(reply).await;
@@ -113,7 +124,9 @@ fn read(outcome: &Outcome) -> Integration {
     };
     let body = match value.get("body") {
         None | Some(Value::Null) => None,
-        Some(Value::String(text)) => Some(text.clone()),
+        // What is too long for a message cannot be sent; what AWS does then is
+        // not established.
+        Some(Value::String(text)) if text.len() <= MAX_MESSAGE_BYTES => Some(text.clone()),
         Some(_) => return Integration::Failed,
     };
     let headers = value
@@ -131,11 +144,7 @@ fn read(outcome: &Outcome) -> Integration {
 }
 
 /// API Gateway's own error frame, to the space.
-fn error_frame(message: &str, connection_id: &str, event: &Value) -> String {
-    let request_id = event
-        .pointer("/requestContext/requestId")
-        .and_then(Value::as_str);
-    let request_id = request_id.map_or_else(ids::request, str::to_owned);
+fn error_frame(message: &str, connection_id: &str, request_id: &str) -> String {
     format!(
         r#"{{"message": {}, "connectionId":{}, "requestId":{}}}"#,
         json!(message),
@@ -152,6 +161,7 @@ mod tests {
         Outcome {
             payload: payload.to_owned().into(),
             is_error: false,
+            log: bytes::Bytes::new(),
         }
     }
 
@@ -196,8 +206,7 @@ mod tests {
 
     #[test]
     fn the_error_frame_has_the_spacing_of_aws() {
-        let event = json!({"requestContext": {"requestId": "r="}});
-        let frame = error_frame("Forbidden", "c=", &event);
+        let frame = error_frame("Forbidden", "c=", "r=");
         assert_eq!(
             frame,
             r#"{"message": "Forbidden", "connectionId":"c=", "requestId":"r="}"#

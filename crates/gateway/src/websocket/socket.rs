@@ -7,25 +7,25 @@ use futures_util::{SinkExt, StreamExt};
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 use tokio::sync::mpsc::Receiver;
 use tokio_tungstenite::WebSocketStream;
-use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::error::{Error, ProtocolError};
-use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
+use tokio_tungstenite::tungstenite::protocol::frame::Frame;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::{CloseCode, Data, OpCode};
 use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
+use tokio_tungstenite::tungstenite::{Bytes, Message};
 
 use super::WebSocketApi;
 use super::connection::{Connection, End, Outgoing};
 use super::event::Place;
-
-/// API Gateway's limits for one frame and for one message, in bytes.
-const MAX_FRAME_BYTES: usize = 32 * 1024;
-const MAX_MESSAGE_BYTES: usize = 128 * 1024;
+use super::limits::{MAX_FRAME_BYTES, MAX_MESSAGE_BYTES};
+use crate::server::RememberingStream;
 
 /// The library's own buffers: its default of 128 KB for each socket would be
 /// most of what a connection costs.
-const BUFFER_BYTES: usize = 4 * 1024;
+const BUFFER_BYTES: usize = 2 * 1024;
 
 /// How many frames of one connection are handled at a time. A client that
 /// sends faster waits: its next frames stay unread.
@@ -34,34 +34,65 @@ const CONCURRENT_FRAMES: usize = 64;
 /// How long the client may take to answer a close.
 const CLOSE_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(1);
 
-type Stream = WebSocketStream<TokioIo<Upgraded>>;
+type Stream = WebSocketStream<TcpStream>;
 
 /// Carries messages both ways until one side ends it, and says how it ended.
 pub(super) async fn run(
     api: &WebSocketApi,
     connection: &Arc<Connection>,
     place: &Place,
-    io: Upgraded,
+    upgraded: Upgraded,
     outgoing: Receiver<Outgoing>,
 ) -> End {
-    let config = WebSocketConfig::default()
-        .read_buffer_size(BUFFER_BYTES)
-        .write_buffer_size(0)
-        .max_frame_size(Some(MAX_FRAME_BYTES))
-        .max_message_size(Some(MAX_MESSAGE_BYTES));
-    let stream =
-        WebSocketStream::from_raw_socket(TokioIo::new(io), Role::Server, Some(config)).await;
+    let Some(stream) = stream(upgraded).await else {
+        return End::abnormal();
+    };
     let (mut sink, mut frames) = stream.split();
-    let end = tokio::select! {
-        end = receive(api, connection, place, &mut frames) => end,
-        end = send(&mut sink, outgoing) => end,
-        end = connection.cut() => end,
+    let end = {
+        let carried = async {
+            tokio::select! {
+                end = receive(api, connection, place, &mut frames) => end,
+                end = send(&mut sink, outgoing) => end,
+            }
+        };
+        tokio::select! {
+            end = unless_frozen(api, &connection.peer.id, carried) => end,
+            end = connection.was_cut() => end,
+            end = connection.expired(&api.inner.limits) => end,
+        }
     };
     // A client that is gone cannot be told, one that does not listen is not waited for.
     if end.code != 1006 {
         let _ = tokio::time::timeout(CLOSE_TIMEOUT, say_goodbye(sink, frames, &end)).await;
     }
     end
+}
+
+/// Rests for as long as a fault freezes this peer: nothing is read and
+/// nothing is sent, as with a client whose network is gone without a word.
+async fn unless_frozen(api: &WebSocketApi, id: &str, carried: impl Future<Output = End>) -> End {
+    tokio::pin!(carried);
+    loop {
+        tokio::select! {
+            biased;
+            () = api.inner.faults.frozen(id) => api.inner.faults.thawed(id).await,
+            end = &mut carried => return end,
+        }
+    }
+}
+
+/// The socket under an upgraded request, without the layers that only the
+/// request needed.
+async fn stream(upgraded: Upgraded) -> Option<Stream> {
+    let parts = upgraded.downcast::<TokioIo<RememberingStream>>().ok()?;
+    let io = parts.io.into_inner().into_stream();
+    let config = WebSocketConfig::default()
+        .read_buffer_size(BUFFER_BYTES)
+        .write_buffer_size(0)
+        .max_frame_size(Some(MAX_FRAME_BYTES))
+        .max_message_size(Some(MAX_MESSAGE_BYTES));
+    let begun = parts.read_buf.to_vec();
+    Some(WebSocketStream::from_partially_read(io, begun, Role::Server, Some(config)).await)
 }
 
 /// Completes the closing handshake (RFC 6455, section 7.1.1).
@@ -89,16 +120,31 @@ async fn say_goodbye(mut sink: SplitSink<Stream, Message>, frames: SplitStream<S
 
 async fn send(sink: &mut SplitSink<Stream, Message>, mut outgoing: Receiver<Outgoing>) -> End {
     while let Some(message) = outgoing.recv().await {
-        match message {
+        let sent = match message {
             Outgoing::Close(end) => return end,
-            Outgoing::Text(text) => {
-                if sink.send(Message::text(text)).await.is_err() {
-                    break;
-                }
+            Outgoing::Text(text) if text.len() <= MAX_FRAME_BYTES => {
+                sink.send(Message::text(text)).await
             }
+            Outgoing::Text(text) => send_in_frames(sink, text.into()).await,
+        };
+        if sent.is_err() {
+            break;
         }
     }
     End::abnormal()
+}
+
+/// Sends a message that is too large for one frame (RFC 6455, section 5.4).
+async fn send_in_frames(sink: &mut SplitSink<Stream, Message>, text: Bytes) -> Result<(), Error> {
+    let mut rest = text;
+    let mut kind = Data::Text;
+    while !rest.is_empty() {
+        let part = rest.split_to(rest.len().min(MAX_FRAME_BYTES));
+        let frame = Frame::message(part, OpCode::Data(kind), rest.is_empty());
+        sink.feed(Message::Frame(frame)).await?;
+        kind = Data::Continue;
+    }
+    sink.flush().await
 }
 
 async fn receive(

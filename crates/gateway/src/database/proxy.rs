@@ -1,0 +1,143 @@
+//! What stands before the embedded DynamoDB: it lets every call through but
+//! those that a fault strikes. The embedded one knows no throttles, no
+//! conflicts and no bad network; clients of the real one must.
+
+use std::net::SocketAddr;
+
+use axum::Router;
+use axum::body::{Body, Bytes, to_bytes};
+use axum::extract::{Request, State};
+use axum::http::uri::{Authority, Scheme};
+use axum::http::{HeaderValue, Response, StatusCode, Uri};
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioExecutor;
+use serde_json::{Value, json};
+
+use crate::fault::{DatabaseFault, Faults};
+
+/// DynamoDB's limit for a request, in bytes.
+const MAX_REQUEST_BYTES: usize = 16 * 1024 * 1024;
+
+/// The namespace of DynamoDB's errors.
+const NAMESPACE: &str = "com.amazonaws.dynamodb.v20120810";
+
+#[derive(Clone)]
+struct Proxy {
+    database: Authority,
+    client: Client<HttpConnector, Body>,
+    faults: Faults,
+}
+
+/// Every path, before the database at this address.
+pub(super) fn router(database: SocketAddr, faults: Faults) -> Router {
+    let mut connector = HttpConnector::new();
+    connector.set_nodelay(true);
+    let proxy = Proxy {
+        database: Authority::try_from(database.to_string()).expect("an address is an authority"),
+        client: Client::builder(TokioExecutor::new()).build(connector),
+        faults,
+    };
+    Router::new()
+        .fallback(call)
+        .layer(axum::extract::DefaultBodyLimit::disable())
+        .with_state(proxy)
+}
+
+async fn call(State(proxy): State<Proxy>, request: Request) -> Response<Body> {
+    let operation = operation(&request);
+    match proxy.faults.on_call(&operation) {
+        None => proxy.pass(request).await,
+        Some(DatabaseFault::Throttle) => refuse(
+            "ProvisionedThroughputExceededException",
+            "The level of configured provisioned throughput for the table was exceeded. Consider increasing your provisioning level with the UpdateTable API.",
+            json!({}),
+        ),
+        Some(DatabaseFault::Conflict) => conflict(&operation, request).await,
+        Some(DatabaseFault::Timeout) => std::future::pending().await,
+        Some(DatabaseFault::LoseAnswer) => {
+            drop(proxy.pass(request).await);
+            std::future::pending().await
+        }
+        Some(DatabaseFault::Slow(delay)) => {
+            tokio::time::sleep(delay).await;
+            proxy.pass(request).await
+        }
+    }
+}
+
+/// `PutItem` of `X-Amz-Target: DynamoDB_20120810.PutItem`.
+fn operation(request: &Request) -> String {
+    let target = request.headers().get("X-Amz-Target");
+    let target = target.and_then(|target| target.to_str().ok());
+    let operation = target.and_then(|target| target.split_once('.'));
+    operation.map_or("", |(_, operation)| operation).to_owned()
+}
+
+impl Proxy {
+    async fn pass(&self, mut request: Request) -> Response<Body> {
+        let mut uri = std::mem::take(request.uri_mut()).into_parts();
+        uri.scheme = Some(Scheme::HTTP);
+        uri.authority = Some(self.database.clone());
+        if let Ok(uri) = Uri::from_parts(uri) {
+            *request.uri_mut() = uri;
+        }
+        match self.client.request(request).await {
+            Ok(response) => response.map(Body::new),
+            Err(error) => {
+                tracing::error!(reason = %error, "the embedded DynamoDB does not answer");
+                let mut response = Response::new(Body::empty());
+                *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
+                response
+            }
+        }
+    }
+}
+
+/// A single write has an error of its own; a transaction tells for each of its
+/// items what became of it.
+async fn conflict(operation: &str, request: Request) -> Response<Body> {
+    if !operation.starts_with("Transact") {
+        let message = "Transaction is ongoing for the item";
+        return refuse("TransactionConflictException", message, json!({}));
+    }
+    let body = to_bytes(request.into_body(), MAX_REQUEST_BYTES).await;
+    let body: Value =
+        serde_json::from_slice(&body.unwrap_or_else(|_| Bytes::new())).unwrap_or_default();
+    let items = body["TransactItems"].as_array().map_or(1, Vec::len);
+    let mut reasons = vec![json!({"Code": "None"}); items.max(1)];
+    reasons[0] =
+        json!({"Code": "TransactionConflict", "Message": "Transaction is ongoing for the item"});
+    let codes: Vec<_> = reasons
+        .iter()
+        .filter_map(|reason| reason["Code"].as_str())
+        .collect();
+    let message = format!(
+        "Transaction cancelled, please refer cancellation reasons for specific reasons [{}]",
+        codes.join(", ")
+    );
+    refuse(
+        "TransactionCanceledException",
+        &message,
+        json!({"CancellationReasons": reasons}),
+    )
+}
+
+fn refuse(kind: &str, message: &str, more: Value) -> Response<Body> {
+    let mut body = more;
+    body["__type"] = format!("{NAMESPACE}#{kind}").into();
+    // A cancelled transaction spells it with a capital, all others without.
+    let name = if body.get("CancellationReasons").is_some() {
+        "Message"
+    } else {
+        "message"
+    };
+    body[name] = message.into();
+    let mut response = Response::new(Body::from(body.to_string()));
+    *response.status_mut() = StatusCode::BAD_REQUEST;
+    response.headers_mut().insert(
+        "Content-Type",
+        HeaderValue::from_static("application/x-amz-json-1.0"),
+    );
+    response
+}

@@ -1,0 +1,235 @@
+//! Asynchronous events: Lambda takes them, tries again where the function
+//! fails, and gives up in the end ("Error handling for asynchronous
+//! invocation" in the Lambda developer guide).
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::{Instant, sleep};
+
+use super::function::Function;
+use super::{Invocation, NotInvoked, Outcome};
+
+/// How many events may wait in all. Lambda's own queue has no known end; this
+/// one must.
+const MAX_WAITING: usize = 10_000;
+
+/// How many dead letters are kept: the last ones.
+const MAX_DEAD_LETTERS: usize = 1_000;
+
+/// How long a throttled event waits at first and at most: "from 1 second after
+/// the first attempt to a maximum of 5 minutes".
+const FIRST_THROTTLE_DELAY: Duration = Duration::from_secs(1);
+const LAST_THROTTLE_DELAY: Duration = Duration::from_secs(5 * 60);
+
+/// How long a failed event waits for its second and for its third attempt.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct RetryDelays {
+    pub first: Duration,
+    pub second: Duration,
+}
+
+impl RetryDelays {
+    fn after(self, attempts: u32) -> Duration {
+        if attempts == 1 {
+            self.first
+        } else {
+            self.second
+        }
+    }
+}
+
+/// Events on their way to their functions.
+#[derive(Clone)]
+pub(super) struct Queue {
+    delays: RetryDelays,
+    room: Arc<Semaphore>,
+    dead_letters: DeadLetters,
+}
+
+impl Queue {
+    pub(super) fn new(delays: RetryDelays) -> Self {
+        Self {
+            delays,
+            room: Arc::new(Semaphore::new(MAX_WAITING)),
+            dead_letters: DeadLetters::default(),
+        }
+    }
+
+    pub(super) fn dead_letters(&self) -> &DeadLetters {
+        &self.dead_letters
+    }
+
+    /// Takes an event.
+    pub(super) fn take(
+        &self,
+        function: Arc<Function>,
+        invocation: Invocation,
+    ) -> Result<(), NotInvoked> {
+        let Ok(room) = Arc::clone(&self.room).try_acquire_owned() else {
+            return Err(NotInvoked::Throttled { reserved: false });
+        };
+        tokio::spawn(self.clone().deliver(function, invocation, room));
+        Ok(())
+    }
+
+    /// Tells what is lost when the stack stops.
+    pub(super) fn stop(&self) {
+        let waiting = MAX_WAITING - self.room.available_permits();
+        if waiting > 0 {
+            tracing::warn!("{waiting} asynchronous events were waiting and are lost");
+        }
+    }
+
+    async fn deliver(
+        self,
+        function: Arc<Function>,
+        invocation: Invocation,
+        _room: OwnedSemaphorePermit,
+    ) {
+        let policy = &function.spec.asynchronous;
+        let taken = Instant::now();
+        let mut attempts = 0;
+        let mut throttle_delay = FIRST_THROTTLE_DELAY;
+        loop {
+            let (delay, outcome) = match function.invoke(invocation.clone()).await {
+                Ok(outcome) if !outcome.is_error => return,
+                Ok(outcome) => {
+                    attempts += 1;
+                    if attempts > policy.max_retries {
+                        let letter = Letter::of(&function, &invocation, attempts, &outcome);
+                        return self.dead_letters.add(&letter.ended("RetriesExhausted"));
+                    }
+                    (self.delays.after(attempts), Some(outcome))
+                }
+                Err(NotInvoked::Throttled { .. }) => {
+                    let delay = throttle_delay;
+                    throttle_delay = (delay * 2).min(LAST_THROTTLE_DELAY);
+                    (delay, None)
+                }
+                Err(NotInvoked::Stopping | NotInvoked::Unknown(_)) => return,
+            };
+            if taken.elapsed() + delay > policy.max_age {
+                let outcome = outcome.unwrap_or_else(never_ran);
+                let letter = Letter::of(&function, &invocation, attempts, &outcome);
+                return self.dead_letters.add(&letter.ended("EventAgeExceeded"));
+            }
+            tracing::warn!(
+                function = function.spec.name,
+                request = invocation.request_id,
+                attempts,
+                "an asynchronous event failed or was throttled; again in {delay:?}"
+            );
+            sleep(delay).await;
+        }
+    }
+}
+
+/// What is told of an event that was throttled to its end.
+fn never_ran() -> Outcome {
+    Outcome {
+        payload: "null".into(),
+        is_error: false,
+        log: bytes::Bytes::new(),
+    }
+}
+
+/// An event that will not be tried again.
+struct Letter<'a> {
+    function: &'a Function,
+    invocation: &'a Invocation,
+    attempts: u32,
+    outcome: &'a Outcome,
+}
+
+impl<'a> Letter<'a> {
+    fn of(
+        function: &'a Function,
+        invocation: &'a Invocation,
+        attempts: u32,
+        outcome: &'a Outcome,
+    ) -> Self {
+        Self {
+            function,
+            invocation,
+            attempts,
+            outcome,
+        }
+    }
+
+    /// The record that Lambda sends to an on-failure destination, and where to.
+    fn ended(&self, condition: &'static str) -> DeadLetter {
+        let spec = &self.function.spec;
+        let parsed = |bytes: &[u8]| serde_json::from_slice(bytes).unwrap_or(Value::Null);
+        let mut record = json!({
+            "version": "1.0",
+            "timestamp": format!("{:.3}", jiff::Timestamp::now()),
+            "requestContext": {
+                "requestId": self.invocation.request_id,
+                "functionArn": format!("{}:$LATEST", self.function.arn()),
+                "condition": condition,
+                "approximateInvokeCount": self.attempts,
+            },
+            "requestPayload": parsed(&self.invocation.payload),
+        });
+        if self.outcome.is_error {
+            record["responseContext"] = json!({
+                "statusCode": 200,
+                "executedVersion": "$LATEST",
+                "functionError": "Unhandled",
+            });
+            record["responsePayload"] = parsed(&self.outcome.payload);
+        }
+        DeadLetter {
+            function: spec.name.clone(),
+            destination: spec.asynchronous.destination.clone(),
+            condition,
+            record,
+        }
+    }
+}
+
+/// An event that failed for good.
+struct DeadLetter {
+    function: String,
+    destination: Option<String>,
+    condition: &'static str,
+    record: Value,
+}
+
+/// The events that failed for good, the last ones of them.
+#[derive(Clone, Default)]
+pub(crate) struct DeadLetters(Arc<Mutex<VecDeque<Value>>>);
+
+impl DeadLetters {
+    fn add(&self, letter: &DeadLetter) {
+        let destination = letter.destination.as_deref();
+        tracing::error!(
+            function = letter.function,
+            condition = letter.condition,
+            destination = destination.unwrap_or("none: on AWS this event would be lost"),
+            "DEAD LETTER: an asynchronous event failed for good; see GET /_local/dead-letters"
+        );
+        let mut letters = self.letters();
+        if letters.len() == MAX_DEAD_LETTERS {
+            letters.pop_front();
+        }
+        letters.push_back(json!({
+            "function": letter.function,
+            "destination": destination,
+            "record": letter.record,
+        }));
+    }
+
+    /// All that are kept, the oldest first.
+    pub(crate) fn list(&self) -> Vec<Value> {
+        self.letters().iter().cloned().collect()
+    }
+
+    fn letters(&self) -> MutexGuard<'_, VecDeque<Value>> {
+        self.0.lock().expect("no one panics while holding the list")
+    }
+}

@@ -1,0 +1,103 @@
+//! What a function's process writes.
+
+use std::io::{self, ErrorKind, PipeReader};
+use std::os::fd::OwnedFd;
+
+use bytes::Bytes;
+use tokio::net::unix::pipe::Receiver;
+
+/// The longest line of a function's output that is shown in one piece.
+const MAX_LINE_BYTES: usize = 64 * 1024;
+
+/// How much of an invocation's log `Invoke` gives back (AWS: "the last 4 KB").
+const TAIL_BYTES: usize = 4 * 1024;
+
+/// A process's output, shown line by line under its name; the end of what it
+/// wrote for the present event is kept.
+pub(super) struct Output {
+    name: String,
+    pipe: Option<Receiver>,
+    line: Vec<u8>,
+    tail: Vec<u8>,
+}
+
+impl Output {
+    pub(super) fn new(name: &str, pipe: PipeReader) -> io::Result<Self> {
+        Ok(Self {
+            name: name.to_owned(),
+            pipe: Some(Receiver::from_owned_fd(OwnedFd::from(pipe))?),
+            line: Vec::new(),
+            tail: Vec::new(),
+        })
+    }
+
+    /// Waits until there is more, and takes it. Never ends once the process
+    /// has closed its output. Nothing is lost when this is cancelled.
+    pub(super) async fn more(&mut self) {
+        match &self.pipe {
+            None => std::future::pending().await,
+            Some(pipe) => {
+                // Where this fails, reading tells why.
+                let _ = pipe.readable().await;
+            }
+        }
+        self.take();
+    }
+
+    /// Takes what is there without waiting.
+    pub(super) fn take(&mut self) {
+        let mut buffer = [0; 8 * 1024];
+        while let Some(pipe) = &self.pipe {
+            match pipe.try_read(&mut buffer) {
+                Ok(0) => self.pipe = None,
+                Ok(read) => self.show(&buffer[..read]),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return,
+                Err(_) => self.pipe = None,
+            }
+        }
+    }
+
+    fn show(&mut self, bytes: &[u8]) {
+        self.note(bytes);
+        for piece in bytes.split_inclusive(|byte| *byte == b'\n') {
+            self.line.extend_from_slice(piece);
+            if piece.ends_with(b"\n") || self.line.len() >= MAX_LINE_BYTES {
+                self.show_line();
+            }
+        }
+    }
+
+    fn show_line(&mut self) {
+        let line = String::from_utf8_lossy(&self.line);
+        eprintln!("[{}] {}", self.name, line.trim_end());
+        self.line.clear();
+    }
+
+    /// Begins the log of an event.
+    pub(super) fn begin(&mut self, request_id: &str) {
+        self.tail.clear();
+        self.note(format!("START RequestId: {request_id} Version: $LATEST\n").as_bytes());
+    }
+
+    /// Adds to the event's log.
+    pub(super) fn note(&mut self, text: &[u8]) {
+        self.tail.extend_from_slice(text);
+        let excess = self.tail.len().saturating_sub(TAIL_BYTES);
+        self.tail.drain(..excess);
+    }
+
+    /// The end of the event's log.
+    pub(super) fn tail(&self) -> Bytes {
+        Bytes::copy_from_slice(&self.tail)
+    }
+}
+
+impl Drop for Output {
+    /// Last words.
+    fn drop(&mut self) {
+        self.take();
+        if !self.line.is_empty() {
+            self.show_line();
+        }
+    }
+}
