@@ -1,12 +1,21 @@
 //! A Lambda function that does what its event tells it to: the gateway is
 //! tested with it. A handshake says it in the query parameter `do`, a message
-//! is the word itself.
+//! and any other event in `body`.
+//!
+//! A client whose `User-Agent` is `watched-by:ID` has every event of its
+//! connection posted to the connection ID: API Gateway gives the user agent to
+//! each of them, so a test sees the events from outside, wherever this runs.
 
 use std::process::exit;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
+use aws_sdk_apigatewaymanagement::primitives::Blob;
 use lambda_runtime::{Error, LambdaEvent, run, service_fn};
 use serde_json::{Value, json};
+
+/// How often this process was told to fail a few times.
+static FAILURES: AtomicU32 = AtomicU32::new(0);
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Error> {
@@ -21,33 +30,71 @@ async fn main() -> Result<(), Error> {
         }
         _ => {}
     }
-    run(service_fn(handle)).await
+    let config = aws_config::defaults(aws_config::BehaviorVersion::latest())
+        .load()
+        .await;
+    let management = aws_sdk_apigatewaymanagement::config::Builder::from(&config)
+        .endpoint_url(std::env::var("WEBSOCKET_API_ENDPOINT").unwrap_or_default())
+        .build();
+    let management = aws_sdk_apigatewaymanagement::Client::from_conf(management);
+    run(service_fn(|event| handle(&management, event))).await
 }
 
-async fn handle(event: LambdaEvent<Value>) -> Result<Value, Error> {
-    let event = event.payload;
+async fn handle(
+    management: &aws_sdk_apigatewaymanagement::Client,
+    event: LambdaEvent<Value>,
+) -> Result<Value, Error> {
+    let (event, context) = event.into_parts();
+    let agent = event["requestContext"]["identity"]["userAgent"].as_str();
+    if let Some(watcher) = agent.and_then(|agent| agent.strip_prefix("watched-by:")) {
+        let report = management
+            .post_to_connection()
+            .connection_id(watcher)
+            .data(Blob::new(event.to_string()));
+        report.send().await?;
+    }
+    if let Some(source) = event["source"].as_str() {
+        eprintln!("ticked: {source} {event}");
+    }
     let told = event["queryStringParameters"]["do"]
         .as_str()
-        .or(event["body"].as_str());
-    match told.unwrap_or("ok") {
-        "crash" => exit(7),
-        "panic" => panic!("told to panic"),
-        "hang" => std::future::pending().await,
-        "nonsense" => Ok(json!([1, "two"])),
-        "error" => Err("told to fail".into()),
-        "refuse" => Ok(json!({"statusCode": 418, "body": "short and stout"})),
-        "pid" => answer(&std::process::id().to_string()),
-        "slow" => {
-            tokio::time::sleep(Duration::from_millis(200)).await;
+        .or(event["body"].as_str())
+        .unwrap_or("ok");
+    match told.split_once(' ').unwrap_or((told, "")) {
+        ("crash", _) => exit(7),
+        ("panic", _) => panic!("told to panic"),
+        ("hang", _) => std::future::pending().await,
+        ("nonsense", _) => Ok(json!([1, "two"])),
+        ("error", _) => {
+            eprintln!("told to fail: {}", context.request_id);
+            Err("told to fail".into())
+        }
+        ("fail", times) => {
+            let before = FAILURES.fetch_add(1, Ordering::Relaxed);
+            eprintln!("attempt {} of {}", before + 1, context.request_id);
+            if before < times.parse()? {
+                return Err("told to fail a few times".into());
+            }
+            answer("well in the end")
+        }
+        ("refuse", _) => Ok(json!({"statusCode": 418, "body": "short and stout"})),
+        ("protocol", protocol) => {
+            Ok(json!({"statusCode": 200, "headers": {"Sec-WebSocket-Protocol": protocol}}))
+        }
+        ("pid", _) => answer(&std::process::id().to_string()),
+        ("slow", ms) => {
+            tokio::time::sleep(Duration::from_millis(ms.parse()?)).await;
             answer(&std::process::id().to_string())
         }
-        "silent" => Ok(json!({"statusCode": 200})),
-        "event" => answer(&event.to_string()),
-        "environment" => {
+        ("large", bytes) => answer(&"x".repeat(bytes.parse()?)),
+        ("silent", _) => Ok(json!({"statusCode": 200})),
+        ("event", _) => answer(&event.to_string()),
+        ("trace", _) => answer(&context.xray_trace_id.unwrap_or_default()),
+        ("environment", _) => {
             let names: Vec<String> = std::env::vars().map(|(name, _)| name).collect();
             answer(&json!(names).to_string())
         }
-        other => answer(other),
+        _ => answer(told),
     }
 }
 

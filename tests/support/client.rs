@@ -1,14 +1,18 @@
 //! A WebSocket client.
 
+use std::time::Duration;
+
 use futures_util::{SinkExt, StreamExt};
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::error::Error;
 use tokio_tungstenite::tungstenite::http::{HeaderName, HeaderValue};
-use tokio_tungstenite::tungstenite::protocol::CloseFrame;
+use tokio_tungstenite::tungstenite::protocol::frame::Frame;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::{Data, OpCode};
+use tokio_tungstenite::tungstenite::protocol::{CloseFrame, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{Bytes, Message};
-use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async};
+use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async_with_config};
 
 use crate::stack::{PATIENCE, Stack};
 
@@ -19,7 +23,11 @@ pub struct Socket {
     pub protocol: Option<String>,
 }
 
-async fn handshake(url: &str, headers: &[(&str, &str)]) -> Result<Socket, Error> {
+async fn handshake(
+    url: &str,
+    headers: &[(&str, &str)],
+    limits: Option<WebSocketConfig>,
+) -> Result<Socket, Error> {
     let mut request = url.into_client_request()?;
     for (name, value) in headers {
         let name = HeaderName::try_from(*name).expect("a header name");
@@ -27,7 +35,8 @@ async fn handshake(url: &str, headers: &[(&str, &str)]) -> Result<Socket, Error>
             .headers_mut()
             .append(name, HeaderValue::try_from(*value).expect("a header value"));
     }
-    let connecting = tokio::time::timeout(PATIENCE, connect_async(request)).await;
+    let connecting = connect_async_with_config(request, limits, true);
+    let connecting = tokio::time::timeout(PATIENCE, connecting).await;
     let (stream, response) = connecting.expect("the handshake ends")?;
     let protocol = response
         .headers()
@@ -41,9 +50,35 @@ async fn handshake(url: &str, headers: &[(&str, &str)]) -> Result<Socket, Error>
 /// # Panics
 /// If it is refused.
 pub async fn open(url: &str, headers: &[(&str, &str)]) -> Socket {
-    handshake(url, headers)
+    handshake(url, headers, None)
         .await
         .unwrap_or_else(|error| panic!("refused: {error}"))
+}
+
+/// Opens a socket that takes no frame with more than so many bytes.
+///
+/// # Panics
+/// If it is refused.
+pub async fn open_with_frames_up_to(url: &str, bytes: usize) -> Socket {
+    let limits = WebSocketConfig::default().max_frame_size(Some(bytes));
+    handshake(url, &[], Some(limits))
+        .await
+        .unwrap_or_else(|error| panic!("refused: {error}"))
+}
+
+/// Opens a socket, or says with which status it was refused.
+///
+/// # Errors
+/// The status.
+///
+/// # Panics
+/// If the server does not speak HTTP.
+pub async fn try_open(url: &str, headers: &[(&str, &str)]) -> Result<Socket, u16> {
+    match handshake(url, headers, None).await {
+        Ok(socket) => Ok(socket),
+        Err(Error::Http(response)) => Err(response.status().as_u16()),
+        Err(error) => panic!("no refusal but {error}"),
+    }
 }
 
 /// The status that a handshake is refused with.
@@ -51,10 +86,9 @@ pub async fn open(url: &str, headers: &[(&str, &str)]) -> Socket {
 /// # Panics
 /// If it is not refused.
 pub async fn refused(url: &str, headers: &[(&str, &str)]) -> u16 {
-    match handshake(url, headers).await {
+    match try_open(url, headers).await {
         Ok(_) => panic!("the handshake was not refused"),
-        Err(Error::Http(response)) => response.status().as_u16(),
-        Err(error) => panic!("no refusal but {error}"),
+        Err(status) => status,
     }
 }
 
@@ -80,6 +114,35 @@ impl Socket {
             .expect("sent");
     }
 
+    /// Sends one message in frames of these sizes.
+    pub async fn send_in_frames(&mut self, sizes: &[usize]) {
+        for (index, size) in sizes.iter().enumerate() {
+            let kind = if index == 0 {
+                Data::Text
+            } else {
+                Data::Continue
+            };
+            let is_last = index == sizes.len() - 1;
+            let frame = Frame::message("x".repeat(*size), OpCode::Data(kind), is_last);
+            // A server that has closed meanwhile takes no more.
+            let _ = self.stream.feed(Message::Frame(frame)).await;
+        }
+        let _ = self.stream.flush().await;
+    }
+
+    /// Sends a control ping and waits for its pong.
+    ///
+    /// # Panics
+    /// If something else comes first.
+    pub async fn ping(&mut self) {
+        let ping = Message::Ping(Bytes::from_static(b"there?"));
+        self.stream.send(ping).await.expect("sent");
+        match self.next().await {
+            Some(Ok(Message::Pong(answer))) => assert_eq!(answer.as_ref(), b"there?"),
+            other => panic!("no pong but {other:?}"),
+        }
+    }
+
     /// The next text frame.
     ///
     /// # Panics
@@ -100,6 +163,12 @@ impl Socket {
     pub async fn ask(&mut self, text: &str) -> Value {
         self.send(text).await;
         self.receive().await
+    }
+
+    /// Sends a frame and waits for the next one, whatever it is.
+    pub async fn ask_text(&mut self, text: &str) -> String {
+        self.send(text).await;
+        self.receive_text().await
     }
 
     /// Shows that nothing is waiting: the next frame is the answer to this
@@ -130,7 +199,16 @@ impl Socket {
     /// # Panics
     /// If a frame comes first.
     pub async fn closed(&mut self) -> (u16, String) {
-        match self.next().await {
+        self.closed_within(PATIENCE).await
+    }
+
+    /// The same, for what may take longer.
+    ///
+    /// # Panics
+    /// If a frame comes first, or nothing in time.
+    pub async fn closed_within(&mut self, limit: Duration) -> (u16, String) {
+        let next = tokio::time::timeout(limit, self.stream.next()).await;
+        match next.expect("the server closes in time") {
             Some(Ok(Message::Close(Some(CloseFrame { code, reason })))) => {
                 (code.into(), reason.as_str().to_owned())
             }
@@ -138,12 +216,36 @@ impl Socket {
         }
     }
 
+    /// The next text, however long it takes; nothing at the connection's end.
+    /// May be cancelled.
+    pub async fn next_text(&mut self) -> Option<String> {
+        loop {
+            match self.stream.next().await? {
+                Ok(Message::Text(text)) => return Some(text.as_str().to_owned()),
+                Ok(Message::Close(_)) | Err(_) => return None,
+                Ok(_) => {}
+            }
+        }
+    }
+
     /// Closes as a well-behaved client does.
     ///
     /// # Panics
     /// If the server does not answer the close.
-    pub async fn close(mut self) {
-        self.stream.close(None).await.expect("closed");
+    pub async fn close(self) {
+        self.close_with(None).await;
+    }
+
+    /// Closes with a code and a reason, or without.
+    ///
+    /// # Panics
+    /// If the server does not answer the close.
+    pub async fn close_with(mut self, said: Option<(u16, &str)>) {
+        let frame = said.map(|(code, reason)| CloseFrame {
+            code: code.into(),
+            reason: reason.into(),
+        });
+        self.stream.close(frame).await.expect("closed");
         loop {
             match self.next().await {
                 Some(Ok(_)) => {}

@@ -7,7 +7,7 @@ mod logs;
 mod node;
 mod stack;
 
-pub use client::{Socket, open, refused};
+pub use client::{Socket, open, open_with_frames_up_to, refused, try_open};
 pub use crafted::Crafted;
 pub use logs::Logs;
 pub use node::{Terminal, node, node_text, wscat_path};

@@ -95,7 +95,8 @@ pub fn template_with(function: &str, variables: &[(&str, &str)]) -> tempfile::Na
     file
 }
 
-/// An SDK configuration with made-up credentials.
+/// An SDK configuration with made-up credentials. It tries everything once:
+/// tests want to see what was answered.
 fn sdk(endpoint: &str) -> aws_config::SdkConfig {
     let credentials =
         aws_sdk_dynamodb::config::Credentials::new("test", "test", None, None, "test");
@@ -106,6 +107,7 @@ fn sdk(endpoint: &str) -> aws_config::SdkConfig {
             credentials,
         ))
         .endpoint_url(endpoint)
+        .retry_config(aws_config::retry::RetryConfig::disabled())
         .build()
 }
 
@@ -228,6 +230,81 @@ impl Stack {
             .expect("the issuer answers");
         let text = response.text().await.expect("a body");
         serde_json::from_str(&text).unwrap_or_else(|_| panic!("the issuer refused: {text}"))
+    }
+
+    /// Asks something of the gateway's own API, like `/_local/faults`.
+    ///
+    /// # Panics
+    /// If it does not answer with JSON, or with nothing.
+    pub async fn local(&self, method: &str, path: &str, body: Option<&Value>) -> (u16, Value) {
+        let url = format!("{}/_local/{path}", self.ready.lambda);
+        let method = method.parse().expect("a method");
+        let mut request = reqwest::Client::new().request(method, url);
+        if let Some(body) = body {
+            request = request
+                .header("content-type", "application/json")
+                .body(body.to_string());
+        }
+        let response = request.send().await.expect("an answer");
+        let status = response.status().as_u16();
+        let text = response.text().await.expect("a body");
+        let answer = if text.is_empty() {
+            Value::Null
+        } else {
+            serde_json::from_str(&text).unwrap_or_else(|_| panic!("no JSON: {text}"))
+        };
+        (status, answer)
+    }
+
+    /// Puts a fault into force and returns its id.
+    ///
+    /// # Panics
+    /// If it is refused.
+    pub async fn fault(&self, fault: Value) -> String {
+        let (status, answer) = self.local("POST", "faults", Some(&fault)).await;
+        assert_eq!(status, 200, "{answer}");
+        answer["id"].as_str().expect("an id").to_owned()
+    }
+
+    /// Ends a fault.
+    ///
+    /// # Panics
+    /// If it was not in force.
+    pub async fn end_fault(&self, id: &str) {
+        let (status, answer) = self.local("DELETE", &format!("faults/{id}"), None).await;
+        assert_eq!(status, 204, "{answer}");
+    }
+
+    /// How often a fault has struck.
+    ///
+    /// # Panics
+    /// If it is not in force.
+    pub async fn strikes(&self, id: &str) -> u64 {
+        let (_, list) = self.local("GET", "faults", None).await;
+        let fault = list
+            .as_array()
+            .expect("a list")
+            .iter()
+            .find(|fault| fault["id"] == id);
+        fault.expect("in force")["struck"]
+            .as_u64()
+            .expect("a number")
+    }
+
+    /// Invokes a function asynchronously and returns the request id.
+    pub async fn invoke_later(&self, function: &str, payload: &Value) -> String {
+        use aws_sdk_lambda::operation::RequestId;
+        let output = self
+            .lambda()
+            .invoke()
+            .function_name(function)
+            .invocation_type(aws_sdk_lambda::types::InvocationType::Event)
+            .payload(aws_sdk_lambda::primitives::Blob::new(payload.to_string()))
+            .send()
+            .await
+            .expect("Invoke");
+        assert_eq!(output.status_code(), 202);
+        output.request_id().expect("a request id").to_owned()
     }
 
     /// A user's access token.

@@ -1,89 +1,33 @@
-//! Functions that crash, hang or talk nonsense: what clients see of it, and
-//! that the next event works. With a function that does what it is told.
+//! A function's environments: started, used again, frozen, killed, reclaimed.
+//! With a function that does what it is told.
 
 use std::collections::BTreeSet;
 use std::path::Path;
+use std::time::Duration;
 
 use belfry_tests::{Socket, Stack, node, open, refused};
-use serde_json::{Value, json};
-
-fn told(stack: &Stack, what: &str) -> String {
-    format!("{}?do={what}", stack.ready.websocket)
-}
+use nix::sys::signal::Signal;
+use serde_json::json;
 
 async fn socket(stack: &Stack) -> Socket {
     open(&stack.ready.websocket, &[]).await
 }
 
 #[tokio::test]
-async fn a_failing_connect_is_a_502_and_the_next_one_works() {
-    let stack = Stack::misbehaving().start().await;
-    for what in ["crash", "panic", "hang", "nonsense", "error"] {
-        assert_eq!(refused(&told(&stack, what), &[]).await, 502, "{what}");
-        open(&told(&stack, "ok"), &[]).await.close().await;
-    }
-    assert_eq!(
-        refused(&told(&stack, "refuse"), &[]).await,
-        418,
-        "a refusal is the function's own"
-    );
-    stack
-        .logs
-        .wait_for(&["Misbehave", "Runtime exited with error: exit status: 7"])
+async fn a_function_that_overruns_is_killed() {
+    let stack = Stack::misbehaving()
+        .parameter("FunctionTimeout", "1")
+        .start()
         .await;
+    let mut socket = socket(&stack).await;
+    let pid = pid(&mut socket).await;
+    assert!(is_running(pid));
+    let frame = socket.ask_text("hang").await;
+    assert!(frame.contains("Internal server error"), "{frame}");
     stack
         .logs
         .wait_for(&["Misbehave", "Task timed out after 1.00 seconds"])
         .await;
-}
-
-#[tokio::test]
-async fn an_integration_that_takes_too_long_is_a_504() {
-    let stack = Stack::misbehaving()
-        .parameter("IntegrationTimeout", "3000")
-        .parameter("FunctionTimeout", "20")
-        .start()
-        .await;
-    assert_eq!(refused(&told(&stack, "hang"), &[]).await, 504);
-    let mut socket = socket(&stack).await;
-    let frame = socket_text(&mut socket, "hang").await;
-    assert!(
-        frame.starts_with(r#"{"message": "Endpoint request timed out", "connectionId":""#),
-        "{frame}"
-    );
-    assert_eq!(socket_text(&mut socket, "hello").await, "hello");
-}
-
-async fn socket_text(socket: &mut Socket, text: &str) -> String {
-    socket.send(text).await;
-    socket.receive_text().await
-}
-
-#[tokio::test]
-async fn a_failing_message_is_an_error_frame_and_the_connection_stays() {
-    let stack = Stack::misbehaving().start().await;
-    let mut socket = socket(&stack).await;
-    for what in ["crash", "panic", "hang", "nonsense", "error"] {
-        let frame = socket_text(&mut socket, what).await;
-        let expected = r#"{"message": "Internal server error", "connectionId":""#;
-        assert!(frame.starts_with(expected), "{what}: {frame}");
-        let frame: Value = serde_json::from_str(&frame).unwrap();
-        assert!(frame["requestId"].is_string(), "{what}");
-        assert_eq!(
-            socket_text(&mut socket, "still here").await,
-            "still here",
-            "{what}"
-        );
-    }
-}
-
-#[tokio::test]
-async fn a_function_that_overruns_is_killed() {
-    let stack = Stack::misbehaving().start().await;
-    let mut socket = socket(&stack).await;
-    let pid = pid(&mut socket).await;
-    assert!(is_running(pid));
-    socket_text(&mut socket, "hang").await;
     // The error frame comes after the kill.
     assert!(!is_running(pid));
     assert_ne!(
@@ -95,7 +39,7 @@ async fn a_function_that_overruns_is_killed() {
 
 /// The process that answers.
 async fn pid(socket: &mut Socket) -> i32 {
-    let answer = socket_text(socket, "pid").await;
+    let answer = socket.ask_text("pid").await;
     answer
         .parse()
         .unwrap_or_else(|_| panic!("no process id: {answer}"))
@@ -113,14 +57,14 @@ async fn environments_are_reused_and_limited() {
         .start()
         .await;
     let mut socket = socket(&stack).await;
-    let first = socket_text(&mut socket, "pid").await;
+    let first = socket.ask_text("pid").await;
     assert_eq!(
-        socket_text(&mut socket, "pid").await,
+        socket.ask_text("pid").await,
         first,
         "an idle environment is used again"
     );
     for _ in 0..6 {
-        socket.send("slow").await;
+        socket.send("slow 200").await;
     }
     let mut pids = BTreeSet::new();
     for _ in 0..6 {
@@ -154,63 +98,78 @@ async fn an_environment_that_dies_while_idle_costs_no_event() {
     for _ in 0..10 {
         let first = pid(&mut socket).await;
         let process = nix::unistd::Pid::from_raw(first);
-        nix::sys::signal::kill(process, nix::sys::signal::Signal::SIGKILL).unwrap();
-        while is_alive(first) {
-            tokio::task::yield_now().await;
-        }
+        nix::sys::signal::kill(process, Signal::SIGKILL).unwrap();
+        until(|| !is_alive(first)).await;
         assert_ne!(pid(&mut socket).await, first);
     }
+}
+
+/// The letter that says what a process does: `T` where it is stopped.
+fn state(pid: i32) -> Option<char> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("State:"))?;
+    line.trim().chars().next()
 }
 
 /// Whether a process still runs; one that has ended and was not waited for
 /// does not.
 fn is_alive(pid: i32) -> bool {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-    status
-        .lines()
-        .any(|line| line.starts_with("State:") && !line.contains('Z'))
+    state(pid).is_some_and(|state| state != 'Z')
 }
 
-#[tokio::test]
-async fn routes_are_chosen_by_the_selection_expression() {
-    let stack = Stack::misbehaving().start().await;
-    let mut socket = socket(&stack).await;
-    let route = async |socket: &mut Socket, name: &str| {
-        // The function answers with its body, which is the frame itself.
-        let frame = format!(r#"{{"action":{{"name":{name}}}}}"#);
-        assert_eq!(socket_text(socket, &frame).await, frame);
+async fn until(is_so: impl Fn() -> bool) {
+    let waiting = async {
+        while !is_so() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
     };
-    route(&mut socket, "\"chosen\"").await;
-    route(&mut socket, "\"unknown\"").await;
-    // A client cannot run the handshake's route: this is a message for $default.
-    route(&mut socket, "\"$connect\"").await;
-    route(&mut socket, "\"$disconnect\"").await;
-    // A route without a response says nothing, whatever its function returns.
-    socket.send(r#"{"action":{"name":"mute"}}"#).await;
-    assert_eq!(
-        socket_text(&mut socket, "silent, then this").await,
-        "silent, then this"
-    );
+    tokio::time::timeout(Duration::from_secs(30), waiting)
+        .await
+        .expect("it comes to be so");
 }
 
 #[tokio::test]
-async fn events_have_the_form_of_api_gateway() {
+async fn an_environment_is_frozen_between_events() {
     let stack = Stack::misbehaving().start().await;
     let mut socket = socket(&stack).await;
-    let event: Value = serde_json::from_str(&socket_text(&mut socket, "event").await).unwrap();
-    let fields: Vec<_> = event.as_object().unwrap().keys().collect();
-    assert_eq!(fields, ["body", "isBase64Encoded", "requestContext"]);
-    let context = &event["requestContext"];
-    assert_eq!(
-        (
-            &context["routeKey"],
-            &context["eventType"],
-            &context["stage"]
-        ),
-        (&"$default".into(), &"MESSAGE".into(), &"test".into())
-    );
-    assert_eq!(context["identity"]["sourceIp"], "127.0.0.1");
-    let names = socket_text(&mut socket, "environment").await;
+    let pid = pid(&mut socket).await;
+    until(|| state(pid) == Some('T')).await;
+    socket.send("slow 1000").await;
+    until(|| state(pid) != Some('T')).await;
+    assert_eq!(socket.receive_text().await, pid.to_string());
+    until(|| state(pid) == Some('T')).await;
+}
+
+#[tokio::test]
+async fn an_idle_environment_is_reclaimed() {
+    let stack = Stack::misbehaving()
+        .argument("--reclaim-after")
+        .argument("200ms")
+        .start()
+        .await;
+    let mut socket = socket(&stack).await;
+    let first = pid(&mut socket).await;
+    until(|| !is_running(first)).await;
+    assert_ne!(pid(&mut socket).await, first);
+}
+
+#[tokio::test]
+async fn a_gateway_that_is_killed_leaves_no_frozen_function() {
+    let mut stack = Stack::misbehaving().start().await;
+    let mut socket = socket(&stack).await;
+    let pid = pid(&mut socket).await;
+    until(|| state(pid) == Some('T')).await;
+    stack.stop(Signal::SIGKILL, Duration::from_secs(5)).await;
+    until(|| !is_alive(pid)).await;
+}
+
+#[tokio::test]
+async fn a_function_gets_lambdas_environment_and_its_own() {
+    let stack = Stack::misbehaving().start().await;
+    let mut socket = socket(&stack).await;
+    let names = socket.ask_text("environment").await;
     assert!(
         names.contains("AWS_LAMBDA_FUNCTION_NAME") && names.contains("START"),
         "{names}"
@@ -219,20 +178,6 @@ async fn events_have_the_form_of_api_gateway() {
         !names.contains("CARGO") && !names.contains("HOME"),
         "the developer's own environment stays out: {names}"
     );
-}
-
-#[tokio::test]
-async fn binary_and_oversized_messages_close_the_connection() {
-    let stack = Stack::misbehaving().start().await;
-    let mut one = socket(&stack).await;
-    one.send_binary(&[0, 1, 2]).await;
-    assert_eq!(one.closed().await.0, 1003);
-    // However much the client still has on its way, it learns why.
-    for bytes in [32 * 1024 + 1, 8 * 1024 * 1024] {
-        let mut large = socket(&stack).await;
-        large.send(&"x".repeat(bytes)).await;
-        assert_eq!(large.closed().await.0, 1009, "{bytes}");
-    }
 }
 
 #[tokio::test]

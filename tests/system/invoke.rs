@@ -1,8 +1,12 @@
 //! Lambda's `Invoke`, through its SDK.
 
+use aws_sdk_lambda::operation::invoke::InvokeError;
 use aws_sdk_lambda::primitives::Blob;
-use belfry_tests::Stack;
-use serde_json::json;
+use aws_sdk_lambda::types::{InvocationType, LogType, ThrottleReason};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use belfry_tests::{Stack, open};
+use serde_json::{Value, json};
 
 #[tokio::test]
 async fn a_function_is_known_by_name_and_by_arn() {
@@ -79,4 +83,177 @@ async fn an_event_that_is_none_is_a_function_error() {
             "{function}: {error}"
         );
     }
+}
+
+#[tokio::test]
+async fn a_dry_run_runs_nothing() {
+    let stack = Stack::misbehaving().start().await;
+    let dry = |name: &str| {
+        let call = stack.lambda().invoke().function_name(name);
+        call.invocation_type(InvocationType::DryRun)
+            .payload(Blob::new(r#"{"body":"error"}"#))
+            .send()
+    };
+    let output = dry("Misbehave").await.unwrap();
+    assert_eq!(output.status_code(), 204);
+    assert_eq!(output.payload().map(|p| p.as_ref().len()).unwrap_or(0), 0);
+    let unknown = dry("Nobody").await.unwrap_err().into_service_error();
+    assert!(unknown.is_resource_not_found_exception());
+    // An event that runs would have said so before this one does.
+    stack
+        .invoke("Misbehave", &json!({"body": "fail 0"}))
+        .await
+        .unwrap();
+    stack.logs.wait_for(&["attempt 1 of"]).await;
+    assert!(!stack.logs.text().contains("told to fail:"));
+}
+
+#[tokio::test]
+async fn the_end_of_the_log_is_given_back() {
+    let stack = Stack::misbehaving().start().await;
+    let call = |body: &str| {
+        let payload = Blob::new(json!({"body": body}).to_string());
+        let call = stack.lambda().invoke().function_name("Misbehave");
+        call.log_type(LogType::Tail).payload(payload).send()
+    };
+    // The second one has nothing of the first.
+    for (body, said) in [("error", "told to fail: "), ("fail 0", "attempt 1 of ")] {
+        let output = call(body).await.unwrap();
+        let log = STANDARD.decode(output.log_result().unwrap()).unwrap();
+        let log = String::from_utf8(log).unwrap();
+        let lines: Vec<_> = log.lines().collect();
+        assert!(
+            lines[0].starts_with("START RequestId: ") && lines[0].ends_with(" Version: $LATEST"),
+            "{log}"
+        );
+        assert!(lines[1].starts_with(said), "{log}");
+        let end = &lines[lines.len() - 2..];
+        assert!(end[0].starts_with("END RequestId: "), "{log}");
+        assert!(
+            end[1].contains("\tDuration: ") && end[1].contains("\tMemory Size: 256 MB\t"),
+            "{log}"
+        );
+        assert_eq!(
+            lines
+                .iter()
+                .filter(|line| line.starts_with("START"))
+                .count(),
+            1
+        );
+    }
+    let crash = call("crash").await.unwrap();
+    let log = STANDARD.decode(crash.log_result().unwrap()).unwrap();
+    let log = String::from_utf8(log).unwrap();
+    assert!(
+        log.contains(" Error: Runtime exited with error: exit status: 7\n"),
+        "{log}"
+    );
+
+    let without = stack
+        .lambda()
+        .invoke()
+        .function_name("Misbehave")
+        .send()
+        .await
+        .unwrap();
+    assert_eq!(without.log_result(), None);
+}
+
+#[tokio::test]
+async fn payloads_have_limits() {
+    let stack = Stack::misbehaving().start().await;
+    let event = |bytes: usize| {
+        // Two quotation marks.
+        let payload = Blob::new(format!("\"{}\"", "x".repeat(bytes - 2)));
+        let call = stack.lambda().invoke().function_name("Misbehave");
+        call.invocation_type(InvocationType::Event)
+            .payload(payload)
+            .send()
+    };
+    event(256 * 1024).await.unwrap();
+    let large = event(256 * 1024 + 1)
+        .await
+        .unwrap_err()
+        .into_service_error();
+    assert!(large.is_request_too_large_exception(), "{large:?}");
+
+    let too_large = json!({"body": "large 6291556"});
+    let Err(error) = stack.invoke("Misbehave", &too_large).await else {
+        panic!("it was taken");
+    };
+    assert_eq!(error["errorType"], "Function.ResponseSizeTooLarge");
+    assert!(
+        error["errorMessage"]
+            .as_str()
+            .unwrap()
+            .contains("6291556 bytes"),
+        "{error}"
+    );
+}
+
+#[tokio::test]
+async fn invocations_beyond_the_concurrency_are_a_429() {
+    for (stack, reason) in [
+        (
+            Stack::misbehaving().parameter("Reserved", "1"),
+            ThrottleReason::ReservedFunctionConcurrentInvocationLimitExceeded,
+        ),
+        (
+            Stack::misbehaving().argument("--concurrency").argument("1"),
+            ThrottleReason::ConcurrentInvocationLimitExceeded,
+        ),
+    ] {
+        let stack = stack.start().await;
+        let mut socket = open(&stack.ready.websocket, &[]).await;
+        socket.send("slow 1000").await;
+        let refused = loop {
+            let call = stack.lambda().invoke().function_name("Misbehave").send();
+            if let Err(error) = call.await {
+                break error.into_service_error();
+            }
+        };
+        let InvokeError::TooManyRequestsException(refused) = refused else {
+            panic!("{refused:?}");
+        };
+        assert_eq!(refused.reason(), Some(&reason));
+        // A message is refused in API Gateway's own way.
+        let frame = socket.ask_text("hello").await;
+        assert!(
+            frame.starts_with(r#"{"message": "Internal server error""#),
+            "{frame}"
+        );
+        socket.receive_text().await;
+        assert_eq!(
+            socket.ask_text("hello").await,
+            "hello",
+            "there is room again"
+        );
+    }
+}
+
+#[tokio::test]
+async fn functions_that_invoke_each_other_for_ever_are_stopped() {
+    let stack = Stack::misbehaving().start().await;
+    let url = format!(
+        "{}/2015-03-31/functions/Misbehave/invocations",
+        stack.ready.lambda
+    );
+    let mut trace = "Root=1-5759e988-bd862e3fe1be46a994272793;Sampled=0".to_owned();
+    let client = reqwest::Client::new();
+    // As an SDK inside a function passes the header on.
+    for _ in 0..16 {
+        let call = client.post(&url).header("X-Amzn-Trace-Id", &trace);
+        let answer = call.body(r#"{"body":"trace"}"#).send().await.unwrap();
+        assert_eq!(answer.status(), 200);
+        let answer: Value = serde_json::from_str(&answer.text().await.unwrap()).unwrap();
+        trace = answer["body"].as_str().unwrap().to_owned();
+        assert!(trace.starts_with("Root=1-5759e988-"), "{trace}");
+    }
+    let call = client.post(&url).header("X-Amzn-Trace-Id", &trace);
+    let answer = call.body("{}").send().await.unwrap();
+    assert_eq!(answer.status(), 400);
+    assert_eq!(
+        answer.headers()["x-amzn-errortype"],
+        "RecursiveInvocationException"
+    );
 }

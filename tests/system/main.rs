@@ -1,9 +1,11 @@
 //! The whole of Belfry: real binaries, real sockets, real SDK clients. Each
 //! test runs a local stack of its own.
 
+mod asynchronous;
 mod broadcast;
 mod clients;
 mod command_line;
+mod faults;
 mod frames;
 mod functions;
 mod gone;
@@ -12,5 +14,6 @@ mod invoke;
 mod management;
 mod outage;
 mod rows;
+mod scale;
 mod start;
 mod stop;

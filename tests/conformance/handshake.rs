@@ -1,0 +1,166 @@
+//! Handshakes.
+
+use belfry_tests::{open, refused, try_open};
+use serde_json::Value;
+
+use crate::target::Target;
+
+#[tokio::test]
+async fn the_upgrade_is_pending_until_connect_answers() {
+    let target = Target::start().await;
+    let mut watcher = target.watcher().await;
+    let agent = watcher.agent();
+    let url = target.told("slow 1000");
+    let headers = [("User-Agent", agent.as_str())];
+    let early = async {
+        let event = watcher.event("CONNECT").await;
+        let id = event["requestContext"]["connectionId"]
+            .as_str()
+            .unwrap()
+            .to_owned();
+        (target.post(&id, "too early").await, id)
+    };
+    let (mut socket, (early, id)) = tokio::join!(open(&url, &headers), early);
+    assert_eq!(early, Err(410), "posted while the upgrade was pending");
+    assert_eq!(target.post(&id, "now").await, Ok(()));
+    assert_eq!(socket.receive_text().await, "now");
+}
+
+#[tokio::test]
+async fn connects_own_status_refuses() {
+    let target = Target::start().await;
+    assert_eq!(refused(&target.told("refuse"), &[]).await, 418);
+}
+
+#[tokio::test]
+async fn a_failing_connect_is_a_502_and_the_next_one_works() {
+    let target = Target::start().await;
+    for what in ["crash", "panic", "nonsense", "error"] {
+        assert_eq!(refused(&target.told(what), &[]).await, 502, "{what}");
+        open(&target.told("ok"), &[]).await.close().await;
+    }
+}
+
+#[tokio::test]
+async fn a_connect_that_takes_too_long_is_a_504() {
+    let target = Target::start().await;
+    assert_eq!(refused(&target.told("hang"), &[]).await, 504);
+}
+
+#[tokio::test]
+async fn a_get_without_upgrade_is_a_426() {
+    let target = Target::start().await;
+    let url = target.url.replacen("ws", "http", 1);
+    let answer = reqwest::get(url).await.unwrap();
+    assert_eq!(answer.status(), 426);
+}
+
+#[tokio::test]
+async fn a_stage_that_is_none_is_a_403() {
+    let target = Target::start().await;
+    let (api, _) = target.url.rsplit_once('/').unwrap();
+    assert_eq!(refused(&format!("{api}/nowhere"), &[]).await, 403);
+}
+
+#[tokio::test]
+async fn connects_above_the_rate_are_a_429() {
+    let Some(target) = Target::only_local(&["--connect-rate", "3"]).await else {
+        return;
+    };
+    let mut statuses = Vec::new();
+    for _ in 0..10 {
+        statuses.push(try_open(&target.url, &[]).await.err());
+    }
+    assert_eq!(statuses[..3], [None, None, None]);
+    assert!(statuses.contains(&Some(429)), "{statuses:?}");
+}
+
+#[tokio::test]
+async fn a_subprotocol_is_answered_by_the_function_or_not_at_all() {
+    let target = Target::start().await;
+    let offer = [("Sec-WebSocket-Protocol", "one, two")];
+    // A client that offered some drops a connection that names none, as RFC
+    // 6455 has it and this one does.
+    let silent = reqwest_handshake(&target.url, &offer).await;
+    assert_eq!(silent.status(), 101);
+    assert!(!silent.headers().contains_key("sec-websocket-protocol"));
+    let chosen = open(&target.told("protocol two"), &offer).await;
+    assert_eq!(chosen.protocol.as_deref(), Some("two"));
+}
+
+/// A handshake by hand.
+async fn reqwest_handshake(url: &str, headers: &[(&str, &str)]) -> reqwest::Response {
+    let mut request = reqwest::Client::new()
+        .get(url.replacen("ws", "http", 1))
+        .header("Connection", "Upgrade")
+        .header("Upgrade", "websocket")
+        .header("Sec-WebSocket-Version", "13")
+        .header("Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ==");
+    for (name, value) in headers {
+        request = request.header(*name, *value);
+    }
+    request.send().await.unwrap()
+}
+
+#[tokio::test]
+async fn connect_gets_the_headers_as_they_were_spelt_and_the_query() {
+    let target = Target::start().await;
+    let mut watcher = target.watcher().await;
+    let agent = watcher.agent();
+    let headers = [
+        ("User-Agent", agent.as_str()),
+        ("X-Custom", "one"),
+        ("X-Custom", "two"),
+    ];
+    let _socket = open(&target.url, &headers).await;
+    let event = watcher.event("CONNECT").await;
+    let single = |name: &str| event["headers"][name].as_str();
+    // The client library writes names in lower case; what is spelt otherwise
+    // is tested where a client can do so, in the system tests.
+    assert_eq!(single("x-custom").or(single("X-Custom")), Some("two"));
+    for name in [
+        "Host",
+        "X-Forwarded-For",
+        "X-Forwarded-Port",
+        "X-Forwarded-Proto",
+        "X-Amzn-Trace-Id",
+    ] {
+        let spelt = single(name).or(single(&name.to_lowercase()));
+        assert!(spelt.is_some(), "{name}: {event}");
+    }
+    assert_eq!(event.get("queryStringParameters"), None);
+    assert_eq!(event.get("multiValueQueryStringParameters"), None);
+
+    let url = format!("{}?a=1&a=2&b=%26", target.url);
+    let _socket = open(&url, &headers[..1]).await;
+    let event = watcher.event("CONNECT").await;
+    assert_eq!(event["queryStringParameters"]["a"], "2");
+    assert_eq!(event["queryStringParameters"]["b"], "&");
+    assert_eq!(
+        event["multiValueQueryStringParameters"]["a"],
+        serde_json::json!(["1", "2"])
+    );
+}
+
+#[tokio::test]
+async fn connect_gets_names_in_the_clients_own_spelling() {
+    let target = Target::start().await;
+    let mut watcher = target.watcher().await;
+    // Node's client leaves names as they are written.
+    let options = serde_json::json!({"headers": {"User-Agent": watcher.agent(), "X-OddLy-Spelt": "1"}, "close": []});
+    belfry_tests::node("connect.mjs", &[&target.url, &options.to_string()]).await;
+    let event: Value = watcher.event("CONNECT").await;
+    assert_eq!(event["headers"]["X-OddLy-Spelt"], "1", "{event}");
+}
+
+#[tokio::test]
+async fn a_url_has_at_most_4096_characters() {
+    let target = Target::start().await;
+    let fits = |url: String, length: usize| {
+        let missing = length - url.len();
+        format!("{url}{}", "x".repeat(missing))
+    };
+    let begun = format!("{}?a=", target.url);
+    open(&fits(begun.clone(), 4_096), &[]).await.close().await;
+    assert_eq!(refused(&fits(begun, 4_097), &[]).await, 414);
+}

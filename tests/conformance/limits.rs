@@ -1,0 +1,147 @@
+//! Sizes, timers and rates.
+
+use std::time::{Duration, Instant};
+
+use belfry_tests::open_with_frames_up_to;
+
+use crate::target::Target;
+
+const FRAME: usize = 32 * 1024;
+
+#[tokio::test]
+async fn a_frame_above_32_kb_closes_with_1009() {
+    let target = Target::start().await;
+    let mut socket = target.connect().await;
+    let largest = "x".repeat(FRAME);
+    assert_eq!(socket.ask_text(&largest).await, largest);
+    // However much the client still has on its way, it learns why.
+    for bytes in [FRAME + 1, 8 * 1024 * 1024] {
+        let mut socket = target.connect().await;
+        socket.send_in_frames(&[bytes]).await;
+        assert_eq!(socket.closed().await.0, 1009, "{bytes}");
+    }
+}
+
+#[tokio::test]
+async fn a_message_above_128_kb_closes_with_1009() {
+    let target = Target::start().await;
+    let mut socket = target.connect().await;
+    socket.send_in_frames(&[FRAME; 4]).await;
+    assert_eq!(socket.receive_text().await.len(), 4 * FRAME);
+    socket
+        .send_in_frames(&[FRAME, FRAME, FRAME, FRAME, 1])
+        .await;
+    assert_eq!(socket.closed().await.0, 1009);
+}
+
+#[tokio::test]
+async fn no_frame_to_the_client_is_above_32_kb() {
+    let target = Target::start().await;
+    let mut socket = open_with_frames_up_to(&target.url, FRAME).await;
+    let id = crate::target::id(&mut socket).await;
+    let message = "ü".repeat(2 * FRAME);
+    assert_eq!(target.post(&id, &message).await, Ok(()));
+    assert_eq!(socket.receive_text().await, message);
+    assert_eq!(socket.ask_text("large 131072").await.len(), 131_072);
+}
+
+#[tokio::test]
+async fn a_reply_above_128_kb_is_an_error_frame() {
+    let target = Target::start().await;
+    let mut socket = target.connect().await;
+    let frame = socket.ask_text("large 131073").await;
+    assert!(
+        frame.starts_with(r#"{"message": "Internal server error""#),
+        "{frame}"
+    );
+    assert_eq!(socket.ask_text("still here").await, "still here");
+}
+
+#[tokio::test]
+async fn a_binary_frame_closes_with_1003() {
+    let target = Target::start().await;
+    let mut socket = target.connect().await;
+    socket.send_binary(&[0, 1, 2]).await;
+    assert_eq!(socket.closed().await.0, 1003);
+}
+
+#[tokio::test]
+async fn silence_closes_with_1001() {
+    let target = Target::with_timers("2s", "60s").await;
+    let begun = Instant::now();
+    let mut socket = target.connect().await;
+    let closed = socket.closed_within(target.timers.idle * 3).await;
+    assert_eq!(closed, (1001, "Going away".into()));
+    assert!(begun.elapsed() >= target.timers.idle);
+}
+
+#[tokio::test]
+async fn a_message_either_way_is_no_silence_and_nothing_outlives_the_maximum() {
+    let target = Target::with_timers("2s", "5s").await;
+    let (mut sending, sending_id) = target.connect_with_id().await;
+    let (mut listening, listening_id) = target.connect_with_id().await;
+    let begun = Instant::now();
+    let beat = target.timers.idle / 4;
+    let beats = async {
+        loop {
+            tokio::time::sleep(beat).await;
+            sending.send("silent").await;
+            if target.post(&listening_id, "beat").await.is_err() {
+                return;
+            }
+        }
+    };
+    let listen = async { while listening.next_text().await.is_some() {} };
+    // Both live longer than silence would let them, and no longer than they may.
+    let patience = target.timers.lifetime * 3;
+    tokio::time::timeout(patience, async { tokio::join!(beats, listen) })
+        .await
+        .expect("they end");
+    assert!(begun.elapsed() + Duration::from_secs(1) >= target.timers.lifetime);
+    // The other one was opened first.
+    assert_eq!(target.post(&sending_id, "gone").await, Err(410));
+}
+
+#[tokio::test]
+async fn a_control_ping_is_answered_and_is_no_activity() {
+    let target = Target::with_timers("2s", "60s").await;
+    let mut socket = target.connect().await;
+    let begun = Instant::now();
+    let beat = target.timers.idle / 8;
+    // The pongs come until the silence, which the pings did not break, has
+    // lasted too long.
+    while begun.elapsed() + beat < target.timers.idle {
+        socket.ping().await;
+        tokio::time::sleep(beat).await;
+    }
+    let closed = socket.closed_within(target.timers.idle).await;
+    assert_eq!(closed, (1001, "Going away".into()));
+}
+
+#[tokio::test]
+async fn calls_above_the_rate_are_a_429_and_messages_an_error_frame() {
+    let Some(target) = Target::only_local(&["--request-rate", "2"]).await else {
+        return;
+    };
+    // At twice the rate, half as many at once: one call and no more.
+    let (mut socket, id) = target.connect_with_id().await;
+    let throttled = async {
+        loop {
+            if target.post(&id, "x").await == Err(429) {
+                return;
+            }
+        }
+    };
+    throttled.await;
+    let frame = loop {
+        socket.send("hello").await;
+        let frame = socket.receive_text().await;
+        if frame.contains("Too Many Requests") {
+            break frame;
+        }
+    };
+    assert!(
+        frame.starts_with(r#"{"message": "Too Many Requests", "connectionId":""#),
+        "{frame}"
+    );
+}

@@ -1,0 +1,168 @@
+//! The management API.
+
+use aws_sdk_apigatewaymanagement::primitives::Blob;
+use belfry_tests::open;
+
+use crate::target::Target;
+
+/// Well formed, and nobody's.
+const UNKNOWN: &str = "R0oXAdfD0kwCH6w=";
+
+#[tokio::test]
+async fn a_post_is_a_200_and_arrives() {
+    let target = Target::start().await;
+    let (mut socket, id) = target.connect_with_id().await;
+    for text in ["{\"a\":1}", "", &"x".repeat(131_072)] {
+        assert_eq!(target.post(&id, text).await, Ok(()));
+        assert_eq!(socket.receive_text().await, text);
+    }
+}
+
+#[tokio::test]
+async fn a_post_above_128_kb_is_a_413() {
+    let target = Target::start().await;
+    let (_socket, id) = target.connect_with_id().await;
+    let post = target
+        .management
+        .post_to_connection()
+        .connection_id(&id)
+        .data(Blob::new("x".repeat(131_073)));
+    let error = post.send().await.unwrap_err();
+    assert_eq!(error.raw_response().unwrap().status().as_u16(), 413);
+    assert!(
+        error
+            .as_service_error()
+            .unwrap()
+            .is_payload_too_large_exception()
+    );
+}
+
+#[tokio::test]
+async fn get_tells_who_and_since_when_and_when_last() {
+    let target = Target::start().await;
+    let mut socket = open(&target.url, &[("User-Agent", "test/1")]).await;
+    let id = crate::target::id(&mut socket).await;
+    let get = || target.management.get_connection().connection_id(&id).send();
+    let before = get().await.unwrap();
+    assert!(before.identity().unwrap().source_ip().is_some());
+    assert_eq!(before.identity().unwrap().user_agent(), Some("test/1"));
+    assert!(before.last_active_at().unwrap() >= before.connected_at().unwrap());
+    // A message moves the one and not the other.
+    let after = loop {
+        socket.ask_text("hello").await;
+        let after = get().await.unwrap();
+        if after.last_active_at() > before.last_active_at() {
+            break after;
+        }
+    };
+    assert_eq!(after.connected_at(), before.connected_at());
+}
+
+#[tokio::test]
+async fn delete_is_a_204_and_the_connection_is_gone_at_once() {
+    let target = Target::start().await;
+    let (mut socket, id) = target.connect_with_id().await;
+    let delete = || {
+        target
+            .management
+            .delete_connection()
+            .connection_id(&id)
+            .send()
+    };
+    delete().await.unwrap();
+    assert_eq!(target.post(&id, "late").await, Err(410));
+    assert!(
+        delete()
+            .await
+            .unwrap_err()
+            .as_service_error()
+            .unwrap()
+            .is_gone_exception()
+    );
+    assert_eq!(socket.closed().await.0, 1000);
+}
+
+#[tokio::test]
+async fn an_unknown_connection_is_a_410_without_a_body() {
+    let target = Target::start().await;
+    let post = target
+        .management
+        .post_to_connection()
+        .connection_id(UNKNOWN)
+        .data(Blob::new("x"));
+    let error = post.send().await.unwrap_err();
+    assert!(error.as_service_error().unwrap().is_gone_exception());
+    let answer = error.raw_response().unwrap();
+    assert_eq!(answer.status().as_u16(), 410);
+    assert_eq!(
+        answer.headers().get("x-amzn-errortype"),
+        Some("GoneException")
+    );
+    assert_eq!(answer.body().bytes(), Some(&b""[..]));
+}
+
+#[tokio::test]
+async fn a_malformed_id_is_a_400() {
+    let target = Target::start().await;
+    let post = target
+        .management
+        .post_to_connection()
+        .connection_id("nonsense")
+        .data(Blob::new("x"));
+    let error = post.send().await.unwrap_err();
+    let answer = error.raw_response().unwrap();
+    assert_eq!(answer.status().as_u16(), 400);
+    assert_eq!(
+        answer.headers().get("x-amzn-errortype"),
+        Some("BadRequestException")
+    );
+    let body = String::from_utf8_lossy(answer.body().bytes().unwrap());
+    assert_eq!(body, r#"{"message":"Invalid connectionId: nonsense"}"#);
+}
+
+#[tokio::test]
+async fn ids_and_the_at_sign_may_be_escaped() {
+    let Some(target) = Target::only_local(&[]).await else {
+        return; // AWS wants a signature, which only its SDKs make.
+    };
+    let (mut socket, id) = target.connect_with_id().await;
+    let id = id.replace('=', "%3D");
+    let url = format!("{}/%40connections/{id}", target.management_url);
+    let posted = reqwest::Client::new()
+        .post(url)
+        .body("escaped")
+        .send()
+        .await
+        .unwrap();
+    assert_eq!(posted.status(), 200);
+    assert_eq!(posted.bytes().await.unwrap().len(), 0);
+    assert_eq!(socket.receive_text().await, "escaped");
+}
+
+#[tokio::test]
+async fn another_stage_is_a_403() {
+    let target = Target::start().await;
+    let (api, _) = target.management_url.rsplit_once('/').unwrap();
+    let elsewhere = format!("{api}/nowhere/@connections/{UNKNOWN}");
+    let answer = reqwest::Client::new().post(elsewhere).send().await.unwrap();
+    assert_eq!(answer.status(), 403);
+    assert_eq!(answer.headers()["x-amzn-errortype"], "ForbiddenException");
+}
+
+#[tokio::test]
+async fn a_client_that_does_not_read_is_a_429_and_can_be_deleted() {
+    let target = Target::start().await;
+    let (socket, id) = target.connect_with_id().await;
+    // The client reads nothing from here on: its buffer and the network's fill up.
+    let large = "x".repeat(128 * 1024);
+    let status = loop {
+        if let Err(status) = target.post(&id, &large).await {
+            break status;
+        }
+    };
+    assert_eq!(status, 429);
+    let delete = target.management.delete_connection().connection_id(&id);
+    delete.send().await.unwrap();
+    assert_eq!(target.post(&id, "late").await, Err(410));
+    drop(socket);
+}

@@ -1,0 +1,166 @@
+//! Asynchronous events: retries, dead letters, schedules.
+
+use belfry_tests::{Stack, StackBuilder};
+use serde_json::{Value, json};
+
+fn quick() -> StackBuilder {
+    Stack::misbehaving()
+        .argument("--retry-delay")
+        .argument("10ms,20ms")
+}
+
+#[tokio::test]
+async fn a_failing_event_is_tried_three_times_and_becomes_a_dead_letter() {
+    let stack = quick().start().await;
+    let event = json!({"body": "error", "n": 7});
+    let id = stack.invoke_later("Misbehave", &event).await;
+    let line = stack
+        .logs
+        .wait_for(&["DEAD LETTER", "Misbehave", "RetriesExhausted"])
+        .await;
+    assert!(
+        line.contains("arn:aws:sqs:us-east-1:000000000000:DeadLetters"),
+        "{line}"
+    );
+    let attempts = stack
+        .logs
+        .text()
+        .matches(&format!("told to fail: {id}"))
+        .count();
+    assert_eq!(attempts, 3, "each under the same request id");
+
+    let (_, letters) = stack.local("GET", "dead-letters", None).await;
+    assert_eq!(letters.as_array().unwrap().len(), 1, "{letters}");
+    let letter = &letters[0];
+    assert_eq!(letter["function"], "Misbehave");
+    assert_eq!(
+        letter["destination"],
+        "arn:aws:sqs:us-east-1:000000000000:DeadLetters"
+    );
+    let record = &letter["record"];
+    assert_eq!(record["version"], "1.0");
+    assert_eq!(
+        record["requestContext"],
+        json!({
+            "requestId": id,
+            "functionArn": "arn:aws:lambda:us-east-1:000000000000:function:Misbehave:$LATEST",
+            "condition": "RetriesExhausted",
+            "approximateInvokeCount": 3,
+        })
+    );
+    assert_eq!(record["requestPayload"], event);
+    assert_eq!(record["responseContext"]["functionError"], "Unhandled");
+    assert_eq!(record["responsePayload"]["errorMessage"], "told to fail");
+}
+
+#[tokio::test]
+async fn an_event_that_succeeds_in_the_end_is_no_dead_letter() {
+    let stack = quick().start().await;
+    let id = stack
+        .invoke_later("Misbehave", &json!({"body": "fail 2"}))
+        .await;
+    stack.logs.wait_for(&["attempt 3 of", &id]).await;
+    // The next event's third attempt comes after this one's end.
+    stack
+        .invoke_later("Misbehave", &json!({"body": "error"}))
+        .await;
+    stack.logs.wait_for(&["DEAD LETTER"]).await;
+    let (_, letters) = stack.local("GET", "dead-letters", None).await;
+    assert_eq!(letters.as_array().unwrap().len(), 1, "{letters}");
+    assert_eq!(letters[0]["record"]["requestPayload"]["body"], "error");
+}
+
+#[tokio::test]
+async fn a_throttled_event_waits_and_is_no_attempt() {
+    let stack = quick().parameter("Reserved", "1").start().await;
+    let url = &stack.ready.websocket;
+    let mut socket = belfry_tests::open(url, &[]).await;
+    socket.send("slow 1500").await;
+    while has_room(&stack).await {}
+    let id = stack
+        .invoke_later("Misbehave", &json!({"body": "fail 0"}))
+        .await;
+    stack
+        .logs
+        .wait_for(&["failed or was throttled", "attempts=0", &id])
+        .await;
+    stack.logs.wait_for(&["attempt 1 of", &id]).await;
+    socket.receive_text().await;
+}
+
+/// Whether the function has room for another event.
+async fn has_room(stack: &Stack) -> bool {
+    stack
+        .lambda()
+        .invoke()
+        .function_name("Misbehave")
+        .payload(aws_sdk_lambda::primitives::Blob::new("{}"))
+        .send()
+        .await
+        .is_ok()
+}
+
+#[tokio::test]
+async fn a_broken_broadcast_request_is_seen_by_the_operator() {
+    let stack = Stack::builder()
+        .argument("--retry-delay")
+        .argument("10ms")
+        .start()
+        .await;
+    stack
+        .invoke_later("Broadcaster", &json!({"target": {"type": "everyone"}}))
+        .await;
+    stack
+        .logs
+        .wait_for(&[
+            "DEAD LETTER",
+            "Broadcaster",
+            "none: on AWS this event would be lost",
+        ])
+        .await;
+    let (_, letters) = stack.local("GET", "dead-letters", None).await;
+    assert_eq!(
+        letters[0]["record"]["responsePayload"]["errorType"],
+        "InvalidRequest"
+    );
+    assert_eq!(letters[0]["destination"], Value::Null);
+}
+
+#[tokio::test]
+async fn schedules_tick_as_often_as_told() {
+    let stack = Stack::misbehaving()
+        .argument("--schedule-every")
+        .argument("50ms")
+        .start()
+        .await;
+    // Twice each, the one that is written as cron among them.
+    for source in ["ticked: aws.scheduler", "ticked: aws.events"] {
+        stack
+            .logs
+            .wait_until(|text| text.matches(source).count() >= 2)
+            .await;
+    }
+    let scheduler = stack.logs.wait_for(&["ticked: aws.scheduler"]).await;
+    assert!(
+        scheduler.contains(r#""detail-type":"Scheduled Event""#)
+            && scheduler.contains(r#""detail":"{}""#),
+        "{scheduler}"
+    );
+    assert!(
+        !stack.logs.text().contains("ticked: never"),
+        "it is switched off"
+    );
+}
+
+#[tokio::test]
+async fn a_schedule_that_cannot_run_here_is_named() {
+    let stack = Stack::misbehaving().start().await;
+    let line = stack
+        .logs
+        .wait_for(&["ignoring the schedule MisbehaveNightly"])
+        .await;
+    assert!(
+        line.contains("cron(0 3 * * ? *)") && line.contains("--schedule-every"),
+        "{line}"
+    );
+}
