@@ -83,6 +83,7 @@ async fn handle(
         }
         ("pid", _) => answer(&std::process::id().to_string()),
         ("slow", ms) => {
+            eprintln!("slow from here on");
             tokio::time::sleep(Duration::from_millis(ms.parse()?)).await;
             answer(&std::process::id().to_string())
         }

@@ -3,12 +3,14 @@
 
 mod client;
 mod crafted;
+mod crowd;
 mod logs;
 mod node;
 mod stack;
 
 pub use client::{Socket, open, open_with_frames_up_to, refused, try_open};
 pub use crafted::Crafted;
+pub use crowd::{Broadcast, Crowd};
 pub use logs::Logs;
 pub use node::{Terminal, node, node_text, wscat_path};
 pub use stack::{Ready, Stack, StackBuilder, binaries, repository, template_with};

@@ -57,6 +57,31 @@ impl Logs {
         }
     }
 
+    /// Waits until so many lines hold all of these texts, and returns how many
+    /// there are.
+    ///
+    /// # Panics
+    /// If they never do.
+    pub async fn wait_for_count(&self, count: usize, parts: &[&str]) -> usize {
+        let mut lines = self.lines.clone();
+        let (mut seen, mut found) = (0, 0);
+        loop {
+            {
+                let lines = lines.borrow_and_update();
+                let holds = |line: &&String| parts.iter().all(|part| line.contains(part));
+                found += lines[seen..].iter().filter(holds).count();
+                seen = lines.len();
+            }
+            if found >= count {
+                return found;
+            }
+            let changed = tokio::time::timeout(PATIENCE, lines.changed()).await;
+            if !matches!(changed, Ok(Ok(()))) {
+                panic!("{found} lines with {parts:?}, not {count}");
+            }
+        }
+    }
+
     /// Waits until everything so far is as it should be.
     ///
     /// # Panics

@@ -1,1 +1,413 @@
+//! Faults on demand: what each does to a real client and a real function.
 
+use std::time::{Duration, Instant};
+
+use belfry_tests::{Socket, Stack, open, try_open};
+use serde_json::{Value, json};
+
+const PING: &str = r#"{"type":"ping","version":"1.0"}"#;
+
+fn to(user: &str) -> Value {
+    json!({
+        "target": {"type": "user", "userId": user},
+        "message": {"type": "notification", "data": {"kind": "k"}},
+    })
+}
+
+/// Whether a handshake of alice's is let in, or its status.
+async fn connects(stack: &Stack) -> Result<Socket, u16> {
+    let bearer = format!("Bearer {}", stack.token("alice").await);
+    try_open(&stack.ready.websocket, &[("Authorization", &bearer)]).await
+}
+
+async fn alice(stack: &Stack) -> (Socket, String) {
+    let mut socket = stack.connect("alice").await;
+    let id = socket.id().await;
+    (socket, id)
+}
+
+fn disconnects(log: &str, id: &str) -> usize {
+    let lines = log.lines().filter(|line| line.contains("[Disconnect]"));
+    lines.filter(|line| line.contains(id)).count()
+}
+
+#[tokio::test]
+async fn a_dropped_disconnect_leaves_its_row() {
+    let stack = Stack::start().await;
+    let (dropped, dropped_id) = alice(&stack).await;
+    let (other, other_id) = alice(&stack).await;
+    let fault = json!({"fault": "disconnect-drop", "connection": dropped_id});
+    let fault = stack.fault(fault).await;
+    dropped.close().await;
+    while stack.strikes(&fault).await == 0 {}
+    other.close().await;
+    stack
+        .logs
+        .wait_for(&["[Disconnect]", "disconnected", &other_id])
+        .await;
+    assert!(stack.row(&dropped_id).await.is_some());
+    assert_eq!(disconnects(&stack.logs.text(), &dropped_id), 0);
+}
+
+#[tokio::test]
+async fn a_duplicate_disconnect_runs_twice() {
+    let stack = Stack::start().await;
+    stack.fault(json!({"fault": "disconnect-duplicate"})).await;
+    let (socket, id) = alice(&stack).await;
+    socket.close().await;
+    stack
+        .logs
+        .wait_until(|log| disconnects(log, &id) == 2)
+        .await;
+    assert!(stack.row(&id).await.is_none());
+}
+
+#[tokio::test]
+async fn a_delayed_disconnect_comes_late() {
+    let stack = Stack::start().await;
+    let fault = json!({"fault": "disconnect-delay", "delay": "1s"});
+    let fault = stack.fault(fault).await;
+    let (socket, id) = alice(&stack).await;
+    let begun = Instant::now();
+    socket.close().await;
+    while stack.strikes(&fault).await == 0 {}
+    assert!(stack.row(&id).await.is_some(), "nobody has told it yet");
+    stack
+        .logs
+        .wait_for(&["[Disconnect]", "disconnected", &id])
+        .await;
+    assert!(begun.elapsed() >= Duration::from_secs(1));
+    assert!(stack.row(&id).await.is_none());
+}
+
+#[tokio::test]
+async fn posts_are_answered_as_told() {
+    let stack = Stack::builder()
+        .parameter("PostTimeoutMs", "200")
+        .start()
+        .await;
+    let (mut socket, id) = alice(&stack).await;
+    for (fault, times, outcome) in [
+        ("post-429", 1_000, "throttled"),
+        ("post-500", 1_000, "failed"),
+        ("post-silence", 1_000, "failed"),
+        // Tried again until it is through.
+        ("post-429", 2, "success"),
+    ] {
+        let description = json!({"fault": fault, "connection": id, "times": times});
+        let in_force = stack.fault(description).await;
+        let report = stack.broadcast(&to("alice")).await.unwrap();
+        assert!(stack.strikes(&in_force).await >= 1, "{fault}");
+        if outcome == "success" {
+            assert_eq!(report["success"], 1, "{fault}: {report}");
+            assert_eq!(socket.receive().await["type"], "notification");
+        } else {
+            assert_eq!(report["failures"][outcome], 1, "{fault}: {report}");
+        }
+        socket.expect_nothing().await;
+        stack.end_fault(&in_force).await;
+    }
+    // Asked a second time, since the row is young, and then removed.
+    let fault = stack
+        .fault(json!({"fault": "post-410", "connection": id}))
+        .await;
+    let report = stack.broadcast(&to("alice")).await.unwrap();
+    assert_eq!(report["failures"]["gone"], 1, "{report}");
+    assert_eq!(stack.strikes(&fault).await, 2);
+    assert!(stack.row(&id).await.is_none());
+}
+
+#[tokio::test]
+async fn a_share_of_the_connections_is_struck() {
+    let stack = Stack::start().await;
+    let mut sockets = Vec::new();
+    for _ in 0..24 {
+        sockets.push(stack.connect("alice").await);
+    }
+    let fault = stack
+        .fault(json!({"fault": "post-500", "share": 0.5}))
+        .await;
+    let first = stack.broadcast(&to("alice")).await.unwrap();
+    let failed = first["failures"]["failed"].as_u64().unwrap();
+    assert!((1..24).contains(&failed), "{first}");
+    assert_eq!(first["success"], 24 - failed);
+    // The same ones again.
+    let second = stack.broadcast(&to("alice")).await.unwrap();
+    assert_eq!(first["failures"], second["failures"]);
+    assert_eq!(stack.strikes(&fault).await, 2 * failed);
+}
+
+#[tokio::test]
+async fn a_frozen_peer_stays_connected_and_hears_nothing() {
+    let stack = Stack::start().await;
+    let (mut socket, id) = alice(&stack).await;
+    let fault = json!({"fault": "peer-freeze", "connection": id});
+    let fault = stack.fault(fault).await;
+    socket.send(PING).await;
+    let report = stack.broadcast(&to("alice")).await.unwrap();
+    assert_eq!(report["success"], 1, "API Gateway takes the post: {report}");
+    let silence = tokio::time::timeout(Duration::from_millis(300), socket.next_text());
+    assert!(silence.await.is_err(), "something came through");
+    assert!(stack.row(&id).await.is_some());
+    stack.end_fault(&fault).await;
+    let mut kinds = vec![
+        socket.receive().await["type"].clone(),
+        socket.receive().await["type"].clone(),
+    ];
+    kinds.sort_by_key(Value::to_string);
+    assert_eq!(kinds, ["notification", "pong"]);
+}
+
+#[tokio::test]
+async fn a_frozen_peer_can_be_deleted() {
+    let stack = Stack::builder()
+        .argument("--fault")
+        .argument("peer-freeze")
+        .start()
+        .await;
+    stack
+        .logs
+        .wait_for(&["FAULT in force", "peer-freeze"])
+        .await;
+    let _socket = stack.connect("alice").await;
+    let rows = stack
+        .dynamodb()
+        .scan()
+        .table_name("Connections")
+        .send()
+        .await
+        .unwrap();
+    let id = rows.items()[0]["connectionId"].as_s().unwrap().clone();
+    let management = stack.management();
+    management
+        .delete_connection()
+        .connection_id(&id)
+        .send()
+        .await
+        .unwrap();
+    stack
+        .logs
+        .wait_for(&["[Disconnect]", "disconnected", &id])
+        .await;
+}
+
+#[tokio::test]
+async fn a_throttled_write_is_tried_again_and_refused_in_the_end() {
+    let stack = Stack::start().await;
+    let fault =
+        |times| json!({"fault": "dynamodb-throttle", "operation": "PutItem", "times": times});
+    let passing = stack.fault(fault(1)).await;
+    assert!(connects(&stack).await.is_ok());
+    assert_eq!(stack.strikes(&passing).await, 1);
+    stack.fault(fault(1_000)).await;
+    assert_eq!(connects(&stack).await.err(), Some(503));
+    stack
+        .logs
+        .wait_for(&["[Connect]", "PutItem failed", "provisioned throughput"])
+        .await;
+}
+
+#[tokio::test]
+async fn a_conflict_is_an_internal_error_and_the_connection_stays() {
+    let stack = Stack::start().await;
+    let (mut socket, _) = alice(&stack).await;
+    let fault = json!({"fault": "dynamodb-conflict", "operation": "UpdateItem"});
+    let fault = stack.fault(fault).await;
+    assert_eq!(socket.ask(PING).await["data"]["code"], "INTERNAL");
+    stack
+        .logs
+        .wait_for(&["[Default]", "UpdateItem failed", "Transaction is ongoing"])
+        .await;
+    stack.end_fault(&fault).await;
+    assert_eq!(socket.ask(PING).await["type"], "pong");
+}
+
+#[tokio::test]
+async fn a_transaction_that_conflicts_tells_of_each_item() {
+    use aws_sdk_dynamodb::types::{AttributeValue, Delete, TransactWriteItem};
+    let stack = Stack::start().await;
+    stack.fault(json!({"fault": "dynamodb-conflict"})).await;
+    let delete = |id: &str| {
+        let key = AttributeValue::S(id.to_owned());
+        let delete = Delete::builder()
+            .table_name("Connections")
+            .key("connectionId", key);
+        TransactWriteItem::builder()
+            .delete(delete.build().unwrap())
+            .build()
+    };
+    let transaction = stack.dynamodb().transact_write_items();
+    let error = transaction
+        .transact_items(delete("a"))
+        .transact_items(delete("b"))
+        .send()
+        .await
+        .unwrap_err()
+        .into_service_error();
+    let aws_sdk_dynamodb::operation::transact_write_items::TransactWriteItemsError::TransactionCanceledException(cancelled) = error else {
+        panic!("{error:?}");
+    };
+    let codes: Vec<_> = cancelled
+        .cancellation_reasons()
+        .iter()
+        .map(|reason| reason.code())
+        .collect();
+    assert_eq!(codes, [Some("TransactionConflict"), Some("None")]);
+}
+
+#[tokio::test]
+async fn a_call_that_is_never_answered_is_given_up() {
+    let stack = Stack::start().await;
+    let fault = json!({"fault": "dynamodb-timeout", "operation": "PutItem"});
+    stack.fault(fault).await;
+    assert_eq!(connects(&stack).await.err(), Some(503));
+    assert_eq!(stack.rows().await, 0);
+}
+
+#[tokio::test]
+async fn a_write_whose_answer_is_lost_is_recognised() {
+    let stack = Stack::start().await;
+    let fault = json!({"fault": "dynamodb-lose-answer", "operation": "PutItem", "times": 1});
+    let fault = stack.fault(fault).await;
+    // Written, not answered, tried again: finds its own row.
+    let mut socket = connects(&stack).await.ok().unwrap();
+    assert_eq!(socket.ask(PING).await["type"], "pong");
+    assert_eq!(stack.strikes(&fault).await, 1);
+    assert_eq!(stack.rows().await, 1);
+}
+
+#[tokio::test]
+async fn a_slow_table_makes_slow_replies() {
+    let stack = Stack::start().await;
+    let (mut socket, _) = alice(&stack).await;
+    let fault = json!({"fault": "dynamodb-slow", "operation": "UpdateItem", "delay": "500ms"});
+    stack.fault(fault).await;
+    let begun = Instant::now();
+    assert_eq!(socket.ask(PING).await["type"], "pong");
+    assert!(begun.elapsed() >= Duration::from_millis(500));
+}
+
+#[tokio::test]
+async fn a_share_of_the_calls_is_struck() {
+    let stack = Stack::start().await;
+    let (mut socket, _) = alice(&stack).await;
+    let fault = json!({"fault": "dynamodb-conflict", "operation": "UpdateItem", "share": 0.25});
+    let fault = stack.fault(fault).await;
+    let mut failed = 0;
+    for _ in 0..8 {
+        if socket.ask(PING).await["type"] == "error" {
+            failed += 1;
+        }
+    }
+    assert_eq!(failed, 2);
+    assert_eq!(stack.strikes(&fault).await, 2);
+}
+
+#[tokio::test]
+async fn a_function_killed_in_mid_event_fails_that_event_alone() {
+    let stack = Stack::misbehaving().start().await;
+    let mut socket = open(&stack.ready.websocket, &[]).await;
+    let fault =
+        json!({"fault": "function-kill", "function": "Misbehave", "delay": "100ms", "times": 1});
+    stack.fault(fault).await;
+    let begun = Instant::now();
+    let frame = socket.ask_text("hang").await;
+    assert!(frame.contains("Internal server error"), "{frame}");
+    assert!(begun.elapsed() >= Duration::from_millis(100));
+    stack
+        .logs
+        .wait_for(&["Misbehave", "Runtime exited with error: signal: 9"])
+        .await;
+    assert_eq!(socket.ask_text("hello").await, "hello");
+}
+
+#[tokio::test]
+async fn a_connect_that_dies_after_its_write_leaves_a_row_and_no_connection() {
+    let stack = Stack::start().await;
+    let fault = json!({"fault": "function-lose-answer", "function": "Connect", "times": 1});
+    stack.fault(fault).await;
+    assert_eq!(connects(&stack).await.err(), Some(502));
+    assert_eq!(stack.rows().await, 1, "the work was done");
+    // Found out by the next broadcast: nobody is there.
+    let report = stack.broadcast(&to("alice")).await.unwrap();
+    assert_eq!(report["failures"]["gone"], 1, "{report}");
+    assert_eq!(stack.rows().await, 0);
+    assert!(connects(&stack).await.is_ok());
+}
+
+#[tokio::test]
+async fn faults_are_listed_ended_and_named() {
+    let stack = Stack::builder()
+        .argument("--fault")
+        .argument("post-410,share=0.1")
+        .start()
+        .await;
+    stack
+        .logs
+        .wait_for(&["FAULT in force: post-410,share=0.1"])
+        .await;
+    let id = stack
+        .fault(json!({"fault": "function-kill", "delay": "50ms"}))
+        .await;
+    stack
+        .logs
+        .wait_for(&["FAULT in force: function-kill,delay=50ms", &id])
+        .await;
+    let (_, list) = stack.local("GET", "faults", None).await;
+    assert_eq!(
+        list,
+        json!([
+            {"id": "f1", "fault": "post-410", "share": 0.1, "struck": 0},
+            {"id": id, "fault": "function-kill", "delay": "50ms", "struck": 0},
+        ])
+    );
+    stack.end_fault(&id).await;
+    stack
+        .logs
+        .wait_for(&["fault ended: function-kill,delay=50ms"])
+        .await;
+    assert_eq!(stack.local("DELETE", "faults", None).await.0, 204);
+    stack.logs.wait_for(&["fault ended: post-410"]).await;
+    assert_eq!(stack.local("GET", "faults", None).await.1, json!([]));
+
+    let (status, answer) = stack.local("DELETE", "faults/f9", None).await;
+    assert_eq!(status, 404);
+    assert!(
+        answer["message"].as_str().unwrap().contains("f9"),
+        "{answer}"
+    );
+    for (wrong, part) in [
+        (
+            json!({"fault": "post-404"}),
+            "is not one of the faults disconnect-drop",
+        ),
+        (
+            json!({"fault": "post-410", "share": 2}),
+            "share must be above 0",
+        ),
+        (json!({"fault": "post-410", "shares": 2}), "shares"),
+        (json!({}), "fault"),
+    ] {
+        let (status, answer) = stack.local("POST", "faults", Some(&wrong)).await;
+        assert!(status == 400 || status == 422, "{wrong}: {status}");
+        assert!(
+            answer["message"].as_str().unwrap().contains(part),
+            "{wrong}: {answer}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_wrong_fault_on_the_command_line_says_what_to_write() {
+    let mut command = Stack::builder()
+        .argument("--fault")
+        .argument("post-404")
+        .command();
+    let output = command.output().await.unwrap();
+    assert!(!output.status.success());
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(
+        said.contains("post-404") && said.contains("disconnect-drop"),
+        "{said}"
+    );
+}

@@ -206,12 +206,9 @@ async fn invocations_beyond_the_concurrency_are_a_429() {
         let stack = stack.start().await;
         let mut socket = open(&stack.ready.websocket, &[]).await;
         socket.send("slow 1000").await;
-        let refused = loop {
-            let call = stack.lambda().invoke().function_name("Misbehave").send();
-            if let Err(error) = call.await {
-                break error.into_service_error();
-            }
-        };
+        stack.logs.wait_for(&["slow from here on"]).await;
+        let call = stack.lambda().invoke().function_name("Misbehave").send();
+        let refused = call.await.unwrap_err().into_service_error();
         let InvokeError::TooManyRequestsException(refused) = refused else {
             panic!("{refused:?}");
         };
