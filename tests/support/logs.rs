@@ -32,6 +32,14 @@ impl Logs {
         self.lines.borrow().join("\n")
     }
 
+    /// The lines so far that hold this text.
+    #[must_use]
+    pub fn lines_with(&self, part: &str) -> Vec<String> {
+        let lines = self.lines.borrow();
+        let found = lines.iter().filter(|line| line.contains(part));
+        found.cloned().collect()
+    }
+
     /// Waits for a line that holds all of these texts.
     ///
     /// # Panics

@@ -243,6 +243,23 @@ impl Stack {
         }
     }
 
+    /// The processes that the gateway has started.
+    ///
+    /// # Panics
+    /// Where there is no /proc.
+    #[must_use]
+    pub fn children(&self) -> Vec<String> {
+        let tasks = std::fs::read_dir(format!("/proc/{}/task", self.pid()));
+        tasks
+            .expect("the gateway runs")
+            .filter_map(|task| std::fs::read_to_string(task.ok()?.path().join("children")).ok())
+            .flat_map(|list| {
+                let list = list.split_whitespace();
+                list.map(str::to_owned).collect::<Vec<_>>()
+            })
+            .collect()
+    }
+
     /// The gateway's resident memory, in KB.
     ///
     /// # Panics
@@ -388,16 +405,23 @@ impl Stack {
         get.send().await.expect("GetItem").item
     }
 
-    /// How many rows there are.
+    /// How many rows there are, however many pages that takes.
+    ///
+    /// # Panics
+    /// If they cannot be counted.
     pub async fn rows(&self) -> usize {
-        let scan = self
+        let pages = self
             .dynamodb()
             .scan()
             .table_name("Connections")
+            .select(aws_sdk_dynamodb::types::Select::Count)
+            .into_paginator()
             .send()
+            .collect::<Result<Vec<_>, _>>()
             .await
             .expect("Scan");
-        scan.items().len()
+        let rows: i32 = pages.iter().map(|page| page.count()).sum();
+        usize::try_from(rows).expect("a count")
     }
 
     /// Invokes the broadcaster. A function's error is `Err`.

@@ -6,22 +6,6 @@ use std::time::Duration;
 use belfry_tests::{Stack, open, refused};
 use nix::sys::signal::Signal;
 
-/// The processes that a process has started.
-fn children(pid: u32) -> Vec<String> {
-    let path = format!("/proc/{pid}/task");
-    let tasks = std::fs::read_dir(path)
-        .unwrap()
-        .map(|task| task.unwrap().path().join("children"));
-    tasks
-        .filter_map(|file| std::fs::read_to_string(file).ok())
-        .flat_map(|list| {
-            list.split_whitespace()
-                .map(str::to_owned)
-                .collect::<Vec<_>>()
-        })
-        .collect()
-}
-
 fn assert_gone(pids: &[String]) {
     for pid in pids {
         assert!(
@@ -37,7 +21,7 @@ async fn a_signal_ends_the_stack_its_functions_and_its_sockets() {
         let mut stack = Stack::start().await;
         let mut socket = stack.connect("alice").await;
         socket.id().await;
-        let functions = children(stack.pid());
+        let functions = stack.children();
         assert!(functions.len() >= 2, "{functions:?}");
         let status = stack.stop(signal, Duration::from_secs(2)).await;
         assert!(status.success(), "{signal}: {status}");
@@ -56,7 +40,7 @@ async fn a_busy_function_ends_too() {
     // Answered by another environment, so the first has its event.
     socket.send("hello").await;
     assert_eq!(socket.receive_text().await, "hello");
-    let functions = children(stack.pid());
+    let functions = stack.children();
     assert!(functions.len() >= 2, "{functions:?}");
     assert!(
         stack
@@ -76,7 +60,7 @@ async fn a_function_that_does_not_start_is_not_waited_for() {
     let url = stack.ready.websocket.clone();
     let handshake = tokio::spawn(async move { refused(&url, &[]).await });
     stack.logs.wait_for(&["told to hang at the start"]).await;
-    let functions = children(stack.pid());
+    let functions = stack.children();
     assert_eq!(functions.len(), 1);
     assert!(
         stack

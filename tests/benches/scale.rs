@@ -1,0 +1,132 @@
+//! 12,500 sockets on one local stack: the figures of docs/PERFORMANCE.md on
+//! memory, connects, echoes and broadcasts, and a check that nothing is lost
+//! or left over. `make bench` builds what it needs and runs it.
+
+use std::time::{Duration, Instant};
+
+use belfry_tests::{Crowd, Stack, repository};
+use nix::sys::signal::Signal;
+
+/// What warms up the functions before anything is measured.
+const WARM_UP: usize = 200;
+
+const SMALL: usize = 1_000;
+const MIDDLE: usize = 10_000;
+const LARGE: usize = 12_500;
+
+/// How many handshakes are under way at a time.
+const AT_A_TIME: usize = 64;
+
+const BROADCASTS: usize = 5;
+const ECHOES_PER_SECOND: usize = 1_000;
+const ECHO_SECONDS: u64 = 10;
+
+/// How long every `$disconnect` may take at the end.
+const STOP_TIMEOUT: Duration = Duration::from_secs(60);
+
+const DISCONNECTED: [&str; 2] = ["[Disconnect]", "\"message\":\"disconnected\""];
+
+#[tokio::main]
+async fn main() {
+    let mut stack = Stack::builder()
+        .functions(&repository().join("target/release"))
+        .argument("--connect-rate")
+        .argument("0")
+        .argument("--request-rate")
+        .argument("0")
+        .start()
+        .await;
+    drop(Crowd::connect(&stack, WARM_UP, AT_A_TIME).await);
+    stack.logs.wait_for_count(WARM_UP, &DISCONNECTED).await;
+
+    let idle = stack.memory_kb();
+    println!("{:<44} {idle:>8} KB", "gateway's memory, no socket");
+    let mut crowd = Crowd::connect(&stack, SMALL, AT_A_TIME).await;
+    memory(&stack, idle, crowd.len());
+
+    let begun = Instant::now();
+    crowd.grow(&stack, MIDDLE, AT_A_TIME).await;
+    let per_second =
+        f64::from(u32::try_from(MIDDLE - SMALL).expect("few")) / begun.elapsed().as_secs_f64();
+    println!("{:<44} {per_second:>8.0} /s", "connects, 64 under way");
+    let handshakes = &mut crowd.handshakes[SMALL..];
+    percentiles("a handshake meanwhile", handshakes);
+    memory(&stack, idle, crowd.len());
+
+    let mut reports = Vec::new();
+    let mut arrivals = Vec::new();
+    for _ in 0..BROADCASTS {
+        let broadcast = crowd.broadcast(&stack).await;
+        assert_eq!(broadcast.report["success"], crowd.len(), "{broadcast:?}");
+        reports.push(broadcast.reported_after);
+        arrivals.push(broadcast.arrived_after);
+    }
+    percentiles("broadcast to 10,000: until the last frame", &mut arrivals);
+    percentiles("broadcast to 10,000: until the report", &mut reports);
+
+    crowd.grow(&stack, LARGE, AT_A_TIME).await;
+    memory(&stack, idle, crowd.len());
+    let broadcast = crowd.broadcast(&stack).await;
+    assert_eq!(broadcast.report["success"], LARGE, "{broadcast:?}");
+    let count = ECHOES_PER_SECOND * usize::try_from(ECHO_SECONDS).expect("few");
+    let mut echoes = crowd.echo(count, Duration::from_secs(ECHO_SECONDS)).await;
+    percentiles("echo at 1,000 a second over 12,500 sockets", &mut echoes);
+    memory(&stack, idle, crowd.len());
+
+    let begun = Instant::now();
+    crowd.drop_half();
+    let dropped = WARM_UP + LARGE / 2;
+    stack.logs.wait_for_count(dropped, &DISCONNECTED).await;
+    took("6,250 peers vanish: until each $disconnect ran", begun);
+    assert_eq!(stack.rows().await, LARGE / 2);
+
+    let functions = stack.children();
+    let begun = Instant::now();
+    let status = stack.stop(Signal::SIGINT, STOP_TIMEOUT).await;
+    took("Ctrl-C with 6,250 sockets: until the end", begun);
+    assert!(status.success(), "{status}");
+    let codes = crowd.closed().await;
+    assert!(codes.iter().all(|code| *code == 1001), "everyone was told");
+    let ran = stack
+        .logs
+        .wait_for_count(WARM_UP + LARGE, &DISCONNECTED)
+        .await;
+    assert_eq!(ran, WARM_UP + LARGE, "each $disconnect once");
+    for level in [
+        " WARN ",
+        " ERROR ",
+        "\"level\":\"WARN\"",
+        "\"level\":\"ERROR\"",
+    ] {
+        assert_eq!(stack.logs.lines_with(level), Vec::<String>::new());
+    }
+    for pid in functions {
+        assert!(!std::path::Path::new("/proc").join(&pid).exists(), "{pid}");
+    }
+    println!("no error, no process and no socket left");
+}
+
+fn memory(stack: &Stack, idle: u64, sockets: usize) {
+    let now = stack.memory_kb();
+    let each = f64::from(u32::try_from(now.saturating_sub(idle)).expect("below 4 TB"))
+        / f64::from(u32::try_from(sockets).expect("few"));
+    println!(
+        "{:<44} {now:>8} KB {each:>8.1} KB each",
+        format!("gateway's memory, {sockets} sockets")
+    );
+}
+
+fn percentiles(name: &str, times: &mut [Duration]) {
+    times.sort();
+    let at = |share: usize| times[(times.len() - 1) * share / 100].as_secs_f64() * 1_000.0;
+    println!(
+        "{name:<44} {:>8.1} ms p50 {:>8.1} ms p99 {:>8.1} ms worst",
+        at(50),
+        at(99),
+        at(100)
+    );
+}
+
+fn took(name: &str, begun: Instant) {
+    println!("{name:<44} {:>8.2} s", begun.elapsed().as_secs_f64());
+}
