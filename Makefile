@@ -41,7 +41,7 @@ release: ## Build what is deployed, optimised
 
 bench: ## Measure the figures of docs/PERFORMANCE.md (takes minutes)
 	cargo build --release --workspace --bins
-	cargo bench --package belfry-tests
+	cargo bench --workspace --bench local --bench scale
 
 test-tools: tests/node/node_modules/.package-lock.json
 

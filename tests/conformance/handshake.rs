@@ -103,7 +103,7 @@ async fn reqwest_handshake(url: &str, headers: &[(&str, &str)]) -> reqwest::Resp
 }
 
 #[tokio::test]
-async fn connect_gets_the_headers_as_they_were_spelt_and_the_query() {
+async fn connect_gets_the_headers_and_the_query() {
     let target = Target::start().await;
     let mut watcher = target.watcher().await;
     let agent = watcher.agent();
@@ -115,8 +115,7 @@ async fn connect_gets_the_headers_as_they_were_spelt_and_the_query() {
     let _socket = open(&target.url, &headers).await;
     let event = watcher.event("CONNECT").await;
     let single = |name: &str| event["headers"][name].as_str();
-    // The client library writes names in lower case; what is spelt otherwise
-    // is tested where a client can do so, in the system tests.
+    // This client writes names in lower case.
     assert_eq!(single("x-custom").or(single("X-Custom")), Some("two"));
     for name in [
         "Host",
@@ -163,4 +162,12 @@ async fn a_url_has_at_most_4096_characters() {
     let begun = format!("{}?a=", target.url);
     open(&fits(begun.clone(), 4_096), &[]).await.close().await;
     assert_eq!(refused(&fits(begun, 4_097), &[]).await, 414);
+}
+
+#[tokio::test]
+async fn a_throttled_connect_is_a_502() {
+    let Some(target) = Target::only_local(&["--parameter", "Reserved=0"]).await else {
+        return;
+    };
+    assert_eq!(refused(&target.url, &[]).await, 502);
 }

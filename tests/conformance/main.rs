@@ -12,4 +12,5 @@ mod handshake;
 mod limits;
 mod management;
 mod routing;
+mod table;
 mod target;

@@ -1,6 +1,7 @@
 //! API Gateway's side of a WebSocket API: handshakes, sockets, routes and the
 //! management API.
 
+mod assumed;
 mod connection;
 mod event;
 mod handshake;
@@ -16,6 +17,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::routing::{get, post};
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -28,6 +30,11 @@ use registry::Registry;
 
 /// How long the `$disconnect`s of all connections may take when the stack stops.
 const STOP_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How many `$disconnect`s run at a time. Nobody waits for one, API Gateway
+/// promises no moment for it, and thousands of clients may vanish at once: all
+/// together they would exceed Lambda's concurrency and be lost.
+const DISCONNECTS_AT_A_TIME: usize = 100;
 
 /// What every handler of the WebSocket API shares.
 #[derive(Clone)]
@@ -43,6 +50,7 @@ struct Inner {
     connections: Registry,
     /// The life of each connection, from the handshake to its `$disconnect`.
     lives: TaskTracker,
+    disconnects: Semaphore,
     stopping: CancellationToken,
     address: SocketAddr,
 }
@@ -63,6 +71,7 @@ impl WebSocketApi {
             faults,
             connections: Registry::default(),
             lives: TaskTracker::new(),
+            disconnects: Semaphore::new(DISCONNECTS_AT_A_TIME),
             stopping: CancellationToken::new(),
             address,
         };

@@ -9,6 +9,7 @@ use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 use tokio::time::{Instant, sleep_until};
 
+use super::assumed;
 use super::limits::Limits;
 
 /// How many messages may wait for a client that reads slowly. A post beyond
@@ -38,7 +39,7 @@ impl End {
         Self::new(1000, "Connection Closed Normally")
     }
 
-    /// The connection was silent or open for too long, or the API goes away.
+    /// Nobody said anything for too long, or the API itself goes away.
     pub(super) fn going_away() -> Self {
         Self::new(1001, "Going away")
     }
@@ -48,29 +49,9 @@ impl End {
         Self::new(1005, "Client-side close frame status not set")
     }
 
-    /// The network went away. The words are not established on AWS.
-    pub(super) fn abnormal() -> Self {
-        Self::new(1006, "Connection Closed Abnormally")
-    }
-
-    /// The client sent binary data, which a WebSocket API does not take.
-    pub(super) fn binary() -> Self {
-        Self::new(1003, "Binary is not supported")
-    }
-
-    /// The client sent more than a frame or a message may hold.
-    pub(super) fn too_large() -> Self {
-        Self::new(1009, "Message too large")
-    }
-
-    /// The client's text is no UTF-8 (RFC 6455, section 8.1).
-    pub(super) fn not_utf8() -> Self {
-        Self::new(1007, "Invalid UTF-8")
-    }
-
-    /// The client does not speak WebSocket as it should.
-    pub(super) fn protocol_error() -> Self {
-        Self::new(1002, "Protocol error")
+    /// One of the ends that are not established on AWS.
+    pub(super) fn assumed((code, reason): (u16, &str)) -> Self {
+        Self::new(code, reason)
     }
 
     pub(super) fn new(code: u16, reason: &str) -> Self {
@@ -179,11 +160,15 @@ impl Connection {
         let end_of_life = self.opened + limits.max_duration;
         loop {
             let last_active = self.opened + self.active_after();
-            let due = end_of_life.min(last_active + limits.idle_timeout);
-            if due <= Instant::now() {
+            let silent_until = last_active + limits.idle_timeout;
+            let now = Instant::now();
+            if end_of_life <= now {
+                return End::assumed(assumed::OPEN_TOO_LONG);
+            }
+            if silent_until <= now {
                 return End::going_away();
             }
-            sleep_until(due).await;
+            sleep_until(end_of_life.min(silent_until)).await;
         }
     }
 

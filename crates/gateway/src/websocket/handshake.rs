@@ -17,6 +17,7 @@ use serde_json::json;
 use tokio::sync::oneshot;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
+use super::assumed;
 use super::connection::{Connection, End, Peer};
 use super::event::{self, Event, Place};
 use super::limits::MAX_URL_LENGTH;
@@ -37,7 +38,7 @@ pub(super) async fn handle(
     request: Request,
 ) -> Response<Body> {
     if stage != api.inner.api.stage {
-        return Refusal::new(StatusCode::FORBIDDEN, "Forbidden").into_response();
+        return Refusal::new(assumed::NO_SUCH_STAGE, "Forbidden").into_response();
     }
     let (mut request, _) = request.into_parts();
     let handshake = accept_key(&request.headers).zip(request.extensions.remove::<OnUpgrade>());
@@ -61,7 +62,7 @@ pub(super) async fn handle(
     };
     let domain = text(HOST).unwrap_or_else(|| api.inner.address.to_string());
     if "ws://".len() + domain.len() + request.uri.to_string().len() > MAX_URL_LENGTH {
-        return Refusal::new(StatusCode::URI_TOO_LONG, "URI Too Long").into_response();
+        return Refusal::new(assumed::URL_TOO_LONG, "URI Too Long").into_response();
     }
     if !api.inner.limits.connects.allows() {
         tracing::warn!("handshake refused: more than --connect-rate allows");
@@ -142,7 +143,7 @@ async fn live(
         }
         Err(_) => {
             drop(outgoing);
-            End::abnormal()
+            End::assumed(assumed::LOST)
         }
     };
     api.inner.connections.remove(&connection.peer.id);
@@ -167,13 +168,16 @@ async fn disconnect(api: &WebSocketApi, peer: &Peer, place: &Place, end: &End) {
 }
 
 async fn run_disconnect(api: &WebSocketApi, peer: &Peer, event: &Event) {
-    if let Some(Integration::Failed | Integration::TimedOut) =
-        api.integrate(DISCONNECT, event).await
-    {
-        tracing::warn!(
-            connection = peer.id,
-            "$disconnect failed; API Gateway does not try again"
-        );
+    // Fails only when closed, and nobody closes it.
+    let _turn = api.inner.disconnects.acquire().await;
+    match api.integrate(DISCONNECT, event).await {
+        None | Some(Integration::Answered(_)) => {}
+        Some(Integration::Failed | Integration::NotInvoked | Integration::TimedOut) => {
+            tracing::warn!(
+                connection = peer.id,
+                "$disconnect failed; API Gateway does not try again"
+            );
+        }
     }
 }
 
@@ -202,8 +206,12 @@ fn verdict(integration: Option<Integration>) -> Verdict {
             StatusCode::BAD_GATEWAY,
             "Internal server error",
         )),
+        Some(Integration::NotInvoked) => Err(Refusal::new(
+            assumed::CONNECT_NOT_INVOKED,
+            "Internal server error",
+        )),
         Some(Integration::TimedOut) => Err(Refusal::new(
-            StatusCode::GATEWAY_TIMEOUT,
+            assumed::CONNECT_TIMED_OUT,
             "Endpoint request timed out",
         )),
     }

@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use super::WebSocketApi;
+use super::assumed::{REPLY_TOO_LARGE, THROTTLED};
 use super::connection::Connection;
 use super::event::{self, Event, Place};
 use super::limits::MAX_MESSAGE_BYTES;
@@ -15,10 +16,6 @@ pub(super) const DISCONNECT: &str = "$disconnect";
 /// Where messages go whose key names no route.
 const DEFAULT: &str = "$default";
 
-/// What a client is told whose message is above the rate. The words are not
-/// established on AWS for messages; these are those of a refused handshake.
-const THROTTLED: &str = "Too Many Requests";
-
 /// What a Lambda proxy integration came to.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Integration {
@@ -26,6 +23,8 @@ pub(super) enum Integration {
     Answered(Answer),
     /// The function failed, or answered something else.
     Failed,
+    /// Lambda did not run it.
+    NotInvoked,
     /// The function took longer than API Gateway waits.
     TimedOut,
 }
@@ -47,8 +46,8 @@ impl WebSocketApi {
         Some(match tokio::time::timeout(route.timeout, invoked).await {
             Ok(Ok(outcome)) => read(&outcome),
             Ok(Err(refusal)) => {
-                tracing::warn!(route = route_key, reason = %refusal, "no function could be invoked");
-                Integration::Failed
+                tracing::warn!(route = route_key, reason = %refusal, "the function was not invoked");
+                Integration::NotInvoked
             }
             Err(_) => Integration::TimedOut,
         })
@@ -62,11 +61,17 @@ impl WebSocketApi {
         let reply = if self.inner.limits.requests.allows() {
             match self.integrate(&route_key, &event).await {
                 None => error("Forbidden"),
-                Some(Integration::Failed) => error("Internal server error"),
-                Some(Integration::TimedOut) => error("Endpoint request timed out"),
-                Some(Integration::Answered(answer)) => {
-                    answer.body.filter(|_| self.answers(&route_key))
+                Some(Integration::Failed | Integration::NotInvoked) => {
+                    error("Internal server error")
                 }
+                Some(Integration::TimedOut) => error("Endpoint request timed out"),
+                Some(Integration::Answered(answer)) if self.answers(&route_key) => {
+                    match answer.body {
+                        Some(body) if body.len() > MAX_MESSAGE_BYTES => error(REPLY_TOO_LARGE),
+                        body => body,
+                    }
+                }
+                Some(Integration::Answered(_)) => None,
             }
         } else {
             error(THROTTLED)
@@ -124,9 +129,7 @@ fn read(outcome: &Outcome) -> Integration {
     };
     let body = match value.get("body") {
         None | Some(Value::Null) => None,
-        // What is too long for a message cannot be sent; what AWS does then is
-        // not established.
-        Some(Value::String(text)) if text.len() <= MAX_MESSAGE_BYTES => Some(text.clone()),
+        Some(Value::String(text)) => Some(text.clone()),
         Some(_) => return Integration::Failed,
     };
     let headers = value

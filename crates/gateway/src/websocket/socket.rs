@@ -18,6 +18,7 @@ use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig
 use tokio_tungstenite::tungstenite::{Bytes, Message};
 
 use super::WebSocketApi;
+use super::assumed::{self, PING_IS_ACTIVITY};
 use super::connection::{Connection, End, Outgoing};
 use super::event::Place;
 use super::limits::{MAX_FRAME_BYTES, MAX_MESSAGE_BYTES};
@@ -45,7 +46,7 @@ pub(super) async fn run(
     outgoing: Receiver<Outgoing>,
 ) -> End {
     let Some(stream) = stream(upgraded).await else {
-        return End::abnormal();
+        return End::assumed(assumed::LOST);
     };
     let (mut sink, mut frames) = stream.split();
     let end = {
@@ -62,7 +63,7 @@ pub(super) async fn run(
         }
     };
     // A client that is gone cannot be told, one that does not listen is not waited for.
-    if end.code != 1006 {
+    if end.code != assumed::LOST.0 {
         let _ = tokio::time::timeout(CLOSE_TIMEOUT, say_goodbye(sink, frames, &end)).await;
     }
     end
@@ -131,7 +132,7 @@ async fn send(sink: &mut SplitSink<Stream, Message>, mut outgoing: Receiver<Outg
             break;
         }
     }
-    End::abnormal()
+    End::assumed(assumed::LOST)
 }
 
 /// Sends a message that is too large for one frame (RFC 6455, section 5.4).
@@ -159,7 +160,7 @@ async fn receive(
             Some(Ok(Message::Text(text))) => {
                 connection.active();
                 let Ok(slot) = Arc::clone(&slots).acquire_owned().await else {
-                    return End::abnormal();
+                    return End::assumed(assumed::LOST);
                 };
                 // Frames of one connection run concurrently, as on AWS.
                 let (api, connection, place) = (api.clone(), Arc::clone(connection), place.clone());
@@ -168,18 +169,19 @@ async fn receive(
                     drop(slot);
                 });
             }
-            Some(Ok(Message::Binary(_))) => return End::binary(),
-            // Answered by the library; no activity.
+            Some(Ok(Message::Binary(_))) => return End::assumed(assumed::BINARY),
+            // The library answers control frames.
+            Some(Ok(Message::Ping(_))) if PING_IS_ACTIVITY => connection.active(),
             Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_))) => {}
             Some(Ok(Message::Close(None))) => return End::no_status(),
             Some(Ok(Message::Close(Some(frame)))) => return closed_by_client(&frame),
-            Some(Err(Error::Capacity(_))) => return End::too_large(),
-            Some(Err(Error::Utf8(_))) => return End::not_utf8(),
+            Some(Err(Error::Capacity(_))) => return End::assumed(assumed::TOO_LARGE),
+            Some(Err(Error::Utf8(_))) => return End::assumed(assumed::NOT_UTF8),
             Some(Err(Error::Protocol(ProtocolError::ResetWithoutClosingHandshake))) => {
-                return End::abnormal();
+                return End::assumed(assumed::LOST);
             }
-            Some(Err(Error::Protocol(_))) => return End::protocol_error(),
-            Some(Err(_)) | None => return End::abnormal(),
+            Some(Err(Error::Protocol(_))) => return End::assumed(assumed::PROTOCOL_ERROR),
+            Some(Err(_)) | None => return End::assumed(assumed::LOST),
         }
     }
 }
