@@ -1,7 +1,7 @@
 //! The management API.
 
 use aws_sdk_apigatewaymanagement::primitives::Blob;
-use belfry_tests::open;
+use belfry_tests::{open, soon};
 
 use crate::target::Target;
 
@@ -28,6 +28,10 @@ async fn a_post_above_128_kb_is_a_413() {
         .connection_id(&id)
         .data(Blob::new("x".repeat(131_073)));
     let error = post.send().await.unwrap_err();
+    assert_eq!(
+        target.post(&id, &"x".repeat(4 * 1024 * 1024)).await,
+        Err(413)
+    );
     assert_eq!(error.raw_response().unwrap().status().as_u16(), 413);
     assert!(
         error
@@ -48,13 +52,16 @@ async fn get_tells_who_and_since_when_and_when_last() {
     assert_eq!(before.identity().unwrap().user_agent(), Some("test/1"));
     assert!(before.last_active_at().unwrap() >= before.connected_at().unwrap());
     // A message moves the one and not the other.
-    let after = loop {
-        socket.ask_text("hello").await;
-        let after = get().await.unwrap();
-        if after.last_active_at() > before.last_active_at() {
-            break after;
+    let after = soon(async {
+        loop {
+            socket.ask_text("hello").await;
+            let after = get().await.unwrap();
+            if after.last_active_at() > before.last_active_at() {
+                return after;
+            }
         }
-    };
+    })
+    .await;
     assert_eq!(after.connected_at(), before.connected_at());
 }
 
@@ -155,12 +162,14 @@ async fn a_client_that_does_not_read_is_a_429_and_can_be_deleted() {
     let (socket, id) = target.connect_with_id().await;
     // The client reads nothing from here on: its buffer and the network's fill up.
     let large = "x".repeat(128 * 1024);
-    let status = loop {
-        if let Err(status) = target.post(&id, &large).await {
-            break status;
+    let refused = async {
+        loop {
+            if let Err(status) = target.post(&id, &large).await {
+                return status;
+            }
         }
     };
-    assert_eq!(status, 429);
+    assert_eq!(soon(refused).await, 429);
     let delete = target.management.delete_connection().connection_id(&id);
     delete.send().await.unwrap();
     assert_eq!(target.post(&id, "late").await, Err(410));

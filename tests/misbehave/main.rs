@@ -6,11 +6,11 @@
 //! connection posted to the connection ID: API Gateway gives the user agent to
 //! each of them, so a test sees the events from outside, wherever this runs.
 
-use std::process::exit;
+use std::process::{Command, exit};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use aws_sdk_apigatewaymanagement::primitives::Blob;
+use aws_sdk_lambda::primitives::Blob;
 use lambda_runtime::{Error, LambdaEvent, run, service_fn};
 use serde_json::{Value, json};
 
@@ -36,18 +36,24 @@ async fn main() -> Result<(), Error> {
     let management = aws_sdk_apigatewaymanagement::config::Builder::from(&config)
         .endpoint_url(std::env::var("WEBSOCKET_API_ENDPOINT").unwrap_or_default())
         .build();
-    let management = aws_sdk_apigatewaymanagement::Client::from_conf(management);
-    run(service_fn(|event| handle(&management, event))).await
+    let clients = Clients {
+        management: aws_sdk_apigatewaymanagement::Client::from_conf(management),
+        lambda: aws_sdk_lambda::Client::new(&config),
+    };
+    run(service_fn(|event| handle(&clients, event))).await
 }
 
-async fn handle(
-    management: &aws_sdk_apigatewaymanagement::Client,
-    event: LambdaEvent<Value>,
-) -> Result<Value, Error> {
+struct Clients {
+    management: aws_sdk_apigatewaymanagement::Client,
+    lambda: aws_sdk_lambda::Client,
+}
+
+async fn handle(clients: &Clients, event: LambdaEvent<Value>) -> Result<Value, Error> {
     let (event, context) = event.into_parts();
     let agent = event["requestContext"]["identity"]["userAgent"].as_str();
     if let Some(watcher) = agent.and_then(|agent| agent.strip_prefix("watched-by:")) {
-        let report = management
+        let report = clients
+            .management
             .post_to_connection()
             .connection_id(watcher)
             .data(Blob::new(event.to_string()));
@@ -91,6 +97,20 @@ async fn handle(
         ("silent", _) => Ok(json!({"statusCode": 200})),
         ("event", _) => answer(&event.to_string()),
         ("trace", _) => answer(&context.xray_trace_id.unwrap_or_default()),
+        ("relay", told) => {
+            let event = json!({"body": told}).to_string();
+            let call = clients.lambda.invoke().function_name("Misbehave");
+            let output = call.payload(Blob::new(event)).send().await?;
+            let payload = output.payload().ok_or("no payload")?;
+            Ok(serde_json::from_slice(payload.as_ref())?)
+        }
+        ("chatter", _) => loop {
+            println!("x");
+        },
+        ("child", _) => {
+            let child = Command::new("sleep").arg("300").spawn()?;
+            answer(&child.id().to_string())
+        }
         ("environment", _) => {
             let names: Vec<String> = std::env::vars().map(|(name, _)| name).collect();
             answer(&json!(names).to_string())

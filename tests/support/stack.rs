@@ -18,6 +18,15 @@ use crate::logs::Logs;
 /// a test that comes near it has failed.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
+/// What comes soon.
+///
+/// # Panics
+/// If it does not.
+pub async fn soon<T>(future: impl Future<Output = T>) -> T {
+    let outcome = tokio::time::timeout(PATIENCE, future).await;
+    outcome.expect("it comes soon")
+}
+
 /// Where everything is: the line that `belfry run --json` prints.
 #[derive(Debug, Clone, Deserialize)]
 pub struct Ready {
@@ -330,6 +339,14 @@ impl Stack {
         assert_eq!(status, 204, "{answer}");
     }
 
+    /// Waits until a fault has struck.
+    ///
+    /// # Panics
+    /// If it never does.
+    pub async fn struck(&self, id: &str) {
+        soon(async { while self.strikes(id).await == 0 {} }).await;
+    }
+
     /// How often a fault has struck.
     ///
     /// # Panics
@@ -420,7 +437,10 @@ impl Stack {
             .collect::<Result<Vec<_>, _>>()
             .await
             .expect("Scan");
-        let rows: i32 = pages.iter().map(|page| page.count()).sum();
+        let rows: i32 = pages
+            .iter()
+            .map(aws_sdk_dynamodb::operation::scan::ScanOutput::count)
+            .sum();
         usize::try_from(rows).expect("a count")
     }
 

@@ -89,6 +89,25 @@ async fn a_throttled_event_waits_and_is_no_attempt() {
 }
 
 #[tokio::test]
+async fn a_function_that_may_not_run_gets_no_second_chance() {
+    let stack = Stack::misbehaving()
+        .parameter("Reserved", "0")
+        .start()
+        .await;
+    stack
+        .invoke_later("Misbehave", &json!({"body": "ok"}))
+        .await;
+    stack
+        .logs
+        .wait_for(&["DEAD LETTER", "ZeroReservedConcurrency"])
+        .await;
+    let (_, letters) = stack.local("GET", "dead-letters", None).await;
+    let record = &letters[0]["record"];
+    assert_eq!(record["requestContext"]["approximateInvokeCount"], 0);
+    assert_eq!(record.get("responsePayload"), None);
+}
+
+#[tokio::test]
 async fn a_broken_broadcast_request_is_seen_by_the_operator() {
     let stack = Stack::builder()
         .argument("--retry-delay")

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use belfry_tests::{Socket, Stack, open, try_open};
+use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
 const PING: &str = r#"{"type":"ping","version":"1.0"}"#;
@@ -39,7 +40,7 @@ async fn a_dropped_disconnect_leaves_its_row() {
     let fault = json!({"fault": "disconnect-drop", "connection": dropped_id});
     let fault = stack.fault(fault).await;
     dropped.close().await;
-    while stack.strikes(&fault).await == 0 {}
+    stack.struck(&fault).await;
     other.close().await;
     stack
         .logs
@@ -65,19 +66,39 @@ async fn a_duplicate_disconnect_runs_twice() {
 #[tokio::test]
 async fn a_delayed_disconnect_comes_late() {
     let stack = Stack::start().await;
-    let fault = json!({"fault": "disconnect-delay", "delay": "1s"});
+    let fault = json!({"fault": "disconnect-delay", "delay": "2s"});
     let fault = stack.fault(fault).await;
     let (socket, id) = alice(&stack).await;
     let begun = Instant::now();
     socket.close().await;
-    while stack.strikes(&fault).await == 0 {}
+    stack.struck(&fault).await;
     assert!(stack.row(&id).await.is_some(), "nobody has told it yet");
     stack
         .logs
         .wait_for(&["[Disconnect]", "disconnected", &id])
         .await;
-    assert!(begun.elapsed() >= Duration::from_secs(1));
+    assert!(begun.elapsed() >= Duration::from_secs(2));
     assert!(stack.row(&id).await.is_none());
+}
+
+#[tokio::test]
+async fn no_fault_outlives_ctrl_c() {
+    let mut stack = Stack::start().await;
+    let (socket, id) = alice(&stack).await;
+    let fault = json!({"fault": "disconnect-delay", "delay": "1h", "connection": id});
+    let fault = stack.fault(fault).await;
+    stack.fault(json!({"fault": "disconnect-drop"})).await;
+    let (_other, other_id) = alice(&stack).await;
+    socket.close().await;
+    stack.struck(&fault).await;
+    let ended = stack.stop(Signal::SIGINT, Duration::from_secs(10)).await;
+    assert!(ended.success());
+    for id in [id, other_id] {
+        stack
+            .logs
+            .wait_for(&["[Disconnect]", "disconnected", &id])
+            .await;
+    }
 }
 
 #[tokio::test]
@@ -149,6 +170,7 @@ async fn a_frozen_peer_stays_connected_and_hears_nothing() {
     let silence = tokio::time::timeout(Duration::from_millis(300), socket.next_text());
     assert!(silence.await.is_err(), "something came through");
     assert!(stack.row(&id).await.is_some());
+    assert_eq!(stack.strikes(&fault).await, 1);
     stack.end_fault(&fault).await;
     let mut kinds = vec![
         socket.receive().await["type"].clone(),
@@ -199,6 +221,7 @@ async fn a_throttled_write_is_tried_again_and_refused_in_the_end() {
     let passing = stack.fault(fault(1)).await;
     assert!(connects(&stack).await.is_ok());
     assert_eq!(stack.strikes(&passing).await, 1);
+    stack.logs.wait_for(&["fault spent", &passing]).await;
     stack.fault(fault(1_000)).await;
     assert_eq!(connects(&stack).await.err(), Some(503));
     stack

@@ -87,7 +87,11 @@ async fn an_event_that_is_none_is_a_function_error() {
 
 #[tokio::test]
 async fn a_dry_run_runs_nothing() {
-    let stack = Stack::misbehaving().start().await;
+    // One environment, so that what ran would have run before what follows.
+    let stack = Stack::misbehaving()
+        .parameter("Reserved", "1")
+        .start()
+        .await;
     let dry = |name: &str| {
         let call = stack.lambda().invoke().function_name(name);
         call.invocation_type(InvocationType::DryRun)
@@ -99,7 +103,6 @@ async fn a_dry_run_runs_nothing() {
     assert_eq!(output.payload().map(|p| p.as_ref().len()).unwrap_or(0), 0);
     let unknown = dry("Nobody").await.unwrap_err().into_service_error();
     assert!(unknown.is_resource_not_found_exception());
-    // An event that runs would have said so before this one does.
     stack
         .invoke("Misbehave", &json!({"body": "fail 0"}))
         .await
@@ -205,7 +208,7 @@ async fn invocations_beyond_the_concurrency_are_a_429() {
     ] {
         let stack = stack.start().await;
         let mut socket = open(&stack.ready.websocket, &[]).await;
-        socket.send("slow 1000").await;
+        socket.send("slow 2000").await;
         stack.logs.wait_for(&["slow from here on"]).await;
         let call = stack.lambda().invoke().function_name("Misbehave").send();
         let refused = call.await.unwrap_err().into_service_error();
@@ -235,9 +238,16 @@ async fn functions_that_invoke_each_other_for_ever_are_stopped() {
         "{}/2015-03-31/functions/Misbehave/invocations",
         stack.ready.lambda
     );
+    // The Rust SDK inside a function hands the chain on.
+    let relayed = stack
+        .invoke("Misbehave", &json!({"body": "relay relay trace"}))
+        .await
+        .unwrap();
+    let hops = relayed["body"].as_str().unwrap().rsplit(':').next();
+    assert_eq!(hops, Some("3"), "{relayed}");
+
     let mut trace = "Root=1-5759e988-bd862e3fe1be46a994272793;Sampled=0".to_owned();
     let client = reqwest::Client::new();
-    // As an SDK inside a function passes the header on.
     for _ in 0..16 {
         let call = client.post(&url).header("X-Amzn-Trace-Id", &trace);
         let answer = call.body(r#"{"body":"trace"}"#).send().await.unwrap();

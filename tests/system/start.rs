@@ -78,6 +78,16 @@ async fn a_missing_file_or_binary_says_what_to_do() {
 }
 
 #[tokio::test]
+async fn more_reserved_than_there_is_says_what_to_do() {
+    let builder = Stack::misbehaving().parameter("Reserved", "5");
+    let said = fails(builder.argument("--concurrency").argument("4")).await;
+    assert!(
+        said.contains("reserve 5 of a concurrency of 4") && said.contains("--concurrency"),
+        "{said}"
+    );
+}
+
+#[tokio::test]
 async fn a_port_in_use_says_what_to_do() {
     let taken = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = taken.local_addr().unwrap().port().to_string();

@@ -3,8 +3,15 @@
 use std::path::Path;
 use std::time::Duration;
 
-use belfry_tests::{Stack, open, refused};
-use nix::sys::signal::Signal;
+use belfry_tests::{Ready, Stack, open, refused, soon};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::json;
+use tokio::io::{AsyncBufReadExt, BufReader};
+
+/// How long the end may take; it takes a second where a client does not
+/// answer its close.
+const LIMIT: Duration = Duration::from_secs(5);
 
 fn assert_gone(pids: &[String]) {
     for pid in pids {
@@ -23,7 +30,7 @@ async fn a_signal_ends_the_stack_its_functions_and_its_sockets() {
         socket.id().await;
         let functions = stack.children();
         assert!(functions.len() >= 2, "{functions:?}");
-        let status = stack.stop(signal, Duration::from_secs(2)).await;
+        let status = stack.stop(signal, LIMIT).await;
         assert!(status.success(), "{signal}: {status}");
         assert_gone(&functions);
     }
@@ -42,12 +49,7 @@ async fn a_busy_function_ends_too() {
     assert_eq!(socket.receive_text().await, "hello");
     let functions = stack.children();
     assert!(functions.len() >= 2, "{functions:?}");
-    assert!(
-        stack
-            .stop(Signal::SIGINT, Duration::from_secs(2))
-            .await
-            .success()
-    );
+    assert!(stack.stop(Signal::SIGINT, LIMIT).await.success());
     assert_gone(&functions);
 }
 
@@ -62,12 +64,7 @@ async fn a_function_that_does_not_start_is_not_waited_for() {
     stack.logs.wait_for(&["told to hang at the start"]).await;
     let functions = stack.children();
     assert_eq!(functions.len(), 1);
-    assert!(
-        stack
-            .stop(Signal::SIGINT, Duration::from_secs(2))
-            .await
-            .success()
-    );
+    assert!(stack.stop(Signal::SIGINT, LIMIT).await.success());
     for pid in functions {
         let state = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
         assert!(
@@ -76,4 +73,56 @@ async fn a_function_that_does_not_start_is_not_waited_for() {
         );
     }
     handshake.abort();
+}
+
+#[tokio::test]
+async fn a_terminal_that_is_closed_ends_the_stack_in_good_order() {
+    let mut gateway = Stack::builder().command().arg("--json").spawn().unwrap();
+    let mut lines = BufReader::new(gateway.stdout.take().unwrap()).lines();
+    let ready = lines.next_line().await.unwrap().unwrap();
+    let ready: Ready = serde_json::from_str(&ready).unwrap();
+    // Nobody reads what the stack and its functions say any more.
+    drop((lines, gateway.stderr.take()));
+    assert_eq!(refused(&ready.websocket, &[]).await, 401);
+    let pid = Pid::from_raw(i32::try_from(gateway.id().unwrap()).unwrap());
+    kill(pid, Signal::SIGHUP).unwrap();
+    let ended = tokio::time::timeout(LIMIT, gateway.wait()).await;
+    assert!(ended.unwrap().unwrap().success());
+}
+
+#[tokio::test]
+async fn what_a_function_has_started_is_frozen_and_ended_with_it() {
+    let mut stack = Stack::misbehaving().start().await;
+    let mut socket = open(&stack.ready.websocket, &[]).await;
+    let child = socket.ask_text("child").await;
+    let state = || std::fs::read_to_string(format!("/proc/{child}/stat")).unwrap_or_default();
+    soon(async {
+        while !state().contains(") T ") {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await;
+    assert!(stack.stop(Signal::SIGINT, LIMIT).await.success());
+    assert!(
+        state().is_empty() || state().contains(") Z "),
+        "{}",
+        state()
+    );
+}
+
+#[tokio::test]
+async fn ctrl_c_again_does_not_wait() {
+    let mut stack = Stack::start().await;
+    let mut socket = stack.connect("alice").await;
+    socket.id().await;
+    let fault = json!({"fault": "dynamodb-slow", "operation": "DeleteItem", "delay": "1h"});
+    let fault = stack.fault(fault).await;
+    socket.close().await;
+    // Faults end with the stack, but not for a call that was struck already.
+    stack.struck(&fault).await;
+    let pid = Pid::from_raw(i32::try_from(stack.pid()).unwrap());
+    kill(pid, Signal::SIGINT).unwrap();
+    stack.logs.wait_for(&["stopping"]).await;
+    assert!(stack.stop(Signal::SIGINT, LIMIT).await.success());
+    stack.logs.wait_for(&["told again: stopping at once"]).await;
 }

@@ -214,14 +214,21 @@ impl Faults {
         self.strike(function, wanted, Counts::Calls)
     }
 
+    /// Looked at again and again, so it does not count as a strike.
     fn freezes(&self, connection: &str) -> bool {
-        let wanted = |fault| (fault == Fault::FreezePeer).then_some(());
-        self.strike(connection, wanted, Counts::Subjects).is_some()
+        self.0.count.load(Ordering::Acquire) > 0
+            && self.list().iter().any(|active| {
+                active.fault == Fault::FreezePeer
+                    && active.aims_at(connection)
+                    && place_of(connection) < active.aim.share
+            })
     }
 
     /// Waits until this connection's peer is to be frozen.
     pub(crate) async fn frozen(&self, connection: &str) {
         self.wait(|| self.freezes(connection)).await;
+        let wanted = |fault| (fault == Fault::FreezePeer).then_some(());
+        self.strike(connection, wanted, Counts::Subjects);
     }
 
     /// Waits until this connection's peer is to be frozen no longer.
@@ -258,8 +265,12 @@ enum Counts {
 }
 
 impl Active {
+    fn aims_at(&self, subject: &str) -> bool {
+        self.aim.only.as_deref().is_none_or(|only| only == subject)
+    }
+
     fn strikes(&self, subject: &str, counts: Counts) -> bool {
-        if self.aim.only.as_deref().is_some_and(|only| only != subject) {
+        if !self.aims_at(subject) {
             return false;
         }
         let seen = self.seen.fetch_add(1, Ordering::Relaxed);
@@ -278,8 +289,11 @@ impl Active {
                     .is_none_or(|times| struck < times)
                     .then_some(struck + 1)
             });
-        if struck.is_ok() {
+        if let Ok(before) = struck {
             tracing::debug!(fault = self.id, on = subject, "a fault strikes");
+            if Some(before + 1) == self.aim.times {
+                tracing::warn!(fault = self.id, "fault spent: {}", self.description);
+            }
         }
         struck.is_ok()
     }

@@ -55,6 +55,8 @@ fn start(arguments: cli::Run) -> Result<(), run::RunError> {
         .with_target(false)
         .with_ansi(io_is_terminal())
         .with_writer(std::io::stderr)
+        // A terminal that was closed must not end the stack with a panic.
+        .log_internal_errors(false)
         .init();
     raise_open_files();
     let runtime = tokio::runtime::Builder::new_multi_thread()

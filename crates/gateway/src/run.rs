@@ -45,6 +45,10 @@ pub(crate) enum RunError {
     },
     #[error("the embedded DynamoDB ended: {0}")]
     Database(String),
+    #[error(
+        "the functions reserve {reserved} of a concurrency of {concurrency}; choose more with --concurrency, or reserve less in the template"
+    )]
+    Concurrency { reserved: usize, concurrency: u32 },
     #[error("--fault: {0}")]
     Fault(String),
     #[error(transparent)]
@@ -101,6 +105,7 @@ pub(crate) async fn run(arguments: cli::Run) -> Result<(), RunError> {
     let database = database::with_tables(&stack.tables)?;
     let specs: Vec<_> = stack.functions.into_values().collect();
     let schedules = schedules(&specs);
+    check_concurrency(&specs, arguments.lambda.concurrency)?;
     let lambda = Lambda::new(specs, &settings, &faults);
     let ready = Ready {
         event: "ready",
@@ -122,19 +127,23 @@ pub(crate) async fn run(arguments: cli::Run) -> Result<(), RunError> {
     tokio::spawn(server::serve(listener, router));
     let mut database = tokio::spawn(database::serve(dynamodb, database, faults.clone()));
     let every = arguments.lambda.schedule_every;
-    lambda::start_schedules(&lambda, schedules, every, &arguments.region);
+    let schedules = lambda::start_schedules(&lambda, schedules, every, &arguments.region);
     announce(&ready, arguments.json)?;
     tokio::select! {
         problem = &mut database => return Err(RunError::Database(ended(problem))),
         () = stop.told() => {}
     }
     tracing::info!("stopping");
+    // The end is in good order, whatever went wrong on demand before.
+    faults.clear();
+    for schedule in schedules {
+        schedule.abort();
+    }
     tokio::select! {
         () = api.stop() => {}
         () = stop.told() => tracing::warn!("told again: stopping at once"),
     }
     lambda.stop().await;
-    faults.clear();
     Ok(())
 }
 
@@ -184,6 +193,18 @@ fn limits(arguments: &cli::ApiGateway) -> Limits {
         // The proportion of the account's quota: 10,000 a second, 5,000 at once.
         requests: Rate::new(request_rate, request_rate / 2),
     }
+}
+
+/// What is reserved must be there, as AWS has it at the deploy.
+fn check_concurrency(specs: &[FunctionSpec], concurrency: u32) -> Result<(), RunError> {
+    let reserved = specs.iter().filter_map(|spec| spec.reserved).sum();
+    if usize::try_from(concurrency).is_ok_and(|concurrency| reserved > concurrency) {
+        return Err(RunError::Concurrency {
+            reserved,
+            concurrency,
+        });
+    }
+    Ok(())
 }
 
 /// Every schedule with its function.

@@ -7,8 +7,9 @@ use std::net::SocketAddr;
 use axum::Router;
 use axum::body::{Body, Bytes, to_bytes};
 use axum::extract::{Request, State};
+use axum::http::request::Parts;
 use axum::http::uri::{Authority, Scheme};
-use axum::http::{HeaderValue, Response, StatusCode, Uri};
+use axum::http::{HeaderMap, HeaderValue, Response, StatusCode, Uri};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
@@ -45,65 +46,72 @@ pub(super) fn router(database: SocketAddr, faults: Faults) -> Router {
 }
 
 async fn call(State(proxy): State<Proxy>, request: Request) -> Response<Body> {
-    let operation = operation(&request);
+    let (head, body) = request.into_parts();
+    // All of it, whatever follows: an answer before its end would reach the
+    // client as a reset.
+    let Ok(body) = to_bytes(body, MAX_REQUEST_BYTES).await else {
+        return status(StatusCode::PAYLOAD_TOO_LARGE);
+    };
+    let operation = operation(&head.headers);
     match proxy.faults.on_call(&operation) {
-        None => proxy.pass(request).await,
+        None => proxy.pass(head, body).await,
         Some(DatabaseFault::Throttle) => refuse(
             "ProvisionedThroughputExceededException",
             "The level of configured provisioned throughput for the table was exceeded. Consider increasing your provisioning level with the UpdateTable API.",
             json!({}),
         ),
-        Some(DatabaseFault::Conflict) => conflict(&operation, request).await,
+        Some(DatabaseFault::Conflict) => conflict(&operation, &body),
         Some(DatabaseFault::Timeout) => std::future::pending().await,
         Some(DatabaseFault::LoseAnswer) => {
-            drop(proxy.pass(request).await);
+            drop(proxy.pass(head, body).await);
             std::future::pending().await
         }
         Some(DatabaseFault::Slow(delay)) => {
             tokio::time::sleep(delay).await;
-            proxy.pass(request).await
+            proxy.pass(head, body).await
         }
     }
 }
 
 /// `PutItem` of `X-Amz-Target: DynamoDB_20120810.PutItem`.
-fn operation(request: &Request) -> String {
-    let target = request.headers().get("X-Amz-Target");
+fn operation(headers: &HeaderMap) -> String {
+    let target = headers.get("X-Amz-Target");
     let target = target.and_then(|target| target.to_str().ok());
     let operation = target.and_then(|target| target.split_once('.'));
     operation.map_or("", |(_, operation)| operation).to_owned()
 }
 
 impl Proxy {
-    async fn pass(&self, mut request: Request) -> Response<Body> {
-        let mut uri = std::mem::take(request.uri_mut()).into_parts();
+    async fn pass(&self, mut head: Parts, body: Bytes) -> Response<Body> {
+        let mut uri = std::mem::take(&mut head.uri).into_parts();
         uri.scheme = Some(Scheme::HTTP);
         uri.authority = Some(self.database.clone());
-        if let Ok(uri) = Uri::from_parts(uri) {
-            *request.uri_mut() = uri;
-        }
+        head.uri = Uri::from_parts(uri).unwrap_or_default();
+        let request = Request::from_parts(head, Body::from(body));
         match self.client.request(request).await {
             Ok(response) => response.map(Body::new),
             Err(error) => {
                 tracing::error!(reason = %error, "the embedded DynamoDB does not answer");
-                let mut response = Response::new(Body::empty());
-                *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
-                response
+                status(StatusCode::SERVICE_UNAVAILABLE)
             }
         }
     }
 }
 
+fn status(status: StatusCode) -> Response<Body> {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = status;
+    response
+}
+
 /// A single write has an error of its own; a transaction tells for each of its
 /// items what became of it.
-async fn conflict(operation: &str, request: Request) -> Response<Body> {
+fn conflict(operation: &str, body: &[u8]) -> Response<Body> {
     if !operation.starts_with("Transact") {
         let message = "Transaction is ongoing for the item";
         return refuse("TransactionConflictException", message, json!({}));
     }
-    let body = to_bytes(request.into_body(), MAX_REQUEST_BYTES).await;
-    let body: Value =
-        serde_json::from_slice(&body.unwrap_or_else(|_| Bytes::new())).unwrap_or_default();
+    let body: Value = serde_json::from_slice(body).unwrap_or_default();
     let items = body["TransactItems"].as_array().map_or(1, Vec::len);
     let mut reasons = vec![json!({"Code": "None"}); items.max(1)];
     reasons[0] =

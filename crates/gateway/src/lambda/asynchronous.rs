@@ -3,22 +3,26 @@
 //! invocation" in the Lambda developer guide).
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep};
 
 use super::function::Function;
 use super::{Invocation, NotInvoked, Outcome};
 
-/// How many events may wait in all. Lambda's own queue has no known end; this
-/// one must.
-const MAX_WAITING: usize = 10_000;
+/// How much may be under way in all, in KB; an event counts as 1 KB at least.
+/// Lambda's own queue has no known end; this one must.
+const MAX_QUEUED_KB: u32 = 64 * 1024;
 
 /// How many dead letters are kept: the last ones.
-const MAX_DEAD_LETTERS: usize = 1_000;
+const MAX_DEAD_LETTERS: usize = 200;
+
+/// The longest answer of a function that a dead letter quotes, in bytes.
+const MAX_QUOTED_BYTES: usize = 256 * 1024;
 
 /// How long a throttled event waits at first and at most: "from 1 second after
 /// the first attempt to a maximum of 5 minutes".
@@ -47,6 +51,7 @@ impl RetryDelays {
 pub(super) struct Queue {
     delays: RetryDelays,
     room: Arc<Semaphore>,
+    unfinished: Arc<AtomicUsize>,
     dead_letters: DeadLetters,
 }
 
@@ -54,7 +59,8 @@ impl Queue {
     pub(super) fn new(delays: RetryDelays) -> Self {
         Self {
             delays,
-            room: Arc::new(Semaphore::new(MAX_WAITING)),
+            room: Arc::new(Semaphore::new(MAX_QUEUED_KB as usize)),
+            unfinished: Arc::default(),
             dead_letters: DeadLetters::default(),
         }
     }
@@ -69,27 +75,29 @@ impl Queue {
         function: Arc<Function>,
         invocation: Invocation,
     ) -> Result<(), NotInvoked> {
-        let Ok(room) = Arc::clone(&self.room).try_acquire_owned() else {
+        let kb = u32::try_from(invocation.payload.len().div_ceil(1_024)).unwrap_or(u32::MAX);
+        let Ok(room) = Arc::clone(&self.room).try_acquire_many_owned(kb.max(1)) else {
             return Err(NotInvoked::Throttled { reserved: false });
         };
-        tokio::spawn(self.clone().deliver(function, invocation, room));
+        let queue = self.clone();
+        tokio::spawn(async move {
+            queue.unfinished.fetch_add(1, Ordering::Relaxed);
+            queue.deliver(&function, &invocation).await;
+            queue.unfinished.fetch_sub(1, Ordering::Relaxed);
+            drop(room);
+        });
         Ok(())
     }
 
     /// Tells what is lost when the stack stops.
     pub(super) fn stop(&self) {
-        let waiting = MAX_WAITING - self.room.available_permits();
-        if waiting > 0 {
-            tracing::warn!("{waiting} asynchronous events were waiting and are lost");
+        let unfinished = self.unfinished.load(Ordering::Relaxed);
+        if unfinished > 0 {
+            tracing::warn!("{unfinished} asynchronous events are not finished and are lost");
         }
     }
 
-    async fn deliver(
-        self,
-        function: Arc<Function>,
-        invocation: Invocation,
-        _room: OwnedSemaphorePermit,
-    ) {
+    async fn deliver(&self, function: &Function, invocation: &Invocation) {
         let policy = &function.spec.asynchronous;
         let taken = Instant::now();
         let mut attempts = 0;
@@ -100,10 +108,18 @@ impl Queue {
                 Ok(outcome) => {
                     attempts += 1;
                     if attempts > policy.max_retries {
-                        let letter = Letter::of(&function, &invocation, attempts, &outcome);
+                        let letter = Letter::of(function, invocation, attempts, &outcome);
                         return self.dead_letters.add(&letter.ended("RetriesExhausted"));
                     }
                     (self.delays.after(attempts), Some(outcome))
+                }
+                // "Lambda sends any new events … without any retries."
+                Err(NotInvoked::Throttled { .. }) if function.spec.reserved == Some(0) => {
+                    let outcome = never_ran();
+                    let letter = Letter::of(function, invocation, 0, &outcome);
+                    return self
+                        .dead_letters
+                        .add(&letter.ended("ZeroReservedConcurrency"));
                 }
                 Err(NotInvoked::Throttled { .. }) => {
                     let delay = throttle_delay;
@@ -114,7 +130,7 @@ impl Queue {
             };
             if taken.elapsed() + delay > policy.max_age {
                 let outcome = outcome.unwrap_or_else(never_ran);
-                let letter = Letter::of(&function, &invocation, attempts, &outcome);
+                let letter = Letter::of(function, invocation, attempts, &outcome);
                 return self.dead_letters.add(&letter.ended("EventAgeExceeded"));
             }
             tracing::warn!(
@@ -181,7 +197,11 @@ impl<'a> Letter<'a> {
                 "executedVersion": "$LATEST",
                 "functionError": "Unhandled",
             });
-            record["responsePayload"] = parsed(&self.outcome.payload);
+            record["responsePayload"] = if self.outcome.payload.len() > MAX_QUOTED_BYTES {
+                "(too long to be kept)".into()
+            } else {
+                parsed(&self.outcome.payload)
+            };
         }
         DeadLetter {
             function: spec.name.clone(),

@@ -5,6 +5,7 @@ use std::process::{ExitStatus, Stdio};
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
+use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 use tokio::process::{Child, Command};
 use tokio::time::{Instant, sleep, timeout};
@@ -47,7 +48,7 @@ impl Failure {
     }
 }
 
-/// A running process. Dropping it kills the process.
+/// A running process, the leader of a group of its own. Dropping it kills them.
 pub(super) struct Environment {
     child: Child,
     link: Link,
@@ -118,8 +119,8 @@ impl Environment {
             .process_group(0)
             .kill_on_drop(true)
             .spawn()?;
-        if let Some(pid) = child.id().and_then(|pid| i32::try_from(pid).ok()) {
-            link.of_process(Pid::from_raw(pid));
+        if let Some(group) = pid(&child) {
+            link.of_process(group);
         }
         Ok(Self {
             child,
@@ -230,14 +231,29 @@ impl Environment {
         }
     }
 
+    /// Kills the function's process and whatever it has started itself.
     fn kill(&mut self) {
-        // It may have ended by itself already.
-        let _ = self.child.start_kill();
+        // Until it was waited for, the id is its own. It may have ended already.
+        if let Some(group) = pid(&self.child) {
+            let _ = killpg(group, Signal::SIGKILL);
+        }
     }
 
     /// Ends the process and waits until it is gone.
     pub(super) async fn stop(mut self) {
-        // It may have ended by itself already.
-        let _ = self.child.kill().await;
+        self.kill();
+        let _ = self.child.wait().await;
     }
+}
+
+impl Drop for Environment {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// The id of the process and of its group, until it was waited for.
+fn pid(child: &Child) -> Option<Pid> {
+    let id = i32::try_from(child.id()?).ok()?;
+    Some(Pid::from_raw(id))
 }

@@ -61,12 +61,13 @@ impl Function {
 
     /// Handles one event.
     pub(super) async fn invoke(&self, invocation: Invocation) -> Result<Outcome, NotInvoked> {
+        let Ok(_slot) = self.slots.acquire().await else {
+            return Err(NotInvoked::Stopping);
+        };
+        // After the slot: what waits for this machine is not under way.
         let Ok(_capacity) = self.capacity.try_acquire() else {
             let reserved = self.spec.reserved.is_some();
             return Err(NotInvoked::Throttled { reserved });
-        };
-        let Ok(_slot) = self.slots.acquire().await else {
-            return Err(NotInvoked::Stopping);
         };
         let request_id = invocation.request_id.clone();
         let ready = tokio::select! {

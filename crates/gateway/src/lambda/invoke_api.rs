@@ -20,11 +20,15 @@ const MAX_REQUEST_BYTES: usize = 6 * 1024 * 1024;
 /// this much is certain everywhere.
 const MAX_EVENT_BYTES: usize = 256 * 1024;
 
+/// How much of a request is read: a refusal before the end of what a client
+/// sends would reach it as a reset.
+const MAX_READ_BYTES: usize = 16 * 1024 * 1024;
+
 /// The routes of Lambda's API.
 pub(crate) fn router(lambda: Lambda) -> Router {
     Router::new()
         .route("/2015-03-31/functions/{name}/invocations", post(invoke))
-        .layer(DefaultBodyLimit::max(MAX_REQUEST_BYTES))
+        .layer(DefaultBodyLimit::max(MAX_READ_BYTES))
         .with_state(lambda)
 }
 
@@ -57,9 +61,11 @@ async fn try_invoke(
     payload: Result<Bytes, BytesRejection>,
 ) -> Result<Response<Body>, Refusal> {
     lambda.find(name).map_err(Refusal::NotInvoked)?;
-    let payload = json_payload(
-        payload.map_err(|_| Refusal::TooLarge("RequestResponse", MAX_REQUEST_BYTES))?,
-    )?;
+    let too_large = || Refusal::TooLarge("RequestResponse", MAX_REQUEST_BYTES);
+    let payload = json_payload(payload.map_err(|_| too_large())?)?;
+    if payload.len() > MAX_REQUEST_BYTES {
+        return Err(too_large());
+    }
     let text = |name: &str| headers.get(name).map(|v| v.to_str().unwrap_or_default());
     let trace = trace::next(text("X-Amzn-Trace-Id")).map_err(|_| Refusal::Recursive)?;
     let invocation = Invocation {

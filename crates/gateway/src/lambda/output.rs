@@ -1,6 +1,6 @@
 //! What a function's process writes.
 
-use std::io::{self, ErrorKind, PipeReader};
+use std::io::{self, ErrorKind, PipeReader, Write};
 use std::os::fd::OwnedFd;
 
 use bytes::Bytes;
@@ -8,6 +8,13 @@ use tokio::net::unix::pipe::Receiver;
 
 /// The longest line of a function's output that is shown in one piece.
 const MAX_LINE_BYTES: usize = 64 * 1024;
+
+/// How much is taken at a time, in bytes.
+const CHUNK_BYTES: usize = 8 * 1024;
+
+/// How many times that a pipe holds at most: what was written before an answer
+/// is within as many.
+const CHUNKS_IN_PIPE: usize = 8;
 
 /// How much of an invocation's log `Invoke` gives back (AWS: "the last 4 KB").
 const TAIL_BYTES: usize = 4 * 1024;
@@ -31,8 +38,8 @@ impl Output {
         })
     }
 
-    /// Waits until there is more, and takes it. Never ends once the process
-    /// has closed its output. Nothing is lost when this is cancelled.
+    /// Waits until there is more, and takes some of it. Never ends once the
+    /// process has closed its output. Nothing is lost when this is cancelled.
     pub(super) async fn more(&mut self) {
         match &self.pipe {
             None => std::future::pending().await,
@@ -41,20 +48,35 @@ impl Output {
                 let _ = pipe.readable().await;
             }
         }
-        self.take();
+        // No more than a chunk, and then the others' turn: a function that
+        // never stops writing must not keep its own timeout from being seen.
+        self.take_chunk();
+        tokio::task::yield_now().await;
     }
 
     /// Takes what is there without waiting.
     pub(super) fn take(&mut self) {
-        let mut buffer = [0; 8 * 1024];
-        while let Some(pipe) = &self.pipe {
-            match pipe.try_read(&mut buffer) {
-                Ok(0) => self.pipe = None,
-                Ok(read) => self.show(&buffer[..read]),
-                Err(error) if error.kind() == ErrorKind::WouldBlock => return,
-                Err(_) => self.pipe = None,
+        for _ in 0..CHUNKS_IN_PIPE {
+            if !self.take_chunk() {
+                return;
             }
         }
+    }
+
+    /// Whether there was something.
+    fn take_chunk(&mut self) -> bool {
+        let mut buffer = [0; CHUNK_BYTES];
+        let Some(pipe) = &self.pipe else { return false };
+        match pipe.try_read(&mut buffer) {
+            Ok(0) => self.pipe = None,
+            Ok(read) => {
+                self.show(&buffer[..read]);
+                return true;
+            }
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+            Err(_) => self.pipe = None,
+        }
+        false
     }
 
     fn show(&mut self, bytes: &[u8]) {
@@ -69,7 +91,9 @@ impl Output {
 
     fn show_line(&mut self) {
         let line = String::from_utf8_lossy(&self.line);
-        eprintln!("[{}] {}", self.name, line.trim_end());
+        let line = format!("[{}] {}\n", self.name, line.trim_end());
+        // Where nobody reads our own output any more, the show goes on.
+        let _ = io::stderr().write_all(line.as_bytes());
         self.line.clear();
     }
 

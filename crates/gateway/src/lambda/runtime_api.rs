@@ -12,7 +12,7 @@ use axum::extract::{DefaultBodyLimit, Path, State};
 use axum::http::{Response, StatusCode};
 use axum::routing::{get, post};
 use bytes::Bytes;
-use nix::sys::signal::{Signal, kill};
+use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 use tokio::sync::mpsc::error::TryRecvError;
 use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
@@ -60,22 +60,23 @@ struct RuntimeSide {
     process: Arc<OnceLock<Pid>>,
 }
 
-/// A process that is stopped, as Lambda freezes an environment between events:
-/// nothing runs in it, no timer and no thread. Dropping this wakes it.
+/// A group of processes that is stopped, as Lambda freezes an environment
+/// between events: nothing runs in it, no timer and no thread. Dropping this
+/// wakes it.
 struct Frozen(Pid);
 
 impl Frozen {
-    /// The process speaks with us right now, so the id is its own.
-    fn freeze(process: Pid) -> Self {
-        // It may have been killed meanwhile.
-        let _ = kill(process, Signal::SIGSTOP);
-        Self(process)
+    fn freeze(group: Pid) -> Self {
+        // It speaks with us right now; where it was killed meanwhile, there is
+        // no such group for as long as ids are not used again.
+        let _ = killpg(group, Signal::SIGSTOP);
+        Self(group)
     }
 }
 
 impl Drop for Frozen {
     fn drop(&mut self) {
-        let _ = kill(self.0, Signal::SIGCONT);
+        let _ = killpg(self.0, Signal::SIGCONT);
     }
 }
 
@@ -129,11 +130,11 @@ impl Link {
         format!("/_runtime/{}", self.id)
     }
 
-    /// Names the process at the other end: from now on it is frozen while it
-    /// waits.
-    pub(super) fn of_process(&self, process: Pid) {
-        // There is one process for each link.
-        let _ = self.process.set(process);
+    /// Names the process group at the other end: from now on it is frozen while
+    /// it waits.
+    pub(super) fn of_process(&self, group: Pid) {
+        // There is one for each link.
+        let _ = self.process.set(group);
     }
 
     pub(super) fn send(&self, event: Event) {
@@ -223,21 +224,13 @@ async fn response(
     path: Path<(String, String)>,
     payload: Result<Bytes, BytesRejection>,
 ) -> Answered {
-    let Ok(payload) = payload else {
-        let message = format!(
-            "Response payload size exceeded maximum allowed payload size ({MAX_RESPONSE_BYTES} bytes)."
-        );
-        let payload = error_payload("Function.ResponseSizeTooLarge", &message);
-        answered(&environments, path, payload, true)?;
-        return Err(StatusCode::PAYLOAD_TOO_LARGE);
-    };
     answered(&environments, path, payload, false)
 }
 
 async fn error(
     environments: State<Environments>,
     path: Path<(String, String)>,
-    payload: Bytes,
+    payload: Result<Bytes, BytesRejection>,
 ) -> Answered {
     answered(&environments, path, payload, true)
 }
@@ -248,9 +241,12 @@ type Answered = Result<StatusCode, StatusCode>;
 fn answered(
     environments: &Environments,
     Path((environment, request_id)): Path<(String, String)>,
-    payload: Bytes,
+    payload: Result<Bytes, BytesRejection>,
     is_error: bool,
 ) -> Answered {
+    let fits = payload.is_ok();
+    let payload = payload.unwrap_or_else(|_| too_large());
+    let is_error = is_error || !fits;
     say(
         environments,
         &environment,
@@ -258,7 +254,19 @@ fn answered(
             request_id,
             answer: Answer { payload, is_error },
         },
-    )
+    )?;
+    if fits {
+        Ok(StatusCode::ACCEPTED)
+    } else {
+        Err(StatusCode::PAYLOAD_TOO_LARGE)
+    }
+}
+
+fn too_large() -> Bytes {
+    let message = format!(
+        "Response payload size exceeded maximum allowed payload size ({MAX_RESPONSE_BYTES} bytes)."
+    );
+    error_payload("Function.ResponseSizeTooLarge", &message)
 }
 
 async fn init_error(

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use tokio::task::JoinHandle;
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
 
 use super::{Invocation, Lambda};
@@ -10,13 +11,14 @@ use crate::ids;
 use crate::template::{ACCOUNT, Schedule, ScheduleKind};
 
 /// Ticks every schedule: as often as the template says, or as `every` says.
-/// What is ignored is named once.
+/// What is ignored is named once. They tick until their tasks are aborted.
 pub(crate) fn start(
     lambda: &Lambda,
     schedules: Vec<(String, Schedule)>,
     every: Option<Duration>,
     region: &str,
-) {
+) -> Vec<JoinHandle<()>> {
+    let mut ticking = Vec::new();
     for (function, schedule) in schedules {
         let Some(period) = every.or(schedule.period) else {
             tracing::info!(
@@ -26,14 +28,15 @@ pub(crate) fn start(
             );
             continue;
         };
-        tokio::spawn(tick(
+        ticking.push(tokio::spawn(tick(
             lambda.clone(),
             function,
             schedule,
             period,
             region.to_owned(),
-        ));
+        )));
     }
+    ticking
 }
 
 async fn tick(

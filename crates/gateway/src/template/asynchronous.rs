@@ -66,12 +66,9 @@ pub(super) fn read(
             not_understood(),
         ));
     }
+    let on_failure = on_failure.and_then(|on| named(&on["OnFailure"], "Destination"));
     let queue = properties.get("DeadLetterQueue")?;
-    let destination = match (on_failure, &queue) {
-        (Some(destinations), _) => named(&destinations["OnFailure"], "Destination"),
-        (None, Some(queue)) => named(queue, "TargetArn"),
-        (None, None) => None,
-    };
+    let destination = on_failure.or_else(|| named(queue.as_ref()?, "TargetArn"));
     Ok(Asynchronous {
         max_retries: u32::try_from(max_retries).unwrap_or(u32::MAX),
         max_age: Duration::from_secs(max_age),

@@ -1,7 +1,7 @@
 //! An open connection, as the rest of the gateway sees it.
 
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use tokio::sync::Notify;
@@ -15,6 +15,9 @@ use super::limits::Limits;
 /// How many messages may wait for a client that reads slowly. A post beyond
 /// that is answered 429, as API Gateway does when a client's buffer is full.
 const BUFFERED_MESSAGES: usize = 64;
+
+/// How many bytes may wait for it.
+const BUFFERED_BYTES: usize = 256 * 1024;
 
 /// How long a client may take to read what is on its way before it is cut off.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(1);
@@ -76,9 +79,12 @@ pub(super) struct Peer {
 pub(super) struct Connection {
     pub(super) peer: Peer,
     outgoing: Sender<Outgoing>,
+    /// What waits in `outgoing`, in bytes.
+    waiting_bytes: AtomicUsize,
     /// On the clock that no one sets: a laptop that is woken up or told
     /// another time must not cut its connections early.
     opened: Instant,
+    opened_at_ms: u64,
     /// When there was a message last, after `opened`.
     last_active_ms: AtomicU64,
     end: OnceLock<End>,
@@ -101,7 +107,9 @@ impl Connection {
         let connection = Self {
             peer,
             outgoing,
+            waiting_bytes: AtomicUsize::new(0),
             opened: Instant::now(),
+            opened_at_ms: crate::clock::now_ms(),
             last_active_ms: AtomicU64::new(0),
             end: OnceLock::new(),
             cut: Notify::new(),
@@ -111,18 +119,34 @@ impl Connection {
 
     /// Takes a message, or says at once why not.
     pub(super) fn try_send(&self, text: String) -> Result<(), NotSent> {
-        self.outgoing
-            .try_send(Outgoing::Text(text))
-            .map_err(|error| match error {
-                TrySendError::Full(_) => NotSent::Full,
-                TrySendError::Closed(_) => NotSent::Gone,
-            })?;
-        self.active();
-        Ok(())
+        let bytes = text.len();
+        // The first one always has room, however long it is.
+        let before = self.waiting_bytes.fetch_add(bytes, Ordering::Relaxed);
+        let sent = if before > 0 && before + bytes > BUFFERED_BYTES {
+            Err(NotSent::Full)
+        } else {
+            self.outgoing
+                .try_send(Outgoing::Text(text))
+                .map_err(|error| match error {
+                    TrySendError::Full(_) => NotSent::Full,
+                    TrySendError::Closed(_) => NotSent::Gone,
+                })
+        };
+        match sent {
+            Ok(()) => self.active(),
+            Err(_) => self.sent(bytes),
+        }
+        sent
+    }
+
+    /// Notes that so many bytes wait no longer.
+    pub(super) fn sent(&self, bytes: usize) {
+        self.waiting_bytes.fetch_sub(bytes, Ordering::Relaxed);
     }
 
     /// Sends a reply to a frame, waiting for a slow client.
     pub(super) async fn send(&self, text: String) {
+        self.waiting_bytes.fetch_add(text.len(), Ordering::Relaxed);
         // A client that is gone needs no reply.
         if self.outgoing.send(Outgoing::Text(text)).await.is_ok() {
             self.active();
@@ -184,7 +208,7 @@ impl Connection {
 
     /// When there was a message last, in milliseconds since the epoch.
     pub(super) fn last_active_ms(&self) -> u64 {
-        self.peer.connected_at_ms + self.last_active_ms.load(Ordering::Relaxed)
+        self.opened_at_ms + self.last_active_ms.load(Ordering::Relaxed)
     }
 }
 
@@ -237,8 +261,23 @@ mod tests {
         assert_eq!(begun.elapsed().as_secs(), 7_200);
         assert_eq!(
             connection.last_active_ms(),
-            1_770_660_703_822 + 599_000 * 12
+            connection.opened_at_ms + 599_000 * 12
         );
+    }
+
+    #[test]
+    fn what_waits_is_bounded_in_number_and_in_bytes() {
+        let (one, _outgoing) = connection();
+        let large = "x".repeat(128 * 1024);
+        assert_eq!(one.try_send(large.clone()), Ok(()));
+        assert_eq!(one.try_send(large.clone()), Ok(()));
+        assert_eq!(one.try_send("x".into()), Err(NotSent::Full));
+        one.sent(large.len());
+        assert_eq!(one.try_send("x".into()), Ok(()));
+
+        let (many, _outgoing) = connection();
+        let taken = (0..100).filter(|_| many.try_send("x".into()).is_ok());
+        assert_eq!(taken.count(), BUFFERED_MESSAGES);
     }
 
     #[tokio::test(start_paused = true)]

@@ -161,7 +161,10 @@ async fn disconnect(api: &WebSocketApi, peer: &Peer, place: &Place, end: &End) {
     match api.inner.faults.on_disconnect(&peer.id) {
         None => {}
         Some(DisconnectFault::Drop) => return,
-        Some(DisconnectFault::Delay(delay)) => tokio::time::sleep(delay).await,
+        Some(DisconnectFault::Delay(delay)) => tokio::select! {
+            () = tokio::time::sleep(delay) => {}
+            () = api.inner.stopping.cancelled() => {}
+        },
         Some(DisconnectFault::Duplicate) => run_disconnect(api, peer, &event).await,
     }
     run_disconnect(api, peer, &event).await;

@@ -14,6 +14,10 @@ use super::limits::MAX_MESSAGE_BYTES;
 use crate::fault::PostFault;
 use crate::ids;
 
+/// How much of a post is read: a refusal before the end of what a client sends
+/// would reach it as a reset.
+const MAX_READ_BYTES: usize = 10 * 1024 * 1024;
+
 /// Why a call was not served.
 pub(super) enum Refusal {
     Forbidden,
@@ -73,9 +77,13 @@ pub(super) async fn post(
     body: Body,
 ) -> Result<Response<Body>, Refusal> {
     let connection = api.find(&stage, &id)?;
-    let body = to_bytes(body, MAX_MESSAGE_BYTES)
-        .await
-        .map_err(|_| Refusal::TooLarge)?;
+    let body = to_bytes(body, MAX_READ_BYTES).await;
+    let body = body.map_err(|_| Refusal::TooLarge)?;
+    // What is no UTF-8 grows when it is made so.
+    let text = String::from_utf8_lossy(&body).into_owned();
+    if text.len() > MAX_MESSAGE_BYTES {
+        return Err(Refusal::TooLarge);
+    }
     match api.inner.faults.on_post(&id) {
         None => {}
         Some(PostFault::Gone) => return Err(Refusal::Gone),
@@ -84,7 +92,6 @@ pub(super) async fn post(
         // Until the caller hangs up, which ends this.
         Some(PostFault::Silence) => std::future::pending().await,
     }
-    let text = String::from_utf8_lossy(&body).into_owned();
     match connection.try_send(text) {
         Ok(()) => Ok(empty(StatusCode::OK)),
         Err(NotSent::Full) => Err(Refusal::Throttled),

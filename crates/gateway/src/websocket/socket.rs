@@ -53,7 +53,7 @@ pub(super) async fn run(
         let carried = async {
             tokio::select! {
                 end = receive(api, connection, place, &mut frames) => end,
-                end = send(&mut sink, outgoing) => end,
+                end = send(connection, &mut sink, outgoing) => end,
             }
         };
         tokio::select! {
@@ -119,15 +119,23 @@ async fn say_goodbye(mut sink: SplitSink<Stream, Message>, frames: SplitStream<S
     }
 }
 
-async fn send(sink: &mut SplitSink<Stream, Message>, mut outgoing: Receiver<Outgoing>) -> End {
+async fn send(
+    connection: &Connection,
+    sink: &mut SplitSink<Stream, Message>,
+    mut outgoing: Receiver<Outgoing>,
+) -> End {
     while let Some(message) = outgoing.recv().await {
-        let sent = match message {
+        let text = match message {
             Outgoing::Close(end) => return end,
-            Outgoing::Text(text) if text.len() <= MAX_FRAME_BYTES => {
-                sink.send(Message::text(text)).await
-            }
-            Outgoing::Text(text) => send_in_frames(sink, text.into()).await,
+            Outgoing::Text(text) => text,
         };
+        let bytes = text.len();
+        let sent = if bytes <= MAX_FRAME_BYTES {
+            sink.send(Message::text(text)).await
+        } else {
+            send_in_frames(sink, text.into()).await
+        };
+        connection.sent(bytes);
         if sent.is_err() {
             break;
         }
