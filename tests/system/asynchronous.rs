@@ -54,6 +54,33 @@ async fn a_failing_event_is_tried_three_times_and_becomes_a_dead_letter() {
 }
 
 #[tokio::test]
+async fn an_event_is_tried_as_often_and_as_long_as_the_template_says() {
+    for (parameter, value, delay, condition) in [
+        ("MaximumRetries", "0", "10ms", "RetriesExhausted"),
+        // The next attempt would come after its end.
+        ("MaximumEventAge", "60", "61s", "EventAgeExceeded"),
+    ] {
+        let stack = Stack::misbehaving()
+            .parameter(parameter, value)
+            .argument("--retry-delay")
+            .argument(delay)
+            .start()
+            .await;
+        stack
+            .invoke_later("Misbehave", &json!({"body": "error"}))
+            .await;
+        stack.logs.wait_for(&["DEAD LETTER", condition]).await;
+        let (_, letters) = stack.local("GET", "dead-letters", None).await;
+        let context = &letters[0]["record"]["requestContext"];
+        assert_eq!(context["approximateInvokeCount"], 1, "{letters}");
+        assert_eq!(
+            letters[0]["record"]["responseContext"]["functionError"],
+            "Unhandled"
+        );
+    }
+}
+
+#[tokio::test]
 async fn an_event_that_succeeds_in_the_end_is_no_dead_letter() {
     let stack = quick().start().await;
     let id = stack

@@ -231,6 +231,56 @@ mod tests {
     }
 
     #[test]
+    fn retries_destinations_schedules_and_reservations_are_understood() {
+        let path = concat!(
+            env!("CARGO_MANIFEST_DIR"),
+            "/../../tests/templates/misbehave.yaml"
+        );
+        let text = std::fs::read_to_string(path).unwrap();
+        let misbehave = |text: &str| stack(text).unwrap().functions["Misbehave"].clone();
+        let function = misbehave(&text);
+        assert_eq!(function.asynchronous.max_retries, 2);
+        assert_eq!(function.asynchronous.max_age.as_secs(), 21_600);
+        let queue = "arn:aws:sqs:us-east-1:000000000000:DeadLetters";
+        assert_eq!(function.asynchronous.destination.as_deref(), Some(queue));
+        assert_eq!(function.reserved, None);
+        let schedules: Vec<_> = function.schedules.iter().map(|s| s.id.as_str()).collect();
+        assert_eq!(schedules, ["MisbehaveMinutely", "MisbehaveNightly"]);
+
+        let text = text.replace(
+            "        DestinationConfig:\n          OnFailure:\n            Type: SQS\n            Destination: !GetAtt DeadLetters.Arn\n",
+            "      ReservedConcurrentExecutions: 7\n      DeadLetterQueue:\n        Type: SQS\n        TargetArn: !GetAtt DeadLetters.Arn\n",
+        ).replace("      ReservedConcurrentExecutions: !If", "      Description: !If");
+        let function = misbehave(&text);
+        assert_eq!(function.asynchronous.destination.as_deref(), Some(queue));
+        assert_eq!(function.reserved, Some(7));
+
+        for (find, replace, expected) in [
+            (
+                "MaximumRetryAttempts: !Ref MaximumRetries",
+                "MaximumRetryAttempts: 3",
+                "EventInvokeConfig.MaximumRetryAttempts: must be a whole number from 0 to 2",
+            ),
+            (
+                "OnFailure:",
+                "OnSuccess:",
+                "EventInvokeConfig.DestinationConfig.OnSuccess: is not understood",
+            ),
+            (
+                "Type: ScheduleV2",
+                "Type: SQS",
+                "Events.Minutely.Type: is not understood",
+            ),
+        ] {
+            let text = std::fs::read_to_string(path)
+                .unwrap()
+                .replacen(find, replace, 1);
+            let error = stack(&text).unwrap_err().to_string();
+            assert!(error.contains(expected), "{error}");
+        }
+    }
+
+    #[test]
     fn parameters_reach_the_functions() {
         let template = Template::parse(&real()).unwrap();
         let given = [
