@@ -232,6 +232,23 @@ mod tests {
     }
 
     #[test]
+    fn every_flag_of_run_that_takes_something_shows_how() {
+        let command = Cli::command();
+        let run = command.find_subcommand("run").unwrap();
+        let taking = run
+            .get_arguments()
+            .filter(|argument| argument.get_action().takes_values());
+        for argument in taking {
+            let flag = format!("--{}", argument.get_long().unwrap());
+            let help = argument.get_help().unwrap().to_string();
+            assert!(help.contains(&format!("{flag} ")), "{flag}: {help}");
+            let default = !argument.get_default_values().is_empty() || help.contains("[default:");
+            let repeatable = help.contains("repeatable");
+            assert!(default || repeatable, "{flag} has no default");
+        }
+    }
+
+    #[test]
     fn it_listens_where_the_functions_find_it() {
         assert!(
             ["127.0.0.1", "::1", "0.0.0.0", "::"]

@@ -14,6 +14,7 @@ mod issuer;
 mod lambda;
 mod local;
 mod rate;
+mod ready;
 mod run;
 mod server;
 mod template;

@@ -2,11 +2,10 @@
 //! to stop.
 
 use std::collections::BTreeMap;
-use std::io::{self, Write};
+use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
-use serde::Serialize;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinError;
@@ -18,6 +17,7 @@ use crate::issuer::{CLIENT_ID, Issuer, NoKey};
 use crate::lambda::{self, Lambda};
 use crate::local;
 use crate::rate::Rate;
+use crate::ready::Ready;
 use crate::server;
 use crate::template::{FunctionSpec, Schedule, Stack, Template, TemplateError};
 use crate::websocket::{Limits, WebSocketApi};
@@ -57,17 +57,6 @@ pub(crate) enum RunError {
     Issuer(#[from] NoKey),
     #[error(transparent)]
     Io(#[from] io::Error),
-}
-
-/// Where everything is: the line that `--json` prints.
-#[derive(Debug, Serialize)]
-struct Ready {
-    event: &'static str,
-    websocket: String,
-    management: String,
-    lambda: String,
-    dynamodb: String,
-    issuer: String,
 }
 
 /// Runs the stack until Ctrl-C, SIGTERM or SIGHUP.
@@ -128,7 +117,7 @@ pub(crate) async fn run(arguments: cli::Run) -> Result<(), RunError> {
     let mut database = tokio::spawn(database::serve(dynamodb, database, faults.clone()));
     let every = arguments.lambda.schedule_every;
     let schedules = lambda::start_schedules(&lambda, schedules, every, &arguments.region);
-    announce(&ready, arguments.json)?;
+    ready.announce(arguments.json)?;
     tokio::select! {
         problem = &mut database => return Err(RunError::Database(ended(problem))),
         () = stop.told() => {}
@@ -312,43 +301,4 @@ fn check_binaries(stack: &Stack, folder: &Path, release: bool) -> Result<(), Run
         }
     }
     Ok(())
-}
-
-fn announce(ready: &Ready, json: bool) -> io::Result<()> {
-    let mut out = io::stdout().lock();
-    if json {
-        let line = serde_json::to_string(ready).map_err(io::Error::other)?;
-        writeln!(out, "{line}")?;
-        return out.flush();
-    }
-    let belfry = std::env::args().next().unwrap_or_else(|| "belfry".into());
-    let Ready {
-        websocket,
-        management,
-        lambda,
-        dynamodb,
-        issuer,
-        ..
-    } = ready;
-    writeln!(
-        out,
-        "
-Belfry is running. Ctrl-C stops it; nothing is kept.
-
-  WebSocket    {websocket}
-  Management   {management}/@connections/…
-  Lambda       {lambda}
-  DynamoDB     {dynamodb}
-  Issuer       {issuer}
-
-Connect as alice:
-
-  npx --yes wscat@6.1.0 --connect \"{websocket}?token=$({belfry} token --user alice --endpoint {lambda})\"
-
-then type {{\"type\":\"ping\",\"version\":\"1.0\"}} and, in another terminal, tell her something:
-
-  {belfry} invoke Broadcaster events/broadcast-to-user.json --endpoint {lambda}
-"
-    )?;
-    out.flush()
 }

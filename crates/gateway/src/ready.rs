@@ -1,0 +1,58 @@
+//! What is printed when the stack is ready.
+
+use std::io::{self, Write};
+
+use serde::Serialize;
+
+/// Where everything is: the line that `--json` prints.
+#[derive(Debug, Serialize)]
+pub(crate) struct Ready {
+    pub event: &'static str,
+    pub websocket: String,
+    pub management: String,
+    pub lambda: String,
+    pub dynamodb: String,
+    pub issuer: String,
+}
+
+impl Ready {
+    /// Tells where everything is: one line of JSON, or lines to paste.
+    pub(crate) fn announce(&self, json: bool) -> io::Result<()> {
+        let mut out = io::stdout().lock();
+        if json {
+            let line = serde_json::to_string(self).map_err(io::Error::other)?;
+            writeln!(out, "{line}")?;
+            return out.flush();
+        }
+        let belfry = std::env::args().next().unwrap_or_else(|| "belfry".into());
+        let Ready {
+            websocket,
+            management,
+            lambda,
+            dynamodb,
+            issuer,
+            ..
+        } = self;
+        writeln!(
+            out,
+            "
+Belfry is running. Ctrl-C stops it; nothing is kept.
+
+  WebSocket    {websocket}
+  Management   {management}/@connections/…
+  Lambda       {lambda}
+  DynamoDB     {dynamodb}
+  Issuer       {issuer}
+
+Connect as alice:
+
+  npx --yes wscat@6.1.0 --connect \"{websocket}?token=$({belfry} token --user alice --endpoint {lambda})\"
+
+then type {{\"type\":\"ping\",\"version\":\"1.0\"}} and, in another terminal, tell her something:
+
+  {belfry} invoke Broadcaster events/broadcast-to-user.json --endpoint {lambda}
+"
+        )?;
+        out.flush()
+    }
+}
