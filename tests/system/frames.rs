@@ -64,6 +64,9 @@ async fn every_malformed_frame_gets_its_error_and_the_connection_stays_usable() 
                 answer["data"]["message"].is_string() && answer["data"]["timestamp"].is_string(),
                 "{answer}"
             );
+        } else if expected == "auth.refresh" {
+            // The frame is good, the token in it is none.
+            assert_eq!(answer["data"]["code"], "UNAUTHORIZED", "{case}: {answer}");
         } else {
             assert_ne!(answer["type"], "error", "{case}: {answer}");
         }
@@ -151,4 +154,108 @@ async fn a_session_ends_with_its_token() {
         }
     }
     assert_eq!(socket.closed().await.0, 1000);
+}
+
+fn refresh(token: &str) -> String {
+    json!({"type": "auth.refresh", "version": "1.0", "id": "r", "data": {"token": token}})
+        .to_string()
+}
+
+#[tokio::test]
+async fn a_session_goes_on_with_a_new_token() {
+    let stack = Stack::start().await;
+    let first = stack.token_with(json!({"user": "alice", "ttl": 3})).await;
+    let bearer = format!("Bearer {first}");
+    let url = &stack.ready.websocket;
+    let mut socket = belfry_tests::open(url, &[("Authorization", &bearer)]).await;
+    let welcome = socket.ask(r#"{"type":"hello","version":"1.0"}"#).await;
+    let second = stack.token("alice").await;
+    let refreshed = socket.ask(&refresh(&second)).await;
+    assert_eq!(refreshed["type"], "auth.refreshed");
+    assert_eq!(refreshed["correlationId"], "r");
+    let first_end = welcome["data"]["tokenExpiresAt"].as_str().unwrap();
+    let second_end = refreshed["data"]["tokenExpiresAt"].as_str().unwrap();
+    assert!(second_end > first_end, "{first_end} {second_end}");
+
+    // Past the first one's end frames are answered and broadcasts arrive.
+    let row = stack
+        .row(welcome["data"]["connectionId"].as_str().unwrap())
+        .await
+        .unwrap();
+    let end: u64 = row["tokenExpiresAt"].as_n().unwrap().parse().unwrap();
+    let now = || {
+        std::time::SystemTime::UNIX_EPOCH
+            .elapsed()
+            .unwrap()
+            .as_secs()
+    };
+    assert!(end > now() + 3_000);
+    let begun = now();
+    while now() <= begun + 3 {
+        let pong = socket.ask(r#"{"type":"ping","version":"1.0"}"#).await;
+        assert_eq!(pong["type"], "pong");
+    }
+    let request = json!({"target": {"type": "user", "userId": "alice"}, "message": {"type": "notification", "data": {"kind": "k"}}});
+    assert_eq!(stack.broadcast(&request).await.unwrap()["success"], 1);
+    assert_eq!(socket.receive().await["type"], "notification");
+
+    let logs = stack.logs.text();
+    for token in [first, second] {
+        assert!(!logs.contains(&token), "a token reached the logs");
+    }
+}
+
+#[tokio::test]
+async fn a_token_that_is_not_good_does_not_refresh() {
+    let stack = Stack::start().await;
+    let mut socket = stack.connect("alice").await;
+    let expired = stack.token_with(json!({"user": "alice", "ttl": -1})).await;
+    let other_client = json!({"user": "alice", "claims": {"client_id": "other"}});
+    let other_client = stack.token_with(other_client).await;
+    for token in [expired, other_client, "garbage".into(), String::new()] {
+        let error = socket.ask(&refresh(&token)).await;
+        assert_eq!(error["data"]["code"], "UNAUTHORIZED", "{error}");
+        assert_eq!(error["correlationId"], "r");
+    }
+    socket.expect_nothing().await;
+}
+
+#[tokio::test]
+async fn a_token_of_another_user_ends_the_connection() {
+    let stack = Stack::start().await;
+    let mut socket = stack.connect("alice").await;
+    let error = socket.ask(&refresh(&stack.token("mallory").await)).await;
+    assert_eq!(error["data"]["code"], "UNAUTHORIZED");
+    assert!(
+        error["data"]["message"]
+            .as_str()
+            .unwrap()
+            .contains("another user"),
+        "{error}"
+    );
+    assert_eq!(socket.closed().await.0, 1000);
+}
+
+#[tokio::test]
+async fn a_refresh_waits_for_keys_that_are_out_of_reach() {
+    // The handshake has its keys; the other function has none.
+    let template = belfry_tests::template_with("Default", &[]);
+    let text = std::fs::read_to_string(template.path()).unwrap();
+    let start = text.find("\n  Default:\n").unwrap();
+    let (before, after) = text.split_at(start);
+    let nowhere = after.replacen("!Ref TokenJwksUrl", "http://127.0.0.1:9/keys", 1);
+    std::fs::write(template.path(), format!("{before}{nowhere}")).unwrap();
+    let stack = Stack::builder().template(template.path()).start().await;
+    let mut socket = stack.connect("alice").await;
+    let error = socket.ask(&refresh(&stack.token("alice").await)).await;
+    assert_eq!(error["data"]["code"], "INTERNAL");
+    stack
+        .logs
+        .wait_for(&[
+            "[Default]",
+            "could not be served",
+            "signing keys unavailable",
+        ])
+        .await;
+    socket.expect_nothing().await;
 }

@@ -6,11 +6,12 @@ use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::config::http::HttpResponse;
 use aws_sdk_dynamodb::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_dynamodb::operation::put_item::PutItemError;
+use aws_sdk_dynamodb::operation::update_item::UpdateItemError;
 use aws_sdk_dynamodb::types::{
     KeysAndAttributes, ReturnValue, ReturnValuesOnConditionCheckFailure,
 };
 use belfry_core::ports::{ConnectionStore, Cursor, Inserted, Page, Segment, StoreError};
-use belfry_core::{Connection, Recipient, UnixMillis};
+use belfry_core::{Connection, Recipient, UnixMillis, UnixSeconds};
 use belfry_protocol::{ConnectionId, UserId};
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 
@@ -150,6 +151,48 @@ impl ConnectionStore for DynamoConnections {
             Err(error) if condition_failed(&error) => Ok(None),
             Err(error) => Err(sdk_failed(OPERATION, &error)),
         }
+    }
+
+    async fn extend_token(
+        &self,
+        seen: &Connection,
+        expires_at: UnixSeconds,
+        now: UnixMillis,
+    ) -> Result<Option<UnixSeconds>, StoreError> {
+        const OPERATION: &str = "UpdateItem";
+        let result = self
+            .client
+            .update_item()
+            .table_name(&self.table)
+            .set_key(Some(key(&seen.id)))
+            .update_expression("SET tokenExpiresAt = :end")
+            .condition_expression(format!(
+                "connectedAt = :seen AND {IS_LIVE} AND tokenExpiresAt > :now AND tokenExpiresAt < :end"
+            ))
+            .expression_attribute_values(":end", number(expires_at.0))
+            .expression_attribute_values(":seen", number(seen.connected_at.0))
+            .expression_attribute_values(":now", number(now.to_seconds().0))
+            .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld)
+            .send()
+            .await;
+        let error = match result {
+            Ok(_) => return Ok(Some(expires_at)),
+            Err(error) => error,
+        };
+        let Some(UpdateItemError::ConditionalCheckFailedException(refused)) =
+            error.as_service_error()
+        else {
+            return Err(sdk_failed(OPERATION, &error));
+        };
+        // Either there is no such session any more, or it ends no earlier.
+        let Some(item) = refused.item() else {
+            return Ok(None);
+        };
+        let row = row::connection(item).map_err(|error| failed(OPERATION, error))?;
+        let goes_on = row.connected_at == seen.connected_at
+            && !row.expires_at.has_passed(now)
+            && !row.token_expires_at.has_passed(now);
+        Ok(goes_on.then_some(row.token_expires_at))
     }
 
     async fn remove(&self, id: &ConnectionId) -> Result<(), StoreError> {

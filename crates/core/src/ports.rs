@@ -83,6 +83,18 @@ pub trait ConnectionStore: Send + Sync {
         now: UnixMillis,
     ) -> impl Future<Output = Result<Option<Connection>, StoreError>> + Send;
 
+    /// Moves the end of the session's token forward and returns the end that
+    /// holds afterwards: one that is later already stays, since frames of one
+    /// connection run in no order. `None` where there is no live row of this
+    /// connection (the same id and `connected_at`), or its token is over: a
+    /// session that has ended is not revived.
+    fn extend_token(
+        &self,
+        seen: &Connection,
+        expires_at: UnixSeconds,
+        now: UnixMillis,
+    ) -> impl Future<Output = Result<Option<UnixSeconds>, StoreError>> + Send;
+
     /// Removes the row. Removing what is not there succeeds.
     fn remove(&self, id: &ConnectionId) -> impl Future<Output = Result<(), StoreError>> + Send;
 

@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use belfry_protocol::{
-    Bare, ClientFrame, ConnectionId, Envelope, ErrorCode, Limits, MAX_FRAME_BYTES, Refused,
-    ServerFrame, Version, Welcome,
+    AuthRefresh, AuthRefreshed, Bare, ClientFrame, ConnectionId, Envelope, ErrorCode, Limits,
+    MAX_FRAME_BYTES, Refused, ServerFrame, Version, Welcome,
 };
 
 use crate::connection::Connection;
-use crate::ports::{Clock, ConnectionStore, Outbox, PostError, StoreError};
+use crate::ports::{Clock, ConnectionStore, Outbox, PostError, TokenVerifier, VerifyError};
 use crate::time::UnixMillis;
 
 /// How long the error before a close may take. A client that reads so slowly
@@ -17,7 +17,9 @@ const LAST_WORDS_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The use case: check that the connection is known, then answer the frame.
 #[derive(Debug)]
-pub struct Receive<S, O, C> {
+pub struct Receive<V, S, O, C> {
+    /// Judges new tokens.
+    pub verifier: V,
     /// Keeps the rows.
     pub store: S,
     /// Reaches the sockets.
@@ -50,11 +52,29 @@ pub enum Outcome {
     Closed(ErrorCode),
     /// The client had closed before its frame was handled: nothing to do.
     Gone,
-    /// The store failed; the client may try again.
-    Failed(StoreError),
+    /// The store or the key server failed, as the text says to the operator;
+    /// the client may try again.
+    Failed(String),
 }
 
-impl<S: ConnectionStore, O: Outbox, C: Clock> Receive<S, O, C> {
+impl Answer {
+    fn refused(refused: Refused, now: UnixMillis) -> Self {
+        Self {
+            outcome: Outcome::Refused(refused.code),
+            frame: Some(refused.into_frame(now.to_timestamp()).to_json()),
+        }
+    }
+
+    fn failed(problem: &impl ToString, now: UnixMillis) -> Self {
+        let frame = Refused::new(ErrorCode::Internal, "try again later");
+        Self {
+            frame: Some(frame.into_frame(now.to_timestamp()).to_json()),
+            outcome: Outcome::Failed(problem.to_string()),
+        }
+    }
+}
+
+impl<V: TokenVerifier, S: ConnectionStore, O: Outbox, C: Clock> Receive<V, S, O, C> {
     /// Answers a frame. `body` is `None` where the message was not text.
     ///
     /// A connection without a live row gets no service: it would never
@@ -64,17 +84,8 @@ impl<S: ConnectionStore, O: Outbox, C: Clock> Receive<S, O, C> {
         let now = self.clock.now();
         let connection = match self.store.touch(id, now).await {
             Ok(Some(connection)) => connection,
-            Ok(None) => {
-                let why = "this connection is not known; connect again";
-                return self.close(id, ErrorCode::Unauthorized, why).await;
-            }
-            Err(error) => {
-                let frame = Refused::new(ErrorCode::Internal, "try again later");
-                return Answer {
-                    frame: Some(frame.into_frame(now.to_timestamp()).to_json()),
-                    outcome: Outcome::Failed(error),
-                };
-            }
+            Ok(None) => return self.close_unknown(id).await,
+            Err(error) => return Answer::failed(&error, now),
         };
         if connection.token_expires_at.has_passed(now) {
             let why = "the token has expired; connect again with a new one";
@@ -87,33 +98,35 @@ impl<S: ConnectionStore, O: Outbox, C: Clock> Receive<S, O, C> {
                 "a frame is text, not binary",
             )),
         };
-        let served = parsed.and_then(|frame| {
-            let name = frame.type_name();
-            let reply = self.reply(&connection, frame, now).to_json();
-            // A number may be written longer than it came.
-            if reply.len() > MAX_FRAME_BYTES {
-                return Err(Refused::new(
-                    ErrorCode::MessageTooLarge,
-                    "the reply would be too large",
-                ));
-            }
-            Ok((name, reply))
-        });
-        match served {
-            Ok((name, reply)) => Answer {
-                frame: Some(reply),
-                outcome: Outcome::Served(name),
-            },
-            Err(refused) => Answer {
-                outcome: Outcome::Refused(refused.code),
-                frame: Some(refused.into_frame(now.to_timestamp()).to_json()),
-            },
+        let frame = match parsed {
+            Ok(frame) => frame,
+            Err(refused) => return Answer::refused(refused, now),
+        };
+        let name = frame.type_name();
+        let reply = match self.reply(&connection, frame, now).await {
+            Ok(reply) => reply.to_json(),
+            Err(answer) => return answer,
+        };
+        // A number may be written longer than it came.
+        if reply.len() > MAX_FRAME_BYTES {
+            let refused = Refused::new(ErrorCode::MessageTooLarge, "the reply would be too large");
+            return Answer::refused(refused, now);
+        }
+        Answer {
+            frame: Some(reply),
+            outcome: Outcome::Served(name),
         }
     }
 
-    fn reply(&self, connection: &Connection, frame: ClientFrame, now: UnixMillis) -> ServerFrame {
+    /// The reply to a frame, or what is answered instead.
+    async fn reply(
+        &self,
+        connection: &Connection,
+        frame: ClientFrame,
+        now: UnixMillis,
+    ) -> Result<ServerFrame, Answer> {
         let timestamp = Some(now.to_timestamp());
-        match frame {
+        Ok(match frame {
             ClientFrame::Ping(ping) => ServerFrame::Pong(Bare {
                 timestamp,
                 correlation_id: ping.id,
@@ -133,7 +146,75 @@ impl<S: ConnectionStore, O: Outbox, C: Clock> Receive<S, O, C> {
                 data: echo.data,
                 correlation_id: echo.id,
             }),
+            ClientFrame::AuthRefresh(refresh) => ServerFrame::AuthRefreshed(Envelope {
+                version: Version,
+                id: None,
+                timestamp,
+                correlation_id: refresh.id.clone(),
+                data: self.refresh(connection, refresh, now).await?,
+            }),
+        })
+    }
+
+    /// A newer token of the same user moves the session's end. One of another
+    /// user ends the connection: whoever holds it is not who opened it.
+    async fn refresh(
+        &self,
+        connection: &Connection,
+        refresh: Envelope<AuthRefresh>,
+        now: UnixMillis,
+    ) -> Result<AuthRefreshed, Answer> {
+        let refused = |why: &str| {
+            let refused = Refused::new(ErrorCode::Unauthorized, why);
+            let correlation_id = refresh.id.clone();
+            Answer::refused(
+                Refused {
+                    correlation_id,
+                    ..refused
+                },
+                now,
+            )
+        };
+        let token = refresh.data.token.reveal();
+        let identity = match self.verifier.verify(token, now).await {
+            Ok(identity) => identity,
+            Err(VerifyError::Rejected(reason)) => {
+                tracing::info!(connectionId = %connection.id, reason, "a new token was not accepted");
+                return Err(refused(
+                    "the token is not accepted; the session goes on until its own ends",
+                ));
+            }
+            Err(error @ VerifyError::KeysUnavailable(_)) => {
+                return Err(Answer::failed(&error, now));
+            }
+        };
+        if identity.user_id != connection.user_id {
+            let why = "the token belongs to another user; connect again";
+            return Err(self
+                .close(&connection.id, ErrorCode::Unauthorized, why)
+                .await);
         }
+        // The handshake's leeway is not for a session that runs.
+        if identity.expires_at.has_passed(now) {
+            return Err(refused(
+                "the token has expired; the session goes on until its own ends",
+            ));
+        }
+        let extended = self
+            .store
+            .extend_token(connection, identity.expires_at, now);
+        match extended.await {
+            Ok(Some(end)) => Ok(AuthRefreshed {
+                token_expires_at: end.to_millis().to_timestamp(),
+            }),
+            Ok(None) => Err(self.close_unknown(&connection.id).await),
+            Err(error) => Err(Answer::failed(&error, now)),
+        }
+    }
+
+    async fn close_unknown(&self, id: &ConnectionId) -> Answer {
+        let why = "this connection is not known; connect again";
+        self.close(id, ErrorCode::Unauthorized, why).await
     }
 
     fn welcome(&self, connection: &Connection) -> Welcome {
@@ -181,14 +262,18 @@ impl<S: ConnectionStore, O: Outbox, C: Clock> Receive<S, O, C> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::{FakeOutbox, FakeStore, TestClock, connection, connection_id};
+    use crate::ports::ConnectionStore;
+    use crate::testing::{
+        FakeOutbox, FakeStore, FakeVerifier, TestClock, connection, connection_id,
+    };
     use crate::time::UnixSeconds;
     use serde_json::{Value, json};
 
-    type Fixture = Receive<FakeStore, FakeOutbox, TestClock>;
+    type Fixture = Receive<FakeVerifier, FakeStore, FakeOutbox, TestClock>;
 
     async fn receive() -> Fixture {
         let receive = Receive {
+            verifier: FakeVerifier,
             store: FakeStore::default(),
             outbox: FakeOutbox::default(),
             clock: TestClock::default(),
@@ -336,5 +421,74 @@ mod tests {
         assert_eq!(frame.unwrap()["data"]["code"], "INTERNAL");
         assert!(matches!(outcome, Outcome::Failed(_)));
         assert!(receive.outbox.is_open("c1"));
+    }
+
+    fn refresh(token: &str) -> String {
+        json!({"type": "auth.refresh", "version": "1.0", "id": "r", "data": {"token": token}})
+            .to_string()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_new_token_of_the_same_user_moves_the_sessions_end() {
+        let receive = receive().await;
+        receive.clock.advance(Duration::from_secs(3_000));
+        let (frame, outcome) = send(&receive, "c1", &refresh("good:alice")).await;
+        assert_eq!(
+            frame.unwrap(),
+            json!({
+                "type": "auth.refreshed",
+                "version": "1.0",
+                "timestamp": "2026-01-01T00:50:00.000Z",
+                "data": {"tokenExpiresAt": "2026-01-01T01:50:00.000Z"},
+                "correlationId": "r",
+            })
+        );
+        assert_eq!(outcome, Outcome::Served("auth.refresh"));
+        // Past the first token's end and before the second one's.
+        receive.clock.advance(Duration::from_secs(3_000));
+        let (_, outcome) = send(&receive, "c1", r#"{"type":"ping","version":"1.0"}"#).await;
+        assert_eq!(outcome, Outcome::Served("ping"));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_token_of_another_user_ends_the_connection() {
+        let receive = receive().await;
+        let (frame, outcome) = send(&receive, "c1", &refresh("good:mallory")).await;
+        assert_eq!(
+            (frame, outcome),
+            (None, Outcome::Closed(ErrorCode::Unauthorized))
+        );
+        let posted: Value = serde_json::from_str(&receive.outbox.posted("c1")[0]).unwrap();
+        assert_eq!(posted["data"]["code"], "UNAUTHORIZED");
+        assert!(!receive.outbox.is_open("c1"));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_token_that_is_not_good_changes_nothing() {
+        let receive = receive().await;
+        let before = receive.store.row("c1").unwrap();
+        let (frame, outcome) = send(&receive, "c1", &refresh("bad")).await;
+        let frame = frame.unwrap();
+        assert_eq!(frame["data"]["code"], "UNAUTHORIZED");
+        assert_eq!(frame["correlationId"], "r");
+        assert_eq!(outcome, Outcome::Refused(ErrorCode::Unauthorized));
+        let (frame, outcome) = send(&receive, "c1", &refresh("keys down")).await;
+        assert_eq!(frame.unwrap()["data"]["code"], "INTERNAL");
+        assert!(matches!(outcome, Outcome::Failed(_)));
+        // Good at a handshake, whose leeway allows for clocks that differ.
+        let (frame, outcome) = send(&receive, "c1", &refresh("late:alice")).await;
+        assert_eq!(frame.unwrap()["data"]["code"], "UNAUTHORIZED");
+        assert_eq!(outcome, Outcome::Refused(ErrorCode::Unauthorized));
+        assert!(receive.outbox.is_open("c1"));
+        assert_eq!(receive.store.row("c1").unwrap(), before);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_session_that_is_over_cannot_be_refreshed() {
+        let receive = receive().await;
+        let end = receive.store.row("c1").unwrap().token_expires_at;
+        receive.clock.set(end.to_millis());
+        let (_, outcome) = send(&receive, "c1", &refresh("good:alice")).await;
+        assert_eq!(outcome, Outcome::Closed(ErrorCode::TokenExpired));
     }
 }

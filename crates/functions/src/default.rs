@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use belfry_aws::apigateway::{self, Event, Response};
+use belfry_aws::cognito::{CognitoVerifier, HttpJwks};
 use belfry_aws::{Clients, DynamoConnections, ManagementOutbox, SystemClock};
 use belfry_core::{Outcome, Receive};
 use belfry_protocol::{Limits, MAX_FRAME_BYTES};
@@ -10,6 +11,7 @@ use lambda_runtime::LambdaEvent;
 
 use crate::environment::{Environment, SettingError};
 use crate::error::FunctionError;
+use crate::tokens::Tokens;
 
 /// What `$default` needs to know.
 #[derive(Debug)]
@@ -17,6 +19,7 @@ pub struct Settings {
     region: String,
     connection_table: String,
     api_endpoint: String,
+    tokens: Tokens,
     limits: Limits,
     connection_lifetime: Duration,
 }
@@ -30,8 +33,10 @@ impl Settings {
         let max_message_bytes =
             environment.number("MAX_MESSAGE_BYTES", 32_768, 256..=MAX_FRAME_BYTES as u64)?;
         let lifetime = environment.number("CONNECTION_LIFETIME_SECONDS", 7_200, 60..=7_200)?;
+        let region = environment.region()?;
         Ok(Self {
-            region: environment.region()?,
+            tokens: Tokens::read(environment, &region)?,
+            region,
             connection_table: environment.required("WEBSOCKET_CONNECTION_TABLE")?,
             api_endpoint: environment.api_endpoint()?,
             limits: Limits {
@@ -43,12 +48,17 @@ impl Settings {
 }
 
 /// The use case with its adapters.
-pub type UseCase = Receive<DynamoConnections, ManagementOutbox, SystemClock>;
+pub type UseCase =
+    Receive<CognitoVerifier<HttpJwks>, DynamoConnections, ManagementOutbox, SystemClock>;
 
 /// Puts the parts together, once for an environment.
 pub async fn build(settings: Settings) -> UseCase {
     let clients = Clients::load(settings.region).await;
+    // The keys are fetched when the first client refreshes its token: most
+    // environments never see one.
+    let keys = settings.tokens.keys();
     Receive {
+        verifier: settings.tokens.verifier(keys),
         store: DynamoConnections::new(clients.dynamodb(), settings.connection_table),
         outbox: ManagementOutbox::new(clients.management(&settings.api_endpoint)),
         clock: SystemClock,
@@ -84,8 +94,8 @@ pub async fn handle(
         Outcome::Gone => {
             tracing::debug!(connectionId = %id, requestId = %request, "the client has left");
         }
-        Outcome::Failed(error) => {
-            tracing::error!(connectionId = %id, requestId = %request, reason = %error, "a frame could not be served");
+        Outcome::Failed(reason) => {
+            tracing::error!(connectionId = %id, requestId = %request, reason, "a frame could not be served");
         }
     }
     Ok(apigateway::answered(answer))
@@ -100,6 +110,7 @@ mod tests {
         for (name, value) in [
             ("WEBSOCKET_CONNECTION_TABLE", ""),
             ("WEBSOCKET_API_ENDPOINT", ""),
+            ("COGNITO_CLIENT_IDS", ""),
             ("WEBSOCKET_API_ENDPOINT", "wss://api.example.com/dev"),
             ("MAX_MESSAGE_BYTES", "1000000"),
             ("CONNECTION_LIFETIME_SECONDS", "forever"),
@@ -108,6 +119,8 @@ mod tests {
                 ("AWS_REGION", "eu-west-1"),
                 ("WEBSOCKET_CONNECTION_TABLE", "Connections"),
                 ("WEBSOCKET_API_ENDPOINT", "https://api.example.com/dev"),
+                ("COGNITO_USER_POOL_ID", "eu-west-1_abc"),
+                ("COGNITO_CLIENT_IDS", "web"),
                 (name, value),
             ];
             let environment = variables

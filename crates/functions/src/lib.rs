@@ -9,6 +9,7 @@ pub mod disconnect;
 mod environment;
 mod error;
 mod logging;
+mod tokens;
 
 pub use environment::{Environment, SettingError};
 pub use error::FunctionError;

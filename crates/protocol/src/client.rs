@@ -3,7 +3,9 @@
 use schemars::JsonSchema;
 use serde_json::{Map, Value};
 
-use crate::{Bare, Envelope, ErrorCode, FrameId, Refused, Version, VersionError, json, shape};
+use crate::{
+    Bare, BearerToken, Envelope, ErrorCode, FrameId, Refused, Version, VersionError, json, shape,
+};
 
 /// A frame from a client, checked.
 #[derive(Debug, Clone, PartialEq, serde::Deserialize, JsonSchema)]
@@ -15,6 +17,16 @@ pub enum ClientFrame {
     Hello(Bare),
     /// Say it back. `data` is any JSON value; answered with the same.
     Echo(Envelope<Value>),
+    /// Here is a newer token of the same user. Answered with `auth.refreshed`.
+    #[serde(rename = "auth.refresh")]
+    AuthRefresh(Envelope<AuthRefresh>),
+}
+
+/// The `data` of an `auth.refresh` frame.
+#[derive(Debug, Clone, PartialEq, serde::Deserialize, JsonSchema)]
+pub struct AuthRefresh {
+    /// The new token.
+    pub token: BearerToken,
 }
 
 impl ClientFrame {
@@ -67,9 +79,10 @@ impl ClientFrame {
             "ping" => shape::read(object).map(Self::Ping).map_err(invalid),
             "hello" => shape::read(object).map(Self::Hello).map_err(invalid),
             "echo" => shape::read(object).map(Self::Echo).map_err(invalid),
+            "auth.refresh" => shape::read(object).map(Self::AuthRefresh).map_err(invalid),
             _ => Err(Refused::new(
                 ErrorCode::UnknownType,
-                "type must be one of ping, hello, echo",
+                "type must be one of ping, hello, echo, auth.refresh",
             )),
         }
     }
@@ -81,6 +94,7 @@ impl ClientFrame {
             Self::Ping(_) => "ping",
             Self::Hello(_) => "hello",
             Self::Echo(_) => "echo",
+            Self::AuthRefresh(_) => "auth.refresh",
         }
     }
 }
@@ -106,6 +120,14 @@ mod tests {
             panic!("not an echo")
         };
         assert_eq!(echo.data, json!([1, null]));
+    }
+
+    #[test]
+    fn a_frame_with_a_token_does_not_show_it() {
+        let text = r#"{"type":"auth.refresh","version":"1.0","id":"r","data":{"token":"secret"}}"#;
+        let frame = ClientFrame::parse(text, MAX).unwrap();
+        assert!(matches!(&frame, ClientFrame::AuthRefresh(_)));
+        assert!(!format!("{frame:?}").contains("secret"));
     }
 
     #[test]

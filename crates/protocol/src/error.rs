@@ -24,7 +24,8 @@ pub enum ErrorCode {
     RateLimited,
     /// The connection's token is past its time; the connection is closed.
     TokenExpired,
-    /// The connection is not known here; it is closed.
+    /// The connection is not known here or its new token is another user's,
+    /// and it is closed; or a new token was not accepted, and it stays.
     Unauthorized,
     /// The server failed; the same frame may succeed later.
     Internal,

@@ -18,19 +18,21 @@ pub mod schemas;
 mod server;
 mod shape;
 mod time;
+mod token;
 mod version;
 
 pub use broadcast::{
     BroadcastReport, BroadcastRequest, BroadcastStatus, Failures, InvalidRequest, MAX_FRAME_BYTES,
     Notice, NoticeType, Target,
 };
-pub use client::ClientFrame;
+pub use client::{AuthRefresh, ClientFrame};
 pub use envelope::{Bare, Envelope};
 pub use error::{ErrorCode, ErrorData, Refused};
 pub use ids::{ConnectionId, FrameId, InvalidText, MessageId, UserId};
 pub use json::{JsonError, MAX_DEPTH};
 pub use list::List;
 pub use notification::{Announcement, AnnouncementLevel, NotificationData, SetCreated, Upload};
-pub use server::{Limits, ServerFrame, Welcome};
+pub use server::{AuthRefreshed, Limits, ServerFrame, Welcome};
 pub use time::{InvalidTimestamp, Timestamp};
+pub use token::BearerToken;
 pub use version::{Version, VersionError};

@@ -16,6 +16,9 @@ pub enum ServerFrame {
     Welcome(Envelope<Welcome>),
     /// Answers `echo`, with the same data.
     Echo(Envelope<Value>),
+    /// Answers `auth.refresh`.
+    #[serde(rename = "auth.refreshed")]
+    AuthRefreshed(Envelope<AuthRefreshed>),
     /// A frame was refused, or the connection is about to be closed.
     Error(Envelope<ErrorData>),
     /// Something happened that a REST handler wants the user to know.
@@ -47,6 +50,14 @@ pub struct Welcome {
     pub connection_expires_at: Timestamp,
     /// What this server accepts.
     pub limits: Limits,
+}
+
+/// The `data` of an `auth.refreshed` frame.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct AuthRefreshed {
+    /// When the session's token ends now, and with it the connection.
+    pub token_expires_at: Timestamp,
 }
 
 /// What a client must stay within.

@@ -105,6 +105,7 @@ fn what_the_server_writes_fits_its_schema() {
     for text in [
         r#"{"type":"pong","version":"1.0","timestamp":"2026-02-09T18:11:43.822Z","correlationId":"1"}"#,
         r#"{"type":"error","version":"1.0","data":{"code":"UNKNOWN_TYPE","message":"m","timestamp":"2026-02-09T18:11:43.822Z"}}"#,
+        r#"{"type":"auth.refreshed","version":"1.0","data":{"tokenExpiresAt":"2026-02-09T18:11:43.822Z"},"correlationId":"1"}"#,
         r#"{"type":"notification","version":"1.0","id":"m","data":{"file":"x.png","kind":"upload.completed"}}"#,
     ] {
         let frame: belfry_protocol::ServerFrame = serde_json::from_str(text).unwrap();

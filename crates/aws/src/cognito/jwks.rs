@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::future::Future;
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use belfry_core::UnixMillis;
@@ -43,26 +44,43 @@ pub trait FetchJwks: Send + Sync {
 /// Fetches a key set over HTTP, following no redirect.
 #[derive(Debug)]
 pub struct HttpJwks {
-    client: reqwest::Client,
+    client: OnceLock<reqwest::Client>,
     url: JwksUrl,
 }
 
 impl HttpJwks {
-    /// A fetcher for one address.
+    /// A fetcher for one address. It costs nothing until it is used.
+    #[must_use]
+    pub fn new(url: JwksUrl) -> Self {
+        Self {
+            client: OnceLock::new(),
+            url,
+        }
+    }
+
+    /// Makes the HTTP client now rather than at the first fetch: it reads the
+    /// system's certificates, which takes milliseconds.
     ///
     /// # Errors
     /// If the system offers no TLS.
-    pub fn new(url: JwksUrl) -> Result<Self, reqwest::Error> {
+    pub fn prepare(&self) -> Result<(), reqwest::Error> {
+        self.client().map(drop)
+    }
+
+    fn client(&self) -> Result<&reqwest::Client, reqwest::Error> {
+        if let Some(client) = self.client.get() {
+            return Ok(client);
+        }
         let client = reqwest::Client::builder()
             .timeout(FETCH_TIMEOUT)
             .redirect(reqwest::redirect::Policy::none())
             .build()?;
-        Ok(Self { client, url })
+        Ok(self.client.get_or_init(|| client))
     }
 
     async fn get(&self) -> Result<Vec<u8>, reqwest::Error> {
         let mut response = self
-            .client
+            .client()?
             .get(self.url.url().clone())
             .send()
             .await?

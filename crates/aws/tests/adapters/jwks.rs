@@ -19,7 +19,7 @@ async fn fetcher(path: &str) -> HttpJwks {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}{path}", listener.local_addr().unwrap());
     tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
-    HttpJwks::new(url.parse().unwrap()).unwrap()
+    HttpJwks::new(url.parse().unwrap())
 }
 
 #[tokio::test]

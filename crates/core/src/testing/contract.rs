@@ -17,6 +17,8 @@ pub async fn store_contract<S: ConnectionStore>(new: impl AsyncFn() -> S) {
     insert_is_idempotent_and_never_overwrites(&new().await).await;
     touch_marks_and_returns_the_whole_row(&new().await).await;
     touch_creates_nothing(&new().await).await;
+    a_token_is_only_ever_extended(&new().await).await;
+    a_session_that_is_over_is_not_extended(&new().await).await;
     remove_is_idempotent(&new().await).await;
     remove_unchanged_looks_before_it_removes(&new().await).await;
     listings_find_what_is_live(&new().await).await;
@@ -88,6 +90,49 @@ async fn touch_creates_nothing<S: ConnectionStore>(store: &S) {
             .is_some()
     );
     assert_eq!(touch(store, "nobody").await, None);
+}
+
+async fn a_token_is_only_ever_extended<S: ConnectionStore>(store: &S) {
+    let row = connection("c1", "alice");
+    store.insert(&row).await.expect("insert");
+    let later = UnixSeconds(row.token_expires_at.0 + 60);
+    for _ in 0..2 {
+        let extended = store.extend_token(&row, later, START).await;
+        assert_eq!(extended, Ok(Some(later)), "once is as good as twice");
+    }
+    let earlier = store.extend_token(&row, row.token_expires_at, START).await;
+    assert_eq!(earlier, Ok(Some(later)), "what is later stays");
+    assert_eq!(
+        touch(store, "c1").await,
+        Some(Connection {
+            token_expires_at: later,
+            ..row
+        })
+    );
+    let of_alice = store.of_user(&user_id("alice"), START).await;
+    let ends: Vec<_> = of_alice
+        .expect("of_user")
+        .iter()
+        .map(|r| r.token_expires_at)
+        .collect();
+    assert_eq!(ends, [later], "listings know it too");
+}
+
+async fn a_session_that_is_over_is_not_extended<S: ConnectionStore>(store: &S) {
+    let row = connection("c1", "alice");
+    let later = UnixSeconds(row.token_expires_at.0 + 60);
+    let nobody = store.extend_token(&row, later, START).await;
+    assert_eq!(nobody, Ok(None));
+    assert_eq!(touch(store, "c1").await, None, "no partial row");
+    store.insert(&row).await.expect("insert");
+    let other = Connection {
+        connected_at: START.plus(Duration::from_secs(1)),
+        ..row.clone()
+    };
+    assert_eq!(store.extend_token(&other, later, START).await, Ok(None));
+    let over = row.token_expires_at.to_millis();
+    assert_eq!(store.extend_token(&row, later, over).await, Ok(None));
+    assert_eq!(touch(store, "c1").await, Some(row));
 }
 
 async fn remove_is_idempotent<S: ConnectionStore>(store: &S) {

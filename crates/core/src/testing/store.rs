@@ -5,7 +5,7 @@ use belfry_protocol::{ConnectionId, UserId};
 
 use crate::connection::{Connection, Recipient};
 use crate::ports::{ConnectionStore, Cursor, Inserted, Page, Segment, StoreError};
-use crate::time::UnixMillis;
+use crate::time::{UnixMillis, UnixSeconds};
 
 /// How many rows a page of the fake has: few, so that tests turn pages.
 const PAGE: usize = 2;
@@ -111,6 +111,24 @@ impl ConnectionStore for FakeStore {
         };
         row.last_seen_at = now;
         Ok(Some(row.clone()))
+    }
+
+    async fn extend_token(
+        &self,
+        seen: &Connection,
+        expires_at: UnixSeconds,
+        now: UnixMillis,
+    ) -> Result<Option<UnixSeconds>, StoreError> {
+        let mut state = self.working("extend_token")?;
+        let row = state.rows.get_mut(&seen.id).filter(|row| {
+            row.connected_at == seen.connected_at
+                && !row.expires_at.has_passed(now)
+                && !row.token_expires_at.has_passed(now)
+        });
+        Ok(row.map(|row| {
+            row.token_expires_at = row.token_expires_at.max(expires_at);
+            row.token_expires_at
+        }))
     }
 
     async fn remove(&self, id: &ConnectionId) -> Result<(), StoreError> {
