@@ -8,7 +8,7 @@ use aws_lambda_events::http::header::{
 };
 use belfry_core::ports::VerifyError;
 use belfry_core::{Answer, Handshake, Refusal, UnixMillis};
-use belfry_protocol::ConnectionId;
+use belfry_protocol::{BearerToken, ConnectionId};
 use serde::Serialize;
 
 /// The event of a WebSocket route.
@@ -157,7 +157,7 @@ fn offered_subprotocols(event: &Event) -> impl Iterator<Item = &str> {
 
 /// The token from each place that holds one; an `Authorization` of another
 /// scheme is a token that no verifier takes.
-fn tokens(event: &Event) -> Vec<String> {
+fn tokens(event: &Event) -> Vec<BearerToken> {
     let authorization = header(event, AUTHORIZATION).map(|value| match value.split_once(' ') {
         Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") => token.trim(),
         _ => "",
@@ -182,6 +182,7 @@ fn tokens(event: &Event) -> Vec<String> {
 mod tests {
     use super::*;
     use belfry_core::ports::StoreError;
+    use proptest::prelude::*;
     use serde_json::{Value, json};
 
     fn event(headers: &Value, query: &Value) -> Event {
@@ -229,6 +230,7 @@ mod tests {
             ),
         ] {
             let handshake = handshake(&event(&headers, &query)).unwrap();
+            let expected: Vec<BearerToken> = expected.into_iter().map(Into::into).collect();
             assert_eq!(handshake.tokens, expected, "{headers} {query}");
         }
     }
@@ -241,7 +243,7 @@ mod tests {
         event.query_string_parameters = single.into();
         let handshake = handshake(&event).unwrap();
         assert_eq!(handshake.origin.as_deref(), Some("https://a.test"));
-        assert_eq!(handshake.tokens, ["t"]);
+        assert_eq!(handshake.tokens, [BearerToken::from("t")]);
     }
 
     #[test]
@@ -299,6 +301,48 @@ mod tests {
             (Refusal::IdTaken, 503),
         ] {
             assert_eq!(refused(&refusal).status_code, status, "{refusal}");
+        }
+    }
+
+    proptest! {
+        // Whatever a client sends in its handshake, each place that could hold
+        // a token counts: none is overlooked in favour of another.
+        #[test]
+        fn no_token_is_overlooked(
+            authorizations in prop::collection::vec("[ -~]{0,20}", 0..3),
+            offers in prop::collection::vec("(bearer\\.)?[!-+.-~]{0,12}", 0..4),
+            queries in prop::collection::vec("\\PC{0,12}", 0..3),
+        ) {
+            let mut headers = json!({});
+            if !authorizations.is_empty() {
+                headers["Authorization"] = json!(authorizations);
+            }
+            if !offers.is_empty() {
+                headers["Sec-WebSocket-Protocol"] = json!([offers.join(", ")]);
+            }
+            let query = if queries.is_empty() { json!({}) } else { json!({"token": queries}) };
+            let found = handshake(&event(&headers, &query)).unwrap().tokens.len();
+            let offered = offers.iter().filter(|offer| offer.starts_with("bearer.")).count();
+            prop_assert_eq!(found, authorizations.len() + offered + queries.len());
+        }
+
+        // An event that the runtime could read is never more than refused.
+        #[test]
+        fn any_event_is_answered(
+            id in prop::option::of("\\PC{0,40}"),
+            connected_at in any::<i64>(),
+            body in prop::option::of("\\PC{0,40}"),
+            encoded in any::<bool>(),
+        ) {
+            let mut event = event(&json!({}), &json!({}));
+            event.request_context.connection_id = id;
+            event.request_context.connected_at = connected_at;
+            event.body = body;
+            event.is_base64_encoded = encoded;
+            if let Ok(handshake) = handshake(&event) {
+                prop_assert!(connected_at >= 0 && !handshake.connection_id.as_str().is_empty());
+            }
+            prop_assert_eq!(message_body(&event).is_none(), encoded);
         }
     }
 

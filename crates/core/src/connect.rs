@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use belfry_protocol::{ConnectionId, UserId};
+use belfry_protocol::{BearerToken, ConnectionId, UserId};
 
 use crate::connection::Connection;
 use crate::origin::OriginPolicy;
@@ -23,7 +23,7 @@ pub struct Handshake {
     /// The `Origin` header; several are joined by commas and match nothing.
     pub origin: Option<String>,
     /// The token from each place that held one.
-    pub tokens: Vec<String>,
+    pub tokens: Vec<BearerToken>,
     /// The client's address.
     pub source_ip: String,
     /// What the client calls itself.
@@ -95,7 +95,7 @@ impl<V: TokenVerifier, S: ConnectionStore, C: Clock> Connect<V, S, C> {
         let now = self.clock.now();
         let identity = self
             .verifier
-            .verify(token, now)
+            .verify(token.reveal(), now)
             .await
             .map_err(Refusal::Token)?;
         let connection = Connection {

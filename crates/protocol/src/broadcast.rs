@@ -180,6 +180,9 @@ impl Failures {
 mod tests {
     use super::*;
 
+    use proptest::prelude::*;
+    use serde_json::json;
+
     const MINIMAL: &str =
         r#"{"target":{"type":"all"},"message":{"type":"notification","data":{"kind":"k"}}}"#;
 
@@ -248,5 +251,35 @@ mod tests {
             failures,
         };
         insta::assert_snapshot!(serde_json::to_string(&report).unwrap(), @r#"{"messageId":"m","status":"done","success":2,"failure":1,"failures":{"gone":1,"throttled":0,"tooLarge":0,"failed":0,"notAttempted":0}}"#);
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_answered(text in "\\PC{0,200}") {
+            let _ = BroadcastRequest::parse(&text);
+        }
+
+        // Whatever stands in a field, the answer is a request or a short
+        // explanation.
+        #[test]
+        fn any_field_value_is_answered(
+            field in "/(messageId|target|exclude|message)?(/(type|userId|userIds|connectionIds|data|id))?",
+            value in r#"null|true|-1|1e300|"\PC{0,300}"|\[\]|\[null\]|\{\}|\{"type":"users"\}|\[\["a"\]\]"#,
+        ) {
+            let mut request = json!({
+                "messageId": "m",
+                "target": {"type": "users", "userIds": ["a"]},
+                "message": {"type": "notification", "data": {"kind": "k"}},
+                "exclude": [],
+            });
+            let value = serde_json::from_str(&value).unwrap_or_default();
+            match request.pointer_mut(&field) {
+                Some(place) => *place = value,
+                None => request["surprise"] = value,
+            }
+            if let Err(error) = BroadcastRequest::parse(&request.to_string()) {
+                prop_assert!(error.to_string().len() <= 400, "{}", error);
+            }
+        }
     }
 }

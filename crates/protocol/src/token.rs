@@ -5,7 +5,7 @@ use std::fmt;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-/// A token that a client sends. It never shows itself: what is printed for
+/// A token as it came, good or not. It never shows itself: what is printed for
 /// debugging ends in logs.
 #[derive(Clone, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(transparent)]
@@ -16,6 +16,12 @@ impl BearerToken {
     #[must_use]
     pub fn reveal(&self) -> &str {
         &self.0
+    }
+}
+
+impl From<&str> for BearerToken {
+    fn from(token: &str) -> Self {
+        Self(token.to_owned())
     }
 }
 

@@ -189,7 +189,10 @@ mod tests {
     }
 
     fn signed_by(key: &KeyPair, header: &Value, claims: &Value) -> String {
-        let text = format!("{}.{}", part(header), part(claims));
+        signed_text(key, &format!("{}.{}", part(header), part(claims)))
+    }
+
+    fn signed_text(key: &KeyPair, text: &str) -> String {
         let mut signature = vec![0; key.public_modulus_len()];
         key.sign(
             &RSA_PKCS1_SHA256,
@@ -290,7 +293,120 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn an_end_is_a_whole_number_or_there_is_none() {
+        for exp in [
+            json!(true),
+            json!([NOW_S + 60]),
+            json!({"$numberLong": "9999999999"}),
+            json!(1e300),
+            json!(1_800_000_000.5),
+            json!(-0.0),
+            json!("soon"),
+        ] {
+            let outcome = verify(&sign(&with(json!({"exp": exp})))).await;
+            assert!(matches!(outcome, Err(VerifyError::Rejected(_))), "{exp}");
+        }
+        for nbf in [json!(u64::MAX), json!(1e300), json!(-1), json!([0])] {
+            let outcome = verify(&sign(&with(json!({"nbf": nbf})))).await;
+            assert!(matches!(outcome, Err(VerifyError::Rejected(_))), "{nbf}");
+        }
+    }
+
+    #[tokio::test]
+    async fn huge_claims_are_read_up_to_what_a_handshake_carries() {
+        let groups = |bytes: usize| sign(&with(json!({"cognito:groups": ["x".repeat(bytes)]})));
+        assert!(verify(&groups(5_000)).await.is_ok());
+        let refused = verify(&groups(6_000)).await;
+        assert_eq!(refused, Err(VerifyError::Rejected("too long")));
+        let deep = format!("{}{}", "[".repeat(2_000), "]".repeat(2_000));
+        let claims = claims()
+            .to_string()
+            .replacen('{', &format!("{{\"deep\":{deep},"), 1);
+        let text = format!("{}.{}", part(&header()), URL_SAFE_NO_PAD.encode(claims));
+        let refused = verify(&signed_text(&KEYS[0], &text)).await;
+        assert_eq!(
+            refused,
+            Err(VerifyError::Rejected("bad signature or payload"))
+        );
+    }
+
+    #[tokio::test]
+    async fn a_key_inside_a_token_is_the_senders_own() {
+        let public = KEYS[1].public_key();
+        let number = |bytes: &[u8]| URL_SAFE_NO_PAD.encode(bytes);
+        let jwk = json!({
+            "kty": "RSA",
+            "kid": "k",
+            "n": number(public.modulus().big_endian_without_leading_zero()),
+            "e": number(public.exponent().big_endian_without_leading_zero()),
+        });
+        for (name, value) in [
+            ("jwk", jwk),
+            ("jku", json!("https://evil.test/keys")),
+            ("x5u", json!("https://evil.test/chain")),
+            ("x5c", json!(["MIIB"])),
+            ("x5t", json!("abc")),
+        ] {
+            let mut header = header();
+            header[name] = value;
+            // Signed by the key that the token itself brings: refused.
+            let outcome = verify(&signed_by(&KEYS[1], &header, &claims())).await;
+            let refused = Err(VerifyError::Rejected("bad signature or payload"));
+            assert_eq!(outcome, refused, "{name}");
+            // Signed by the pool: what else the header says has no say.
+            let outcome = verify(&signed_by(&KEYS[0], &header, &claims())).await;
+            assert!(outcome.is_ok(), "{name}: {outcome:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_token_has_one_form() {
+        let good = sign(&claims());
+        let parts: Vec<_> = good.split('.').collect();
+        let [head, body, signature] = parts[..] else {
+            panic!("three parts")
+        };
+        let json_form = json!({
+            "payload": body,
+            "signatures": [
+                {"protected": head, "signature": signature},
+                {"protected": head, "signature": "AAAA"},
+            ],
+        });
+        for wrong in [
+            json_form.to_string(),
+            format!("{good}.{signature}"),
+            format!("{good}.{signature}.{signature}"),
+            format!("{good}\n"),
+            format!(" {good}"),
+            format!("{good}="),
+            format!("{head}=.{body}.{signature}"),
+            format!("{head}.{body}==.{signature}"),
+            format!("{head}.{body}.{}+/", &signature[..signature.len() - 2]),
+            format!("{head}.{body} .{signature}"),
+            format!("{head}.{body}"),
+            format!("{body}.{head}.{signature}"),
+            format!("{head}..{signature}"),
+            "..".into(),
+            "....".into(),
+            "\u{0}".repeat(100),
+        ] {
+            let outcome = verify(&wrong).await;
+            assert!(
+                matches!(outcome, Err(VerifyError::Rejected(_))),
+                "{wrong}: {outcome:?}"
+            );
+        }
+    }
+
+    #[tokio::test]
     async fn clocks_may_differ_by_five_seconds() {
+        for changes in [json!({"exp": NOW_S - 5}), json!({"nbf": NOW_S + 6})] {
+            assert!(
+                verify(&sign(&with(changes.clone()))).await.is_err(),
+                "{changes}"
+            );
+        }
         for changes in [
             json!({"exp": NOW_S - 4}),
             json!({"nbf": NOW_S + 5}),
