@@ -5,7 +5,7 @@ use aws_sdk_lambda::primitives::Blob;
 use aws_sdk_lambda::types::{InvocationType, LogType, ThrottleReason};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use belfry_tests::{Stack, open};
+use belfry_tests::{Stack, open, soon};
 use serde_json::{Value, json};
 
 #[tokio::test]
@@ -262,5 +262,50 @@ async fn functions_that_invoke_each_other_for_ever_are_stopped() {
     assert_eq!(
         answer.headers()["x-amzn-errortype"],
         "RecursiveInvocationException"
+    );
+}
+
+#[tokio::test]
+async fn a_throttled_disconnect_is_lost() {
+    let stack = Stack::misbehaving()
+        .parameter("Reserved", "1")
+        .start()
+        .await;
+    let mut busy = open(&stack.ready.websocket, &[]).await;
+    let leaving = open(&stack.ready.websocket, &[]).await;
+    busy.send("slow 2000").await;
+    stack.logs.wait_for(&["slow from here on"]).await;
+    leaving.close().await;
+    stack
+        .logs
+        .wait_for(&["the function was not invoked", "$disconnect"])
+        .await;
+    stack
+        .logs
+        .wait_for(&["$disconnect failed; API Gateway does not try again"])
+        .await;
+}
+
+#[tokio::test]
+async fn an_event_whose_caller_has_left_the_queue_never_runs() {
+    let stack = Stack::misbehaving()
+        .argument("--environments")
+        .argument("1")
+        .parameter("IntegrationTimeout", "500")
+        .start()
+        .await;
+    let mut socket = open(&stack.ready.websocket, &[]).await;
+    socket.send("slow 2000").await;
+    stack.logs.wait_for(&["slow from here on"]).await;
+    // Waits for the only environment, longer than API Gateway waits for it.
+    let frame = socket.ask_text("error").await;
+    assert!(frame.contains("Endpoint request timed out"), "{frame}");
+    let frame = socket.ask_text("error").await;
+    assert!(frame.contains("Endpoint request timed out"), "{frame}");
+    let answered = async { while socket.ask_text("hello").await != "hello" {} };
+    soon(answered).await;
+    assert!(
+        !stack.logs.text().contains("told to fail"),
+        "it ran all the same"
     );
 }

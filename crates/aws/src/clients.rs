@@ -15,9 +15,9 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 /// all answer within tens of milliseconds; what takes longer is better asked again.
 const DYNAMODB_ATTEMPT_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// How long a DynamoDB call may take with its retries. With the last words and
-/// the close that may follow a frame it stays below the functions' timeout of
-/// ten seconds, so that a failing table becomes an answer.
+/// How long a DynamoDB call may take with its retries. With what else a frame
+/// may need it stays below the function's timeout (template.yaml), so that a
+/// failing table becomes an answer.
 const DYNAMODB_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Makes the clients that a function needs, all from one configuration.

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use belfry_protocol::{
-    AuthRefresh, AuthRefreshed, Bare, ClientFrame, ConnectionId, Envelope, ErrorCode, Limits,
-    MAX_FRAME_BYTES, Refused, ServerFrame, Version, Welcome,
+    AuthRefresh, AuthRefreshed, Bare, ClientFrame, ConnectionId, Envelope, ErrorCode, FrameId,
+    Limits, MAX_FRAME_BYTES, Refused, ServerFrame, Version, Welcome,
 };
 
 use crate::connection::Connection;
@@ -65,8 +65,11 @@ impl Answer {
         }
     }
 
-    fn failed(problem: &impl ToString, now: UnixMillis) -> Self {
-        let frame = Refused::new(ErrorCode::Internal, "try again later");
+    fn failed(problem: &impl ToString, correlation_id: Option<FrameId>, now: UnixMillis) -> Self {
+        let frame = Refused {
+            correlation_id,
+            ..Refused::new(ErrorCode::Internal, "try again later")
+        };
         Self {
             frame: Some(frame.into_frame(now.to_timestamp()).to_json()),
             outcome: Outcome::Failed(problem.to_string()),
@@ -85,11 +88,10 @@ impl<V: TokenVerifier, S: ConnectionStore, O: Outbox, C: Clock> Receive<V, S, O,
         let connection = match self.store.touch(id, now).await {
             Ok(Some(connection)) => connection,
             Ok(None) => return self.close_unknown(id).await,
-            Err(error) => return Answer::failed(&error, now),
+            Err(error) => return Answer::failed(&error, None, now),
         };
         if connection.token_expires_at.has_passed(now) {
-            let why = "the token has expired; connect again with a new one";
-            return self.close(id, ErrorCode::TokenExpired, why).await;
+            return self.close_expired(id).await;
         }
         let parsed = match body {
             Some(text) => ClientFrame::parse(text, self.limits.max_message_bytes),
@@ -185,10 +187,18 @@ impl<V: TokenVerifier, S: ConnectionStore, O: Outbox, C: Clock> Receive<V, S, O,
                 ));
             }
             Err(error @ VerifyError::KeysUnavailable(_)) => {
-                return Err(Answer::failed(&error, now));
+                return Err(Answer::failed(&error, refresh.id, now));
             }
         };
+        // Fetching keys may have taken seconds, and what has ended meanwhile is
+        // not revived.
+        let now = self.clock.now();
+        if connection.token_expires_at.has_passed(now) {
+            return Err(self.close_expired(&connection.id).await);
+        }
         if identity.user_id != connection.user_id {
+            let reason = "a token of another user";
+            tracing::warn!(connectionId = %connection.id, reason, "a session was not refreshed");
             let why = "the token belongs to another user; connect again";
             return Err(self
                 .close(&connection.id, ErrorCode::Unauthorized, why)
@@ -208,8 +218,13 @@ impl<V: TokenVerifier, S: ConnectionStore, O: Outbox, C: Clock> Receive<V, S, O,
                 token_expires_at: end.to_millis().to_timestamp(),
             }),
             Ok(None) => Err(self.close_unknown(&connection.id).await),
-            Err(error) => Err(Answer::failed(&error, now)),
+            Err(error) => Err(Answer::failed(&error, refresh.id, now)),
         }
+    }
+
+    async fn close_expired(&self, id: &ConnectionId) -> Answer {
+        let why = "the token has expired; connect again with a new one";
+        self.close(id, ErrorCode::TokenExpired, why).await
     }
 
     async fn close_unknown(&self, id: &ConnectionId) -> Answer {
@@ -473,7 +488,9 @@ mod tests {
         assert_eq!(frame["correlationId"], "r");
         assert_eq!(outcome, Outcome::Refused(ErrorCode::Unauthorized));
         let (frame, outcome) = send(&receive, "c1", &refresh("keys down")).await;
-        assert_eq!(frame.unwrap()["data"]["code"], "INTERNAL");
+        let frame = frame.unwrap();
+        assert_eq!(frame["data"]["code"], "INTERNAL");
+        assert_eq!(frame["correlationId"], "r");
         assert!(matches!(outcome, Outcome::Failed(_)));
         // Good at a handshake, whose leeway allows for clocks that differ.
         let (frame, outcome) = send(&receive, "c1", &refresh("late:alice")).await;
@@ -490,5 +507,48 @@ mod tests {
         receive.clock.set(end.to_millis());
         let (_, outcome) = send(&receive, "c1", &refresh("good:alice")).await;
         assert_eq!(outcome, Outcome::Closed(ErrorCode::TokenExpired));
+    }
+
+    /// A key server that takes its time.
+    struct SlowVerifier(Duration);
+
+    impl TokenVerifier for SlowVerifier {
+        async fn verify(
+            &self,
+            token: &str,
+            now: UnixMillis,
+        ) -> Result<crate::ports::Identity, VerifyError> {
+            tokio::time::sleep(self.0).await;
+            FakeVerifier.verify(token, now).await
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_session_that_ends_while_keys_are_fetched_has_ended() {
+        let Receive {
+            store,
+            outbox,
+            clock,
+            limits,
+            connection_lifetime,
+            ..
+        } = receive().await;
+        let slow = Receive {
+            verifier: SlowVerifier(Duration::from_secs(2)),
+            store,
+            outbox,
+            clock,
+            limits,
+            connection_lifetime,
+        };
+        let row = slow.store.row("c1").unwrap();
+        slow.clock
+            .set(UnixMillis(row.token_expires_at.to_millis().0 - 1_000));
+        let answer = slow
+            .handle(&connection_id("c1"), Some(&refresh("good:alice")))
+            .await;
+        assert_eq!(answer.outcome, Outcome::Closed(ErrorCode::TokenExpired));
+        let after = slow.store.row("c1").unwrap();
+        assert_eq!(after.token_expires_at, row.token_expires_at);
     }
 }

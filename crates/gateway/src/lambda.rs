@@ -182,15 +182,17 @@ impl Lambda {
         })
     }
 
-    /// Runs a function for one event, to its end: the caller may stop
-    /// waiting, as API Gateway does, and the function goes on.
+    /// Runs a function for one event. The caller may stop waiting, as API
+    /// Gateway does: an event that has begun goes on to its end, one that still
+    /// waits for its turn never begins.
     pub(crate) async fn invoke(
         &self,
         name: &str,
         invocation: Invocation,
     ) -> Result<Outcome, NotInvoked> {
         let function = self.find(name)?;
-        let run = tokio::spawn(async move { function.invoke(invocation).await });
+        let turn = function.turn().await?;
+        let run = tokio::spawn(async move { function.invoke(turn, invocation).await });
         // A task ends early only with its runtime.
         run.await.unwrap_or(Err(NotInvoked::Stopping))
     }

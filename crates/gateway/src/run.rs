@@ -184,10 +184,12 @@ fn limits(arguments: &cli::ApiGateway) -> Limits {
     }
 }
 
-/// What is reserved must be there, as AWS has it at the deploy.
+/// What is reserved must be there, and something must be left for functions
+/// that reserve nothing, as AWS has it at the deploy.
 fn check_concurrency(specs: &[FunctionSpec], concurrency: u32) -> Result<(), RunError> {
-    let reserved = specs.iter().filter_map(|spec| spec.reserved).sum();
-    if usize::try_from(concurrency).is_ok_and(|concurrency| reserved > concurrency) {
+    let reserved: usize = specs.iter().filter_map(|spec| spec.reserved).sum();
+    let needed = reserved + usize::from(specs.iter().any(|spec| spec.reserved.is_none()));
+    if usize::try_from(concurrency).is_ok_and(|concurrency| needed > concurrency) {
         return Err(RunError::Concurrency {
             reserved,
             concurrency,

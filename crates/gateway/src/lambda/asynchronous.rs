@@ -80,8 +80,8 @@ impl Queue {
             return Err(NotInvoked::Throttled { reserved: false });
         };
         let queue = self.clone();
+        queue.unfinished.fetch_add(1, Ordering::Relaxed);
         tokio::spawn(async move {
-            queue.unfinished.fetch_add(1, Ordering::Relaxed);
             queue.deliver(&function, &invocation).await;
             queue.unfinished.fetch_sub(1, Ordering::Relaxed);
             drop(room);
@@ -103,7 +103,7 @@ impl Queue {
         let mut attempts = 0;
         let mut throttle_delay = FIRST_THROTTLE_DELAY;
         loop {
-            let (delay, outcome) = match function.invoke(invocation.clone()).await {
+            let (delay, outcome) = match attempt(function, invocation).await {
                 Ok(outcome) if !outcome.is_error => return,
                 Ok(outcome) => {
                     attempts += 1;
@@ -142,6 +142,11 @@ impl Queue {
             sleep(delay).await;
         }
     }
+}
+
+async fn attempt(function: &Function, invocation: &Invocation) -> Result<Outcome, NotInvoked> {
+    let turn = function.turn().await?;
+    function.invoke(turn, invocation.clone()).await
 }
 
 /// What is told of an event that was throttled to its end.

@@ -51,6 +51,8 @@ impl Failure {
 /// A running process, the leader of a group of its own. Dropping it kills them.
 pub(super) struct Environment {
     child: Child,
+    /// The process group that the child leads.
+    group: Option<Pid>,
     link: Link,
     arn: String,
     memory_mb: u64,
@@ -119,11 +121,14 @@ impl Environment {
             .process_group(0)
             .kill_on_drop(true)
             .spawn()?;
-        if let Some(group) = pid(&child) {
+        let id = child.id().and_then(|id| i32::try_from(id).ok());
+        let group = id.map(Pid::from_raw);
+        if let Some(group) = group {
             link.of_process(group);
         }
         Ok(Self {
             child,
+            group,
             link,
             arn: settings.arn(name),
             memory_mb: spec.memory_mb,
@@ -233,8 +238,9 @@ impl Environment {
 
     /// Kills the function's process and whatever it has started itself.
     fn kill(&mut self) {
-        // Until it was waited for, the id is its own. It may have ended already.
-        if let Some(group) = pid(&self.child) {
+        // A group keeps its id for as long as one of it lives or was not waited
+        // for. Where none is left there is nothing to kill.
+        if let Some(group) = self.group {
             let _ = killpg(group, Signal::SIGKILL);
         }
     }
@@ -250,10 +256,4 @@ impl Drop for Environment {
     fn drop(&mut self) {
         self.kill();
     }
-}
-
-/// The id of the process and of its group, until it was waited for.
-fn pid(child: &Child) -> Option<Pid> {
-    let id = i32::try_from(child.id()?).ok()?;
-    Some(Pid::from_raw(id))
 }

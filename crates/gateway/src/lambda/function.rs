@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::Instant;
 
 use super::environment::{Environment, Failure};
@@ -23,10 +23,16 @@ pub(super) struct Function {
     settings: Settings,
     environments: Environments,
     capacity: Arc<Semaphore>,
-    slots: Semaphore,
+    slots: Arc<Semaphore>,
     stop: watch::Sender<bool>,
     idle: Mutex<Vec<Idle>>,
     faults: Faults,
+}
+
+/// The right to run one event now.
+pub(super) struct Turn {
+    _slot: OwnedSemaphorePermit,
+    _capacity: OwnedSemaphorePermit,
 }
 
 struct Idle {
@@ -42,7 +48,7 @@ impl Function {
         capacity: Arc<Semaphore>,
         faults: Faults,
     ) -> Self {
-        let slots = Semaphore::new(settings.environments);
+        let slots = Arc::new(Semaphore::new(settings.environments));
         Self {
             spec,
             settings,
@@ -59,16 +65,29 @@ impl Function {
         self.settings.arn(&self.spec.name)
     }
 
-    /// Handles one event.
-    pub(super) async fn invoke(&self, invocation: Invocation) -> Result<Outcome, NotInvoked> {
-        let Ok(_slot) = self.slots.acquire().await else {
+    /// Waits until this machine can run one more event, which Lambda then runs
+    /// or refuses. Whoever stops waiting leaves the queue.
+    pub(super) async fn turn(&self) -> Result<Turn, NotInvoked> {
+        let Ok(slot) = Arc::clone(&self.slots).acquire_owned().await else {
             return Err(NotInvoked::Stopping);
         };
         // After the slot: what waits for this machine is not under way.
-        let Ok(_capacity) = self.capacity.try_acquire() else {
+        let Ok(capacity) = Arc::clone(&self.capacity).try_acquire_owned() else {
             let reserved = self.spec.reserved.is_some();
             return Err(NotInvoked::Throttled { reserved });
         };
+        Ok(Turn {
+            _slot: slot,
+            _capacity: capacity,
+        })
+    }
+
+    /// Handles one event, to its end.
+    pub(super) async fn invoke(
+        &self,
+        _turn: Turn,
+        invocation: Invocation,
+    ) -> Result<Outcome, NotInvoked> {
         let request_id = invocation.request_id.clone();
         let ready = tokio::select! {
             biased;

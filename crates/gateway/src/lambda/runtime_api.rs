@@ -244,9 +244,14 @@ fn answered(
     payload: Result<Bytes, BytesRejection>,
     is_error: bool,
 ) -> Answered {
-    let fits = payload.is_ok();
-    let payload = payload.unwrap_or_else(|_| too_large());
-    let is_error = is_error || !fits;
+    let (payload, is_error, fits) = match payload {
+        Ok(payload) => (payload, is_error, true),
+        Err(rejection) if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE => {
+            (too_large(), true, false)
+        }
+        // Broken off: the process has ended, and that is what will be told.
+        Err(rejection) => return Err(rejection.status()),
+    };
     say(
         environments,
         &environment,

@@ -121,22 +121,26 @@ impl Connection {
     pub(super) fn try_send(&self, text: String) -> Result<(), NotSent> {
         let bytes = text.len();
         // The first one always has room, however long it is.
-        let before = self.waiting_bytes.fetch_add(bytes, Ordering::Relaxed);
-        let sent = if before > 0 && before + bytes > BUFFERED_BYTES {
-            Err(NotSent::Full)
-        } else {
-            self.outgoing
-                .try_send(Outgoing::Text(text))
-                .map_err(|error| match error {
+        let fits = |waiting| waiting == 0 || waiting + bytes <= BUFFERED_BYTES;
+        self.waiting_bytes
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |waiting| {
+                fits(waiting).then_some(waiting + bytes)
+            })
+            .map_err(|_| NotSent::Full)?;
+        let sent = self.outgoing.try_send(Outgoing::Text(text));
+        match sent {
+            Ok(()) => {
+                self.active();
+                Ok(())
+            }
+            Err(error) => {
+                self.sent(bytes);
+                Err(match error {
                     TrySendError::Full(_) => NotSent::Full,
                     TrySendError::Closed(_) => NotSent::Gone,
                 })
-        };
-        match sent {
-            Ok(()) => self.active(),
-            Err(_) => self.sent(bytes),
+            }
         }
-        sent
     }
 
     /// Notes that so many bytes wait no longer.
