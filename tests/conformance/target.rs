@@ -199,3 +199,17 @@ impl Watcher {
             .unwrap_or_else(|_| panic!("no event of type {kind}"))
     }
 }
+
+#[tokio::test]
+async fn a_deployed_api_is_spoken_to_over_tls() {
+    let server = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("wss://{}/test", server.local_addr().unwrap());
+    let client = tokio::spawn(async move { open(&url, &[]).await });
+    let (mut stream, _) = server.accept().await.unwrap();
+    let mut hello = [0; 2];
+    tokio::io::AsyncReadExt::read_exact(&mut stream, &mut hello)
+        .await
+        .unwrap();
+    assert_eq!(hello, [0x16, 0x03], "a TLS handshake begins so");
+    client.abort();
+}
