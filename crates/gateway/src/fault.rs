@@ -165,18 +165,13 @@ impl Faults {
     }
 
     /// The first fault in force of the wanted kind that strikes here.
-    fn strike<T>(
-        &self,
-        subject: &str,
-        wanted: impl Fn(Fault) -> Option<T>,
-        counts: Counts,
-    ) -> Option<T> {
+    fn strike<T>(&self, subject: &str, wanted: impl Fn(Fault) -> Option<T>) -> Option<T> {
         if self.0.count.load(Ordering::Acquire) == 0 {
             return None;
         }
         self.list().iter().find_map(|active| {
             let fault = wanted(active.fault)?;
-            active.strikes(subject, counts).then_some(fault)
+            active.strikes(subject).then_some(fault)
         })
     }
 
@@ -185,7 +180,7 @@ impl Faults {
             Fault::Disconnect(fault) => Some(fault),
             _ => None,
         };
-        self.strike(connection, wanted, Counts::Subjects)
+        self.strike(connection, wanted)
     }
 
     pub(crate) fn on_post(&self, connection: &str) -> Option<PostFault> {
@@ -193,7 +188,7 @@ impl Faults {
             Fault::Post(fault) => Some(fault),
             _ => None,
         };
-        self.strike(connection, wanted, Counts::Subjects)
+        self.strike(connection, wanted)
     }
 
     /// What happens to a call of this operation of DynamoDB.
@@ -203,7 +198,7 @@ impl Faults {
             Fault::Database(fault) => Some(fault),
             _ => None,
         };
-        self.strike(operation, wanted, Counts::Calls)
+        self.strike(operation, wanted)
     }
 
     pub(crate) fn on_event(&self, function: &str) -> Option<FunctionFault> {
@@ -211,7 +206,7 @@ impl Faults {
             Fault::Function(fault) => Some(fault),
             _ => None,
         };
-        self.strike(function, wanted, Counts::Calls)
+        self.strike(function, wanted)
     }
 
     /// Looked at again and again, so it does not count as a strike.
@@ -220,7 +215,7 @@ impl Faults {
             && self.list().iter().any(|active| {
                 active.fault == Fault::FreezePeer
                     && active.aims_at(connection)
-                    && place_of(connection) < active.aim.share
+                    && active.has_in_its_share(connection)
             })
     }
 
@@ -228,7 +223,7 @@ impl Faults {
     pub(crate) async fn frozen(&self, connection: &str) {
         self.wait(|| self.freezes(connection)).await;
         let wanted = |fault| (fault == Fault::FreezePeer).then_some(());
-        self.strike(connection, wanted, Counts::Subjects);
+        self.strike(connection, wanted);
     }
 
     /// Waits until this connection's peer is to be frozen no longer.
@@ -255,28 +250,27 @@ fn can_conflict(operation: &str) -> bool {
     .contains(&operation)
 }
 
-/// What a share is a share of.
-#[derive(Debug, Clone, Copy)]
-enum Counts {
-    /// Connections: each is struck always or never.
-    Subjects,
-    /// Calls or events: evenly spread over them.
-    Calls,
-}
-
 impl Active {
     fn aims_at(&self, subject: &str) -> bool {
         self.aim.only.as_deref().is_none_or(|only| only == subject)
     }
 
-    fn strikes(&self, subject: &str, counts: Counts) -> bool {
+    /// Of connections, each is struck always or never.
+    fn has_in_its_share(&self, connection: &str) -> bool {
+        place_of(connection) < self.aim.share
+    }
+
+    fn strikes(&self, subject: &str) -> bool {
         if !self.aims_at(subject) {
             return false;
         }
         let seen = self.seen.fetch_add(1, Ordering::Relaxed);
-        let is_meant = match counts {
-            Counts::Subjects => place_of(subject) < self.aim.share,
-            Counts::Calls => is_due(seen, self.aim.share),
+        let is_meant = match self.fault {
+            Fault::Disconnect(_) | Fault::Post(_) | Fault::FreezePeer => {
+                self.has_in_its_share(subject)
+            }
+            // Of calls and events, every so many.
+            Fault::Database(_) | Fault::Function(_) => is_due(seen, self.aim.share),
         };
         if !is_meant {
             return false;

@@ -103,23 +103,11 @@ impl Queue {
         let mut attempts = 0;
         let mut throttle_delay = FIRST_THROTTLE_DELAY;
         loop {
-            let (delay, outcome) = match attempt(function, invocation).await {
+            let (delay, failed) = match attempt(function, invocation).await {
                 Ok(outcome) if !outcome.is_error => return,
                 Ok(outcome) => {
                     attempts += 1;
-                    if attempts > policy.max_retries {
-                        let letter = Letter::of(function, invocation, attempts, &outcome);
-                        return self.dead_letters.add(&letter.ended("RetriesExhausted"));
-                    }
                     (self.delays.after(attempts), Some(outcome))
-                }
-                // "Lambda sends any new events … without any retries."
-                Err(NotInvoked::Throttled { .. }) if function.spec.reserved == Some(0) => {
-                    let outcome = never_ran();
-                    let letter = Letter::of(function, invocation, 0, &outcome);
-                    return self
-                        .dead_letters
-                        .add(&letter.ended("ZeroReservedConcurrency"));
                 }
                 Err(NotInvoked::Throttled { .. }) => {
                     let delay = throttle_delay;
@@ -128,10 +116,19 @@ impl Queue {
                 }
                 Err(NotInvoked::Stopping | NotInvoked::Unknown(_)) => return,
             };
-            if taken.elapsed() + delay > policy.max_age {
-                let outcome = outcome.unwrap_or_else(never_ran);
-                let letter = Letter::of(function, invocation, attempts, &outcome);
-                return self.dead_letters.add(&letter.ended("EventAgeExceeded"));
+            let condition = if attempts > policy.max_retries {
+                Some("RetriesExhausted")
+            } else if function.spec.reserved == Some(0) {
+                // "Lambda sends any new events … without any retries."
+                Some("ZeroReservedConcurrency")
+            } else if taken.elapsed() + delay > policy.max_age {
+                Some("EventAgeExceeded")
+            } else {
+                None
+            };
+            if let Some(condition) = condition {
+                let record = record(function, invocation, condition, attempts, failed.as_ref());
+                return self.dead_letters.add(function, condition, &record);
             }
             tracing::warn!(
                 function = function.spec.name,
@@ -149,80 +146,40 @@ async fn attempt(function: &Function, invocation: &Invocation) -> Result<Outcome
     function.invoke(turn, invocation.clone()).await
 }
 
-/// What is told of an event that was throttled to its end.
-fn never_ran() -> Outcome {
-    Outcome {
-        payload: "null".into(),
-        is_error: false,
-        log: bytes::Bytes::new(),
-    }
-}
-
-/// An event that will not be tried again.
-struct Letter<'a> {
-    function: &'a Function,
-    invocation: &'a Invocation,
+/// The record that Lambda sends to an on-failure destination. `failed` is what
+/// the last attempt came to, where that was not throttled.
+fn record(
+    function: &Function,
+    invocation: &Invocation,
+    condition: &str,
     attempts: u32,
-    outcome: &'a Outcome,
-}
-
-impl<'a> Letter<'a> {
-    fn of(
-        function: &'a Function,
-        invocation: &'a Invocation,
-        attempts: u32,
-        outcome: &'a Outcome,
-    ) -> Self {
-        Self {
-            function,
-            invocation,
-            attempts,
-            outcome,
-        }
-    }
-
-    /// The record that Lambda sends to an on-failure destination, and where to.
-    fn ended(&self, condition: &'static str) -> DeadLetter {
-        let spec = &self.function.spec;
-        let parsed = |bytes: &[u8]| serde_json::from_slice(bytes).unwrap_or(Value::Null);
-        let mut record = json!({
-            "version": "1.0",
-            "timestamp": format!("{:.3}", jiff::Timestamp::now()),
-            "requestContext": {
-                "requestId": self.invocation.request_id,
-                "functionArn": format!("{}:$LATEST", self.function.arn()),
-                "condition": condition,
-                "approximateInvokeCount": self.attempts,
-            },
-            "requestPayload": parsed(&self.invocation.payload),
+    failed: Option<&Outcome>,
+) -> Value {
+    let parsed = |bytes: &[u8]| serde_json::from_slice(bytes).unwrap_or(Value::Null);
+    let mut record = json!({
+        "version": "1.0",
+        "timestamp": format!("{:.3}", jiff::Timestamp::now()),
+        "requestContext": {
+            "requestId": invocation.request_id,
+            "functionArn": format!("{}:$LATEST", function.arn()),
+            "condition": condition,
+            "approximateInvokeCount": attempts,
+        },
+        "requestPayload": parsed(&invocation.payload),
+    });
+    if let Some(outcome) = failed {
+        record["responseContext"] = json!({
+            "statusCode": 200,
+            "executedVersion": "$LATEST",
+            "functionError": "Unhandled",
         });
-        if self.outcome.is_error {
-            record["responseContext"] = json!({
-                "statusCode": 200,
-                "executedVersion": "$LATEST",
-                "functionError": "Unhandled",
-            });
-            record["responsePayload"] = if self.outcome.payload.len() > MAX_QUOTED_BYTES {
-                "(too long to be kept)".into()
-            } else {
-                parsed(&self.outcome.payload)
-            };
-        }
-        DeadLetter {
-            function: spec.name.clone(),
-            destination: spec.asynchronous.destination.clone(),
-            condition,
-            record,
-        }
+        record["responsePayload"] = if outcome.payload.len() > MAX_QUOTED_BYTES {
+            "(too long to be kept)".into()
+        } else {
+            parsed(&outcome.payload)
+        };
     }
-}
-
-/// An event that failed for good.
-struct DeadLetter {
-    function: String,
-    destination: Option<String>,
-    condition: &'static str,
-    record: Value,
+    record
 }
 
 /// The events that failed for good, the last ones of them.
@@ -230,11 +187,12 @@ struct DeadLetter {
 pub(crate) struct DeadLetters(Arc<Mutex<VecDeque<Value>>>);
 
 impl DeadLetters {
-    fn add(&self, letter: &DeadLetter) {
-        let destination = letter.destination.as_deref();
+    fn add(&self, function: &Function, condition: &str, record: &Value) {
+        let spec = &function.spec;
+        let destination = spec.asynchronous.destination.as_deref();
         tracing::error!(
-            function = letter.function,
-            condition = letter.condition,
+            function = spec.name,
+            condition,
             destination = destination.unwrap_or("none: on AWS this event would be lost"),
             "DEAD LETTER: an asynchronous event failed for good; see GET /_local/dead-letters"
         );
@@ -243,9 +201,9 @@ impl DeadLetters {
             letters.pop_front();
         }
         letters.push_back(json!({
-            "function": letter.function,
+            "function": spec.name,
             "destination": destination,
-            "record": letter.record,
+            "record": record,
         }));
     }
 

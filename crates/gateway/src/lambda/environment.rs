@@ -51,8 +51,6 @@ impl Failure {
 /// A running process, the leader of a group of its own. Dropping it kills them.
 pub(super) struct Environment {
     child: Child,
-    /// The process group that the child leads.
-    group: Option<Pid>,
     link: Link,
     arn: String,
     memory_mb: u64,
@@ -121,14 +119,11 @@ impl Environment {
             .process_group(0)
             .kill_on_drop(true)
             .spawn()?;
-        let id = child.id().and_then(|id| i32::try_from(id).ok());
-        let group = id.map(Pid::from_raw);
-        if let Some(group) = group {
-            link.of_process(group);
+        if let Some(id) = child.id().and_then(|id| i32::try_from(id).ok()) {
+            link.of_process(Pid::from_raw(id));
         }
         Ok(Self {
             child,
-            group,
             link,
             arn: settings.arn(name),
             memory_mb: spec.memory_mb,
@@ -240,7 +235,7 @@ impl Environment {
     fn kill(&mut self) {
         // A group keeps its id for as long as one of it lives or was not waited
         // for. Where none is left there is nothing to kill.
-        if let Some(group) = self.group {
+        if let Some(group) = self.link.process() {
             let _ = killpg(group, Signal::SIGKILL);
         }
     }

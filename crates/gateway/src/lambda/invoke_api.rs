@@ -12,6 +12,7 @@ use bytes::Bytes;
 use serde_json::{Value, json};
 
 use super::{Invocation, Lambda, NotInvoked, trace};
+use crate::ids;
 
 /// Lambda's limit for a synchronous request, in bytes.
 const MAX_REQUEST_BYTES: usize = 6 * 1024 * 1024;
@@ -62,17 +63,19 @@ async fn try_invoke(
 ) -> Result<Response<Body>, Refusal> {
     lambda.find(name).map_err(Refusal::NotInvoked)?;
     let too_large = || Refusal::TooLarge("RequestResponse", MAX_REQUEST_BYTES);
-    let payload = json_payload(payload.map_err(|_| too_large())?)?;
+    let payload = payload.map_err(|_| too_large())?;
     if payload.len() > MAX_REQUEST_BYTES {
         return Err(too_large());
     }
+    let payload = json_payload(payload)?;
     let text = |name: &str| headers.get(name).map(|v| v.to_str().unwrap_or_default());
     let trace = trace::next(text("X-Amzn-Trace-Id")).map_err(|_| Refusal::Recursive)?;
+    let request_id = ids::uuid();
     let invocation = Invocation {
+        request_id: request_id.clone(),
         trace,
-        ..Invocation::new(payload)
+        payload,
     };
-    let request_id = invocation.request_id.clone();
     match text("X-Amz-Invocation-Type") {
         None | Some("RequestResponse") => {
             let outcome = lambda.invoke(name, invocation).await;
@@ -184,7 +187,7 @@ impl Refusal {
                 user("functions have invoked each other too many times in a chain".into()),
             ),
         };
-        let mut response = respond(status, &crate::ids::uuid(), body.to_string().into());
+        let mut response = respond(status, &ids::uuid(), body.to_string().into());
         response
             .headers_mut()
             .insert("X-Amzn-ErrorType", HeaderValue::from_static(kind));

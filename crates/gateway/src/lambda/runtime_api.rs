@@ -137,6 +137,11 @@ impl Link {
         let _ = self.process.set(group);
     }
 
+    /// The process group at the other end, once it has been named.
+    pub(super) fn process(&self) -> Option<Pid> {
+        self.process.get().copied()
+    }
+
     pub(super) fn send(&self, event: Event) {
         // The receiver lives in the map for as long as this link.
         let _ = self.events.send(event);
