@@ -13,4 +13,4 @@ pub use crafted::Crafted;
 pub use crowd::{Broadcast, Crowd};
 pub use logs::Logs;
 pub use node::{Terminal, node, node_text, wscat_path};
-pub use stack::{Ready, Stack, StackBuilder, binaries, repository, soon, template_with};
+pub use stack::{Ready, Stack, StackBuilder, binaries, repository, soon, template_with, until};

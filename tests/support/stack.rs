@@ -27,6 +27,19 @@ pub async fn soon<T>(future: impl Future<Output = T>) -> T {
     outcome.expect("it comes soon")
 }
 
+/// Waits for something that no event tells of.
+///
+/// # Panics
+/// If it does not come to be so.
+pub async fn until(is_so: impl Fn() -> bool) {
+    soon(async {
+        while !is_so() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await;
+}
+
 /// Where everything is: the line that `belfry run --json` prints.
 #[derive(Debug, Clone, Deserialize)]
 pub struct Ready {

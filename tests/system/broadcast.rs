@@ -188,17 +188,7 @@ async fn the_message_id_is_the_request_id_where_none_is_given() {
 async fn an_asynchronous_invocation_is_accepted_and_delivered() {
     let mut people = People::connect().await;
     let request = json!({"messageId": "later", "target": {"type": "all"}, "message": message()});
-    let output = people
-        .stack
-        .lambda()
-        .invoke()
-        .function_name("Broadcaster")
-        .invocation_type(aws_sdk_lambda::types::InvocationType::Event)
-        .payload(aws_sdk_lambda::primitives::Blob::new(request.to_string()))
-        .send()
-        .await
-        .unwrap();
-    assert_eq!(output.status_code(), 202);
+    people.stack.invoke_later("Broadcaster", &request).await;
     for (_, _, socket) in &mut people.sockets {
         assert_eq!(socket.receive().await["id"], "later");
     }

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::Duration;
 
-use belfry_tests::{Socket, Stack, node, open, refused, soon};
+use belfry_tests::{Socket, Stack, node, open, refused, until};
 use nix::sys::signal::Signal;
 use serde_json::json;
 
@@ -117,15 +117,6 @@ fn state(pid: i32) -> Option<char> {
 /// does not.
 fn is_alive(pid: i32) -> bool {
     state(pid).is_some_and(|state| state != 'Z')
-}
-
-async fn until(is_so: impl Fn() -> bool) {
-    soon(async {
-        while !is_so() {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    })
-    .await;
 }
 
 #[tokio::test]

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use belfry_tests::{Ready, Stack, open, refused, soon};
+use belfry_tests::{Ready, Stack, open, refused, until};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::json;
@@ -90,19 +90,13 @@ async fn a_terminal_that_is_closed_ends_the_stack_in_good_order() {
     assert!(ended.unwrap().unwrap().success());
 }
 
-async fn until(is_so: impl Fn() -> bool) {
-    while !is_so() {
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
-}
-
 #[tokio::test]
 async fn what_a_function_has_started_is_frozen_and_ended_with_it() {
     let mut stack = Stack::misbehaving().start().await;
     let mut socket = open(&stack.ready.websocket, &[]).await;
     let child = socket.ask_text("child").await;
     let state = || std::fs::read_to_string(format!("/proc/{child}/stat")).unwrap_or_default();
-    soon(until(|| state().contains(") T "))).await;
+    until(|| state().contains(") T ")).await;
     // Also where the function itself has gone before.
     assert!(
         socket
@@ -111,12 +105,12 @@ async fn what_a_function_has_started_is_frozen_and_ended_with_it() {
             .contains("Internal server error")
     );
     let ended = || state().is_empty() || state().contains(") Z ");
-    soon(until(ended)).await;
+    until(ended).await;
     let another = socket.ask_text("child").await;
     assert!(stack.stop(Signal::SIGINT, LIMIT).await.success());
     let stat = format!("/proc/{another}/stat");
     let state = || std::fs::read_to_string(&stat).unwrap_or_default();
-    soon(until(|| state().is_empty() || state().contains(") Z "))).await;
+    until(|| state().is_empty() || state().contains(") Z ")).await;
 }
 
 #[tokio::test]
