@@ -50,7 +50,7 @@ async fn main() {
     );
     report("stack: start to ready", stack_starts(&release).await);
 
-    let stack = Stack::builder().functions(&release).start().await;
+    let stack = Stack::talkative().functions(&release).start().await;
     let mut socket = stack.connect("alice").await;
     report("echo round trip, one at a time", echoes(&mut socket).await);
     report(

@@ -34,6 +34,7 @@ async fn main() {
         .argument("0")
         .argument("--request-rate")
         .argument("0")
+        .parameter("MaxConnections", "20000")
         .start()
         .await;
     drop(Crowd::connect(&stack, WARM_UP, AT_A_TIME).await);

@@ -18,6 +18,9 @@ use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async_with_conf
 
 use crate::stack::Stack;
 
+/// How many of the clients are one user's.
+const TABS: usize = 10;
+
 type Stream = WebSocketStream<MaybeTlsStream<TcpStream>>;
 
 /// How long anything that a crowd waits for may take.
@@ -29,7 +32,7 @@ const BUFFER_BYTES: usize = 1_024;
 /// A client's place, and when a text reached it.
 type Arrival = (usize, Instant);
 
-/// Open connections of one user.
+/// Open connections of many users, ten of each.
 pub struct Crowd {
     members: Vec<Member>,
     arrivals: UnboundedReceiver<Arrival>,
@@ -85,10 +88,14 @@ impl Crowd {
     pub async fn grow(&mut self, stack: &Stack, count: usize, at_a_time: usize) {
         let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).expect("a limit");
         setrlimit(Resource::RLIMIT_NOFILE, hard, hard).expect("as many files as allowed");
-        let bearer: Arc<str> = format!("Bearer {}", stack.token("crowd").await).into();
         let places = Arc::new(Semaphore::new(at_a_time));
         let mut connecting = Vec::new();
-        for _ in self.members.len()..count {
+        let mut bearer: Arc<str> = "".into();
+        for number in self.members.len()..count {
+            if bearer.is_empty() || number % TABS == 0 {
+                let user = format!("crowd-{}", number / TABS);
+                bearer = format!("Bearer {}", stack.token(&user).await).into();
+            }
             let place = Arc::clone(&places).acquire_owned().await.expect("open");
             let (url, bearer) = (stack.ready.websocket.clone(), Arc::clone(&bearer));
             connecting.push(tokio::spawn(async move {

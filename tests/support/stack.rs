@@ -228,6 +228,12 @@ impl Stack {
         StackBuilder::default()
     }
 
+    /// A stack whose clients may say as much as they like.
+    #[must_use]
+    pub fn talkative() -> StackBuilder {
+        Self::builder().parameter("MessagesPerMinute", "60000")
+    }
+
     /// A stack whose function does what its event tells it to.
     #[must_use]
     pub fn misbehaving() -> StackBuilder {

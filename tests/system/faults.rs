@@ -140,7 +140,10 @@ async fn posts_are_answered_as_told() {
 
 #[tokio::test]
 async fn a_share_of_the_connections_is_struck() {
-    let stack = Stack::start().await;
+    let stack = Stack::builder()
+        .parameter("MaxConnectionsPerUser", "100")
+        .start()
+        .await;
     let mut sockets = Vec::new();
     for _ in 0..24 {
         sockets.push(stack.connect("alice").await);
@@ -216,8 +219,7 @@ async fn a_frozen_peer_can_be_deleted() {
 #[tokio::test]
 async fn a_throttled_write_is_tried_again_and_refused_in_the_end() {
     let stack = Stack::start().await;
-    let fault =
-        |times| json!({"fault": "dynamodb-throttle", "operation": "PutItem", "times": times});
+    let fault = |times| json!({"fault": "dynamodb-throttle", "operation": "TransactWriteItems", "times": times});
     let passing = stack.fault(fault(1)).await;
     assert!(connects(&stack).await.is_ok());
     assert_eq!(stack.strikes(&passing).await, 1);
@@ -226,7 +228,11 @@ async fn a_throttled_write_is_tried_again_and_refused_in_the_end() {
     assert_eq!(connects(&stack).await.err(), Some(503));
     stack
         .logs
-        .wait_for(&["[Connect]", "PutItem failed", "provisioned throughput"])
+        .wait_for(&[
+            "[Connect]",
+            "TransactWriteItems failed",
+            "provisioned throughput",
+        ])
         .await;
 }
 
@@ -281,7 +287,7 @@ async fn a_transaction_that_conflicts_tells_of_each_item() {
 #[tokio::test]
 async fn a_call_that_is_never_answered_is_given_up() {
     let stack = Stack::start().await;
-    let fault = json!({"fault": "dynamodb-timeout", "operation": "PutItem"});
+    let fault = json!({"fault": "dynamodb-timeout", "operation": "TransactWriteItems"});
     stack.fault(fault).await;
     assert_eq!(connects(&stack).await.err(), Some(503));
     assert_eq!(stack.rows().await, 0);
@@ -290,7 +296,8 @@ async fn a_call_that_is_never_answered_is_given_up() {
 #[tokio::test]
 async fn a_write_whose_answer_is_lost_is_recognised() {
     let stack = Stack::start().await;
-    let fault = json!({"fault": "dynamodb-lose-answer", "operation": "PutItem", "times": 1});
+    let fault =
+        json!({"fault": "dynamodb-lose-answer", "operation": "TransactWriteItems", "times": 1});
     let fault = stack.fault(fault).await;
     // Written, not answered, tried again: finds its own row.
     let mut socket = connects(&stack).await.ok().unwrap();
@@ -313,12 +320,12 @@ async fn a_slow_table_makes_slow_replies() {
 #[tokio::test]
 async fn a_share_of_the_calls_is_struck() {
     let stack = Stack::start().await;
-    let (mut socket, _) = alice(&stack).await;
-    let fault = json!({"fault": "dynamodb-conflict", "operation": "UpdateItem", "share": 0.25});
+    let fault = json!({"fault": "dynamodb-throttle", "operation": "Scan", "share": 0.25});
     let fault = stack.fault(fault).await;
     let mut failed = 0;
     for _ in 0..8 {
-        if socket.ask(PING).await["type"] == "error" {
+        let scan = stack.dynamodb().scan().table_name("Connections");
+        if scan.send().await.is_err() {
             failed += 1;
         }
     }

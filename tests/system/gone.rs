@@ -22,6 +22,8 @@ async fn plant(stack: &Stack, id: &str, age_ms: u64) {
         .item("expiresAt", number(now / 1_000 + 3_600))
         .item("tokenExpiresAt", number(now / 1_000 + 3_600))
         .item("sourceIp", text("192.0.2.1"))
+        .item("slot", number(0))
+        .item("dueAt", number(now + 480_000))
         .send()
         .await
         .unwrap();

@@ -17,7 +17,7 @@ async fn a_handshake_is_a_503() {
     );
     let line = stack
         .logs
-        .wait_for(&["[Connect]", "refused", "PutItem failed"])
+        .wait_for(&["[Connect]", "refused", "TransactWriteItems failed"])
         .await;
     assert!(line.contains("\"level\":\"ERROR\""), "{line}");
 }

@@ -91,7 +91,10 @@ async fn a_lost_peer_has_no_row() {
 
 #[tokio::test]
 async fn many_at_once_leave_as_many_rows_as_sockets() {
-    let stack = Stack::start().await;
+    let stack = Stack::builder()
+        .parameter("MaxConnectionsPerUser", "100")
+        .start()
+        .await;
     let bearer = format!("Bearer {}", stack.token("alice").await);
     let headers = [("Authorization", bearer.as_str())];
     let connecting = (0..100).map(|_| open(&stack.ready.websocket, &headers));

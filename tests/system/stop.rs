@@ -118,7 +118,7 @@ async fn ctrl_c_again_does_not_wait() {
     let mut stack = Stack::start().await;
     let mut socket = stack.connect("alice").await;
     socket.id().await;
-    let fault = json!({"fault": "dynamodb-slow", "operation": "DeleteItem", "delay": "1h"});
+    let fault = json!({"fault": "dynamodb-slow", "operation": "TransactWriteItems", "delay": "1h"});
     let fault = stack.fault(fault).await;
     socket.close().await;
     // Faults end with the stack, but not for a call that was struck already.

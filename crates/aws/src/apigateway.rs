@@ -41,6 +41,9 @@ const BEARER_SUBPROTOCOL: &str = "bearer.";
 /// The query parameter that can hold a token.
 const TOKEN_PARAMETER: &str = "token";
 
+/// The query parameter that names the client's other connection.
+const REPLACES_PARAMETER: &str = "replaces";
+
 /// An event lacks what every event of a WebSocket API has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the event has no usable requestContext.{0}; is this function behind a WebSocket API?")]
@@ -74,6 +77,9 @@ pub fn handshake(event: &Event) -> Result<Handshake, MalformedEvent> {
         tokens: tokens(event),
         source_ip: context.identity.source_ip.clone().unwrap_or_default(),
         user_agent: context.identity.user_agent.clone(),
+        replaces: parameter(event, REPLACES_PARAMETER)
+            .last()
+            .and_then(|id| ConnectionId::parse(id).ok()),
     })
 }
 
@@ -104,11 +110,14 @@ pub fn accepted(event: &Event) -> Response {
 pub fn refused(refusal: &Refusal) -> Response {
     status(match refusal {
         Refusal::SeveralTokens => 400,
-        Refusal::NoToken | Refusal::Token(VerifyError::Rejected(_)) => 401,
+        Refusal::NoToken | Refusal::Token(VerifyError::Rejected(_)) | Refusal::SignedOut => 401,
         Refusal::Origin => 403,
-        Refusal::Token(VerifyError::KeysUnavailable(_)) | Refusal::Store(_) | Refusal::IdTaken => {
-            503
-        }
+        Refusal::UserFull => 429,
+        Refusal::Token(VerifyError::KeysUnavailable(_))
+        | Refusal::Store(_)
+        | Refusal::IdTaken
+        | Refusal::Ended
+        | Refusal::Full => 503,
     })
 }
 
@@ -164,18 +173,22 @@ fn tokens(event: &Event) -> Vec<BearerToken> {
     });
     let subprotocol =
         offered_subprotocols(event).filter_map(|offer| offer.strip_prefix(BEARER_SUBPROTOCOL));
+    authorization
+        .chain(subprotocol)
+        .chain(parameter(event, TOKEN_PARAMETER))
+        .map(Into::into)
+        .collect()
+}
+
+/// The values of a query parameter, however often it was given.
+fn parameter<'a>(event: &'a Event, name: &str) -> impl Iterator<Item = &'a str> + use<'a> {
     let several = &event.multi_value_query_string_parameters;
     let parameters = if several.is_empty() {
         &event.query_string_parameters
     } else {
         several
     };
-    let query = parameters.all(TOKEN_PARAMETER).unwrap_or_default();
-    authorization
-        .chain(subprotocol)
-        .chain(query)
-        .map(Into::into)
-        .collect()
+    parameters.all(name).unwrap_or_default().into_iter()
 }
 
 #[cfg(test)]

@@ -9,11 +9,14 @@ mod clients;
 mod clock;
 pub mod cognito;
 mod connections;
+mod metrics;
 mod outbox;
 mod row;
 mod sdk_error;
+mod state;
 
 pub use clients::Clients;
 pub use clock::SystemClock;
-pub use connections::DynamoConnections;
+pub use connections::{DynamoConnections, Tables};
+pub use metrics::EmfMetrics;
 pub use outbox::ManagementOutbox;

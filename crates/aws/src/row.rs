@@ -3,16 +3,27 @@
 use std::collections::HashMap;
 
 use aws_sdk_dynamodb::types::AttributeValue;
-use belfry_core::{Connection, Recipient, UnixMillis, UnixSeconds};
+use belfry_core::{Connection, Recipient, UnixMillis, UnixSeconds, Watch};
 use belfry_protocol::{ConnectionId, UserId};
 
 pub(crate) const CONNECTION_ID: &str = "connectionId";
+pub(crate) const SLOT: &str = "slot";
 
 /// What a listing reads of a row, and the index projects.
 pub(crate) const RECIPIENT_ATTRIBUTES: &str =
     "connectionId, connectedAt, tokenExpiresAt, expiresAt";
 
 pub(crate) type Item = HashMap<String, AttributeValue>;
+
+/// A row with what only this adapter knows of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Row {
+    pub(crate) connection: Connection,
+    /// Which counter its place is in; also its part of the index on time.
+    pub(crate) slot: u32,
+    /// When its budget is full again.
+    pub(crate) budget_full_at: UnixMillis,
+}
 
 /// An item is not a connection.
 #[derive(Debug, thiserror::Error)]
@@ -27,7 +38,8 @@ pub(crate) fn number(value: u64) -> AttributeValue {
     AttributeValue::N(value.to_string())
 }
 
-pub(crate) fn to_item(connection: &Connection) -> Item {
+/// A new connection's item. Its budget is full, and no sweeper has seen it.
+pub(crate) fn to_item(connection: &Connection, slot: u32) -> Item {
     let optional = [
         ("origin", &connection.origin),
         ("userAgent", &connection.user_agent),
@@ -40,6 +52,8 @@ pub(crate) fn to_item(connection: &Connection) -> Item {
         ("expiresAt", number(connection.expires_at.0)),
         ("tokenExpiresAt", number(connection.token_expires_at.0)),
         ("sourceIp", text(&connection.source_ip)),
+        (SLOT, number(slot.into())),
+        ("dueAt", number(connection.watch.due_at.0)),
     ]
     .into_iter()
     .chain(
@@ -49,6 +63,15 @@ pub(crate) fn to_item(connection: &Connection) -> Item {
     )
     .map(|(name, value)| (name.to_owned(), value))
     .collect()
+}
+
+pub(crate) fn row(item: &Item) -> Result<Row, MalformedRow> {
+    let slot = u32::try_from(integer(item, SLOT)?).map_err(|_| MalformedRow(SLOT))?;
+    Ok(Row {
+        connection: connection(item)?,
+        slot,
+        budget_full_at: optional_time(item, "budgetFullAt").unwrap_or(UnixMillis(0)),
+    })
 }
 
 pub(crate) fn connection(item: &Item) -> Result<Connection, MalformedRow> {
@@ -62,6 +85,12 @@ pub(crate) fn connection(item: &Item) -> Result<Connection, MalformedRow> {
         origin: string(item, "origin").ok().map(Into::into),
         source_ip: string(item, "sourceIp")?.into(),
         user_agent: string(item, "userAgent").ok().map(Into::into),
+        watch: Watch {
+            due_at: UnixMillis(integer(item, "dueAt")?),
+            pinged_at: optional_time(item, "pingedAt"),
+            told_to_reconnect: item.contains_key("toldToReconnect"),
+            replaced_at: optional_time(item, "replacedAt"),
+        },
     })
 }
 
@@ -77,7 +106,11 @@ pub(crate) fn expires_at(item: &Item) -> Option<UnixSeconds> {
     integer(item, "expiresAt").ok().map(UnixSeconds)
 }
 
-fn id(item: &Item) -> Result<ConnectionId, MalformedRow> {
+fn optional_time(item: &Item, name: &'static str) -> Option<UnixMillis> {
+    integer(item, name).ok().map(UnixMillis)
+}
+
+pub(crate) fn id(item: &Item) -> Result<ConnectionId, MalformedRow> {
     ConnectionId::parse(string(item, CONNECTION_ID)?).map_err(|_| MalformedRow(CONNECTION_ID))
 }
 
@@ -86,7 +119,7 @@ fn string<'a>(item: &'a Item, name: &'static str) -> Result<&'a str, MalformedRo
     value.map(String::as_str).ok_or(MalformedRow(name))
 }
 
-fn integer(item: &Item, name: &'static str) -> Result<u64, MalformedRow> {
+pub(crate) fn integer(item: &Item, name: &'static str) -> Result<u64, MalformedRow> {
     let value = item.get(name).and_then(|value| value.as_n().ok());
     value
         .and_then(|digits| digits.parse().ok())
@@ -96,6 +129,7 @@ fn integer(item: &Item, name: &'static str) -> Result<u64, MalformedRow> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use belfry_core::MAX_KEPT_BYTES;
 
     fn example() -> Connection {
         Connection {
@@ -108,14 +142,16 @@ mod tests {
             origin: Some("https://app.example.com".into()),
             source_ip: "192.0.2.1".into(),
             user_agent: None,
+            watch: Watch::until(UnixMillis(1_770_661_183_822)),
         }
     }
 
     #[test]
     fn a_row_comes_back_as_it_went() {
-        let item = to_item(&example());
+        let item = to_item(&example(), 7);
         assert!(!item.contains_key("userAgent"));
-        assert_eq!(connection(&item).unwrap(), example());
+        let row = row(&item).unwrap();
+        assert_eq!((row.connection, row.slot), (example(), 7));
         assert_eq!(
             recipient(&item).unwrap().connected_at,
             example().connected_at
@@ -126,17 +162,24 @@ mod tests {
     fn the_largest_row_is_one_write_unit() {
         let largest = Connection {
             user_id: UserId::parse("🔔".repeat(128)).unwrap(),
-            origin: Some("o".repeat(128)),
+            origin: Some("o".repeat(MAX_KEPT_BYTES)),
             source_ip: "2001:0db8:0000:0000:0000:ffff:192.168.100.228".into(),
-            user_agent: Some("u".repeat(128)),
+            user_agent: Some("u".repeat(MAX_KEPT_BYTES)),
             ..example()
         };
         // AWS, "DynamoDB item sizes and formats": names and texts by their
         // bytes, a number by half its digits and one byte more.
-        let bytes: usize = to_item(&largest)
+        let mut item = to_item(&largest, 15);
+        // What frames and sweeps add.
+        for name in ["pingedAt", "replacedAt", "budgetFullAt", "refusals"] {
+            item.insert(name.into(), number(1_770_661_183_822));
+        }
+        item.insert("toldToReconnect".into(), AttributeValue::Bool(true));
+        let bytes: usize = item
             .iter()
             .map(|(name, value)| match value {
                 AttributeValue::N(digits) => name.len() + digits.len().div_ceil(2) + 1,
+                AttributeValue::Bool(_) => name.len() + 1,
                 value => name.len() + value.as_s().unwrap().len(),
             })
             .sum();
@@ -151,6 +194,8 @@ mod tests {
             "connectedAt",
             "tokenExpiresAt",
             "sourceIp",
+            "dueAt",
+            SLOT,
         ] {
             for wrong in [
                 None,
@@ -158,15 +203,18 @@ mod tests {
                 Some(number(1)),
                 Some(text("")),
             ] {
-                let mut item = to_item(&example());
+                let mut item = to_item(&example(), 7);
                 item.remove(name);
                 let still_fine =
                     matches!(
                         (&wrong, name),
-                        (Some(AttributeValue::N(_)), "connectedAt" | "tokenExpiresAt")
+                        (
+                            Some(AttributeValue::N(_)),
+                            "connectedAt" | "tokenExpiresAt" | "dueAt" | SLOT
+                        )
                     ) || matches!((&wrong, name), (Some(AttributeValue::S(_)), "sourceIp"));
                 item.extend(wrong.map(|value| (name.to_owned(), value)));
-                match connection(&item) {
+                match row(&item) {
                     Ok(_) => assert!(still_fine, "{name}"),
                     Err(error) => assert!(error.to_string().contains(name)),
                 }

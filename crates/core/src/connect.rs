@@ -4,14 +4,17 @@ use std::time::Duration;
 
 use belfry_protocol::{BearerToken, ConnectionId, UserId};
 
-use crate::connection::Connection;
+use crate::connection::{Connection, Watch};
 use crate::origin::OriginPolicy;
-use crate::ports::{Clock, ConnectionStore, Inserted, StoreError, TokenVerifier, VerifyError};
+use crate::ports::{
+    Admission, Clock, ConnectionStore, Inserted, Places, StoreError, TokenVerifier, VerifyError,
+};
+use crate::schedule::Schedule;
 use crate::time::UnixMillis;
 
 /// The longest `userAgent` and `origin` that a row keeps, in bytes: with the
 /// longest user id a row stays under one kilobyte, which is one write unit.
-const MAX_KEPT_BYTES: usize = 128;
+pub const MAX_KEPT_BYTES: usize = 112;
 
 /// A request for a connection, as it came.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,6 +31,8 @@ pub struct Handshake {
     pub source_ip: String,
     /// What the client calls itself.
     pub user_agent: Option<String>,
+    /// The client's other connection, whose place this one takes over.
+    pub replaces: Option<ConnectionId>,
 }
 
 /// Why a handshake was refused. `Display` is for the operator's log.
@@ -51,6 +56,18 @@ pub enum Refusal {
     /// Another handshake's row has this connection's id.
     #[error("connection id already in use")]
     IdTaken,
+    /// The client has left while its handshake was under way.
+    #[error("the client has left")]
+    Ended,
+    /// The stack has as many connections as it may.
+    #[error("no place left")]
+    Full,
+    /// The user has as many connections as allowed.
+    #[error("too many connections of this user")]
+    UserFull,
+    /// The token was made before its user was signed out.
+    #[error("signed out")]
+    SignedOut,
 }
 
 /// How long rows live.
@@ -74,6 +91,10 @@ pub struct Connect<V, S, C> {
     pub origins: OriginPolicy,
     /// How long rows live.
     pub lifetime: Lifetime,
+    /// When connections are looked at.
+    pub schedule: Schedule,
+    /// How many connections there may be.
+    pub places: Places,
 }
 
 impl<V: TokenVerifier, S: ConnectionStore, C: Clock> Connect<V, S, C> {
@@ -81,8 +102,8 @@ impl<V: TokenVerifier, S: ConnectionStore, C: Clock> Connect<V, S, C> {
     /// that was let in. Nothing is posted: the upgrade is still pending.
     ///
     /// # Errors
-    /// [`Refusal`], after which no row was written (after
-    /// [`Refusal::Store`] one may have been; it expires by itself).
+    /// [`Refusal`], after which there is no row (after [`Refusal::Store`]
+    /// there may be one; a sweeper finds that nobody is behind it).
     pub async fn handle(&self, handshake: Handshake) -> Result<UserId, Refusal> {
         if !self.origins.allows(handshake.origin.as_deref()) {
             return Err(Refusal::Origin);
@@ -98,7 +119,7 @@ impl<V: TokenVerifier, S: ConnectionStore, C: Clock> Connect<V, S, C> {
             .verify(token.reveal(), now)
             .await
             .map_err(Refusal::Token)?;
-        let connection = Connection {
+        let mut connection = Connection {
             id: handshake.connection_id,
             user_id: identity.user_id,
             connected_at: handshake.connected_at,
@@ -108,10 +129,21 @@ impl<V: TokenVerifier, S: ConnectionStore, C: Clock> Connect<V, S, C> {
             origin: handshake.origin.map(bounded),
             source_ip: bounded(handshake.source_ip),
             user_agent: handshake.user_agent.map(bounded),
+            watch: Watch::until(handshake.connected_at),
         };
-        match self.store.insert(&connection).await? {
+        connection.watch.due_at = self.schedule.next_due(&connection);
+        let admission = Admission {
+            connection: &connection,
+            token_issued_at: identity.issued_at,
+            replaces: handshake.replaces.as_ref(),
+        };
+        match self.store.insert(admission, self.places).await? {
             Inserted::Yes => Ok(connection.user_id),
             Inserted::Taken => Err(Refusal::IdTaken),
+            Inserted::Ended => Err(Refusal::Ended),
+            Inserted::Full => Err(Refusal::Full),
+            Inserted::UserFull => Err(Refusal::UserFull),
+            Inserted::SignedOut => Err(Refusal::SignedOut),
         }
     }
 }
@@ -124,7 +156,14 @@ fn bounded(mut text: String) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::{FakeStore, FakeVerifier, TestClock, connection_id, user_id};
+    use crate::ports::SweepStore;
+    use crate::testing::{FakeStore, FakeVerifier, PLACES, TestClock, connection_id, user_id};
+
+    const SCHEDULE: Schedule = Schedule {
+        heartbeat_interval: Duration::from_secs(480),
+        heartbeat_grace: Duration::from_secs(30),
+        connection_lifetime: Duration::from_secs(7_200),
+    };
 
     fn connect() -> Connect<FakeVerifier, FakeStore, TestClock> {
         Connect {
@@ -138,6 +177,8 @@ mod tests {
             lifetime: Lifetime {
                 row: Duration::from_secs(7_500),
             },
+            schedule: SCHEDULE,
+            places: PLACES,
         }
     }
 
@@ -149,6 +190,7 @@ mod tests {
             tokens: vec!["good:alice".into()],
             source_ip: "192.0.2.1".into(),
             user_agent: None,
+            replaces: None,
         }
     }
 
@@ -171,7 +213,9 @@ mod tests {
                 .plus(Duration::from_secs(7_500))
                 .to_seconds()
         );
-        assert_eq!(row.user_agent.unwrap().len(), 128);
+        let first_look = request.connected_at.plus(SCHEDULE.heartbeat_interval);
+        assert_eq!(row.watch, Watch::until(first_look));
+        assert_eq!(row.user_agent.unwrap().len(), MAX_KEPT_BYTES);
     }
 
     #[tokio::test(start_paused = true)]
@@ -233,6 +277,43 @@ mod tests {
             assert_eq!(connect.handle(request).await, Err(expected));
         }
         assert!(connect.store.is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_store_that_lets_nobody_in_refuses() {
+        let mut connect = connect();
+        let base = handshake(&connect);
+        connect.places = Places {
+            total: 2,
+            per_user: 1,
+        };
+        let named = |id: &str, user: &str| Handshake {
+            connection_id: connection_id(id),
+            tokens: vec![format!("good:{user}").as_str().into()],
+            ..base.clone()
+        };
+        assert!(connect.handle(named("a1", "alice")).await.is_ok());
+        let refused = connect.handle(named("a2", "alice")).await;
+        assert_eq!(refused, Err(Refusal::UserFull));
+        let successor = Handshake {
+            replaces: Some(connection_id("a1")),
+            ..named("a3", "alice")
+        };
+        assert!(connect.handle(successor).await.is_ok());
+        assert!(connect.handle(named("b1", "bob")).await.is_ok());
+        let refused = connect.handle(named("c1", "carol")).await;
+        assert_eq!(refused, Err(Refusal::Full));
+        let now = connect.clock.now();
+        connect.store.sign_out(&user_id("dave"), now).await.unwrap();
+        let refused = connect.handle(named("d1", "dave")).await;
+        assert_eq!(refused, Err(Refusal::SignedOut));
+        connect
+            .store
+            .disconnect(&connection_id("e1"), now)
+            .await
+            .unwrap();
+        let refused = connect.handle(named("e1", "erin")).await;
+        assert_eq!(refused, Err(Refusal::Ended));
     }
 
     #[tokio::test(start_paused = true)]

@@ -1,5 +1,7 @@
 //! A connection as Belfry remembers it.
 
+use std::time::Duration;
+
 use belfry_protocol::{ConnectionId, UserId};
 
 use crate::time::{UnixMillis, UnixSeconds};
@@ -25,6 +27,35 @@ pub struct Connection {
     pub source_ip: String,
     /// What the client calls itself.
     pub user_agent: Option<String>,
+    /// What a sweeper remembers of it.
+    pub watch: Watch,
+}
+
+/// What a sweeper remembers of a connection. Frames change nothing of it but
+/// that a ping is answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Watch {
+    /// When a sweeper must look at it next.
+    pub due_at: UnixMillis,
+    /// When it was pinged, if no frame came since.
+    pub pinged_at: Option<UnixMillis>,
+    /// Whether it was told to reconnect.
+    pub told_to_reconnect: bool,
+    /// When another connection took over its place.
+    pub replaced_at: Option<UnixMillis>,
+}
+
+impl Watch {
+    /// Of a new connection.
+    #[must_use]
+    pub fn until(due_at: UnixMillis) -> Self {
+        Self {
+            due_at,
+            pinged_at: None,
+            told_to_reconnect: false,
+            replaced_at: None,
+        }
+    }
 }
 
 /// What a broadcast needs to know of a connection: what the index projects.
@@ -37,6 +68,17 @@ pub struct Recipient {
     pub connected_at: UnixMillis,
     /// From when on nothing may be posted to it.
     pub token_expires_at: UnixSeconds,
+}
+
+/// A row younger than this may be gone only in appearance: API Gateway
+/// answers 410 until the handshake is complete.
+const YOUNG: Duration = Duration::from_secs(10);
+
+impl Recipient {
+    /// Whether a 410 must be confirmed before it is believed.
+    pub(crate) fn is_young(&self, now: UnixMillis) -> bool {
+        now.since(self.connected_at) < YOUNG
+    }
 }
 
 impl From<&Connection> for Recipient {

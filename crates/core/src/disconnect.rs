@@ -2,47 +2,44 @@
 
 use belfry_protocol::ConnectionId;
 
-use crate::ports::{ConnectionStore, StoreError};
+use crate::ports::{Clock, ConnectionStore, StoreError};
 
 /// The use case: forget the connection.
 #[derive(Debug)]
-pub struct Disconnect<S> {
+pub struct Disconnect<S, C> {
     /// Keeps the rows.
     pub store: S,
+    /// Tells the time.
+    pub clock: C,
 }
 
-impl<S: ConnectionStore> Disconnect<S> {
-    /// Forgets the connection. API Gateway may say this late, twice or never,
-    /// so it succeeds where there is nothing to forget.
+impl<S: ConnectionStore, C: Clock> Disconnect<S, C> {
+    /// Forgets the connection. API Gateway may say this late, twice, never, or
+    /// while `$connect` still runs, so it succeeds where there is nothing to
+    /// forget, and what comes after it leaves no row.
     ///
     /// # Errors
-    /// [`StoreError`]: the row may still be there, until it expires or a post
-    /// finds the connection gone.
+    /// [`StoreError`]: the row may still be there, until a sweeper or a
+    /// broadcast finds the connection gone.
     pub async fn handle(&self, id: &ConnectionId) -> Result<(), StoreError> {
-        self.store.remove(id).await
+        self.store.disconnect(id, self.clock.now()).await
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::{FakeStore, connection, connection_id};
+    use crate::testing::{FakeStore, TestClock, connection_id};
 
     #[tokio::test(start_paused = true)]
     async fn forgetting_twice_is_forgetting_once() {
         let disconnect = Disconnect {
             store: FakeStore::default(),
+            clock: TestClock::default(),
         };
-        disconnect
-            .store
-            .insert(&connection("c1", "alice"))
-            .await
-            .unwrap();
-        disconnect
-            .store
-            .insert(&connection("c2", "alice"))
-            .await
-            .unwrap();
+        for id in ["c1", "c2"] {
+            disconnect.store.put(id, "alice").await;
+        }
         for _ in 0..2 {
             disconnect.handle(&connection_id("c1")).await.unwrap();
             assert_eq!(disconnect.store.row("c1"), None);

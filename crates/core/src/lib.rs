@@ -4,20 +4,27 @@
 #![warn(missing_docs)]
 
 mod broadcast;
+mod budget;
 mod connect;
 mod connection;
 mod disconnect;
+mod last_words;
 mod origin;
 pub mod ports;
 mod receive;
+mod schedule;
+mod sweep;
 #[cfg(feature = "testing")]
 pub mod testing;
 mod time;
 
 pub use broadcast::{BroadcastError, Broadcaster, Delivered, DeliverySettings};
-pub use connect::{Connect, Handshake, Lifetime, Refusal};
-pub use connection::{Connection, Recipient};
+pub use budget::{Bucket, Budget};
+pub use connect::{Connect, Handshake, Lifetime, MAX_KEPT_BYTES, Refusal};
+pub use connection::{Connection, Recipient, Watch};
 pub use disconnect::Disconnect;
 pub use origin::{AllowedOrigins, InvalidOrigin, OriginPolicy};
 pub use receive::{Answer, Outcome, Receive};
+pub use schedule::Schedule;
+pub use sweep::Sweeper;
 pub use time::{UnixMillis, UnixSeconds};

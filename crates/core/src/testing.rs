@@ -3,23 +3,41 @@
 
 mod clock;
 mod contract;
+mod metrics;
 mod outbox;
 mod store;
 mod verifier;
+
+use std::time::Duration;
 
 use belfry_protocol::{ConnectionId, UserId};
 
 pub use clock::TestClock;
 pub use contract::{outbox_contract, store_contract};
+pub use metrics::FakeMetrics;
 pub use outbox::FakeOutbox;
 pub use store::FakeStore;
 pub use verifier::FakeVerifier;
 
-use crate::connection::Connection;
+use crate::budget::Budget;
+use crate::connection::{Connection, Watch};
+use crate::ports::Places;
 use crate::time::{UnixMillis, UnixSeconds};
 
 /// When every test begins: 2026-01-01T00:00:00Z.
 pub const START: UnixMillis = UnixMillis(1_767_225_600_000);
+
+/// A budget that no test exhausts by accident.
+pub const BUDGET: Budget = Budget {
+    interval: Duration::from_millis(10),
+    burst: 1_000,
+};
+
+/// More places than a test takes.
+pub const PLACES: Places = Places {
+    total: 1_000_000,
+    per_user: 1_000,
+};
 
 /// A connection id.
 ///
@@ -54,5 +72,6 @@ pub fn connection(id: &str, user: &str) -> Connection {
         origin: None,
         source_ip: "192.0.2.1".into(),
         user_agent: Some("test".into()),
+        watch: Watch::until(START.plus(Duration::from_secs(480))),
     }
 }

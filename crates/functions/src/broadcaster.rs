@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use belfry_aws::{Clients, DynamoConnections, ManagementOutbox, SystemClock};
+use belfry_aws::{Clients, DynamoConnections, ManagementOutbox, SystemClock, Tables};
 use belfry_core::ports::Clock;
 use belfry_core::{Broadcaster, Delivered, DeliverySettings, UnixMillis};
 use belfry_protocol::{BroadcastReport, BroadcastRequest, MessageId};
@@ -19,7 +19,7 @@ const REPORTING_TIME: Duration = Duration::from_millis(500);
 #[derive(Debug)]
 pub struct Settings {
     region: String,
-    connection_table: String,
+    tables: Tables,
     api_endpoint: String,
     delivery: DeliverySettings,
 }
@@ -34,7 +34,7 @@ impl Settings {
         let post_timeout = environment.number("POST_TIMEOUT_MS", 3_000, 100..=29_000)?;
         Ok(Self {
             region: environment.region()?,
-            connection_table: environment.required("WEBSOCKET_CONNECTION_TABLE")?,
+            tables: environment.tables()?,
             api_endpoint: environment.api_endpoint()?,
             delivery: DeliverySettings {
                 concurrency: usize::try_from(concurrency).unwrap_or(1),
@@ -51,7 +51,7 @@ pub type UseCase = Broadcaster<DynamoConnections, ManagementOutbox, SystemClock>
 pub async fn build(settings: Settings) -> UseCase {
     let clients = Clients::load(settings.region).await;
     Broadcaster {
-        store: DynamoConnections::new(clients.dynamodb(), settings.connection_table),
+        store: DynamoConnections::new(clients.dynamodb(), settings.tables),
         outbox: ManagementOutbox::new(clients.management(&settings.api_endpoint)),
         clock: SystemClock,
         delivery: settings.delivery,
@@ -76,20 +76,9 @@ pub async fn handle(
             Ok(delivered.report)
         }
         Err(error) => {
-            refused(&error, &request_id);
+            error.log("broadcast", &request_id);
             Err(error)
         }
-    }
-}
-
-/// What the caller did wrong is told to the caller, in words that may repeat a
-/// part of the request; what went wrong here is the operator's to know.
-fn refused(error: &FunctionError, request_id: &str) {
-    let error_type = error.error_type;
-    if error.is_callers_fault() {
-        tracing::warn!(requestId = %request_id, errorType = error_type, "broadcast refused");
-    } else {
-        tracing::error!(requestId = %request_id, errorType = error_type, reason = error.message, "broadcast failed");
     }
 }
 

@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use belfry_aws::apigateway::{self, Event, Response};
 use belfry_aws::cognito::{CognitoVerifier, HttpJwks};
-use belfry_aws::{Clients, DynamoConnections, SystemClock};
-use belfry_core::{AllowedOrigins, Connect, Lifetime, OriginPolicy};
+use belfry_aws::{Clients, DynamoConnections, SystemClock, Tables};
+use belfry_core::ports::Places;
+use belfry_core::{AllowedOrigins, Connect, Lifetime, OriginPolicy, Schedule};
 use lambda_runtime::LambdaEvent;
 
 use crate::environment::{Environment, SettingError};
@@ -16,10 +17,12 @@ use crate::tokens::Tokens;
 #[derive(Debug)]
 pub struct Settings {
     region: String,
-    connection_table: String,
+    tables: Tables,
     tokens: Tokens,
     origins: OriginPolicy,
     lifetime: Lifetime,
+    schedule: Schedule,
+    places: Places,
 }
 
 impl Settings {
@@ -30,7 +33,7 @@ impl Settings {
     pub fn read(environment: &Environment) -> Result<Self, SettingError> {
         let region = environment.region()?;
         Ok(Self {
-            connection_table: environment.required("WEBSOCKET_CONNECTION_TABLE")?,
+            tables: environment.tables()?,
             tokens: Tokens::read(environment, &region)?,
             origins: OriginPolicy {
                 allowed: environment.parsed("ALLOWED_ORIGINS", AllowedOrigins::default())?,
@@ -42,6 +45,11 @@ impl Settings {
                     7_500,
                     60..=86_400,
                 )?),
+            },
+            schedule: environment.schedule()?,
+            places: Places {
+                total: environment.number("MAX_CONNECTIONS", 10_000, 1..=10_000_000)?,
+                per_user: environment.number("MAX_CONNECTIONS_PER_USER", 20, 1..=1_000)?,
             },
             region,
         })
@@ -62,10 +70,12 @@ pub async fn build(settings: Settings) -> Result<UseCase, lambda_runtime::Error>
     keys.prepare()?;
     Ok(Connect {
         verifier: settings.tokens.verifier(keys),
-        store: DynamoConnections::new(clients.dynamodb(), settings.connection_table),
+        store: DynamoConnections::new(clients.dynamodb(), settings.tables),
         clock: SystemClock,
         origins: settings.origins,
         lifetime: settings.lifetime,
+        schedule: settings.schedule,
+        places: settings.places,
     })
 }
 
@@ -106,6 +116,7 @@ mod tests {
         let mut variables = vec![
             ("AWS_REGION", "eu-west-1"),
             ("WEBSOCKET_CONNECTION_TABLE", "Connections"),
+            ("WEBSOCKET_STATE_TABLE", "State"),
             ("COGNITO_USER_POOL_ID", "eu-west-1_abc"),
             ("COGNITO_CLIENT_IDS", "web, app,"),
         ];
@@ -127,6 +138,12 @@ mod tests {
             ("ALLOWED_ORIGINS", "*"),
             ("ALLOW_MISSING_ORIGIN", "maybe"),
             ("CONNECTION_TTL_SECONDS", "0"),
+            ("WEBSOCKET_STATE_TABLE", ""),
+            ("MAX_CONNECTIONS", "0"),
+            ("MAX_CONNECTIONS_PER_USER", "many"),
+            ("HEARTBEAT_INTERVAL_SECONDS", "600"),
+            ("HEARTBEAT_GRACE_SECONDS", "0"),
+            ("CONNECTION_LIFETIME_SECONDS", "7201"),
         ] {
             let error = read(&[(name, value)]).unwrap_err().to_string();
             assert!(error.starts_with(name), "{error}");

@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use belfry_aws::apigateway::{self, Event, Response};
 use belfry_aws::cognito::{CognitoVerifier, HttpJwks};
-use belfry_aws::{Clients, DynamoConnections, ManagementOutbox, SystemClock};
+use belfry_aws::{Clients, DynamoConnections, ManagementOutbox, SystemClock, Tables};
 use belfry_core::{Outcome, Receive};
-use belfry_protocol::{Limits, MAX_FRAME_BYTES};
+use belfry_protocol::MAX_FRAME_BYTES;
 use lambda_runtime::LambdaEvent;
 
 use crate::environment::{Environment, SettingError};
@@ -17,10 +17,11 @@ use crate::tokens::Tokens;
 #[derive(Debug)]
 pub struct Settings {
     region: String,
-    connection_table: String,
+    tables: Tables,
     api_endpoint: String,
     tokens: Tokens,
-    limits: Limits,
+    max_message_bytes: usize,
+    messages_per_minute: u32,
     connection_lifetime: Duration,
 }
 
@@ -31,18 +32,17 @@ impl Settings {
     /// [`SettingError`], which names the variable.
     pub fn read(environment: &Environment) -> Result<Self, SettingError> {
         let max_message_bytes =
-            environment.number("MAX_MESSAGE_BYTES", 32_768, 256..=MAX_FRAME_BYTES as u64)?;
-        let lifetime = environment.number("CONNECTION_LIFETIME_SECONDS", 7_200, 60..=7_200)?;
+            environment.number("MAX_MESSAGE_BYTES", 16_384, 256..=MAX_FRAME_BYTES as u64)?;
+        let messages_per_minute = environment.number("MESSAGES_PER_MINUTE", 600, 1..=60_000)?;
         let region = environment.region()?;
         Ok(Self {
             tokens: Tokens::read(environment, &region)?,
             region,
-            connection_table: environment.required("WEBSOCKET_CONNECTION_TABLE")?,
+            tables: environment.tables()?,
             api_endpoint: environment.api_endpoint()?,
-            limits: Limits {
-                max_message_bytes: usize::try_from(max_message_bytes).unwrap_or(MAX_FRAME_BYTES),
-            },
-            connection_lifetime: Duration::from_secs(lifetime),
+            max_message_bytes: usize::try_from(max_message_bytes).unwrap_or(MAX_FRAME_BYTES),
+            messages_per_minute: u32::try_from(messages_per_minute).unwrap_or(1),
+            connection_lifetime: environment.connection_lifetime()?,
         })
     }
 }
@@ -59,10 +59,11 @@ pub async fn build(settings: Settings) -> UseCase {
     let keys = settings.tokens.keys();
     Receive {
         verifier: settings.tokens.verifier(keys),
-        store: DynamoConnections::new(clients.dynamodb(), settings.connection_table),
+        store: DynamoConnections::new(clients.dynamodb(), settings.tables),
         outbox: ManagementOutbox::new(clients.management(&settings.api_endpoint)),
         clock: SystemClock,
-        limits: settings.limits,
+        max_message_bytes: settings.max_message_bytes,
+        messages_per_minute: settings.messages_per_minute,
         connection_lifetime: settings.connection_lifetime,
     }
 }
@@ -113,11 +114,14 @@ mod tests {
             ("COGNITO_CLIENT_IDS", ""),
             ("WEBSOCKET_API_ENDPOINT", "wss://api.example.com/dev"),
             ("MAX_MESSAGE_BYTES", "1000000"),
+            ("MESSAGES_PER_MINUTE", "0"),
+            ("WEBSOCKET_STATE_TABLE", ""),
             ("CONNECTION_LIFETIME_SECONDS", "forever"),
         ] {
             let variables = [
                 ("AWS_REGION", "eu-west-1"),
                 ("WEBSOCKET_CONNECTION_TABLE", "Connections"),
+                ("WEBSOCKET_STATE_TABLE", "State"),
                 ("WEBSOCKET_API_ENDPOINT", "https://api.example.com/dev"),
                 ("COGNITO_USER_POOL_ID", "eu-west-1_abc"),
                 ("COGNITO_CLIENT_IDS", "web"),

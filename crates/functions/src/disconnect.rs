@@ -1,7 +1,7 @@
 //! `$disconnect`: forgets a connection.
 
 use belfry_aws::apigateway::{self, Event, Response};
-use belfry_aws::{Clients, DynamoConnections};
+use belfry_aws::{Clients, DynamoConnections, SystemClock, Tables};
 use belfry_core::Disconnect;
 use lambda_runtime::LambdaEvent;
 
@@ -12,7 +12,7 @@ use crate::error::FunctionError;
 #[derive(Debug)]
 pub struct Settings {
     region: String,
-    connection_table: String,
+    tables: Tables,
 }
 
 impl Settings {
@@ -23,19 +23,20 @@ impl Settings {
     pub fn read(environment: &Environment) -> Result<Self, SettingError> {
         Ok(Self {
             region: environment.region()?,
-            connection_table: environment.required("WEBSOCKET_CONNECTION_TABLE")?,
+            tables: environment.tables()?,
         })
     }
 }
 
 /// The use case with its adapters.
-pub type UseCase = Disconnect<DynamoConnections>;
+pub type UseCase = Disconnect<DynamoConnections, SystemClock>;
 
 /// Puts the parts together, once for an environment.
 pub async fn build(settings: Settings) -> UseCase {
     let clients = Clients::load(settings.region).await;
     Disconnect {
-        store: DynamoConnections::new(clients.dynamodb(), settings.connection_table),
+        store: DynamoConnections::new(clients.dynamodb(), settings.tables),
+        clock: SystemClock,
     }
 }
 

@@ -4,6 +4,10 @@ use std::collections::HashMap;
 use std::fmt::Display;
 use std::ops::RangeInclusive;
 use std::str::FromStr;
+use std::time::Duration;
+
+use belfry_aws::Tables;
+use belfry_core::Schedule;
 
 /// A setting that is missing or cannot be understood.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -134,6 +138,35 @@ impl Environment {
             ));
         }
         Ok(endpoint)
+    }
+}
+
+/// What several functions need in the same words.
+impl Environment {
+    /// The names of the tables.
+    pub(crate) fn tables(&self) -> Result<Tables, SettingError> {
+        Ok(Tables {
+            connections: self.required("WEBSOCKET_CONNECTION_TABLE")?,
+            state: self.required("WEBSOCKET_STATE_TABLE")?,
+        })
+    }
+
+    /// How long API Gateway lets a connection live.
+    pub(crate) fn connection_lifetime(&self) -> Result<Duration, SettingError> {
+        let seconds = self.number("CONNECTION_LIFETIME_SECONDS", 7_200, 60..=7_200)?;
+        Ok(Duration::from_secs(seconds))
+    }
+
+    /// When connections are looked at. An interval beyond 520 seconds and a
+    /// sweep a minute would be longer than API Gateway's idle timeout.
+    pub(crate) fn schedule(&self) -> Result<Schedule, SettingError> {
+        let interval = self.number("HEARTBEAT_INTERVAL_SECONDS", 480, 1..=520)?;
+        let grace = self.number("HEARTBEAT_GRACE_SECONDS", 30, 1..=300)?;
+        Ok(Schedule {
+            heartbeat_interval: Duration::from_secs(interval),
+            heartbeat_grace: Duration::from_secs(grace),
+            connection_lifetime: self.connection_lifetime()?,
+        })
     }
 }
 

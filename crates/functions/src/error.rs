@@ -21,6 +21,18 @@ impl FunctionError {
     pub fn is_callers_fault(&self) -> bool {
         matches!(self.error_type, "InvalidRequest" | "PayloadTooLarge")
     }
+
+    /// Logs that `what` was asked for was not done. What the caller did wrong
+    /// is told to the caller, in words that may repeat a part of the request;
+    /// what went wrong here is the operator's to know.
+    pub fn log(&self, what: &str, request_id: &str) {
+        let error_type = self.error_type;
+        if self.is_callers_fault() {
+            tracing::warn!(requestId = %request_id, errorType = error_type, "{what} refused");
+        } else {
+            tracing::error!(requestId = %request_id, errorType = error_type, reason = self.message, "{what} failed");
+        }
+    }
 }
 
 impl From<InvalidRequest> for FunctionError {

@@ -9,6 +9,7 @@ pub mod disconnect;
 mod environment;
 mod error;
 mod logging;
+pub mod sweeper;
 mod tokens;
 
 pub use environment::{Environment, SettingError};

@@ -2,11 +2,10 @@
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 
 use crate::{
-    ConnectionId, Envelope, FrameId, List, MessageId, NotificationData, ServerFrame, Timestamp,
-    UserId, Version, json, shape,
+    ConnectionId, Envelope, FrameId, InvalidRequest, List, MessageId, NotificationData,
+    ServerFrame, Timestamp, UserId, Version, request,
 };
 
 /// The largest message that API Gateway carries, in bytes (AWS: "WebSocket
@@ -101,29 +100,13 @@ impl Notice {
     }
 }
 
-/// A broadcast request that cannot be served as it is. The message names the
-/// field and is meant for the caller; it may repeat a part of the request.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub struct InvalidRequest(String);
-
 impl BroadcastRequest {
     /// Parses a request.
     ///
     /// # Errors
     /// [`InvalidRequest`], which names the field.
     pub fn parse(text: &str) -> Result<Self, InvalidRequest> {
-        let value = json::parse(text).map_err(|error| InvalidRequest(error.to_string()))?;
-        let Value::Object(object) = value else {
-            return Err(InvalidRequest("the request must be a JSON object".into()));
-        };
-        // Where a type is expected serde takes a list of its fields, too.
-        for field in ["target", "message"] {
-            if object.get(field).is_some_and(|value| !value.is_object()) {
-                return Err(InvalidRequest(format!("{field} must be a JSON object")));
-            }
-        }
-        shape::read(object).map_err(InvalidRequest)
+        request::parse(text, &["target", "message"])
     }
 }
 

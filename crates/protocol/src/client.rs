@@ -15,6 +15,8 @@ pub enum ClientFrame {
     Ping(Bare),
     /// Who am I here? Answered with `welcome`.
     Hello(Bare),
+    /// I am here: answers the server's `ping`, and is not answered itself.
+    Pong(Bare),
     /// Say it back. `data` is any JSON value; answered with the same.
     Echo(Envelope<Value>),
     /// Here is a newer token of the same user. Answered with `auth.refreshed`.
@@ -78,12 +80,23 @@ impl ClientFrame {
         match frame_type {
             "ping" => shape::read(object).map(Self::Ping).map_err(invalid),
             "hello" => shape::read(object).map(Self::Hello).map_err(invalid),
+            "pong" => shape::read(object).map(Self::Pong).map_err(invalid),
             "echo" => shape::read(object).map(Self::Echo).map_err(invalid),
             "auth.refresh" => shape::read(object).map(Self::AuthRefresh).map_err(invalid),
             _ => Err(Refused::new(
                 ErrorCode::UnknownType,
-                "type must be one of ping, hello, echo, auth.refresh",
+                "type must be one of ping, pong, hello, echo, auth.refresh",
             )),
+        }
+    }
+
+    /// The sender's name for the frame.
+    #[must_use]
+    pub fn id(&self) -> Option<&FrameId> {
+        match self {
+            Self::Ping(frame) | Self::Hello(frame) | Self::Pong(frame) => frame.id.as_ref(),
+            Self::Echo(frame) => frame.id.as_ref(),
+            Self::AuthRefresh(frame) => frame.id.as_ref(),
         }
     }
 
@@ -93,6 +106,7 @@ impl ClientFrame {
         match self {
             Self::Ping(_) => "ping",
             Self::Hello(_) => "hello",
+            Self::Pong(_) => "pong",
             Self::Echo(_) => "echo",
             Self::AuthRefresh(_) => "auth.refresh",
         }

@@ -20,12 +20,13 @@ pub enum ErrorCode {
     UnknownType,
     /// The frame is longer than this server reads.
     MessageTooLarge,
-    /// Too many frames; try again later.
+    /// Too many frames; try again later. Whoever goes on is closed.
     RateLimited,
     /// The connection's token is past its time; the connection is closed.
     TokenExpired,
-    /// The connection is not known here or its new token is another user's,
-    /// and it is closed; or a new token was not accepted, and it stays.
+    /// The connection is not known here, its user was signed out, or its new
+    /// token is another user's, and it is closed; or a new token was not
+    /// accepted, and it stays.
     Unauthorized,
     /// The server failed; the same frame may succeed later.
     Internal,
@@ -56,6 +57,7 @@ impl fmt::Display for ErrorCode {
 
 /// The `data` of an error frame.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
 pub struct ErrorData {
     /// What went wrong, for programs.
     pub code: ErrorCode,
@@ -63,6 +65,10 @@ pub struct ErrorData {
     pub message: String,
     /// When.
     pub timestamp: Timestamp,
+    /// Of `RATE_LIMITED`: how long to wait before the next frame, in
+    /// milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry_after_ms: Option<u64>,
 }
 
 /// A frame that will not be served, and why.
@@ -76,6 +82,8 @@ pub struct Refused {
     pub message: String,
     /// The refused frame's `id`, where one could be read.
     pub correlation_id: Option<FrameId>,
+    /// When to try again, in milliseconds from now, where that is known.
+    pub retry_after_ms: Option<u64>,
 }
 
 impl Refused {
@@ -86,6 +94,7 @@ impl Refused {
             code,
             message: message.into(),
             correlation_id: None,
+            retry_after_ms: None,
         }
     }
 
@@ -100,6 +109,7 @@ impl Refused {
                 code: self.code,
                 message: self.message,
                 timestamp: now,
+                retry_after_ms: self.retry_after_ms,
             },
             correlation_id: self.correlation_id,
         })
@@ -116,6 +126,7 @@ mod tests {
             code: ErrorCode::InvalidMessage,
             message: "data is missing".into(),
             correlation_id: Some(FrameId::parse("7").unwrap()),
+            retry_after_ms: None,
         };
         let frame = refused.into_frame(Timestamp::from_millis(1_770_660_703_822));
         insta::assert_snapshot!(frame.to_json(), @r#"{"type":"error","version":"1.0","data":{"code":"INVALID_MESSAGE","message":"data is missing","timestamp":"2026-02-09T18:11:43.822Z"},"correlationId":"7"}"#);

@@ -14,16 +14,18 @@ mod ids;
 mod json;
 mod list;
 mod notification;
+mod request;
 pub mod schemas;
 mod server;
 mod shape;
+mod sweeper;
 mod time;
 mod token;
 mod version;
 
 pub use broadcast::{
-    BroadcastReport, BroadcastRequest, BroadcastStatus, Failures, InvalidRequest, MAX_FRAME_BYTES,
-    Notice, NoticeType, Target,
+    BroadcastReport, BroadcastRequest, BroadcastStatus, Failures, MAX_FRAME_BYTES, Notice,
+    NoticeType, Target,
 };
 pub use client::{AuthRefresh, ClientFrame};
 pub use envelope::{Bare, Envelope};
@@ -32,7 +34,9 @@ pub use ids::{ConnectionId, FrameId, InvalidText, MessageId, UserId};
 pub use json::{JsonError, MAX_DEPTH};
 pub use list::List;
 pub use notification::{Announcement, AnnouncementLevel, NotificationData, SetCreated, Upload};
-pub use server::{AuthRefreshed, Limits, ServerFrame, Welcome};
+pub use request::InvalidRequest;
+pub use server::{AuthRefreshed, Limits, Reconnect, ServerFrame, Welcome};
+pub use sweeper::{SignOutReport, SweepReport, SweeperReport, SweeperRequest};
 pub use time::{InvalidTimestamp, Timestamp};
 pub use token::BearerToken;
 pub use version::{Version, VersionError};

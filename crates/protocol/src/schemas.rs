@@ -3,7 +3,9 @@
 use schemars::{JsonSchema, generate::SchemaSettings};
 use serde_json::Value;
 
-use crate::{BroadcastReport, BroadcastRequest, ClientFrame, ServerFrame};
+use crate::{
+    BroadcastReport, BroadcastRequest, ClientFrame, ServerFrame, SweeperReport, SweeperRequest,
+};
 
 /// Every schema (JSON Schema 2020-12) with the name of its file in `schemas/`.
 #[must_use]
@@ -13,6 +15,8 @@ pub fn all() -> Vec<(&'static str, Value)> {
         ("server-frame.json", schema::<ServerFrame>(true)),
         ("broadcast-request.json", schema::<BroadcastRequest>(false)),
         ("broadcast-report.json", schema::<BroadcastReport>(true)),
+        ("sweeper-request.json", schema::<SweeperRequest>(false)),
+        ("sweeper-report.json", schema::<SweeperReport>(true)),
     ]
 }
 

@@ -19,6 +19,10 @@ pub enum ServerFrame {
     /// Answers `auth.refresh`.
     #[serde(rename = "auth.refreshed")]
     AuthRefreshed(Envelope<AuthRefreshed>),
+    /// Are you there? The server asks a client that has been silent for long.
+    Ping(Bare),
+    /// This connection will end soon: open another one, then close this one.
+    Reconnect(Envelope<Reconnect>),
     /// A frame was refused, or the connection is about to be closed.
     Error(Envelope<ErrorData>),
     /// Something happened that a REST handler wants the user to know.
@@ -60,10 +64,20 @@ pub struct AuthRefreshed {
     pub token_expires_at: Timestamp,
 }
 
+/// The `data` of a `reconnect` frame.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Reconnect {
+    /// When API Gateway ends this connection at the latest.
+    pub deadline: Timestamp,
+}
+
 /// What a client must stay within.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Limits {
     /// The longest frame, in bytes of UTF-8.
     pub max_message_bytes: usize,
+    /// How many frames a minute may be sent, over a longer time.
+    pub messages_per_minute: u32,
 }

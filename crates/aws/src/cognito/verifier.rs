@@ -146,9 +146,14 @@ impl TokenPolicy {
             Some(Some(not_before)) if UnixSeconds(not_before).has_passed(now.plus(LEEWAY)) => {}
             Some(_) => return rejected("not yet valid"),
         }
+        // Cognito always says when; a token that does not is as old as can be.
+        let Some(issued_at) = claims.get("iat").map_or(Some(0), Value::as_u64) else {
+            return rejected("no time of issue");
+        };
         match text(&self.user_id_claim).map(UserId::parse) {
             Some(Ok(user_id)) => Ok(Identity {
                 user_id,
+                issued_at: UnixSeconds(issued_at),
                 expires_at,
             }),
             _ => rejected("no usable user id"),

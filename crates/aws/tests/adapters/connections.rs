@@ -1,83 +1,40 @@
 use std::time::Duration;
 
 use aws_sdk_dynamodb::Client;
-use aws_sdk_dynamodb::types::{
-    AttributeDefinition, AttributeValue, BillingMode, GlobalSecondaryIndex, KeySchemaElement,
-    KeyType, Projection, ProjectionType, ScalarAttributeType,
-};
+use aws_sdk_dynamodb::types::AttributeValue;
 use belfry_aws::{Clients, DynamoConnections};
-use belfry_core::ports::{ConnectionStore, Inserted, Segment};
-use belfry_core::testing::{START, connection, connection_id, store_contract, user_id};
+use belfry_core::ports::{Admission, ConnectionStore, Inserted, Places, Segment, SweepStore};
+use belfry_core::testing::{
+    BUDGET, PLACES, START, connection, connection_id, store_contract, user_id,
+};
 use belfry_core::{Connection, UnixSeconds};
 
-const TABLE: &str = "Connections";
+use crate::database::{CONNECTIONS, STATE, database, expect_all_in_order, expect_counters, tables};
 
-/// An embedded DynamoDB with an empty table, as template.yaml describes it.
-async fn database() -> Client {
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let endpoint = format!("http://{}", listener.local_addr().unwrap());
-    let database = dynoxide::Database::memory().unwrap();
-    tokio::spawn(dynoxide::server::serve_with_shutdown(
-        listener,
-        database,
-        std::future::pending(),
-    ));
-    let client = Client::new(&crate::sdk_config(&endpoint));
-    let attribute = |name: &str| {
-        AttributeDefinition::builder()
-            .attribute_name(name)
-            .attribute_type(ScalarAttributeType::S)
-            .build()
-            .unwrap()
+async fn put(store: &DynamoConnections, row: &Connection) {
+    let admission = Admission {
+        connection: row,
+        token_issued_at: START.to_seconds(),
+        replaces: None,
     };
-    let hash = |name: &str| {
-        KeySchemaElement::builder()
-            .attribute_name(name)
-            .key_type(KeyType::Hash)
-            .build()
-            .unwrap()
-    };
-    let projection = Projection::builder()
-        .projection_type(ProjectionType::Include)
-        .non_key_attributes("expiresAt")
-        .non_key_attributes("tokenExpiresAt")
-        .non_key_attributes("connectedAt")
-        .build();
-    let index = GlobalSecondaryIndex::builder()
-        .index_name("userId-index")
-        .key_schema(hash("userId"))
-        .projection(projection)
-        .build()
-        .unwrap();
-    client
-        .create_table()
-        .table_name(TABLE)
-        .billing_mode(BillingMode::PayPerRequest)
-        .attribute_definitions(attribute("connectionId"))
-        .attribute_definitions(attribute("userId"))
-        .key_schema(hash("connectionId"))
-        .global_secondary_indexes(index)
-        .send()
-        .await
-        .unwrap();
-    client
+    assert_eq!(store.insert(admission, PLACES).await, Ok(Inserted::Yes));
 }
 
 #[tokio::test]
 async fn the_adapter_keeps_the_contract() {
-    store_contract(async || DynamoConnections::new(database().await, TABLE.into())).await;
+    store_contract(async || DynamoConnections::new(database().await, tables())).await;
 }
 
 #[tokio::test]
 async fn a_long_table_is_read_page_by_page() {
-    let store = DynamoConnections::new(database().await, TABLE.into());
+    let store = DynamoConnections::new(database().await, tables());
     // DynamoDB returns at most 1 MB a page; these rows have two kilobytes each.
     for n in 0..1_100 {
         let row = Connection {
             user_agent: Some("u".repeat(2_000)),
-            ..connection(&format!("c{n}"), "alice")
+            ..connection(&format!("c{n}"), &format!("user-{}", n % 100))
         };
-        assert_eq!(store.insert(&row).await, Ok(Inserted::Yes));
+        put(&store, &row).await;
     }
     let (mut from, mut pages, mut found) = (None, 0, 0);
     loop {
@@ -100,7 +57,7 @@ async fn a_row_that_cannot_be_read_stops_nothing() {
     let number = |n: u64| AttributeValue::N(n.to_string());
     client
         .put_item()
-        .table_name(TABLE)
+        .table_name(CONNECTIONS)
         .item("connectionId", AttributeValue::S("odd".into()))
         .item("userId", AttributeValue::S("alice".into()))
         .item("expiresAt", number(START.to_seconds().0 + 60))
@@ -108,8 +65,8 @@ async fn a_row_that_cannot_be_read_stops_nothing() {
         .send()
         .await
         .unwrap();
-    let store = DynamoConnections::new(client, TABLE.into());
-    store.insert(&connection("good", "alice")).await.unwrap();
+    let store = DynamoConnections::new(client, tables());
+    put(&store, &connection("good", "alice")).await;
     let listings = [
         store.of_user(&user_id("alice"), START).await.unwrap(),
         store
@@ -131,11 +88,11 @@ async fn a_row_that_cannot_be_read_stops_nothing() {
 #[tokio::test]
 async fn the_numbers_are_in_the_documented_units() {
     let client = database().await;
-    let store = DynamoConnections::new(client.clone(), TABLE.into());
-    store.insert(&connection("c1", "alice")).await.unwrap();
+    let store = DynamoConnections::new(client.clone(), tables());
+    put(&store, &connection("c1", "alice")).await;
     let item = client
         .get_item()
-        .table_name(TABLE)
+        .table_name(CONNECTIONS)
         .key("connectionId", AttributeValue::S("c1".into()))
         .send()
         .await;
@@ -153,6 +110,14 @@ async fn the_numbers_are_in_the_documented_units() {
     );
 }
 
+fn admission(row: &Connection) -> Admission<'_> {
+    Admission {
+        connection: row,
+        token_issued_at: START.to_seconds(),
+        replaces: None,
+    }
+}
+
 #[tokio::test]
 async fn a_table_out_of_reach_is_an_error_that_says_so() {
     let nobody = tokio::net::TcpListener::bind("127.0.0.1:0")
@@ -161,13 +126,19 @@ async fn a_table_out_of_reach_is_an_error_that_says_so() {
         .local_addr()
         .unwrap();
     let config = crate::sdk_config(&format!("http://{nobody}"));
-    let store = DynamoConnections::new(Client::new(&config), TABLE.into());
-    let error = store.insert(&connection("c1", "alice")).await.unwrap_err();
-    assert_eq!(error.operation, "PutItem");
+    let store = DynamoConnections::new(Client::new(&config), tables());
+    let row = connection("c1", "alice");
+    let error = store.insert(admission(&row), PLACES).await.unwrap_err();
+    assert_eq!(error.operation, "TransactWriteItems");
     assert!(error.cause.contains("onnect"), "{}", error.cause);
 
-    let store = DynamoConnections::new(database().await, "Elsewhere".into());
-    let error = store.touch(&connection_id("c1"), START).await.unwrap_err();
+    let elsewhere = belfry_aws::Tables {
+        connections: "Elsewhere".into(),
+        ..tables()
+    };
+    let store = DynamoConnections::new(database().await, elsewhere);
+    let touched = store.touch(&connection_id("c1"), &BUDGET, START).await;
+    let error = touched.unwrap_err();
     assert!(
         error.cause.starts_with("ResourceNotFoundException"),
         "{}",
@@ -180,8 +151,85 @@ async fn a_table_that_never_answers_is_given_up_in_seconds() {
     // Accepts connections and says nothing, ever.
     let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let config = crate::sdk_config(&format!("http://{}", silent.local_addr().unwrap()));
-    let store = DynamoConnections::new(Clients::from(config).dynamodb(), TABLE.into());
+    let store = DynamoConnections::new(Clients::from(config).dynamodb(), tables());
     let row = connection("c1", "alice");
-    let outcome = tokio::time::timeout(Duration::from_secs(20), store.insert(&row)).await;
+    let insert = store.insert(admission(&row), PLACES);
+    let outcome = tokio::time::timeout(Duration::from_secs(20), insert).await;
     assert!(outcome.expect("a bounded wait").is_err());
+}
+
+/// What DynamoDB does long after a row's time is over, or an operator by hand.
+async fn delete_row(client: &Client, id: &str) {
+    let delete = client
+        .delete_item()
+        .table_name(CONNECTIONS)
+        .key("connectionId", AttributeValue::S(id.into()));
+    delete.send().await.unwrap();
+}
+
+#[tokio::test]
+async fn what_a_lost_row_held_is_given_back() {
+    let client = database().await;
+    let store = DynamoConnections::new(client.clone(), tables());
+    for n in 0..40 {
+        put(&store, &connection(&format!("c{n}"), "alice")).await;
+    }
+    for n in 0..10 {
+        delete_row(&client, &format!("c{n}")).await;
+    }
+    assert_eq!(store.census(START).await, Ok(40));
+    // Each of the counters is noted, and compared half a minute later.
+    for tick in 1..=32 {
+        let now = START.plus(Duration::from_secs(60 * tick));
+        store.census(now).await.unwrap();
+    }
+    let later = START.plus(Duration::from_secs(3_600));
+    assert_eq!(store.census(later).await, Ok(30));
+    expect_counters(&client, 30).await;
+}
+
+#[tokio::test]
+async fn counters_that_were_lost_are_made_again() {
+    let client = database().await;
+    let store = DynamoConnections::new(client.clone(), tables());
+    for n in 0..40 {
+        put(&store, &connection(&format!("c{n}"), "alice")).await;
+    }
+    for slot in 0..16 {
+        let key = |name: &str| AttributeValue::S(name.into());
+        let delete = client
+            .delete_item()
+            .table_name(STATE)
+            .key("pk", key(&format!("slot#{slot:02}")))
+            .key("sk", key("connections"));
+        delete.send().await.unwrap();
+    }
+    assert_eq!(store.disconnect(&connection_id("c0"), START).await, Ok(()));
+    for tick in 0..=32 {
+        let now = START.plus(Duration::from_secs(60 * tick));
+        store.census(now).await.unwrap();
+    }
+    expect_all_in_order(&client, 39).await;
+}
+
+#[tokio::test]
+async fn a_full_set_forgets_rows_that_were_lost() {
+    let client = database().await;
+    let store = DynamoConnections::new(client.clone(), tables());
+    let few = Places {
+        total: 100,
+        per_user: 2,
+    };
+    for id in ["c1", "c2"] {
+        put(&store, &connection(id, "alice")).await;
+    }
+    let row = connection("c3", "alice");
+    let full = store.insert(admission(&row), few).await;
+    assert_eq!(full, Ok(Inserted::UserFull));
+    delete_row(&client, "c1").await;
+    let inserted = store.insert(admission(&row), few).await;
+    assert_eq!(inserted, Ok(Inserted::Yes));
+    let row = connection("c4", "alice");
+    let full = store.insert(admission(&row), few).await;
+    assert_eq!(full, Ok(Inserted::UserFull));
 }

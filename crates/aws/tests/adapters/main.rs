@@ -2,6 +2,7 @@
 //! only the real thing can do wrong.
 
 mod connections;
+mod database;
 mod events;
 mod jwks;
 mod outbox;

@@ -8,10 +8,6 @@ use crate::time::UnixMillis;
 
 use super::Broadcaster;
 
-/// A row younger than this may be gone only in appearance: API Gateway
-/// answers 410 until the handshake is complete.
-const YOUNG: Duration = Duration::from_secs(10);
-
 /// How long to wait before a young connection is asked again.
 const CONFIRM_AFTER_MS: std::ops::RangeInclusive<u64> = 1_000..=2_000;
 
@@ -73,7 +69,7 @@ impl<S: ConnectionStore, O: Outbox, C: Clock> Broadcaster<S, O, C> {
                 Err(PostError::TooLarge) => return Delivery::TooLarge,
                 Err(error @ PostError::TimedOut) => return Delivery::Failed(error.to_string()),
                 Err(PostError::Failed(cause)) => return Delivery::Failed(cause),
-                Err(PostError::Gone) if !confirming && self.is_young(recipient) => {
+                Err(PostError::Gone) if !confirming && recipient.is_young(self.clock.now()) => {
                     so_far = Delivery::GoneRowKept("no time to ask again".into());
                     confirming = true;
                     Duration::from_millis(fastrand::u64(CONFIRM_AFTER_MS))
@@ -91,10 +87,6 @@ impl<S: ConnectionStore, O: Outbox, C: Clock> Broadcaster<S, O, C> {
             let left = deadline.since(self.clock.now());
             self.clock.sleep(wait.min(left)).await;
         }
-    }
-
-    fn is_young(&self, recipient: &Recipient) -> bool {
-        self.clock.now().since(recipient.connected_at) < YOUNG
     }
 
     /// Removes the row of a connection that is gone. Where that fails or takes

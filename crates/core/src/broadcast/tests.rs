@@ -17,11 +17,7 @@ async fn broadcaster(connections: &[(&str, &str)]) -> Fixture {
         },
     };
     for (id, user) in connections {
-        broadcaster
-            .store
-            .insert(&connection(id, user))
-            .await
-            .unwrap();
+        broadcaster.store.put(id, user).await;
         broadcaster.outbox.open(id);
     }
     broadcaster.clock.advance(Duration::from_secs(60));
@@ -174,7 +170,7 @@ async fn a_young_connection_that_seems_gone_is_asked_again() {
     for id in ["back", "gone"] {
         let mut young = connection(id, "alice");
         young.connected_at = fixture.clock.now().minus(Duration::from_secs(9));
-        fixture.store.insert(&young).await.unwrap();
+        fixture.store.put_row(&young).await;
     }
     fixture.outbox.open("back");
     fixture.outbox.answer("back", [Err(PostError::Gone)]);

@@ -17,6 +17,7 @@ pub struct FakeOutbox {
 #[derive(Default)]
 struct State {
     open: HashSet<String>,
+    not_closing: HashSet<String>,
     prepared: HashMap<String, VecDeque<Result<(), PostError>>>,
     attempts: HashMap<String, usize>,
     posted: HashMap<String, Vec<String>>,
@@ -45,6 +46,16 @@ impl FakeOutbox {
         self.state()
             .prepared
             .insert(id.into(), answers.into_iter().collect());
+    }
+
+    /// Makes closing a connection fail.
+    pub fn refuse_closing(&self, id: &str) {
+        self.state().not_closing.insert(id.into());
+    }
+
+    /// Ends [`Self::refuse_closing`].
+    pub fn allow_closing(&self, id: &str) {
+        self.state().not_closing.remove(id);
     }
 
     /// The frames that a connection received, in order.
@@ -95,7 +106,11 @@ impl Outbox for FakeOutbox {
     }
 
     async fn close(&self, id: &ConnectionId) -> Result<(), PostError> {
-        self.state().open.remove(id.as_str());
+        let mut state = self.state();
+        if state.not_closing.contains(id.as_str()) {
+            return Err(PostError::Throttled);
+        }
+        state.open.remove(id.as_str());
         Ok(())
     }
 }

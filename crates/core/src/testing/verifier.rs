@@ -20,6 +20,7 @@ impl TokenVerifier for FakeVerifier {
         };
         Ok(Identity {
             user_id: super::user_id(user),
+            issued_at: UnixSeconds(now),
             expires_at: UnixSeconds(expires_at),
         })
     }

@@ -1,0 +1,301 @@
+//! Letting a connection in: its row, its user's set and a place, or nothing.
+
+use aws_sdk_dynamodb::types::{
+    AttributeValue, ConditionCheck, Put, ReturnValuesOnConditionCheckFailure, TransactWriteItem,
+    Update,
+};
+use belfry_core::ports::{Admission, Inserted, Places, StoreError};
+use belfry_core::{Connection, Recipient};
+use belfry_protocol::{ConnectionId, UserId};
+use uuid::Uuid;
+
+use super::places::{capacity, first_slot};
+use super::transaction::{Condition, Transaction};
+use super::{DynamoConnections, failed, key};
+use crate::row::{self, CONNECTION_ID, Item, Row, number};
+use crate::state;
+
+const OPERATION: &str = "TransactWriteItems";
+
+/// Where a new connection's place comes from.
+enum Place<'a> {
+    /// A counter with a free one.
+    Slot(u32),
+    /// A connection of the same user, which stays without one until it closes.
+    Of(&'a Row),
+}
+
+impl Place<'_> {
+    fn slot(&self) -> u32 {
+        match self {
+            Self::Slot(slot) => *slot,
+            Self::Of(old) => old.slot,
+        }
+    }
+}
+
+enum Written {
+    Outcome(Inserted),
+    /// The user's set is full; what it holds.
+    UserFull(Vec<String>),
+    /// The place is not free, or not to be had any more.
+    NoPlace,
+}
+
+impl DynamoConnections {
+    /// Invariant: after [`Self::forget`] of the same connection no row is
+    /// left, in whatever order the two run. The row is written first and the
+    /// tombstone looked for afterwards; `forget` writes the tombstone first
+    /// and looks for the row afterwards. Whoever comes second sees the other.
+    pub(super) async fn admit(
+        &self,
+        admission: Admission<'_>,
+        places: Places,
+    ) -> Result<Inserted, StoreError> {
+        let inserted = self.write_somewhere(admission, places).await?;
+        let connection = admission.connection;
+        if inserted == Inserted::Yes && self.has_ended(&connection.id).await? {
+            self.forget_unchanged(&Recipient::from(connection)).await?;
+            return Ok(Inserted::Ended);
+        }
+        Ok(inserted)
+    }
+
+    /// Ids are not used twice, so a tombstone counts however old it is.
+    async fn has_ended(&self, id: &ConnectionId) -> Result<bool, StoreError> {
+        let tombstone = self.item(&self.tables.state, state::tombstone(id)).await?;
+        Ok(tombstone.is_some())
+    }
+
+    async fn write_somewhere(
+        &self,
+        admission: Admission<'_>,
+        places: Places,
+    ) -> Result<Inserted, StoreError> {
+        if let Some(old) = self.predecessor(admission).await? {
+            let written = self.write(admission, &Place::Of(&old), places).await?;
+            match written {
+                Written::Outcome(inserted) => return Ok(inserted),
+                Written::UserFull(_) => return Ok(Inserted::UserFull),
+                // It closed, or another successor was faster.
+                Written::NoPlace => {}
+            }
+        }
+        let mut candidates = vec![first_slot(&admission.connection.id)];
+        let (mut has_looked, mut has_cleaned) = (false, false);
+        loop {
+            let Some(slot) = candidates.pop() else {
+                if has_looked {
+                    return Ok(Inserted::Full);
+                }
+                has_looked = true;
+                candidates = self.slots_with_room(places.total).await?;
+                continue;
+            };
+            match self.write(admission, &Place::Slot(slot), places).await? {
+                Written::Outcome(inserted) => return Ok(inserted),
+                Written::NoPlace => {}
+                Written::UserFull(_) if has_cleaned => return Ok(Inserted::UserFull),
+                Written::UserFull(ids) => {
+                    has_cleaned = true;
+                    if !self.drop_stale(&admission.connection.user_id, &ids).await? {
+                        return Ok(Inserted::UserFull);
+                    }
+                    candidates.push(slot);
+                }
+            }
+        }
+    }
+
+    /// The connection that is to be replaced, where it can be: a row of the
+    /// same user that holds a place.
+    async fn predecessor(&self, admission: Admission<'_>) -> Result<Option<Row>, StoreError> {
+        let Some(id) = admission.replaces else {
+            return Ok(None);
+        };
+        let row = self.row(id).await?;
+        Ok(row.filter(|row| {
+            row.connection.user_id == admission.connection.user_id
+                && row.connection.watch.replaced_at.is_none()
+        }))
+    }
+
+    async fn write(
+        &self,
+        admission: Admission<'_>,
+        place: &Place<'_>,
+        places: Places,
+    ) -> Result<Written, StoreError> {
+        let connection = admission.connection;
+        let invalid = |error| failed(OPERATION, error);
+        let put = Put::builder()
+            .table_name(&self.tables.connections)
+            .set_item(Some(row::to_item(connection, place.slot())))
+            .condition_expression("attribute_not_exists(connectionId)")
+            .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld)
+            .build()
+            .map_err(invalid)?;
+        let items = vec![
+            TransactWriteItem::builder().put(put).build(),
+            self.join_user(admission, place, places)?,
+            self.take(connection, place, places)?,
+        ];
+        // The same for the same handshake, so that one that is handled twice
+        // is written once, even if it has ended in between.
+        let name = format!(
+            "{} {} {} {} {}",
+            connection.id,
+            connection.connected_at.0,
+            connection.user_id,
+            connection.token_expires_at.0,
+            place.slot()
+        );
+        let token = |attempt: u32| {
+            let name = format!("{name} {attempt}");
+            Some(Uuid::new_v5(&Uuid::NAMESPACE_OID, name.as_bytes()).to_string())
+        };
+        let conditions = match self.transact(items, token).await? {
+            Transaction::Done => return Ok(Written::Outcome(Inserted::Yes)),
+            Transaction::Refused(conditions) => conditions,
+        };
+        Ok(match conditions.as_slice() {
+            // Lambda and the SDK repeat calls whose answer was lost: the same
+            // handshake's row is as good as a new one.
+            [Condition::Failed(old), ..] => {
+                let old = old.as_ref().and_then(|item| row::connection(item).ok());
+                let same = old.is_some_and(|old| {
+                    old.user_id == connection.user_id && old.connected_at == connection.connected_at
+                });
+                Written::Outcome(if same { Inserted::Yes } else { Inserted::Taken })
+            }
+            [_, Condition::Failed(Some(user)), ..] if is_void(admission, user) => {
+                Written::Outcome(Inserted::SignedOut)
+            }
+            [_, Condition::Failed(user), ..] => Written::UserFull(connection_ids(user.as_ref())),
+            _ => Written::NoPlace,
+        })
+    }
+
+    /// Adds the connection to its user's set, unless the set is full or the
+    /// user was signed out since the token was made.
+    fn join_user(
+        &self,
+        admission: Admission<'_>,
+        place: &Place<'_>,
+        places: Places,
+    ) -> Result<TransactWriteItem, StoreError> {
+        let connection = admission.connection;
+        let most = match place {
+            Place::Slot(_) => places.per_user,
+            // Both are there until the old one closes: as many again, no more.
+            Place::Of(_) => places.per_user.saturating_mul(2),
+        };
+        let is_welcome = "(attribute_not_exists(signedOutAt) OR signedOutAt < :issuedAt)";
+        let has_room = "(attribute_not_exists(connectionIds) OR size(connectionIds) < :most)";
+        let update = Update::builder()
+            .table_name(&self.tables.state)
+            .set_key(Some(state::user(&connection.user_id)))
+            .update_expression("ADD connectionIds :ids SET expiresAt = :end")
+            .condition_expression(format!("{is_welcome} AND {has_room}"))
+            .expression_attribute_values(":most", number(most))
+            .expression_attribute_values(":ids", set(&connection.id))
+            .expression_attribute_values(
+                ":end",
+                number(state::user_expires_at(connection.connected_at).0),
+            )
+            .expression_attribute_values(":issuedAt", number(admission.token_issued_at.0))
+            .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld)
+            .build()
+            .map_err(|error| failed(OPERATION, error))?;
+        Ok(TransactWriteItem::builder().update(update).build())
+    }
+
+    fn take(
+        &self,
+        connection: &Connection,
+        place: &Place<'_>,
+        places: Places,
+    ) -> Result<TransactWriteItem, StoreError> {
+        let update = match place {
+            Place::Slot(slot) => Update::builder()
+                .table_name(&self.tables.state)
+                .set_key(Some(state::slot(*slot)))
+                .update_expression("ADD connections :one, inserted :one")
+                .condition_expression(
+                    "attribute_not_exists(connections) OR connections < :capacity",
+                )
+                .expression_attribute_values(":one", number(1))
+                .expression_attribute_values(":capacity", number(capacity(places.total, *slot))),
+            Place::Of(old) => Update::builder()
+                .table_name(&self.tables.connections)
+                .set_key(Some(key(&old.connection.id)))
+                .update_expression("SET replacedAt = :now")
+                .condition_expression("connectedAt = :seen AND attribute_not_exists(replacedAt)")
+                .expression_attribute_values(":seen", number(old.connection.connected_at.0))
+                .expression_attribute_values(":now", number(connection.connected_at.0)),
+        };
+        let update = update.build().map_err(|error| failed(OPERATION, error))?;
+        Ok(TransactWriteItem::builder().update(update).build())
+    }
+
+    /// Takes ids out of a user's set that have no row: DynamoDB or an operator
+    /// removed it. Says whether there were any.
+    async fn drop_stale(&self, user: &UserId, ids: &[String]) -> Result<bool, StoreError> {
+        let ids: Vec<_> = ids
+            .iter()
+            .filter_map(|id| ConnectionId::parse(id).ok())
+            .collect();
+        let keys = ids.iter().map(key).collect();
+        let rows = self
+            .batch(&self.tables.connections, keys, CONNECTION_ID)
+            .await?;
+        let has_row = |id: &&ConnectionId| rows.contains(&key(id));
+        let mut dropped = false;
+        for id in ids.iter().filter(|id| !has_row(id)) {
+            // A read may see the set of a transaction and not yet its row; a
+            // transaction sees both or neither.
+            let check = ConditionCheck::builder()
+                .table_name(&self.tables.connections)
+                .set_key(Some(key(id)))
+                .condition_expression("attribute_not_exists(connectionId)")
+                .build()
+                .map_err(|error| failed(OPERATION, error))?;
+            let items = vec![
+                TransactWriteItem::builder().condition_check(check).build(),
+                self.leave_user(user, id)?,
+            ];
+            dropped |= matches!(self.transact(items, |_| None).await?, Transaction::Done);
+        }
+        Ok(dropped)
+    }
+
+    /// Takes a connection out of its user's set.
+    pub(super) fn leave_user(
+        &self,
+        user: &UserId,
+        id: &ConnectionId,
+    ) -> Result<TransactWriteItem, StoreError> {
+        let update = Update::builder()
+            .table_name(&self.tables.state)
+            .set_key(Some(state::user(user)))
+            .update_expression("DELETE connectionIds :ids")
+            .expression_attribute_values(":ids", set(id))
+            .build()
+            .map_err(|error| failed(OPERATION, error))?;
+        Ok(TransactWriteItem::builder().update(update).build())
+    }
+}
+
+fn set(id: &ConnectionId) -> AttributeValue {
+    AttributeValue::Ss(vec![id.to_string()])
+}
+
+fn is_void(admission: Admission<'_>, user: &Item) -> bool {
+    let mark = row::integer(user, "signedOutAt");
+    mark.is_ok_and(|mark| admission.token_issued_at.0 <= mark)
+}
+
+pub(super) fn connection_ids(user: Option<&Item>) -> Vec<String> {
+    let ids = user.and_then(|user| user.get("connectionIds")?.as_ss().ok());
+    ids.cloned().unwrap_or_default()
+}

@@ -1,0 +1,217 @@
+use std::future::Future;
+use std::time::Duration;
+
+use belfry_protocol::{ConnectionId, UserId};
+
+use crate::budget::Budget;
+use crate::connection::{Connection, Recipient};
+use crate::time::{UnixMillis, UnixSeconds};
+
+/// How long a store remembers the end of a connection that it did not know:
+/// far longer than a `$connect` can be on its way (29 seconds at most).
+pub const TOMBSTONE_LIFE: Duration = Duration::from_secs(10 * 60);
+
+/// The store did not do what was asked. Whether a write took place is unknown.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{operation} failed: {cause}")]
+pub struct StoreError {
+    /// What was asked of the store.
+    pub operation: &'static str,
+    /// For the operator's log.
+    pub cause: String,
+}
+
+/// A connection that wants in.
+#[derive(Debug, Clone, Copy)]
+pub struct Admission<'a> {
+    /// Its row.
+    pub connection: &'a Connection,
+    /// When its token was made: a user who was signed out since is not let in.
+    pub token_issued_at: UnixSeconds,
+    /// A connection of the same user whose place it takes.
+    pub replaces: Option<&'a ConnectionId>,
+}
+
+/// How many connections there may be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Places {
+    /// In all.
+    pub total: u64,
+    /// Of one user.
+    pub per_user: u64,
+}
+
+/// What became of an insert.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Inserted {
+    /// The row stands, now or from an earlier try of the same handshake.
+    Yes,
+    /// Another handshake's row has this id; it was left as it is.
+    Taken,
+    /// The connection has ended already; there is no row.
+    Ended,
+    /// There is no place left.
+    Full,
+    /// The user has as many connections as allowed.
+    UserFull,
+    /// The user was signed out after the token was made.
+    SignedOut,
+}
+
+/// What became of a frame's sign of life.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Touched {
+    /// Seen, and within its budget: the row as it is afterwards.
+    Live(Connection),
+    /// The row is live, and its token is over.
+    TokenExpired,
+    /// There is no live row.
+    Unknown,
+    /// Seen, and over its budget.
+    OverBudget {
+        /// When the next frame will be within it.
+        retry_after: Duration,
+        /// How many frames were refused since the bucket was full; zero where
+        /// two frames came at the same moment and this one was not counted.
+        refusals: u32,
+    },
+}
+
+/// A newer token of a connection's user.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Extension {
+    /// Whose the token is.
+    pub user_id: UserId,
+    /// When the token ends.
+    pub expires_at: UnixSeconds,
+}
+
+/// What became of an extension.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Extended {
+    /// The end that holds now.
+    Until(UnixSeconds),
+    /// The connection is another user's. Nothing was changed.
+    OtherUser,
+    /// As of any other frame: no row, a token that is over, or no budget.
+    Not(Touched),
+}
+
+/// One of several disjoint parts of the table, which may be read in parallel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Segment {
+    /// Counted from zero.
+    pub index: u32,
+    /// How many parts there are, at least one.
+    pub total: u32,
+}
+
+/// Where a listing goes on. Opaque outside the adapter.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cursor(pub ConnectionId);
+
+/// A part of a listing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Page {
+    /// Live connections; an empty page does not mean the end.
+    pub recipients: Vec<Recipient>,
+    /// Where to go on; `None` at the end.
+    pub next: Option<Cursor>,
+}
+
+/// The connections there are.
+///
+/// A row whose `expires_at` has passed is never returned and never revived,
+/// whether or not it has been deleted. Listings may be a moment behind writes,
+/// in both directions. A row that cannot be read is skipped and logged: one
+/// bad row must not stop a broadcast.
+///
+/// A row and the place that it takes (in all, and of its user) come together
+/// and go together: at no moment is there a row without a place, or are there
+/// more rows than places. The only exception is a connection that was
+/// replaced: its place is its successor's, and its row stays until it closes.
+pub trait ConnectionStore: Send + Sync {
+    /// Writes a new row and takes a place. Doing it again with the same id,
+    /// user and `connected_at` changes nothing and is [`Inserted::Yes`].
+    ///
+    /// `replaces` counts where it names a row of the same user that holds a
+    /// place: then the new row takes over that place. Otherwise it is as if
+    /// it were not there. A user may have as many successors on the way as
+    /// places, no more.
+    ///
+    /// After [`Self::disconnect`] of the same connection, in whatever order
+    /// the two run, no row is left.
+    fn insert(
+        &self,
+        admission: Admission<'_>,
+        places: Places,
+    ) -> impl Future<Output = Result<Inserted, StoreError>> + Send;
+
+    /// Takes a frame from the connection's budget and marks the row as seen
+    /// now: one write for identity, expiry, life and budget, a second one
+    /// where the bucket is not full. Never creates a row.
+    fn touch(
+        &self,
+        id: &ConnectionId,
+        budget: &Budget,
+        now: UnixMillis,
+    ) -> impl Future<Output = Result<Touched, StoreError>> + Send;
+
+    /// The same for a frame with a newer token: it moves the end of the
+    /// session forward. An end that is later already stays, since frames of
+    /// one connection run in no order; a session that is over is not revived.
+    fn extend(
+        &self,
+        id: &ConnectionId,
+        extension: &Extension,
+        budget: &Budget,
+        now: UnixMillis,
+    ) -> impl Future<Output = Result<Extended, StoreError>> + Send;
+
+    /// Until when a user's tokens are void, if the user was signed out: those
+    /// that were made at this second or before.
+    fn signed_out_at(
+        &self,
+        user: &UserId,
+    ) -> impl Future<Output = Result<Option<UnixSeconds>, StoreError>> + Send;
+
+    /// The connection has ended: removes its row and gives its place back.
+    /// Where there is no row, an insert that comes within [`TOMBSTONE_LIFE`]
+    /// leaves none. Doing it again changes nothing.
+    fn disconnect(
+        &self,
+        id: &ConnectionId,
+        now: UnixMillis,
+    ) -> impl Future<Output = Result<(), StoreError>> + Send;
+
+    /// Removes the row and gives its place back if it is still the row that
+    /// was read: the same id and `connected_at`. Anything else succeeds and
+    /// changes nothing.
+    fn remove_unchanged(
+        &self,
+        seen: &Recipient,
+    ) -> impl Future<Output = Result<(), StoreError>> + Send;
+
+    /// A user's live connections.
+    fn of_user(
+        &self,
+        user: &UserId,
+        now: UnixMillis,
+    ) -> impl Future<Output = Result<Vec<Recipient>, StoreError>> + Send;
+
+    /// Those of the connections that are live, in no particular order. The
+    /// ids must be distinct.
+    fn of_ids(
+        &self,
+        ids: &[ConnectionId],
+        now: UnixMillis,
+    ) -> impl Future<Output = Result<Vec<Recipient>, StoreError>> + Send;
+
+    /// One page of a segment's live connections.
+    fn scan(
+        &self,
+        segment: Segment,
+        from: Option<Cursor>,
+        now: UnixMillis,
+    ) -> impl Future<Output = Result<Page, StoreError>> + Send;
+}

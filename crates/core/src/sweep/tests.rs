@@ -1,0 +1,234 @@
+use super::*;
+use crate::testing::{
+    FakeMetrics, FakeOutbox, FakeStore, START, TestClock, connection, connection_id, user_id,
+};
+use crate::time::UnixSeconds;
+use serde_json::Value;
+
+type Fixture = Sweeper<FakeStore, FakeOutbox, TestClock, FakeMetrics>;
+
+fn sweeper() -> Fixture {
+    Sweeper {
+        store: FakeStore::default(),
+        outbox: FakeOutbox::default(),
+        clock: TestClock::default(),
+        metrics: FakeMetrics::default(),
+        schedule: Schedule {
+            heartbeat_interval: Duration::from_secs(480),
+            heartbeat_grace: Duration::from_secs(30),
+            connection_lifetime: Duration::from_secs(7_200),
+        },
+    }
+}
+
+fn after(seconds: u64) -> UnixMillis {
+    START.plus(Duration::from_secs(seconds))
+}
+
+/// An open socket with its row, and a token for a day.
+async fn open(sweeper: &Fixture, id: &str) {
+    let row = Connection {
+        token_expires_at: UnixSeconds(START.to_seconds().0 + 86_400),
+        ..connection(id, "alice")
+    };
+    sweeper.store.put_row(&row).await;
+    sweeper.outbox.open(id);
+}
+
+async fn sweep_at(sweeper: &Fixture, now: UnixMillis) -> SweepReport {
+    sweeper.clock.set(now);
+    let deadline = now.plus(Duration::from_secs(55));
+    sweeper.sweep(deadline).await.unwrap()
+}
+
+async fn frame_at(sweeper: &Fixture, id: &str, now: UnixMillis) {
+    let budget = crate::testing::BUDGET;
+    let touched = sweeper.store.touch(&connection_id(id), &budget, now).await;
+    touched.unwrap();
+}
+
+fn last_posted(sweeper: &Fixture, id: &str) -> Value {
+    serde_json::from_str(sweeper.outbox.posted(id).last().unwrap()).unwrap()
+}
+
+fn nothing() -> SweepReport {
+    SweepReport {
+        complete: true,
+        connections: 1,
+        ..SweepReport::default()
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_silent_client_is_pinged_once_and_closed_after_the_grace() {
+    let sweeper = sweeper();
+    open(&sweeper, "c1").await;
+    assert_eq!(sweep_at(&sweeper, after(479)).await, nothing());
+    let pinged = SweepReport {
+        pinged: 1,
+        ..nothing()
+    };
+    assert_eq!(sweep_at(&sweeper, after(500)).await, pinged);
+    assert_eq!(last_posted(&sweeper, "c1")["type"], "ping");
+    assert_eq!(sweep_at(&sweeper, after(529)).await, nothing());
+    let silent = SweepReport {
+        silent: 1,
+        ..nothing()
+    };
+    assert_eq!(sweep_at(&sweeper, after(560)).await, silent);
+    assert!(!sweeper.outbox.is_open("c1"));
+    assert!(sweeper.store.is_empty());
+    assert_eq!(sweeper.outbox.attempts("c1"), 1);
+    assert_eq!(sweep_at(&sweeper, after(620)).await.connections, 0);
+    assert_eq!(sweeper.metrics.last_connections_open(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn any_frame_proves_life_and_suppresses_pings() {
+    let sweeper = sweeper();
+    open(&sweeper, "c1").await;
+    sweep_at(&sweeper, after(500)).await;
+    frame_at(&sweeper, "c1", after(520)).await;
+    let kept = SweepReport {
+        kept: 1,
+        ..nothing()
+    };
+    assert_eq!(sweep_at(&sweeper, after(560)).await, kept);
+    assert_eq!(sweep_at(&sweeper, after(999)).await, nothing());
+    // Frames do not move what a sweeper has noted; the sweeper does.
+    frame_at(&sweeper, "c1", after(990)).await;
+    assert_eq!(sweep_at(&sweeper, after(1_001)).await, kept);
+    assert_eq!(sweep_at(&sweeper, after(1_469)).await, nothing());
+    assert_eq!(sweep_at(&sweeper, after(1_470)).await.pinged, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_that_is_gone_is_removed_at_the_ping() {
+    let sweeper = sweeper();
+    open(&sweeper, "c1").await;
+    sweeper.outbox.close(&connection_id("c1")).await.unwrap();
+    assert_eq!(sweep_at(&sweeper, after(500)).await.gone, 1);
+    assert!(sweeper.store.is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_young_connection_that_seems_gone_is_asked_again() {
+    let mut sweeper = sweeper();
+    sweeper.schedule.heartbeat_interval = Duration::from_secs(5);
+    let row = Connection {
+        watch: Watch::until(after(5)),
+        ..connection("c1", "alice")
+    };
+    sweeper.store.put_row(&row).await;
+    assert_eq!(sweep_at(&sweeper, after(6)).await.kept, 1);
+    assert_eq!(sweep_at(&sweeper, after(12)).await.gone, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_session_ends_with_its_token_and_is_told() {
+    let sweeper = sweeper();
+    sweeper.store.put("c1", "alice").await;
+    sweeper.outbox.open("c1");
+    for n in 1..=7 {
+        frame_at(&sweeper, "c1", after(n * 450)).await;
+        sweep_at(&sweeper, after(n * 480)).await;
+    }
+    assert!(sweeper.outbox.is_open("c1"));
+    assert_eq!(sweep_at(&sweeper, after(3_600)).await.expired, 1);
+    assert_eq!(last_posted(&sweeper, "c1")["data"]["code"], "TOKEN_EXPIRED");
+    assert!(!sweeper.outbox.is_open("c1"));
+    assert!(sweeper.store.is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_is_told_once_to_reconnect_before_it_is_cut() {
+    let sweeper = sweeper();
+    open(&sweeper, "c1").await;
+    let mut told = Vec::new();
+    for minute in 1..120 {
+        let now = after(minute * 60);
+        frame_at(&sweeper, "c1", now).await;
+        let report = sweep_at(&sweeper, now).await;
+        if report.told_to_reconnect == 1 {
+            told.push(minute);
+        }
+    }
+    assert_eq!(told.len(), 1, "{told:?}");
+    assert!((105..=110).contains(&told[0]), "{told:?}");
+    let frame = last_posted(&sweeper, "c1");
+    assert_eq!(frame["type"], "reconnect");
+    assert_eq!(frame["data"]["deadline"], "2026-01-01T02:00:00.000Z");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_fails_is_tried_again_by_the_next_sweep() {
+    let sweeper = sweeper();
+    open(&sweeper, "c1").await;
+    for error in [PostError::Throttled, PostError::TimedOut] {
+        sweeper.outbox.answer("c1", [Err(error)]);
+        assert_eq!(sweep_at(&sweeper, after(500)).await.failed, 1);
+    }
+    assert_eq!(sweep_at(&sweeper, after(500)).await.pinged, 1);
+    sweeper.outbox.refuse_closing("c1");
+    assert_eq!(sweep_at(&sweeper, after(560)).await.failed, 1);
+    assert!(sweeper.store.row("c1").is_some(), "it is open and due");
+    sweeper.store.fail_from_now_on();
+    sweeper.clock.set(after(620));
+    assert!(sweeper.sweep(after(700)).await.is_err());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_row_whose_time_is_over_is_removed() {
+    let sweeper = sweeper();
+    open(&sweeper, "c1").await;
+    assert_eq!(sweep_at(&sweeper, after(7_500)).await.outlived, 1);
+    assert!(sweeper.store.is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_there_is_no_time_for_is_left_and_said() {
+    let sweeper = sweeper();
+    for n in 0..300 {
+        open(&sweeper, &format!("c{n}")).await;
+    }
+    sweeper.clock.set(after(500));
+    let report = sweeper.sweep(after(500)).await.unwrap();
+    assert!(!report.complete);
+    assert_eq!(report.pinged, 0);
+    let report = sweep_at(&sweeper, after(500)).await;
+    assert_eq!((report.pinged, report.complete), (300, true));
+}
+
+#[tokio::test(start_paused = true)]
+async fn two_sweeps_at_once_count_each_connection_once() {
+    let sweeper = sweeper();
+    for n in 0..100 {
+        open(&sweeper, &format!("c{n}")).await;
+    }
+    sweeper.clock.set(after(500));
+    let deadline = after(555);
+    let (one, other) = tokio::join!(sweeper.sweep(deadline), sweeper.sweep(deadline));
+    let (one, other) = (one.unwrap(), other.unwrap());
+    assert_eq!(one.pinged + other.pinged, 100);
+    assert_eq!(one.failed + other.failed, 0);
+    assert_eq!(sweep_at(&sweeper, after(500)).await.pinged, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn signing_out_closes_a_users_connections_and_says_why() {
+    let sweeper = sweeper();
+    for id in ["c1", "c2"] {
+        open(&sweeper, id).await;
+    }
+    sweeper.store.put("b1", "bob").await;
+    sweeper.outbox.open("b1");
+    sweeper.outbox.refuse_closing("c2");
+    let report = sweeper.sign_out(&user_id("alice")).await.unwrap();
+    assert_eq!((report.closed, report.failed), (1, 1));
+    assert_eq!(last_posted(&sweeper, "c1")["data"]["code"], "UNAUTHORIZED");
+    sweeper.outbox.allow_closing("c2");
+    let report = sweeper.sign_out(&user_id("alice")).await.unwrap();
+    assert_eq!((report.closed, report.failed), (1, 0));
+    assert!(sweeper.store.row("c1").is_none() && sweeper.store.row("c2").is_none());
+    assert!(sweeper.outbox.is_open("b1") && sweeper.store.row("b1").is_some());
+}

@@ -1,0 +1,13 @@
+//! The Lambda function that looks after connections.
+
+use std::process::ExitCode;
+
+use belfry_functions::{start, sweeper};
+use lambda_runtime::{run, service_fn};
+
+fn main() -> ExitCode {
+    start(sweeper::Settings::read, async |settings| {
+        let use_case = &sweeper::build(settings).await;
+        run(service_fn(|event| sweeper::handle(use_case, event))).await
+    })
+}
