@@ -97,14 +97,9 @@ async fn all(client: &Client, table: &str) -> Vec<Item> {
     items.unwrap()
 }
 
-/// Expects so many rows that hold a place, and everything else as they say.
-pub(crate) async fn expect_all_in_order(client: &Client, holders: usize) {
-    expect_counters(client, holders).await;
-    expect_sets(client).await;
-}
-
-/// Expects so many rows that hold a place, and counters that count them.
-pub(crate) async fn expect_counters(client: &Client, holders: usize) {
+/// Expects counters that count the rows that hold a place, and returns how
+/// many there are.
+pub(crate) async fn expect_slots(client: &Client, told: &str) -> i64 {
     let mut by_slot = BTreeMap::new();
     for row in all(client, CONNECTIONS).await {
         if !row.contains_key("replacedAt") {
@@ -112,22 +107,21 @@ pub(crate) async fn expect_counters(client: &Client, holders: usize) {
             *by_slot.entry(format!("slot#{slot:02}")).or_insert(0) += 1;
         }
     }
-    let count: i64 = by_slot.values().sum();
-    assert_eq!(count, i64::try_from(holders).unwrap());
     let mut counters = BTreeMap::new();
     for item in all(client, STATE).await {
         if let Some(count) = item.get("connections") {
             let count: i64 = count.as_n().unwrap().parse().unwrap();
-            assert!(count >= 0, "{item:?}");
+            assert!(count >= 0, "{told}: {item:?}");
             counters.insert(item["pk"].as_s().unwrap().clone(), count);
         }
     }
     counters.retain(|_, count| *count > 0);
-    assert_eq!(counters, by_slot, "the counters are those of the rows");
+    assert_eq!(counters, by_slot, "{told}: the counters and the rows");
+    by_slot.values().sum()
 }
 
 /// Expects that the users' sets name the rows there are.
-pub(crate) async fn expect_sets(client: &Client) {
+pub(crate) async fn expect_sets(client: &Client, told: &str) {
     let mut by_user = BTreeMap::<_, BTreeSet<_>>::new();
     for row in all(client, CONNECTIONS).await {
         let user = format!("user#{}", row["userId"].as_s().unwrap());
@@ -141,5 +135,5 @@ pub(crate) async fn expect_sets(client: &Client) {
             sets.insert(item["pk"].as_s().unwrap().clone(), ids);
         }
     }
-    assert_eq!(sets, by_user, "the users' sets are those of the rows");
+    assert_eq!(sets, by_user, "{told}: the users' sets and the rows");
 }

@@ -5,7 +5,13 @@ mod connections;
 mod database;
 mod events;
 mod jwks;
+mod lifecycle;
 mod outbox;
+mod proxy;
+
+use std::time::Duration;
+
+use aws_config::retry::RetryConfig;
 
 /// Gives the SDK what Lambda would put into the environment. Tests share one
 /// process, and set nothing: clients are configured by hand.
@@ -17,5 +23,7 @@ fn sdk_config(endpoint: &str) -> aws_config::SdkConfig {
             aws_sdk_dynamodb::config::Credentials::new("test", "test", None, None, "test"),
         ))
         .endpoint_url(endpoint)
+        // As often as in earnest, and sooner.
+        .retry_config(RetryConfig::standard().with_initial_backoff(Duration::from_millis(5)))
         .build()
 }

@@ -1,0 +1,125 @@
+//! Stands before the database and does what a test wants to one of the calls.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use axum::Router;
+use axum::body::Bytes;
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse, Response};
+use serde_json::{Value, json};
+use tokio::sync::Semaphore;
+
+/// What happens to a call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Trouble {
+    /// It waits before it reaches the database, until it may go on.
+    Pause,
+    /// Another transaction is on its way.
+    Conflict,
+    /// Too much to do.
+    Throttle,
+    /// The database does it, and the answer is lost.
+    LostAnswer,
+}
+
+/// A way to the database with trouble at the call of a number, from zero.
+pub(crate) struct Proxy {
+    /// Where it is.
+    pub(crate) endpoint: String,
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    database: String,
+    client: reqwest::Client,
+    trouble: Trouble,
+    at: usize,
+    calls: AtomicUsize,
+    reached: Semaphore,
+    may_go_on: Semaphore,
+}
+
+impl Proxy {
+    pub(crate) async fn start(database: &str, trouble: Trouble, at: usize) -> Self {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let endpoint = format!("http://{}", listener.local_addr().unwrap());
+        let shared = Arc::new(Shared {
+            database: database.to_owned(),
+            client: reqwest::Client::new(),
+            trouble,
+            at,
+            calls: AtomicUsize::new(0),
+            reached: Semaphore::new(0),
+            may_go_on: Semaphore::new(0),
+        });
+        let app = Router::new()
+            .fallback(handle)
+            .with_state(Arc::clone(&shared));
+        tokio::spawn(async { axum::serve(listener, app).await });
+        Self { endpoint, shared }
+    }
+
+    /// Waits until the call is there.
+    pub(crate) async fn reached(&self) {
+        self.shared.reached.acquire().await.unwrap().forget();
+    }
+
+    /// Lets the call that waits go on.
+    pub(crate) fn go_on(&self) {
+        self.shared.may_go_on.add_permits(1);
+    }
+
+    /// Whether there was trouble.
+    pub(crate) fn was_reached(&self) -> bool {
+        self.shared.calls.load(Ordering::SeqCst) > self.shared.at
+    }
+}
+
+async fn handle(State(shared): State<Arc<Shared>>, headers: HeaderMap, body: Bytes) -> Response {
+    let call = shared.calls.fetch_add(1, Ordering::SeqCst);
+    if call != shared.at {
+        return forward(&shared, headers, body).await;
+    }
+    shared.reached.add_permits(1);
+    match shared.trouble {
+        Trouble::Pause => {
+            shared.may_go_on.acquire().await.unwrap().forget();
+            forward(&shared, headers, body).await
+        }
+        Trouble::Conflict if operation(&headers) == "TransactWriteItems" => {
+            let request: Value = serde_json::from_slice(&body).unwrap();
+            let items = request["TransactItems"].as_array().unwrap().len();
+            let mut reasons = vec![json!({"Code": "None"}); items];
+            reasons[items - 1] = json!({"Code": "TransactionConflict"});
+            refused("TransactionCanceledException", &reasons.into())
+        }
+        // No other call meets transactions in a way that it sees.
+        Trouble::Conflict => forward(&shared, headers, body).await,
+        Trouble::Throttle => refused("ProvisionedThroughputExceededException", &Value::Null),
+        Trouble::LostAnswer => {
+            forward(&shared, headers, body).await;
+            StatusCode::INTERNAL_SERVER_ERROR.into_response()
+        }
+    }
+}
+
+fn operation(headers: &HeaderMap) -> &str {
+    let target = headers["x-amz-target"].to_str().unwrap();
+    target.rsplit('.').next().unwrap()
+}
+
+fn refused(name: &str, reasons: &Value) -> Response {
+    let name = format!("com.amazonaws.dynamodb.v20120810#{name}");
+    let body = json!({"__type": name, "message": "told to", "CancellationReasons": reasons});
+    (StatusCode::BAD_REQUEST, body.to_string()).into_response()
+}
+
+async fn forward(shared: &Shared, mut headers: HeaderMap, body: Bytes) -> Response {
+    headers.remove("host");
+    let request = shared.client.post(&shared.database);
+    let answer = request.headers(headers).body(body).send().await.unwrap();
+    let status = answer.status();
+    (status, answer.bytes().await.unwrap()).into_response()
+}
