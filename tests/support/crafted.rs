@@ -1,13 +1,11 @@
 //! Tokens that no issuer would issue.
 
 use aws_lc_rs::hmac;
-use aws_lc_rs::rand::SystemRandom;
-use aws_lc_rs::rsa::{KeyPair, KeySize};
-use aws_lc_rs::signature::RSA_PKCS1_SHA256;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Value, json};
 
+use crate::signing::SigningKey;
 use crate::stack::Stack;
 
 /// Takes a good token apart and puts it together wrongly.
@@ -82,17 +80,7 @@ impl Crafted {
     pub fn signed_by_a_stranger(&self, kid: Option<&str>) -> String {
         let header =
             json!({"alg": "RS256", "kid": kid.map_or(self.header["kid"].clone(), Value::from)});
-        let text = format!("{}.{}", encode(&header), encode(&self.claims));
-        let key = KeyPair::generate(KeySize::Rsa2048).expect("a key");
-        let mut signature = vec![0; key.public_modulus_len()];
-        key.sign(
-            &RSA_PKCS1_SHA256,
-            &SystemRandom::new(),
-            text.as_bytes(),
-            &mut signature,
-        )
-        .expect("a signature");
-        format!("{text}.{}", URL_SAFE_NO_PAD.encode(signature))
+        SigningKey::new("stranger").sign(&header, &self.claims)
     }
 
     /// The good signature under other claims.

@@ -11,6 +11,7 @@ mod functions;
 mod gone;
 mod handshake;
 mod invoke;
+mod keys;
 mod management;
 mod outage;
 mod rows;

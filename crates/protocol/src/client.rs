@@ -1,6 +1,7 @@
 //! Frames that clients send.
 
 use schemars::JsonSchema;
+use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
 use crate::{
@@ -78,11 +79,11 @@ impl ClientFrame {
             }
         })?;
         match frame_type {
-            "ping" => shape::read(object).map(Self::Ping).map_err(invalid),
-            "hello" => shape::read(object).map(Self::Hello).map_err(invalid),
-            "pong" => shape::read(object).map(Self::Pong).map_err(invalid),
+            "ping" => read_with_object(object).map(Self::Ping),
+            "hello" => read_with_object(object).map(Self::Hello),
+            "pong" => read_with_object(object).map(Self::Pong),
             "echo" => shape::read(object).map(Self::Echo).map_err(invalid),
-            "auth.refresh" => shape::read(object).map(Self::AuthRefresh).map_err(invalid),
+            "auth.refresh" => read_with_object(object).map(Self::AuthRefresh),
             _ => Err(Refused::new(
                 ErrorCode::UnknownType,
                 "type must be one of ping, pong, hello, echo, auth.refresh",
@@ -110,6 +111,17 @@ impl ClientFrame {
             Self::Echo(_) => "echo",
             Self::AuthRefresh(_) => "auth.refresh",
         }
+    }
+}
+
+/// Reads a frame whose `data`, where it has any, is an object.
+///
+/// Of anything else serde would either repeat the value, which may be a token
+/// in the wrong place, or take a list of the fields.
+fn read_with_object<T: DeserializeOwned>(object: Map<String, Value>) -> Result<T, Refused> {
+    match object.get("data") {
+        None | Some(Value::Null | Value::Object(_)) => shape::read(object).map_err(invalid),
+        Some(_) => Err(invalid("data must be a JSON object")),
     }
 }
 
@@ -142,6 +154,21 @@ mod tests {
         let frame = ClientFrame::parse(text, MAX).unwrap();
         assert!(matches!(&frame, ClientFrame::AuthRefresh(_)));
         assert!(!format!("{frame:?}").contains("secret"));
+    }
+
+    #[test]
+    fn a_token_in_the_wrong_place_is_not_repeated() {
+        for data in [
+            json!("secret"),
+            json!(["secret"]),
+            json!({"token": ["secret"]}),
+        ] {
+            let frame = json!({"type": "auth.refresh", "version": "1.0", "data": data});
+            let refused = ClientFrame::parse(&frame.to_string(), MAX).unwrap_err();
+            assert_eq!(refused.code, ErrorCode::InvalidMessage);
+            assert!(refused.message.contains("data"), "{refused}");
+            assert!(!refused.message.contains("secret"), "{refused}");
+        }
     }
 
     #[test]

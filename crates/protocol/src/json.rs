@@ -11,8 +11,8 @@ use serde_json::{Map, Number, Value};
 /// no real message comes near this depth.
 pub const MAX_DEPTH: usize = 32;
 
-/// The longest part of a key that an error message repeats.
-const KEY_EXCERPT_CHARS: usize = 64;
+/// The longest part of a key that an error message repeats, in bytes.
+const KEY_EXCERPT_BYTES: usize = 64;
 
 /// Why a text is not acceptable JSON. The message is for the sender: it holds
 /// a position and at most a part of one key, never a value.
@@ -110,7 +110,7 @@ impl<'de> Visitor<'de> for Strict {
         let mut object = Map::new();
         while let Some(key) = entries.next_key::<String>()? {
             if object.contains_key(&key) {
-                let excerpt: String = key.chars().take(KEY_EXCERPT_CHARS).collect();
+                let excerpt = &key[..key.floor_char_boundary(KEY_EXCERPT_BYTES)];
                 return Err(A::Error::custom(format_args!("duplicate key `{excerpt}`")));
             }
             object.insert(key, entries.next_value_seed(inside)?);
@@ -151,9 +151,11 @@ mod tests {
 
     #[test]
     fn an_error_repeats_only_the_start_of_a_key() {
-        let key = "k".repeat(10_000);
-        let error = parse(&format!(r#"{{"{key}":1,"{key}":2}}"#)).unwrap_err();
-        assert!(error.to_string().len() < 200);
+        for letter in ["k", "😀"] {
+            let key = letter.repeat(10_000);
+            let error = parse(&format!(r#"{{"{key}":1,"{key}":2}}"#)).unwrap_err();
+            assert!(error.to_string().len() < 200, "{error}");
+        }
     }
 
     #[test]

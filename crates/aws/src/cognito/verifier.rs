@@ -365,6 +365,69 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn an_algorithm_is_rs256_or_none_of_ours() {
+        for alg in ["RS384", "RS512", "PS256", "ES256", "EdDSA", "HS512"] {
+            let token = signed_by(&KEYS[0], &json!({"alg": alg, "kid": "k"}), &claims());
+            let refused = Err(VerifyError::Rejected("not signed with RS256"));
+            assert_eq!(verify(&token).await, refused, "{alg}");
+        }
+        for alg in [
+            json!("rs256"),
+            json!("None"),
+            json!(""),
+            json!(null),
+            json!(["RS256"]),
+        ] {
+            let token = signed_by(&KEYS[0], &json!({"alg": alg, "kid": "k"}), &claims());
+            let refused = Err(VerifyError::Rejected("not a signed token"));
+            assert_eq!(verify(&token).await, refused, "{alg}");
+        }
+        let twice = URL_SAFE_NO_PAD.encode(r#"{"alg":"none","alg":"RS256","kid":"k"}"#);
+        let token = signed_text(&KEYS[0], &format!("{twice}.{}", part(&claims())));
+        let refused = Err(VerifyError::Rejected("not a signed token"));
+        assert_eq!(verify(&token).await, refused);
+    }
+
+    #[tokio::test]
+    async fn a_key_id_is_one_of_the_set_or_none() {
+        for kid in [
+            "",
+            "K",
+            "k ",
+            "k\u{0}",
+            "../k",
+            "/dev/null",
+            "https://evil.test/k",
+            "' OR 1=1 --",
+            &"k".repeat(4_000),
+        ] {
+            let token = signed_by(&KEYS[0], &json!({"alg": "RS256", "kid": kid}), &claims());
+            let refused = Err(VerifyError::Rejected("unknown signing key"));
+            assert_eq!(verify(&token).await, refused, "{kid}");
+        }
+        for kid in [json!(7), json!(["k"]), json!({"k": 1}), json!(true)] {
+            let token = signed_by(&KEYS[0], &json!({"alg": "RS256", "kid": kid}), &claims());
+            let refused = Err(VerifyError::Rejected("not a signed token"));
+            assert_eq!(verify(&token).await, refused, "{kid}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_token_says_when_it_was_made_or_is_as_old_as_can_be() {
+        let issued_at = async |claims: &Value| {
+            let identity = verify(&sign(claims)).await;
+            identity.map(|identity| identity.issued_at)
+        };
+        assert_eq!(issued_at(&claims()).await, Ok(UnixSeconds(0)));
+        let with_iat = with(json!({"iat": NOW_S - 7}));
+        assert_eq!(issued_at(&with_iat).await, Ok(UnixSeconds(NOW_S - 7)));
+        for wrong in [json!(-1), json!("soon"), json!([0]), json!(1.5)] {
+            let refused = issued_at(&with(json!({"iat": wrong}))).await;
+            assert!(refused.is_err(), "{wrong}");
+        }
+    }
+
+    #[tokio::test]
     async fn a_token_has_one_form() {
         let good = sign(&claims());
         let parts: Vec<_> = good.split('.').collect();
@@ -378,7 +441,17 @@ mod tests {
                 {"protected": head, "signature": "AAAA"},
             ],
         });
+        // 256 bytes leave four bits of the last character over, and zero is
+        // how they are written: with others it decodes to the same bytes.
+        let (start, last) = signature.split_at(signature.len() - 1);
+        let trailing_bits = match last {
+            "A" => "B",
+            "Q" => "R",
+            "g" => "h",
+            _ => "x",
+        };
         for wrong in [
+            format!("{head}.{body}.{start}{trailing_bits}"),
             json_form.to_string(),
             format!("{good}.{signature}"),
             format!("{good}.{signature}.{signature}"),

@@ -2,6 +2,7 @@
 //! only the real thing can do wrong.
 
 mod connections;
+mod cost;
 mod database;
 mod events;
 mod jwks;

@@ -79,14 +79,18 @@ impl Proxy {
 
 async fn handle(State(shared): State<Arc<Shared>>, headers: HeaderMap, body: Bytes) -> Response {
     let call = shared.calls.fetch_add(1, Ordering::SeqCst);
+    let pass = async |headers, body| {
+        let answer = forward(&shared.client, &shared.database, headers, body).await;
+        answer.into_response()
+    };
     if call != shared.at {
-        return forward(&shared, headers, body).await;
+        return pass(headers, body).await;
     }
     shared.reached.add_permits(1);
     match shared.trouble {
         Trouble::Pause => {
             shared.may_go_on.acquire().await.unwrap().forget();
-            forward(&shared, headers, body).await
+            pass(headers, body).await
         }
         Trouble::Conflict if operation(&headers) == "TransactWriteItems" => {
             let request: Value = serde_json::from_slice(&body).unwrap();
@@ -96,10 +100,10 @@ async fn handle(State(shared): State<Arc<Shared>>, headers: HeaderMap, body: Byt
             refused("TransactionCanceledException", &reasons.into())
         }
         // No other call meets transactions in a way that it sees.
-        Trouble::Conflict => forward(&shared, headers, body).await,
+        Trouble::Conflict => pass(headers, body).await,
         Trouble::Throttle => refused("ProvisionedThroughputExceededException", &Value::Null),
         Trouble::LostAnswer => {
-            forward(&shared, headers, body).await;
+            pass(headers, body).await;
             StatusCode::INTERNAL_SERVER_ERROR.into_response()
         }
     }
@@ -116,10 +120,17 @@ fn refused(name: &str, reasons: &Value) -> Response {
     (StatusCode::BAD_REQUEST, body.to_string()).into_response()
 }
 
-async fn forward(shared: &Shared, mut headers: HeaderMap, body: Bytes) -> Response {
-    headers.remove("host");
-    let request = shared.client.post(&shared.database);
-    let answer = request.headers(headers).body(body).send().await.unwrap();
-    let status = answer.status();
-    (status, answer.bytes().await.unwrap()).into_response()
+/// Passes a call on.
+pub(crate) async fn forward(
+    client: &reqwest::Client,
+    database: &str,
+    mut headers: HeaderMap,
+    body: Bytes,
+) -> (StatusCode, Bytes) {
+    for name in ["host", "content-length"] {
+        headers.remove(name);
+    }
+    let request = client.post(database).headers(headers).body(body);
+    let answer = request.send().await.unwrap();
+    (answer.status(), answer.bytes().await.unwrap())
 }

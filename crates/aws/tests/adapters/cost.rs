@@ -1,0 +1,230 @@
+//! What each operation costs, as DynamoDB counts it. To read the figures:
+//! `cargo test --package belfry-aws --test adapters cost -- --nocapture`.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Bytes;
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse, Response};
+use belfry_aws::{Clients, DynamoConnections};
+use belfry_core::ports::{
+    Admission, ConnectionStore, Extended, Extension, Inserted, PARTS, SweepStore, Touched,
+};
+use belfry_core::testing::{PLACES, START, connection, connection_id, user_id};
+use belfry_core::{Budget, Connection, Recipient, UnixMillis, UnixSeconds, Watch};
+use serde_json::{Value, json};
+
+use crate::database::{endpoint, tables};
+
+/// Capacity units.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+struct Units {
+    read: f64,
+    write: f64,
+}
+
+/// A way to the database that counts what each call consumes.
+struct Meter {
+    database: String,
+    client: reqwest::Client,
+    sum: Mutex<Units>,
+}
+
+async fn meter() -> (Arc<Meter>, DynamoConnections) {
+    let meter = Arc::new(Meter {
+        database: endpoint().await,
+        client: reqwest::Client::new(),
+        sum: Mutex::default(),
+    });
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let app = Router::new().fallback(count).with_state(Arc::clone(&meter));
+    tokio::spawn(async { axum::serve(listener, app).await });
+    let client = Clients::from(crate::sdk_config(&url)).dynamodb();
+    (meter, DynamoConnections::new(client, tables()))
+}
+
+async fn count(State(meter): State<Arc<Meter>>, headers: HeaderMap, body: Bytes) -> Response {
+    let mut request: Value = serde_json::from_slice(&body).unwrap();
+    request["ReturnConsumedCapacity"] = json!("INDEXES");
+    let operation = headers["x-amz-target"].clone();
+    let operation = operation.to_str().unwrap().rsplit('.').next().unwrap();
+    let answer = crate::proxy::forward(
+        &meter.client,
+        &meter.database,
+        headers,
+        request.to_string().into(),
+    )
+    .await;
+    let (status, text) = answer;
+    let consumed = consumed(operation, status, &serde_json::from_slice(&text).unwrap());
+    let mut sum = meter.sum.lock().unwrap();
+    sum.read += consumed.read;
+    sum.write += consumed.write;
+    (status, text).into_response()
+}
+
+fn consumed(operation: &str, status: StatusCode, answer: &Value) -> Units {
+    if status != StatusCode::OK {
+        // AWS: a write whose condition fails consumes a unit for each
+        // kilobyte of the item, and says nothing of it.
+        assert_eq!(operation, "UpdateItem", "{answer}");
+        return Units {
+            read: 0.0,
+            write: 1.0,
+        };
+    }
+    let consumed = &answer["ConsumedCapacity"];
+    let one = std::slice::from_ref(consumed);
+    let tables = consumed.as_array().map_or(one, Vec::as_slice);
+    let units = tables.iter().map(|t| t["CapacityUnits"].as_f64().unwrap());
+    let units = units.sum();
+    if ["GetItem", "BatchGetItem", "Query"].contains(&operation) {
+        return Units {
+            read: units,
+            write: 0.0,
+        };
+    }
+    Units {
+        read: 0.0,
+        write: units,
+    }
+}
+
+impl Meter {
+    /// What was consumed since the last time.
+    fn take(&self, what: &str) -> Units {
+        let units = std::mem::take(&mut *self.sum.lock().unwrap());
+        println!(
+            "{what:<52} {:>5.1} write {:>6.1} read",
+            units.write, units.read
+        );
+        units
+    }
+}
+
+fn admission(row: &Connection) -> Admission<'_> {
+    Admission {
+        connection: row,
+        token_issued_at: START.to_seconds(),
+        replaces: None,
+    }
+}
+
+fn after(seconds: u64) -> UnixMillis {
+    START.plus(Duration::from_secs(seconds))
+}
+
+#[tokio::test]
+async fn connecting_and_leaving_cost_eight_writes_at_most() {
+    let (meter, store) = meter().await;
+    // The longest of everything that a client can choose.
+    let bounded = "x".repeat(belfry_core::MAX_KEPT_BYTES);
+    let row = |id: &str| Connection {
+        origin: Some(bounded.clone()),
+        user_agent: Some(bounded.clone()),
+        user_id: user_id(&"🔔".repeat(128)),
+        ..connection(id, "alice")
+    };
+    let first = row("R0oXAdfD0kwCH6w=");
+    assert_eq!(
+        store.insert(admission(&first), PLACES).await,
+        Ok(Inserted::Yes)
+    );
+    assert!(meter.take("connect").write <= 8.0);
+    for n in 0..19 {
+        let row = row(&format!("R0oXAdfD0kwC{n:03}="));
+        assert_eq!(
+            store.insert(admission(&row), PLACES).await,
+            Ok(Inserted::Yes)
+        );
+    }
+    meter.take("19 more of the same user");
+    let row_21 = row("R0oXAdfD0kwCHxx=");
+    let replacing = Admission {
+        replaces: Some(&first.id),
+        ..admission(&row_21)
+    };
+    assert_eq!(store.insert(replacing, PLACES).await, Ok(Inserted::Yes));
+    assert!(
+        meter
+            .take("connect, the user's 21st, replacing another")
+            .write
+            <= 8.0
+    );
+    store.disconnect(&first.id, START).await.unwrap();
+    assert!(meter.take("disconnect of one that was replaced").write <= 8.0);
+    store.disconnect(&row_21.id, START).await.unwrap();
+    assert!(meter.take("disconnect").write <= 8.0);
+    store.disconnect(&row_21.id, START).await.unwrap();
+    assert!(meter.take("disconnect, again").write <= 1.0);
+    let seen = Recipient::from(&row("R0oXAdfD0kwC000="));
+    store.remove_unchanged(&seen).await.unwrap();
+    assert!(meter.take("removal of a connection that is gone").write <= 8.0);
+}
+
+#[tokio::test]
+async fn a_frame_costs_a_write_or_two() {
+    let (meter, store) = meter().await;
+    let row = connection("c1", "alice");
+    store.insert(admission(&row), PLACES).await.unwrap();
+    meter.take("connect");
+    let budget = Budget::per_minute(600);
+    let now = after(10);
+    let touched = store.touch(&row.id, &budget, now).await.unwrap();
+    assert!(matches!(touched, Touched::Live(_)));
+    assert!(meter.take("frame").write <= 1.0);
+    let touched = store.touch(&row.id, &budget, now).await.unwrap();
+    assert!(matches!(touched, Touched::Live(_)));
+    assert!(meter.take("frame right after another").write <= 2.0);
+    let extension = Extension {
+        user_id: user_id("alice"),
+        expires_at: UnixSeconds(row.token_expires_at.0 + 60),
+    };
+    for what in ["auth.refresh", "auth.refresh that changes nothing"] {
+        let extended = store.extend(&row.id, &extension, &budget, now).await;
+        assert!(matches!(extended, Ok(Extended::Until(_))));
+        assert!(meter.take(what).write <= 2.0);
+    }
+    while let Touched::Live(_) = store.touch(&row.id, &budget, now).await.unwrap() {}
+    meter.take("frames until the budget is spent");
+    store.touch(&row.id, &budget, now).await.unwrap();
+    assert!(meter.take("frame over the budget").write <= 2.0);
+    store.signed_out_at(&user_id("alice")).await.unwrap();
+    meter.take("looking for a sign-out");
+}
+
+#[tokio::test]
+async fn a_sweep_costs_what_is_due() {
+    let (meter, store) = meter().await;
+    for n in 0..1_000_u32 {
+        let row = Connection {
+            watch: Watch::until(after(if n < 10 { 0 } else { 480 })),
+            ..connection(&format!("c{n}"), &format!("user-{}", n / 10))
+        };
+        store.insert(admission(&row), PLACES).await.unwrap();
+    }
+    meter.take("1,000 connects");
+    for part in 0..PARTS {
+        let page = store.due(part, None, START).await.unwrap();
+        assert!(page.next.is_none());
+    }
+    let listing = meter.take("listing 10 that are due of 1,000");
+    assert!(
+        listing.read <= 16.0,
+        "half a unit a part, whatever is there"
+    );
+    let row = store.read(&connection_id("c1")).await.unwrap().unwrap();
+    let watch = Watch {
+        pinged_at: Some(START),
+        ..Watch::until(after(30))
+    };
+    assert_eq!(store.watch(&row, &watch).await, Ok(true));
+    assert!(meter.take("a visit: read, and noted").write <= 3.0);
+    store.census(START).await.unwrap();
+    store.census(after(60)).await.unwrap();
+    meter.take("two counts, a counter noted and compared");
+}

@@ -1,0 +1,145 @@
+//! Tokens: what the pool has not signed is rejected, whatever it looks like.
+
+use std::sync::LazyLock;
+
+use belfry_aws::cognito::{CognitoVerifier, FetchJwks, JwksCache, TokenPolicy, TokenUse};
+use belfry_core::UnixMillis;
+use belfry_core::ports::{Identity, TokenVerifier, VerifyError};
+use belfry_tests::SigningKey;
+use futures_util::FutureExt;
+use proptest::prelude::*;
+use serde_json::{Value, json};
+
+use crate::config;
+use crate::mutate::{Corpus, changed, changes, cut, cuts};
+
+const NOW: UnixMillis = UnixMillis(1_767_225_600_000);
+const NOW_S: u64 = NOW.0 / 1_000;
+
+static POOL: LazyLock<SigningKey> = LazyLock::new(|| SigningKey::new("k"));
+static GOOD: LazyLock<String> = LazyLock::new(|| POOL.token(&claims()));
+static STRANGER: LazyLock<SigningKey> = LazyLock::new(|| SigningKey::new("k"));
+
+struct Published;
+
+impl FetchJwks for Published {
+    async fn fetch(&self) -> Result<Vec<u8>, String> {
+        Ok(json!({"keys": [POOL.jwk()]}).to_string().into())
+    }
+}
+
+thread_local! {
+    // One for each test: a cache that another one is looking into would be
+    // something to wait for.
+    static VERIFIER: CognitoVerifier<Published> = {
+        let policy = TokenPolicy {
+            issuer: "https://issuer.test/pool".into(),
+            client_ids: vec!["web".into()],
+            token_use: TokenUse::Access,
+            user_id_claim: "sub".into(),
+        };
+        CognitoVerifier::new(policy, JwksCache::new(Published))
+    };
+}
+
+fn verify(token: &str) -> Result<Identity, VerifyError> {
+    let verdict = VERIFIER.with(|verifier| verifier.verify(token, NOW).now_or_never());
+    verdict.expect("nothing to wait for")
+}
+
+fn header() -> Value {
+    json!({"alg": "RS256", "kid": "k", "typ": "JWT"})
+}
+
+fn claims() -> Value {
+    json!({
+        "iss": "https://issuer.test/pool",
+        "token_use": "access",
+        "client_id": "web",
+        "sub": "alice",
+        "exp": NOW_S + 60,
+        "nbf": NOW_S,
+        "iat": NOW_S,
+    })
+}
+
+/// Headers and claims, and what attackers put into them.
+fn corpus() -> Corpus {
+    let odd = json!({
+        "alg": ["none", "None", "HS256", "RS512", "PS256", "ES256"],
+        "kid": ["", "../../k", 7],
+        "crit": ["exp"],
+        "jwk": POOL.jwk(),
+        "jku": "https://evil.test/keys",
+        "x5u": "https://evil.test/chain",
+        "x5c": ["MIIB"],
+        "b64": false,
+        "zip": "DEF",
+        "exp": [NOW_S, NOW_S - 5, NOW_S - 4, u64::MAX],
+        "nbf": [NOW_S + 5, NOW_S + 6],
+        "aud": "web",
+    });
+    let texts = [header(), claims(), odd].map(|json| json.to_string());
+    Corpus::new(texts.into())
+}
+
+/// What a token must say, in other words than the verifier's.
+fn are_good(claims: &Value) -> bool {
+    let user = claims["sub"].as_str().unwrap_or("");
+    claims["iss"] == "https://issuer.test/pool"
+        && claims["token_use"] == "access"
+        && claims["client_id"] == "web"
+        && (1..=128).contains(&user.chars().count())
+        && !user.contains(|c: char| c.is_ascii_control())
+        && claims["exp"].as_u64().is_some_and(|exp| exp > NOW_S - 5)
+        && claims
+            .get("nbf")
+            .is_none_or(|nbf| nbf.as_u64().is_some_and(|nbf| nbf <= NOW_S + 5))
+}
+
+proptest! {
+    #![proptest_config(config())]
+
+    #[test]
+    fn a_good_token_with_any_character_changed_is_rejected(cuts in cuts()) {
+        let token = cut(GOOD.clone(), &cuts);
+        if token == *GOOD {
+            prop_assert!(verify(&token).is_ok());
+        } else {
+            prop_assert!(matches!(verify(&token), Err(VerifyError::Rejected(_))), "{}", token);
+        }
+    }
+
+    #[test]
+    fn what_a_stranger_signs_is_rejected(
+        of_header in changes(&corpus()),
+        of_claims in changes(&corpus()),
+    ) {
+        let token = STRANGER.sign(&changed(header(), &of_header), &changed(claims(), &of_claims));
+        prop_assert!(matches!(verify(&token), Err(VerifyError::Rejected(_))), "{}", token);
+    }
+
+    #[test]
+    fn what_the_pool_signs_is_taken_by_its_claims(changes in changes(&corpus())) {
+        let claims = changed(claims(), &changes);
+        match verify(&POOL.sign(&header(), &claims)) {
+            Ok(identity) => {
+                prop_assert!(are_good(&claims), "{}", claims);
+                prop_assert_eq!(identity.user_id.as_str(), &claims["sub"]);
+                prop_assert_eq!(Some(identity.expires_at.0), claims["exp"].as_u64());
+            }
+            Err(VerifyError::Rejected(_)) => prop_assert!(!are_good(&claims), "{}", claims),
+            Err(error) => prop_assert!(false, "{}", error),
+        }
+    }
+
+    #[test]
+    fn a_header_is_taken_only_with_the_pools_key_and_rs256(changes in changes(&corpus())) {
+        let header = changed(header(), &changes);
+        if verify(&POOL.sign(&header, &claims())).is_ok() {
+            prop_assert_eq!(&header["alg"], "RS256");
+            prop_assert_eq!(&header["kid"], "k");
+            prop_assert!(header.get("crit").is_none_or(Value::is_null), "{}", header);
+        }
+    }
+}
