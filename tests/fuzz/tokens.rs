@@ -95,6 +95,7 @@ fn are_good(claims: &Value) -> bool {
         && claims
             .get("nbf")
             .is_none_or(|nbf| nbf.as_u64().is_some_and(|nbf| nbf <= NOW_S + 5))
+        && claims.get("iat").is_none_or(Value::is_u64)
 }
 
 proptest! {
@@ -127,6 +128,7 @@ proptest! {
                 prop_assert!(are_good(&claims), "{}", claims);
                 prop_assert_eq!(identity.user_id.as_str(), &claims["sub"]);
                 prop_assert_eq!(Some(identity.expires_at.0), claims["exp"].as_u64());
+                prop_assert_eq!(identity.issued_at.0, claims["iat"].as_u64().unwrap_or(0));
             }
             Err(VerifyError::Rejected(_)) => prop_assert!(!are_good(&claims), "{}", claims),
             Err(error) => prop_assert!(false, "{}", error),
