@@ -216,6 +216,12 @@ impl Socket {
         }
     }
 
+    /// Whether the connection ends within this time, whatever comes before.
+    pub async fn ended_within(&mut self, limit: Duration) -> bool {
+        let ended = async { while self.next_text().await.is_some() {} };
+        tokio::time::timeout(limit, ended).await.is_ok()
+    }
+
     /// The next text, however long it takes; nothing at the connection's end.
     /// May be cancelled.
     pub async fn next_text(&mut self) -> Option<String> {

@@ -5,10 +5,13 @@ mod client;
 mod crafted;
 mod crowd;
 mod key_server;
+mod local;
 mod logs;
 mod node;
+mod process;
 mod signing;
 mod stack;
+mod tables;
 
 pub use client::{Socket, open, open_with_frames_up_to, refused, try_open};
 pub use crafted::Crafted;
@@ -18,3 +21,4 @@ pub use logs::Logs;
 pub use node::{Terminal, node, node_text, wscat_path};
 pub use signing::SigningKey;
 pub use stack::{Ready, Stack, StackBuilder, binaries, repository, soon, template_with, until};
+pub use tables::RowWatch;

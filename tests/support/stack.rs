@@ -4,11 +4,10 @@ use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
-use aws_sdk_dynamodb::types::AttributeValue;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::Value;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
 
@@ -246,142 +245,6 @@ impl Stack {
         self.process.id().expect("the gateway runs")
     }
 
-    /// How many files the gateway has open; every socket is one.
-    ///
-    /// # Panics
-    /// Where there is no /proc.
-    #[must_use]
-    pub fn open_files(&self) -> usize {
-        let files = std::fs::read_dir(format!("/proc/{}/fd", self.pid()));
-        files.expect("the gateway runs").count()
-    }
-
-    /// Waits until the gateway has no more than so many files open.
-    ///
-    /// # Panics
-    /// If it never has.
-    pub async fn files_fall_to(&self, count: usize) {
-        let falling = async {
-            while self.open_files() > count {
-                tokio::time::sleep(Duration::from_millis(20)).await;
-            }
-        };
-        if tokio::time::timeout(PATIENCE, falling).await.is_err() {
-            panic!("{} files are open, not {count}", self.open_files());
-        }
-    }
-
-    /// The processes that the gateway has started.
-    ///
-    /// # Panics
-    /// Where there is no /proc.
-    #[must_use]
-    pub fn children(&self) -> Vec<String> {
-        let tasks = std::fs::read_dir(format!("/proc/{}/task", self.pid()));
-        tasks
-            .expect("the gateway runs")
-            .filter_map(|task| std::fs::read_to_string(task.ok()?.path().join("children")).ok())
-            .flat_map(|list| {
-                let list = list.split_whitespace();
-                list.map(str::to_owned).collect::<Vec<_>>()
-            })
-            .collect()
-    }
-
-    /// The gateway's resident memory, in KB.
-    ///
-    /// # Panics
-    /// Where there is no /proc.
-    #[must_use]
-    pub fn memory_kb(&self) -> u64 {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid()));
-        let status = status.expect("the gateway runs");
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-        let number = line.and_then(|line| line.trim().strip_suffix(" kB"));
-        number.expect("a line VmRSS").parse().expect("a number")
-    }
-
-    /// Asks the local issuer for tokens.
-    pub async fn tokens(&self, request: Value) -> Value {
-        let url = format!("{}/_local/tokens", self.ready.lambda);
-        let response = reqwest::Client::new()
-            .post(url)
-            .header("content-type", "application/json")
-            .body(request.to_string())
-            .send()
-            .await
-            .expect("the issuer answers");
-        let text = response.text().await.expect("a body");
-        serde_json::from_str(&text).unwrap_or_else(|_| panic!("the issuer refused: {text}"))
-    }
-
-    /// Asks something of the gateway's own API, like `/_local/faults`.
-    ///
-    /// # Panics
-    /// If it does not answer with JSON, or with nothing.
-    pub async fn local(&self, method: &str, path: &str, body: Option<&Value>) -> (u16, Value) {
-        let url = format!("{}/_local/{path}", self.ready.lambda);
-        let method = method.parse().expect("a method");
-        let mut request = reqwest::Client::new().request(method, url);
-        if let Some(body) = body {
-            request = request
-                .header("content-type", "application/json")
-                .body(body.to_string());
-        }
-        let response = request.send().await.expect("an answer");
-        let status = response.status().as_u16();
-        let text = response.text().await.expect("a body");
-        let answer = if text.is_empty() {
-            Value::Null
-        } else {
-            serde_json::from_str(&text).unwrap_or_else(|_| panic!("no JSON: {text}"))
-        };
-        (status, answer)
-    }
-
-    /// Puts a fault into force and returns its id.
-    ///
-    /// # Panics
-    /// If it is refused.
-    pub async fn fault(&self, fault: Value) -> String {
-        let (status, answer) = self.local("POST", "faults", Some(&fault)).await;
-        assert_eq!(status, 200, "{answer}");
-        answer["id"].as_str().expect("an id").to_owned()
-    }
-
-    /// Ends a fault.
-    ///
-    /// # Panics
-    /// If it was not in force.
-    pub async fn end_fault(&self, id: &str) {
-        let (status, answer) = self.local("DELETE", &format!("faults/{id}"), None).await;
-        assert_eq!(status, 204, "{answer}");
-    }
-
-    /// Waits until a fault has struck.
-    ///
-    /// # Panics
-    /// If it never does.
-    pub async fn struck(&self, id: &str) {
-        soon(async { while self.strikes(id).await == 0 {} }).await;
-    }
-
-    /// How often a fault has struck.
-    ///
-    /// # Panics
-    /// If it is not in force.
-    pub async fn strikes(&self, id: &str) -> u64 {
-        let (_, list) = self.local("GET", "faults", None).await;
-        let fault = list
-            .as_array()
-            .expect("a list")
-            .iter()
-            .find(|fault| fault["id"] == id);
-        fault.expect("in force")["struck"]
-            .as_u64()
-            .expect("a number")
-    }
-
     /// Invokes a function asynchronously and returns the request id.
     pub async fn invoke_later(&self, function: &str, payload: &Value) -> String {
         use aws_sdk_lambda::operation::RequestId;
@@ -396,19 +259,6 @@ impl Stack {
             .expect("Invoke");
         assert_eq!(output.status_code(), 202);
         output.request_id().expect("a request id").to_owned()
-    }
-
-    /// A user's access token.
-    pub async fn token(&self, user: &str) -> String {
-        self.token_with(json!({"user": user})).await
-    }
-
-    /// An access token of a special kind.
-    pub async fn token_with(&self, request: Value) -> String {
-        self.tokens(request).await["accessToken"]
-            .as_str()
-            .expect("a token")
-            .to_owned()
     }
 
     /// A client for the embedded DynamoDB.
@@ -427,40 +277,6 @@ impl Stack {
     #[must_use]
     pub fn management(&self) -> aws_sdk_apigatewaymanagement::Client {
         aws_sdk_apigatewaymanagement::Client::new(&sdk(&self.ready.management))
-    }
-
-    /// A connection's row.
-    pub async fn row(&self, id: &str) -> Option<std::collections::HashMap<String, AttributeValue>> {
-        let key = AttributeValue::S(id.to_owned());
-        let get = self
-            .dynamodb()
-            .get_item()
-            .table_name("Connections")
-            .key("connectionId", key)
-            .consistent_read(true);
-        get.send().await.expect("GetItem").item
-    }
-
-    /// How many rows there are, however many pages that takes.
-    ///
-    /// # Panics
-    /// If they cannot be counted.
-    pub async fn rows(&self) -> usize {
-        let pages = self
-            .dynamodb()
-            .scan()
-            .table_name("Connections")
-            .select(aws_sdk_dynamodb::types::Select::Count)
-            .into_paginator()
-            .send()
-            .collect::<Result<Vec<_>, _>>()
-            .await
-            .expect("Scan");
-        let rows: i32 = pages
-            .iter()
-            .map(aws_sdk_dynamodb::operation::scan::ScanOutput::count)
-            .sum();
-        usize::try_from(rows).expect("a count")
     }
 
     /// Invokes the broadcaster. A function's error is `Err`.

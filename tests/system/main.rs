@@ -12,6 +12,8 @@ mod gone;
 mod handshake;
 mod invoke;
 mod keys;
+mod lifetime;
+mod limits;
 mod management;
 mod outage;
 mod rows;

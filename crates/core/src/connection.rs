@@ -81,6 +81,12 @@ impl Recipient {
     }
 }
 
+/// How long to wait before a young connection that seems gone is asked again:
+/// one or two seconds, so that many are not asked again together.
+pub(crate) fn confirm_after() -> Duration {
+    Duration::from_millis(fastrand::u64(1_000..=2_000))
+}
+
 impl From<&Connection> for Recipient {
     fn from(connection: &Connection) -> Self {
         Self {

@@ -9,9 +9,10 @@ use belfry_protocol::{
     Bare, ConnectionId, Envelope, ErrorCode, Reconnect, ServerFrame, SignOutReport, SweepReport,
     UserId, Version,
 };
+use futures_util::future::ready;
 use futures_util::stream::{self, Stream, StreamExt, TryStreamExt};
 
-use crate::connection::{Connection, Recipient, Watch};
+use crate::connection::{Connection, Recipient, Watch, confirm_after};
 use crate::last_words::{self, Closing};
 use crate::ports::{
     Clock, ConnectionStore, DueCursor, Metrics, Outbox, PARTS, PostError, StoreError, SweepStore,
@@ -70,27 +71,25 @@ impl<S: ConnectionStore + SweepStore, O: Outbox, C: Clock, M: Metrics> Sweeper<S
     /// [`StoreError`] if what is due could not be listed, or not counted. What
     /// was done until then stays done.
     pub async fn sweep(&self, deadline: UnixMillis) -> Result<SweepReport, StoreError> {
-        let connections = self.store.census(self.clock.now()).await?;
-        self.metrics.connections_open(connections);
-        let mut report = SweepReport {
-            complete: true,
-            connections,
-            ..SweepReport::default()
-        };
-        let mut visits = self
-            .everything_due()
-            .map(|listed| self.visit_before(deadline, listed))
-            .buffer_unordered(VISITS_AT_A_TIME);
-        while let Some(visit) = visits.next().await {
-            match visit? {
-                Some(visit) => count(&mut report, visit),
-                None => report.complete = false,
-            }
-            // What is under way is finished; nothing new begins.
-            if !report.complete {
-                break;
+        let (mut report, mut complete) = (SweepReport::default(), true);
+        {
+            // Nothing new begins after the deadline; what is under way is finished.
+            let in_time = |_: &_| {
+                complete = self.clock.now() < deadline;
+                ready(complete)
+            };
+            let mut visits = self
+                .everything_due()
+                .take_while(in_time)
+                .map(async |listed| Ok(self.visit(&listed?).await))
+                .buffer_unordered(VISITS_AT_A_TIME);
+            while let Some(visit) = visits.next().await {
+                count(&mut report, visit?);
             }
         }
+        report.complete = complete;
+        report.connections = self.store.census(self.clock.now()).await?;
+        self.metrics.connections_open(report.connections);
         Ok(report)
     }
 
@@ -113,18 +112,6 @@ impl<S: ConnectionStore + SweepStore, O: Outbox, C: Clock, M: Metrics> Sweeper<S
             Ok(Some((ids, page.next.map(Some))))
         });
         pages.try_flatten()
-    }
-
-    async fn visit_before(
-        &self,
-        deadline: UnixMillis,
-        listed: Result<ConnectionId, StoreError>,
-    ) -> Result<Option<Visit>, StoreError> {
-        let id = listed?;
-        if self.clock.now() >= deadline {
-            return Ok(None);
-        }
-        Ok(Some(self.visit(&id).await))
     }
 
     async fn visit(&self, id: &ConnectionId) -> Visit {
@@ -189,15 +176,14 @@ impl<S: ConnectionStore + SweepStore, O: Outbox, C: Clock, M: Metrics> Sweeper<S
         watch: Watch,
         said: Visit,
     ) -> Result<Visit, StoreError> {
-        let recipient = Recipient::from(row);
-        match self
-            .outbox
-            .post(&row.id, &frame.to_json(), POST_TIMEOUT)
-            .await
-        {
+        let (recipient, frame) = (Recipient::from(row), frame.to_json());
+        let mut posted = self.outbox.post(&row.id, &frame, POST_TIMEOUT).await;
+        if posted == Err(PostError::Gone) && recipient.is_young(self.clock.now()) {
+            self.clock.sleep(confirm_after()).await;
+            posted = self.outbox.post(&row.id, &frame, POST_TIMEOUT).await;
+        }
+        match posted {
             Ok(()) => self.note(row, watch, said).await,
-            // A handshake may still be under way; the next sweep knows.
-            Err(PostError::Gone) if recipient.is_young(self.clock.now()) => Ok(Visit::Kept),
             Err(PostError::Gone) => {
                 self.store.remove_unchanged(&recipient).await?;
                 Ok(Visit::Gone)

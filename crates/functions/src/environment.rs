@@ -153,7 +153,7 @@ impl Environment {
 
     /// How long API Gateway lets a connection live.
     pub(crate) fn connection_lifetime(&self) -> Result<Duration, SettingError> {
-        let seconds = self.number("CONNECTION_LIFETIME_SECONDS", 7_200, 60..=7_200)?;
+        let seconds = self.number("CONNECTION_LIFETIME_SECONDS", 7_200, 10..=7_200)?;
         Ok(Duration::from_secs(seconds))
     }
 

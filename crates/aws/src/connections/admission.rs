@@ -6,7 +6,7 @@ use aws_sdk_dynamodb::types::{
 };
 use belfry_core::ports::{Admission, Inserted, Places, StoreError};
 use belfry_core::{Connection, Recipient};
-use belfry_protocol::{ConnectionId, UserId};
+use belfry_protocol::ConnectionId;
 use uuid::Uuid;
 
 use super::places::{capacity, first_slot};
@@ -98,7 +98,7 @@ impl DynamoConnections {
                 Written::UserFull(_) if has_cleaned => return Ok(Inserted::UserFull),
                 Written::UserFull(ids) => {
                     has_cleaned = true;
-                    if !self.drop_stale(&admission.connection.user_id, &ids).await? {
+                    if !self.drop_stale(admission.connection, &ids).await? {
                         return Ok(Inserted::UserFull);
                     }
                     candidates.push(slot);
@@ -240,7 +240,7 @@ impl DynamoConnections {
 
     /// Takes ids out of a user's set that have no row: DynamoDB or an operator
     /// removed it. Says whether there were any.
-    async fn drop_stale(&self, user: &UserId, ids: &[String]) -> Result<bool, StoreError> {
+    async fn drop_stale(&self, newcomer: &Connection, ids: &[String]) -> Result<bool, StoreError> {
         let ids: Vec<_> = ids
             .iter()
             .filter_map(|id| ConnectionId::parse(id).ok())
@@ -262,24 +262,29 @@ impl DynamoConnections {
                 .map_err(|error| failed(OPERATION, error))?;
             let items = vec![
                 TransactWriteItem::builder().condition_check(check).build(),
-                self.leave_user(user, id)?,
+                self.leave_user(newcomer, id)?,
             ];
             dropped |= matches!(self.transact(items, |_| None).await?, Transaction::Done);
         }
         Ok(dropped)
     }
 
-    /// Takes a connection out of its user's set.
+    /// Takes an id out of the set of a connection's user.
     pub(super) fn leave_user(
         &self,
-        user: &UserId,
+        connection: &Connection,
         id: &ConnectionId,
     ) -> Result<TransactWriteItem, StoreError> {
+        let end = state::user_expires_at(connection.connected_at);
         let update = Update::builder()
             .table_name(&self.tables.state)
-            .set_key(Some(state::user(user)))
-            .update_expression("DELETE connectionIds :ids")
+            .set_key(Some(state::user(&connection.user_id)))
+            // An item that was lost is made again by this, and must end, too.
+            .update_expression(
+                "DELETE connectionIds :ids SET expiresAt = if_not_exists(expiresAt, :end)",
+            )
             .expression_attribute_values(":ids", set(id))
+            .expression_attribute_values(":end", number(end.0))
             .build()
             .map_err(|error| failed(OPERATION, error))?;
         Ok(TransactWriteItem::builder().update(update).build())

@@ -8,11 +8,15 @@ use belfry_core::ports::{Extended, Extension, StoreError, Touched};
 use belfry_core::{Bucket, Budget, UnixMillis, UnixSeconds};
 use belfry_protocol::{ConnectionId, UserId};
 
+use super::transaction::back_off;
 use super::{DynamoConnections, IS_LIVE, failed, key, sdk_failed};
 use crate::row::{self, Item, Row, integer, number, text};
 use crate::state;
 
 const OPERATION: &str = "UpdateItem";
+
+/// How often a frame is tried again that meets a transaction on its row.
+const RETRIES: u32 = 4;
 
 /// A live row whose token is not over. Without the first part an update would
 /// create a partial row.
@@ -170,18 +174,26 @@ fn millis(budget: &Budget) -> aws_sdk_dynamodb::types::AttributeValue {
 }
 
 async fn run(update: UpdateItemFluentBuilder) -> Result<Update, StoreError> {
-    let error = match update.send().await {
-        Ok(output) => return Ok(Update::Done(output.attributes.unwrap_or_default())),
-        Err(error) => error,
-    };
-    let Some(UpdateItemError::ConditionalCheckFailedException(refused)) = error.as_service_error()
-    else {
-        return Err(sdk_failed(OPERATION, &error));
-    };
-    let row = refused.item().map(row::row).transpose();
-    Ok(Update::Refused(
-        row.map_err(|error| failed(OPERATION, error))?,
-    ))
+    let mut attempt = 0;
+    loop {
+        let error = match update.clone().send().await {
+            Ok(output) => return Ok(Update::Done(output.attributes.unwrap_or_default())),
+            Err(error) => error,
+        };
+        match error.as_service_error() {
+            Some(UpdateItemError::ConditionalCheckFailedException(refused)) => {
+                let row = refused.item().map(row::row).transpose();
+                let row = row.map_err(|error| failed(OPERATION, error))?;
+                return Ok(Update::Refused(row));
+            }
+            // A client may talk while its successor takes over its place.
+            Some(UpdateItemError::TransactionConflictException(_)) if attempt < RETRIES => {
+                back_off(attempt).await;
+                attempt += 1;
+            }
+            _ => return Err(sdk_failed(OPERATION, &error)),
+        }
+    }
 }
 
 fn live(item: &Item) -> Result<Touched, StoreError> {

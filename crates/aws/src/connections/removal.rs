@@ -85,7 +85,7 @@ impl DynamoConnections {
             .map_err(|error| failed(OPERATION, error))?;
         let mut items = vec![
             TransactWriteItem::builder().delete(delete).build(),
-            self.leave_user(&connection.user_id, &connection.id)?,
+            self.leave_user(connection, &connection.id)?,
         ];
         if holds_a_place {
             items.push(self.give_back(row.slot)?);

@@ -74,15 +74,20 @@ impl DynamoConnections {
             if !reasons.iter().any(passes) {
                 return Err(sdk_failed(OPERATION, &error));
             }
-            // Full jitter, so that those who met do not meet again.
-            let wait = BACKOFF * 2u32.pow(attempt);
-            tokio::time::sleep(wait.mul_f64(fastrand::f64())).await;
+            back_off(attempt).await;
         }
         Err(failed(
             OPERATION,
             "other transactions were always in the way",
         ))
     }
+}
+
+/// Waits for others to be through: anything from nothing to the whole wait
+/// ("full jitter"), so that those who met do not meet again.
+pub(super) async fn back_off(attempt: u32) {
+    let wait = BACKOFF * 2u32.pow(attempt);
+    tokio::time::sleep(wait.mul_f64(fastrand::f64())).await;
 }
 
 fn condition_failed(reason: &CancellationReason) -> bool {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use belfry_aws::apigateway::{self, Event};
-use belfry_protocol::{BroadcastRequest, ClientFrame, ErrorCode};
+use belfry_protocol::{BroadcastRequest, ClientFrame, ErrorCode, SweeperRequest};
 
 fn events() -> BTreeMap<String, String> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../events");
@@ -35,6 +35,11 @@ fn each_is_read_and_comes_back_the_same() {
             );
             continue;
         }
+        if name.starts_with("sweeper-") {
+            let parsed = SweeperRequest::parse(&text);
+            assert!(parsed.is_ok(), "{name}: {parsed:?}");
+            continue;
+        }
         let parsed: Event =
             serde_json::from_str(&text).unwrap_or_else(|error| panic!("{name}: {error}"));
         let again: Event = serde_json::from_str(&serde_json::to_string(&parsed).unwrap()).unwrap();
@@ -51,6 +56,20 @@ fn each_is_read_and_comes_back_the_same() {
             .unwrap()
             .to_lowercase();
         assert!(name.starts_with(&kind), "{name} is of type {kind}");
+    }
+}
+
+#[test]
+fn a_handshake_may_name_the_connection_that_it_replaces() {
+    let replaces = |event: &Event| apigateway::handshake(event).unwrap().replaces;
+    let mut event = event("connect-replaces");
+    assert_eq!(replaces(&event).unwrap().as_str(), "L0oXAdfD0kwCH6w=");
+    // What names no connection replaces none.
+    for wrong in ["", "a b", "ü"] {
+        let parameters = [("replaces".to_owned(), vec![wrong.to_owned()])];
+        event.multi_value_query_string_parameters =
+            std::collections::HashMap::from(parameters).into();
+        assert_eq!(replaces(&event), None, "{wrong:?}");
     }
 }
 

@@ -2,14 +2,11 @@
 
 use std::time::Duration;
 
-use crate::connection::Recipient;
+use crate::connection::{Recipient, confirm_after};
 use crate::ports::{Clock, ConnectionStore, Outbox, PostError};
 use crate::time::UnixMillis;
 
 use super::Broadcaster;
-
-/// How long to wait before a young connection is asked again.
-const CONFIRM_AFTER_MS: std::ops::RangeInclusive<u64> = 1_000..=2_000;
 
 /// How often a throttled post is tried in all.
 const THROTTLED_TRIES: u32 = 6;
@@ -72,7 +69,7 @@ impl<S: ConnectionStore, O: Outbox, C: Clock> Broadcaster<S, O, C> {
                 Err(PostError::Gone) if !confirming && recipient.is_young(self.clock.now()) => {
                     so_far = Delivery::GoneRowKept("no time to ask again".into());
                     confirming = true;
-                    Duration::from_millis(fastrand::u64(CONFIRM_AFTER_MS))
+                    confirm_after()
                 }
                 Err(PostError::Gone) => return self.forget(recipient, deadline).await,
                 Err(PostError::Throttled) => {

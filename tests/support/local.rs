@@ -1,0 +1,101 @@
+//! The gateway's own API: tokens and faults.
+
+use serde_json::{Value, json};
+
+use crate::stack::{Stack, soon};
+
+impl Stack {
+    /// Asks the local issuer for tokens.
+    pub async fn tokens(&self, request: Value) -> Value {
+        let url = format!("{}/_local/tokens", self.ready.lambda);
+        let response = reqwest::Client::new()
+            .post(url)
+            .header("content-type", "application/json")
+            .body(request.to_string())
+            .send()
+            .await
+            .expect("the issuer answers");
+        let text = response.text().await.expect("a body");
+        serde_json::from_str(&text).unwrap_or_else(|_| panic!("the issuer refused: {text}"))
+    }
+
+    /// Asks something of the gateway's own API, like `/_local/faults`.
+    ///
+    /// # Panics
+    /// If it does not answer with JSON, or with nothing.
+    pub async fn local(&self, method: &str, path: &str, body: Option<&Value>) -> (u16, Value) {
+        let url = format!("{}/_local/{path}", self.ready.lambda);
+        let method = method.parse().expect("a method");
+        let mut request = reqwest::Client::new().request(method, url);
+        if let Some(body) = body {
+            request = request
+                .header("content-type", "application/json")
+                .body(body.to_string());
+        }
+        let response = request.send().await.expect("an answer");
+        let status = response.status().as_u16();
+        let text = response.text().await.expect("a body");
+        let answer = if text.is_empty() {
+            Value::Null
+        } else {
+            serde_json::from_str(&text).unwrap_or_else(|_| panic!("no JSON: {text}"))
+        };
+        (status, answer)
+    }
+
+    /// Puts a fault into force and returns its id.
+    ///
+    /// # Panics
+    /// If it is refused.
+    pub async fn fault(&self, fault: Value) -> String {
+        let (status, answer) = self.local("POST", "faults", Some(&fault)).await;
+        assert_eq!(status, 200, "{answer}");
+        answer["id"].as_str().expect("an id").to_owned()
+    }
+
+    /// Ends a fault.
+    ///
+    /// # Panics
+    /// If it was not in force.
+    pub async fn end_fault(&self, id: &str) {
+        let (status, answer) = self.local("DELETE", &format!("faults/{id}"), None).await;
+        assert_eq!(status, 204, "{answer}");
+    }
+
+    /// Waits until a fault has struck.
+    ///
+    /// # Panics
+    /// If it never does.
+    pub async fn struck(&self, id: &str) {
+        soon(async { while self.strikes(id).await == 0 {} }).await;
+    }
+
+    /// How often a fault has struck.
+    ///
+    /// # Panics
+    /// If it is not in force.
+    pub async fn strikes(&self, id: &str) -> u64 {
+        let (_, list) = self.local("GET", "faults", None).await;
+        let fault = list
+            .as_array()
+            .expect("a list")
+            .iter()
+            .find(|fault| fault["id"] == id);
+        fault.expect("in force")["struck"]
+            .as_u64()
+            .expect("a number")
+    }
+
+    /// A user's access token.
+    pub async fn token(&self, user: &str) -> String {
+        self.token_with(json!({"user": user})).await
+    }
+
+    /// An access token of a special kind.
+    pub async fn token_with(&self, request: Value) -> String {
+        self.tokens(request).await["accessToken"]
+            .as_str()
+            .expect("a token")
+            .to_owned()
+    }
+}

@@ -1,0 +1,119 @@
+//! What DynamoDB remembers of a stack.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::time::Duration;
+
+use aws_sdk_dynamodb::types::AttributeValue;
+use tokio::task::JoinHandle;
+
+use crate::stack::Stack;
+
+/// How often a watch looks: it must not be what the database is busy with.
+const BETWEEN_LOOKS: Duration = Duration::from_millis(20);
+
+/// An item of a table.
+type Item = HashMap<String, AttributeValue>;
+
+impl Stack {
+    /// A connection's row.
+    pub async fn row(&self, id: &str) -> Option<Item> {
+        let key = AttributeValue::S(id.to_owned());
+        let get = self
+            .dynamodb()
+            .get_item()
+            .table_name("Connections")
+            .key("connectionId", key)
+            .consistent_read(true);
+        get.send().await.expect("GetItem").item
+    }
+
+    /// How many rows there are, however many pages that takes.
+    ///
+    /// # Panics
+    /// If they cannot be counted.
+    pub async fn rows(&self) -> usize {
+        scan(self.dynamodb(), "Connections").await.len()
+    }
+
+    /// The ids of all connections.
+    pub async fn connection_ids(&self) -> Vec<String> {
+        let rows = scan(self.dynamodb(), "Connections").await;
+        let ids = rows.iter().map(|row| text(row, "connectionId"));
+        ids.collect()
+    }
+
+    /// Expects so many connections, and that the counters and the users' sets
+    /// say the same. Nothing may be on its way.
+    ///
+    /// # Panics
+    /// If it is not so.
+    pub async fn expect_places(&self, count: usize) {
+        let rows = scan(self.dynamodb(), "Connections").await;
+        let state = scan(self.dynamodb(), "State").await;
+        assert_eq!(rows.len(), count);
+        let mut of_users: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+        for row in &rows {
+            let user = format!("user#{}", text(row, "userId"));
+            let of_user = of_users.entry(user).or_default();
+            of_user.insert(text(row, "connectionId"));
+        }
+        let mut sets = BTreeMap::new();
+        let mut counters = Vec::new();
+        for item in &state {
+            if let Some(AttributeValue::Ss(ids)) = item.get("connectionIds") {
+                sets.insert(text(item, "pk"), ids.iter().cloned().collect());
+            }
+            if let Some(AttributeValue::N(connections)) = item.get("connections") {
+                counters.push(connections.parse::<i64>().expect("a number"));
+            }
+        }
+        assert_eq!(sets, of_users, "the users' sets");
+        assert!(counters.iter().all(|count| *count >= 0), "{counters:?}");
+        let counted: i64 = counters.iter().sum();
+        assert_eq!(usize::try_from(counted), Ok(count), "the counters");
+    }
+
+    /// Counts the rows again and again, until stopped.
+    #[must_use]
+    pub fn watch_rows(&self) -> RowWatch {
+        let client = self.dynamodb().clone();
+        let (stop, mut stopped) = tokio::sync::watch::channel(false);
+        let watching = tokio::spawn(async move {
+            let mut most = 0;
+            while !*stopped.borrow_and_update() {
+                most = most.max(scan(&client, "Connections").await.len());
+                tokio::time::sleep(BETWEEN_LOOKS).await;
+            }
+            most
+        });
+        RowWatch { stop, watching }
+    }
+}
+
+/// Looks how many rows there are.
+pub struct RowWatch {
+    stop: tokio::sync::watch::Sender<bool>,
+    watching: JoinHandle<usize>,
+}
+
+impl RowWatch {
+    /// Stops, and returns the most rows that were there at any time.
+    ///
+    /// # Panics
+    /// If they could not be counted.
+    pub async fn stop(self) -> usize {
+        self.stop.send_replace(true);
+        self.watching.await.expect("counted")
+    }
+}
+
+fn text(item: &Item, name: &str) -> String {
+    item[name].as_s().expect("a text").clone()
+}
+
+async fn scan(client: &aws_sdk_dynamodb::Client, table: &str) -> Vec<Item> {
+    let pages = client.scan().table_name(table).consistent_read(true);
+    let items = pages.into_paginator().items().send();
+    let items = items.collect::<Result<Vec<_>, _>>().await;
+    items.expect("Scan")
+}

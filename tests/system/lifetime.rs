@@ -1,0 +1,265 @@
+//! Connections that end when they should: with their token, with their peer,
+//! with their user's session.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use belfry_tests::{Socket, Stack, StackBuilder, open, refused, until};
+use futures_util::future::join_all;
+use serde_json::{Value, json};
+use tokio::sync::Semaphore;
+
+/// A stack that sweeps every second.
+fn sweeping() -> StackBuilder {
+    Stack::builder().argument("--schedule-every").argument("1s")
+}
+
+async fn open_with(stack: &Stack, token: &str) -> Socket {
+    let bearer = format!("Bearer {token}");
+    open(&stack.ready.websocket, &[("Authorization", &bearer)]).await
+}
+
+/// The log's lines of the sweeper, as JSON, in their order.
+fn swept(stack: &Stack) -> Vec<Value> {
+    let lines = stack.logs.lines_with("[Sweeper]");
+    let json = lines
+        .iter()
+        .filter_map(|line| Some(&line[line.find('{')?..]));
+    json.filter_map(|json| serde_json::from_str(json).ok())
+        .collect()
+}
+
+fn refresh(token: &str) -> String {
+    json!({"type": "auth.refresh", "version": "1.0", "data": {"token": token}}).to_string()
+}
+
+#[tokio::test]
+async fn twenty_sessions_end_with_their_token_and_twenty_go_on() {
+    let stack = sweeping().start().await;
+    let mut ending = Vec::new();
+    let mut going_on = Vec::new();
+    for n in 0..20 {
+        let short = json!({"user": format!("user-{n}"), "ttl": 8});
+        let token = stack.token_with(short).await;
+        let mut socket = open_with(&stack, &token).await;
+        let id = socket.id().await;
+        let row = stack.row(&id).await.unwrap();
+        let end: u64 = row["tokenExpiresAt"].as_n().unwrap().parse().unwrap();
+        ending.push((socket, id, end));
+        let mut other = open_with(&stack, &token).await;
+        let longer = stack.token(&format!("user-{n}")).await;
+        let answer = other.ask(&refresh(&longer)).await;
+        assert_eq!(answer["type"], "auth.refreshed");
+        going_on.push(other);
+    }
+    for (socket, id, _) in &mut ending {
+        let error = socket.receive().await;
+        assert_eq!(error["data"]["code"], "TOKEN_EXPIRED", "{id}");
+        assert_eq!(socket.closed().await.0, 1000);
+    }
+    for (_, id, _) in &ending {
+        stack.logs.wait_for(&["connection ended", id]).await;
+        assert!(stack.row(id).await.is_none());
+    }
+    // Each of them by the first or the second sweep that began after the end.
+    let lines = swept(&stack);
+    for (_, id, end) in &ending {
+        let ended = lines
+            .iter()
+            .position(|line| line["message"] == "connection ended" && line["connectionId"] == **id);
+        let sweeps = lines[..ended.unwrap()]
+            .iter()
+            .filter(|line| line["message"] == "swept");
+        let earlier = sweeps.filter(|line| {
+            let at: jiff::Timestamp = line["timestamp"].as_str().unwrap().parse().unwrap();
+            at.as_second() > i64::try_from(*end).unwrap()
+        });
+        assert!(earlier.count() <= 1, "{id}: {lines:?}");
+    }
+    for socket in &mut going_on {
+        socket.expect_nothing().await;
+    }
+}
+
+/// Answers pings until told to stop, and returns the socket if it is open.
+async fn alive(mut socket: Socket, stop: Arc<Semaphore>) -> Option<Socket> {
+    loop {
+        tokio::select! {
+            _ = stop.acquire() => return Some(socket),
+            text = socket.next_text() => {
+                let frame: Value = serde_json::from_str(&text?).expect("JSON");
+                if frame["type"] == "ping" {
+                    socket.send(r#"{"type":"pong","version":"1.0"}"#).await;
+                }
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn of_five_hundred_the_hundred_that_froze_are_removed() {
+    let stack = sweeping()
+        .parameter("HeartbeatIntervalSeconds", "5")
+        .parameter("HeartbeatGraceSeconds", "10")
+        .start()
+        .await;
+    let stop = Arc::new(Semaphore::new(0));
+    let (mut frozen, mut living) = (BTreeSet::new(), BTreeSet::new());
+    let (mut peers, mut clients) = (Vec::new(), Vec::new());
+    for n in 0..50 {
+        let token = stack.token(&format!("user-{n}")).await;
+        let sockets = join_all((0..10).map(|_| open_with(&stack, &token))).await;
+        for (m, mut socket) in sockets.into_iter().enumerate() {
+            let id = socket.id().await;
+            if m < 2 {
+                let fault = json!({"fault": "peer-freeze", "connection": id});
+                stack.fault(fault).await;
+                frozen.insert(id);
+                peers.push(socket);
+            } else {
+                living.insert(id);
+                clients.push(tokio::spawn(alive(socket, Arc::clone(&stop))));
+            }
+        }
+    }
+    assert_eq!((frozen.len(), living.len()), (100, 400));
+    for id in &frozen {
+        let ended = ["connection ended", "Silent", id];
+        let line = stack.logs.wait_up_to(Duration::from_secs(60), &ended).await;
+        assert!(line.is_some(), "{id} is still there");
+    }
+    stop.close();
+    let mut open = Vec::new();
+    for client in clients {
+        let mut socket = client.await.unwrap().expect("nobody closed it");
+        // A ping may be on its way.
+        let mut answer = socket.ask(r#"{"type":"hello","version":"1.0"}"#).await;
+        while answer["type"] != "welcome" {
+            answer = socket.receive().await;
+        }
+        open.push(socket);
+    }
+    let rows: BTreeSet<_> = stack.connection_ids().await.into_iter().collect();
+    assert_eq!(rows, living);
+    assert!(
+        swept(&stack)
+            .iter()
+            .any(|line| line["ConnectionsOpen"] == 500)
+    );
+}
+
+#[tokio::test]
+async fn a_connect_that_died_after_its_write_leaves_no_ghost() {
+    let stack = sweeping()
+        .parameter("HeartbeatIntervalSeconds", "1")
+        .start()
+        .await;
+    let fault = json!({"fault": "function-lose-answer", "function": "Connect", "times": 1});
+    stack.fault(fault).await;
+    let bearer = format!("Bearer {}", stack.token("alice").await);
+    let url = &stack.ready.websocket;
+    assert_eq!(refused(url, &[("Authorization", &bearer)]).await, 502);
+    assert_eq!(stack.rows().await, 1, "it was written");
+    stack
+        .logs
+        .wait_for(&["[Sweeper]", "swept", "\"gone\":1"])
+        .await;
+    assert_eq!(stack.rows().await, 0);
+    stack.expect_places(0).await;
+}
+
+#[tokio::test]
+async fn a_client_is_told_to_reconnect_and_takes_its_place_with_it() {
+    let stack = sweeping()
+        .parameter("ConnectionLifetimeSeconds", "12")
+        .parameter("MaxConnectionsPerUser", "1")
+        .start()
+        .await;
+    let mut socket = stack.connect("alice").await;
+    let id = socket.id().await;
+    let frame = socket.receive().await;
+    assert_eq!(frame["type"], "reconnect");
+    let welcome = socket.ask(r#"{"type":"hello","version":"1.0"}"#).await;
+    assert_eq!(
+        frame["data"]["deadline"],
+        welcome["data"]["connectionExpiresAt"]
+    );
+    let bearer = format!("Bearer {}", stack.token("alice").await);
+    let headers = [("Authorization", bearer.as_str())];
+    let url = &stack.ready.websocket;
+    assert_eq!(refused(url, &headers).await, 429, "there is one place");
+    let mut next = open(&format!("{url}?replaces={id}"), &headers).await;
+    // Nothing is missed: both hear until the old one closes.
+    let request = json!({
+        "target": {"type": "user", "userId": "alice"},
+        "message": {"type": "notification", "data": {"kind": "k"}},
+    });
+    assert_eq!(stack.broadcast(&request).await.unwrap()["success"], 2);
+    assert_eq!(next.receive().await["type"], "notification");
+    assert_eq!(socket.receive().await["type"], "notification");
+    socket.close().await;
+    stack.logs.wait_for(&["[Disconnect]", &id]).await;
+    stack.expect_places(1).await;
+    assert_eq!(refused(url, &headers).await, 429);
+    next.expect_nothing().await;
+}
+
+#[tokio::test]
+async fn signing_out_ends_every_session_of_a_user() {
+    let stack = Stack::start().await;
+    let old = stack.token("alice").await;
+    let mut tabs = Vec::new();
+    for _ in 0..3 {
+        tabs.push(open_with(&stack, &old).await);
+    }
+    let mut bob = stack.connect("bob").await;
+    let request = json!({"action": "signOut", "userId": "alice"});
+    let report = stack.invoke("Sweeper", &request).await.unwrap();
+    assert_eq!(report, json!({"closed": 3, "failed": 0}));
+    for tab in &mut tabs {
+        let error = tab.receive().await;
+        assert_eq!(error["data"]["code"], "UNAUTHORIZED");
+        assert_eq!(tab.closed().await.0, 1000);
+    }
+    let url = &stack.ready.websocket;
+    let bearer = format!("Bearer {old}");
+    assert_eq!(refused(url, &[("Authorization", &bearer)]).await, 401);
+    stack.logs.wait_for(&["[Connect]", "signed out"]).await;
+    bob.expect_nothing().await;
+    assert_eq!(stack.rows().await, 1);
+    // A token of the next second is a new session, which the old one does not
+    // extend.
+    let signed_out = std::time::SystemTime::UNIX_EPOCH
+        .elapsed()
+        .unwrap()
+        .as_secs();
+    let now = || {
+        std::time::SystemTime::UNIX_EPOCH
+            .elapsed()
+            .unwrap()
+            .as_secs()
+    };
+    until(|| now() > signed_out).await;
+    let mut again = stack.connect("alice").await;
+    let answer = again.ask(&refresh(&old)).await;
+    assert_eq!(answer["data"]["code"], "UNAUTHORIZED");
+    again.expect_nothing().await;
+}
+
+#[tokio::test]
+async fn a_wrong_request_to_the_sweeper_is_told_so() {
+    let stack = Stack::start().await;
+    for (request, names) in [
+        (json!({}), "action"),
+        (json!({"action": "signOut"}), "userId"),
+        (json!({"action": "drain"}), "drain"),
+    ] {
+        let error = stack.invoke("Sweeper", &request).await.unwrap_err();
+        assert_eq!(error["errorType"], "InvalidRequest", "{request}");
+        let message = error["errorMessage"].as_str().unwrap();
+        assert!(message.contains(names), "{request}: {message}");
+    }
+    let report = stack.invoke("Sweeper", &json!({"action": "sweep"})).await;
+    assert_eq!(report.unwrap()["complete"], true);
+}
