@@ -19,6 +19,16 @@ const STARTS: usize = 25;
 const ROUND_TRIPS: usize = 2_000;
 const BROADCASTS: usize = 500;
 
+/// Long enough that the budget is full again, as it is for most frames.
+const BETWEEN_ECHOES: Duration = Duration::from_millis(2);
+
+/// The same with the budget that a stack has by default.
+const BETWEEN_CALM_ECHOES: Duration = Duration::from_millis(110);
+const CALM_ECHOES: usize = 150;
+
+/// More than a connection gets answered or refused before it is closed.
+const FLOOD: usize = 200;
+
 #[tokio::main]
 async fn main() {
     let release = repository().join("target/release");
@@ -26,7 +36,7 @@ async fn main() {
         "{:<34} {:>10} {:>10} {:>10}",
         "", "median", "least", "greatest"
     );
-    for function in ["connect", "disconnect", "default", "broadcaster"] {
+    for function in ["connect", "disconnect", "default", "broadcaster", "sweeper"] {
         let binary = release.join(function);
         let size = std::fs::metadata(&binary).expect("a release build").len();
         println!(
@@ -52,7 +62,21 @@ async fn main() {
 
     let stack = Stack::talkative().functions(&release).start().await;
     let mut socket = stack.connect("alice").await;
-    report("echo round trip, one at a time", echoes(&mut socket).await);
+    report(
+        "echo round trip, one at a time",
+        echoes(&mut socket, ROUND_TRIPS, BETWEEN_ECHOES).await,
+    );
+    let calm = Stack::builder().functions(&release).start().await;
+    let mut other = calm.connect("alice").await;
+    report(
+        "echo, nine a second",
+        echoes(&mut other, CALM_ECHOES, BETWEEN_CALM_ECHOES).await,
+    );
+    report(
+        "the same, beside a flood",
+        echoes_beside_a_flood(&calm, &mut other).await,
+    );
+    drop(calm);
     report(
         "broadcast to one user: invoke",
         broadcasts(&stack, &mut socket).await,
@@ -95,6 +119,8 @@ async fn starts(binary: &Path) -> Vec<Duration> {
             .env("AWS_ACCESS_KEY_ID", "key")
             .env("AWS_SECRET_ACCESS_KEY", "secret")
             .env("WEBSOCKET_CONNECTION_TABLE", "Connections")
+            .env("WEBSOCKET_STATE_TABLE", "State")
+            .env("STACK_NAME", "belfry")
             .env("WEBSOCKET_API_ENDPOINT", "http://127.0.0.1:9/dev")
             .env("COGNITO_USER_POOL_ID", "us-east-1_example")
             .env("COGNITO_CLIENT_IDS", "client")
@@ -150,16 +176,35 @@ async fn stack_starts(release: &Path) -> Vec<Duration> {
     times
 }
 
-async fn echoes(socket: &mut Socket) -> Vec<Duration> {
+async fn echoes(socket: &mut Socket, count: usize, pause: Duration) -> Vec<Duration> {
     let frame =
         json!({"type": "echo", "version": "1.0", "data": {"text": "x".repeat(64)}}).to_string();
     let mut times = Vec::new();
-    for _ in 0..ROUND_TRIPS {
+    for _ in 0..count {
         let begun = Instant::now();
         socket.ask(&frame).await;
         times.push(begun.elapsed());
+        tokio::time::sleep(pause).await;
     }
     times
+}
+
+/// Echoes of one client while another one sends as fast as its socket takes
+/// it, is refused, closed, and comes again.
+async fn echoes_beside_a_flood(stack: &Stack, socket: &mut Socket) -> Vec<Duration> {
+    let flooding = async {
+        loop {
+            let mut flood = stack.connect("mallory").await;
+            for _ in 0..FLOOD {
+                flood.send(r#"{"type":"ping","version":"1.0"}"#).await;
+            }
+            flood.ended_within(Duration::from_secs(60)).await;
+        }
+    };
+    tokio::select! {
+        times = echoes(socket, CALM_ECHOES, BETWEEN_CALM_ECHOES) => times,
+        () = flooding => unreachable!("it never ends"),
+    }
 }
 
 /// From the SDK's call until the client has the frame.
