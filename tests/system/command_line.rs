@@ -103,7 +103,10 @@ async fn every_event_file_can_be_sent_to_its_function() {
             "disconnect" => ("Disconnect", "statusCode"),
             "message" => ("Default", "statusCode"),
             "broadcast" if name == "broadcast-invalid" => ("Broadcaster", "errorType"),
-            _ => ("Broadcaster", "messageId"),
+            "broadcast" => ("Broadcaster", "messageId"),
+            "sweeper" if name == "sweeper-sweep" => ("Sweeper", "complete"),
+            "sweeper" => ("Sweeper", "closed"),
+            _ => panic!("{name} belongs to no function"),
         };
         let event = serde_json::from_str(&std::fs::read_to_string(&path).unwrap()).unwrap();
         let (Ok(answer) | Err(answer)) = stack.invoke(function, &event).await;

@@ -162,8 +162,17 @@ impl SweepStore for DynamoConnections {
         self.write_mark(user, now).await
     }
 
-    async fn census(&self, now: UnixMillis) -> Result<u64, StoreError> {
-        self.count_places(now).await
+    async fn end_session(&self, seen: &Connection, now: UnixMillis) -> Result<(), StoreError> {
+        self.write_end(seen, now).await
+    }
+
+    async fn count(&self) -> Result<u64, StoreError> {
+        let slots = self.slots().await?;
+        Ok(slots.iter().map(|slot| slot.counter.connections).sum())
+    }
+
+    async fn audit(&self, now: UnixMillis) -> Result<(), StoreError> {
+        self.compare_a_counter(now).await
     }
 }
 

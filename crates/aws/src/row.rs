@@ -88,6 +88,7 @@ pub(crate) fn connection(item: &Item) -> Result<Connection, MalformedRow> {
         watch: Watch {
             due_at: UnixMillis(integer(item, "dueAt")?),
             pinged_at: optional_time(item, "pingedAt"),
+            unreachable_since: optional_time(item, "unreachableSince"),
             told_to_reconnect: item.contains_key("toldToReconnect"),
             replaced_at: optional_time(item, "replacedAt"),
         },
@@ -171,7 +172,13 @@ mod tests {
         // bytes, a number by half its digits and one byte more.
         let mut item = to_item(&largest, 15);
         // What frames and sweeps add.
-        for name in ["pingedAt", "replacedAt", "budgetFullAt", "refusals"] {
+        for name in [
+            "pingedAt",
+            "unreachableSince",
+            "replacedAt",
+            "budgetFullAt",
+            "refusals",
+        ] {
             item.insert(name.into(), number(1_770_661_183_822));
         }
         item.insert("toldToReconnect".into(), AttributeValue::Bool(true));

@@ -14,7 +14,7 @@ use crate::time::UnixMillis;
 
 /// The longest `userAgent` and `origin` that a row keeps, in bytes: with the
 /// longest user id a row stays under one kilobyte, which is one write unit.
-pub const MAX_KEPT_BYTES: usize = 112;
+pub const MAX_KEPT_BYTES: usize = 96;
 
 /// A request for a connection, as it came.
 #[derive(Debug, Clone, PartialEq, Eq)]

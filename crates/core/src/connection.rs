@@ -39,6 +39,8 @@ pub struct Watch {
     pub due_at: UnixMillis,
     /// When it was pinged, if no frame came since.
     pub pinged_at: Option<UnixMillis>,
+    /// Since when pings do not get through to it, if no frame came since.
+    pub unreachable_since: Option<UnixMillis>,
     /// Whether it was told to reconnect.
     pub told_to_reconnect: bool,
     /// When another connection took over its place.
@@ -52,6 +54,7 @@ impl Watch {
         Self {
             due_at,
             pinged_at: None,
+            unreachable_since: None,
             told_to_reconnect: false,
             replaced_at: None,
         }

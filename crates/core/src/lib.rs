@@ -13,6 +13,7 @@ mod origin;
 pub mod ports;
 mod receive;
 mod schedule;
+mod spread;
 mod sweep;
 #[cfg(feature = "testing")]
 pub mod testing;
@@ -26,5 +27,6 @@ pub use disconnect::Disconnect;
 pub use origin::{AllowedOrigins, InvalidOrigin, OriginPolicy};
 pub use receive::{Answer, Outcome, Receive};
 pub use schedule::Schedule;
+pub use spread::part_of;
 pub use sweep::Sweeper;
 pub use time::{UnixMillis, UnixSeconds};

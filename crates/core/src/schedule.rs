@@ -1,12 +1,11 @@
 //! When a connection must be looked at, and what is to be done then.
 
-use std::hash::Hasher;
 use std::time::Duration;
 
 use belfry_protocol::ConnectionId;
-use fnv::FnvHasher;
 
 use crate::connection::Connection;
+use crate::spread::part_of;
 use crate::time::UnixMillis;
 
 /// How long before its end a connection is told to reconnect, at the most.
@@ -15,6 +14,10 @@ const RECONNECT_LEAD: Duration = Duration::from_secs(10 * 60);
 /// How long a connection may stay whose place another one has taken: enough
 /// to read what is on its way.
 const HANDOVER: Duration = Duration::from_secs(30);
+
+/// How long a connection may stay after its lifetime. It is well before the
+/// row's TTL, so that the sweeper and not DynamoDB removes the row.
+const OVERTIME: Duration = Duration::from_secs(60);
 
 /// The rules of time that a sweeper follows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,8 +67,8 @@ impl Schedule {
             Some(pinged_at) => pinged_at.plus(self.heartbeat_grace),
             None => connection.last_seen_at.plus(self.heartbeat_interval),
         };
-        let ends = connection.expires_at.min(connection.token_expires_at);
-        let mut due = silence.min(ends.to_millis());
+        let ends = connection.token_expires_at.to_millis();
+        let mut due = silence.min(ends).min(self.outlived_at(connection));
         if !watch.told_to_reconnect {
             due = due.min(self.reconnect_at(connection));
         }
@@ -79,7 +82,7 @@ impl Schedule {
     /// whoever has to go needs no ping.
     pub(crate) fn step(&self, connection: &Connection, now: UnixMillis) -> Step {
         let watch = &connection.watch;
-        if connection.expires_at.has_passed(now) {
+        if self.outlived_at(connection) <= now {
             return Step::End(End::Outlived);
         }
         if connection.token_expires_at.has_passed(now) {
@@ -103,6 +106,13 @@ impl Schedule {
         Step::Wait
     }
 
+    /// When the row is removed, whether or not API Gateway said that the
+    /// connection has ended.
+    fn outlived_at(&self, connection: &Connection) -> UnixMillis {
+        let end = self.ends_at(connection).plus(OVERTIME);
+        end.min(connection.expires_at.to_millis())
+    }
+
     /// When API Gateway cuts the connection.
     #[must_use]
     pub fn ends_at(&self, connection: &Connection) -> UnixMillis {
@@ -121,12 +131,8 @@ impl Schedule {
 
 /// A number from 0 to 1 that is always the same for a connection.
 fn share(id: &ConnectionId) -> f64 {
-    let mut hasher = FnvHasher::default();
-    hasher.write(id.as_str().as_bytes());
-    // The low bits: FNV mixes the last bytes badly into the high ones.
-    let parts = 1_000_u32;
-    let part = u32::try_from(hasher.finish() % u64::from(parts)).unwrap_or(0);
-    f64::from(part) / f64::from(parts)
+    const PARTS: u32 = 1_000;
+    f64::from(part_of(id, PARTS)) / f64::from(PARTS)
 }
 
 #[cfg(test)]
@@ -209,6 +215,13 @@ mod tests {
         assert_eq!(SCHEDULE.step(&row, after(40)), Step::End(End::Outlived));
     }
 
+    #[test]
+    fn a_row_goes_before_its_ttl_would_remove_it() {
+        let row = long();
+        assert_eq!(row.expires_at, after(7_500).to_seconds());
+        assert_eq!(SCHEDULE.step(&row, after(7_260)), Step::End(End::Outlived));
+    }
+
     proptest! {
         /// A sweeper that comes at `next_due` has something to do, and one
         /// that comes earlier has not: nothing is missed, nothing is busy.
@@ -226,6 +239,7 @@ mod tests {
                 token_expires_at: after(token).to_seconds(),
                 watch: Watch {
                     pinged_at: pinged.map(after),
+                    unreachable_since: None,
                     replaced_at: replaced.map(after),
                     told_to_reconnect,
                     due_at: START,

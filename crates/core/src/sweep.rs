@@ -26,6 +26,12 @@ const PARTS_AT_A_TIME: usize = 4;
 /// How many connections are looked after at a time.
 const VISITS_AT_A_TIME: usize = 64;
 
+/// How long a connection is tried that API Gateway takes nothing for.
+const UNREACHABLE: Duration = Duration::from_secs(5 * 60);
+
+/// When it is tried again: by the next sweep of a schedule of a minute.
+const POSTPONED: Duration = Duration::from_secs(55);
+
 /// How long a post may take.
 const POST_TIMEOUT: Duration = Duration::from_secs(3);
 
@@ -68,12 +74,12 @@ impl<S: ConnectionStore + SweepStore, O: Outbox, C: Clock, M: Metrics> Sweeper<S
     /// `deadline`.
     ///
     /// # Errors
-    /// [`StoreError`] if what is due could not be listed, or not counted. What
-    /// was done until then stays done.
+    /// [`StoreError`] if a part of what is due could not be listed, or the
+    /// places not counted. Everything else was done.
     pub async fn sweep(&self, deadline: UnixMillis) -> Result<SweepReport, StoreError> {
-        let (mut report, mut complete) = (SweepReport::default(), true);
+        let (mut report, mut complete, mut unlisted) = (SweepReport::default(), true, None);
         {
-            // Nothing new begins after the deadline; what is under way is finished.
+            // What is under way at the deadline is finished.
             let in_time = |_: &_| {
                 complete = self.clock.now() < deadline;
                 ready(complete)
@@ -84,13 +90,21 @@ impl<S: ConnectionStore + SweepStore, O: Outbox, C: Clock, M: Metrics> Sweeper<S
                 .map(async |listed| Ok(self.visit(&listed?).await))
                 .buffer_unordered(VISITS_AT_A_TIME);
             while let Some(visit) = visits.next().await {
-                count(&mut report, visit?);
+                match visit {
+                    Ok(visit) => count(&mut report, visit),
+                    Err(error) => unlisted = Some(error),
+                }
             }
         }
         report.complete = complete;
-        report.connections = self.store.census(self.clock.now()).await?;
+        report.connections = self.store.count().await?;
         self.metrics.connections_open(report.connections);
-        Ok(report)
+        if self.clock.now() < deadline
+            && let Err(error) = self.store.audit(self.clock.now()).await
+        {
+            tracing::warn!(reason = %error, "the counters were not compared");
+        }
+        unlisted.map_or(Ok(report), Err)
     }
 
     /// The connections that are due, page by page, several parts at a time and
@@ -188,8 +202,26 @@ impl<S: ConnectionStore + SweepStore, O: Outbox, C: Clock, M: Metrics> Sweeper<S
                 self.store.remove_unchanged(&recipient).await?;
                 Ok(Visit::Gone)
             }
-            Err(error) => Ok(Visit::Failed(error.to_string())),
+            Err(error) => self.not_reached(row, error).await,
         }
+    }
+
+    /// API Gateway takes nothing for the connection: it has too much to do, or
+    /// the client reads nothing. It is tried again, behind what else is due,
+    /// and given up after a while.
+    async fn not_reached(&self, row: &Connection, error: PostError) -> Result<Visit, StoreError> {
+        let now = self.clock.now();
+        let since = row.watch.unreachable_since.unwrap_or(now);
+        if since.plus(UNREACHABLE) <= now {
+            return self.end(row, End::Silent).await;
+        }
+        let watch = Watch {
+            unreachable_since: Some(since),
+            due_at: now.plus(POSTPONED),
+            ..row.watch
+        };
+        self.store.watch(row, &watch).await?;
+        Ok(Visit::Failed(error.to_string()))
     }
 
     /// Writes down what was done, and when the connection is due next.
@@ -227,7 +259,7 @@ impl<S: ConnectionStore + SweepStore, O: Outbox, C: Clock, M: Metrics> Sweeper<S
     }
 
     /// Closes a user's connections and refuses every token that was made until
-    /// now. Doing it again is safe: it closes what was left.
+    /// now. Doing it again closes what was left, and what came since.
     ///
     /// # Errors
     /// [`StoreError`] if the tokens could not be made void; then nothing was
@@ -250,20 +282,28 @@ impl<S: ConnectionStore + SweepStore, O: Outbox, C: Clock, M: Metrics> Sweeper<S
         Ok(report)
     }
 
+    /// The row's session first: from then on nobody serves it or sends to it,
+    /// even if the connection cannot be closed now.
     async fn end_signed_out(&self, id: &ConnectionId) -> Result<(), String> {
+        let failed = |error: StoreError| error.to_string();
+        let row = self.store.read(id).await.map_err(failed)?;
+        if let Some(row) = &row {
+            let ended = self.store.end_session(row, self.clock.now()).await;
+            ended.map_err(failed)?;
+        }
         let why = "signed out; sign in again";
         let code = ErrorCode::Unauthorized;
         let closing = last_words::close(&self.outbox, &self.clock, id, code, why).await;
         if let Closing::Failed(error) = closing {
             return Err(error.to_string());
         }
-        let removed = async {
-            match self.store.read(id).await? {
-                Some(row) => self.store.remove_unchanged(&Recipient::from(&row)).await,
-                None => Ok(()),
+        match &row {
+            Some(row) => {
+                let removed = self.store.remove_unchanged(&Recipient::from(row)).await;
+                removed.map_err(failed)
             }
-        };
-        removed.await.map_err(|error: StoreError| error.to_string())
+            None => Ok(()),
+        }
     }
 }
 

@@ -32,6 +32,14 @@ impl Settings {
     /// [`SettingError`], which names the variable.
     pub fn read(environment: &Environment) -> Result<Self, SettingError> {
         let region = environment.region()?;
+        let schedule = environment.schedule()?;
+        let ttl = environment.number("CONNECTION_TTL_SECONDS", 7_500, 60..=86_400)?;
+        let row = Duration::from_secs(ttl);
+        // Otherwise live connections would be closed, and nobody told why.
+        if row < schedule.connection_lifetime {
+            let problem = "must not be less than CONNECTION_LIFETIME_SECONDS";
+            return Err(SettingError::new("CONNECTION_TTL_SECONDS", problem));
+        }
         Ok(Self {
             tables: environment.tables()?,
             tokens: Tokens::read(environment, &region)?,
@@ -39,14 +47,8 @@ impl Settings {
                 allowed: environment.parsed("ALLOWED_ORIGINS", AllowedOrigins::default())?,
                 allow_missing: environment.flag("ALLOW_MISSING_ORIGIN", true)?,
             },
-            lifetime: Lifetime {
-                row: Duration::from_secs(environment.number(
-                    "CONNECTION_TTL_SECONDS",
-                    7_500,
-                    60..=86_400,
-                )?),
-            },
-            schedule: environment.schedule()?,
+            lifetime: Lifetime { row },
+            schedule,
             places: Places {
                 total: environment.number("MAX_CONNECTIONS", 10_000, 1..=10_000_000)?,
                 per_user: environment.number("MAX_CONNECTIONS_PER_USER", 20, 1..=1_000)?,
@@ -138,6 +140,7 @@ mod tests {
             ("ALLOWED_ORIGINS", "*"),
             ("ALLOW_MISSING_ORIGIN", "maybe"),
             ("CONNECTION_TTL_SECONDS", "0"),
+            ("CONNECTION_TTL_SECONDS", "7199"),
             ("WEBSOCKET_STATE_TABLE", ""),
             ("MAX_CONNECTIONS", "0"),
             ("MAX_CONNECTIONS_PER_USER", "many"),

@@ -6,7 +6,7 @@ use belfry_aws::apigateway::{self, Event, Response};
 use belfry_aws::cognito::{CognitoVerifier, HttpJwks};
 use belfry_aws::{Clients, DynamoConnections, ManagementOutbox, SystemClock, Tables};
 use belfry_core::{Outcome, Receive};
-use belfry_protocol::MAX_FRAME_BYTES;
+use belfry_protocol::{ErrorCode, MAX_FRAME_BYTES};
 use lambda_runtime::LambdaEvent;
 
 use crate::environment::{Environment, SettingError};
@@ -85,6 +85,10 @@ pub async fn handle(
         // A line for each good frame would cost more than the frame.
         Outcome::Served(frame) => {
             tracing::debug!(connectionId = %id, requestId = %request, r#type = frame, "answered")
+        }
+        // A line for each frame of a flood would be a flood of lines.
+        Outcome::Refused(code @ ErrorCode::RateLimited) => {
+            tracing::debug!(connectionId = %id, requestId = %request, code = %code, "frame refused")
         }
         Outcome::Refused(code) => {
             tracing::info!(connectionId = %id, requestId = %request, code = %code, "frame refused")

@@ -5,14 +5,15 @@ use aws_sdk_dynamodb::types::{
     Update,
 };
 use belfry_core::ports::{Admission, Inserted, Places, StoreError};
-use belfry_core::{Connection, Recipient};
+use belfry_core::{Connection, Recipient, part_of};
 use belfry_protocol::ConnectionId;
 use uuid::Uuid;
 
-use super::places::{capacity, first_slot};
-use super::transaction::{Condition, Transaction};
+use super::listings::BATCH;
+use super::places::{SLOTS, capacity};
+use super::transaction::{Attempt, Condition, IMPATIENT, Transaction};
 use super::{DynamoConnections, failed, key};
-use crate::row::{self, CONNECTION_ID, Item, Row, number};
+use crate::row::{self, CONNECTION_ID, Item, Row, number, text};
 use crate::state;
 
 const OPERATION: &str = "TransactWriteItems";
@@ -73,16 +74,18 @@ impl DynamoConnections {
         places: Places,
     ) -> Result<Inserted, StoreError> {
         if let Some(old) = self.predecessor(admission).await? {
-            let written = self.write(admission, &Place::Of(&old), places).await?;
-            match written {
+            let place = Place::Of(&old);
+            match self.write(admission, &place, places, false).await? {
                 Written::Outcome(inserted) => return Ok(inserted),
                 Written::UserFull(_) => return Ok(Inserted::UserFull),
                 // It closed, or another successor was faster.
                 Written::NoPlace => {}
             }
         }
-        let mut candidates = vec![first_slot(&admission.connection.id)];
-        let (mut has_looked, mut has_cleaned) = (false, false);
+        // Always the same one first: a handshake that is handled twice must
+        // begin with the same transaction.
+        let mut candidates = vec![part_of(&admission.connection.id, SLOTS)];
+        let (mut is_first, mut has_looked, mut has_cleaned) = (true, false, false);
         loop {
             let Some(slot) = candidates.pop() else {
                 if has_looked {
@@ -92,7 +95,11 @@ impl DynamoConnections {
                 candidates = self.slots_with_room(places.total).await?;
                 continue;
             };
-            match self.write(admission, &Place::Slot(slot), places).await? {
+            let written = self
+                .write(admission, &Place::Slot(slot), places, is_first)
+                .await?;
+            is_first = false;
+            match written {
                 Written::Outcome(inserted) => return Ok(inserted),
                 Written::NoPlace => {}
                 Written::UserFull(_) if has_cleaned => return Ok(Inserted::UserFull),
@@ -125,36 +132,22 @@ impl DynamoConnections {
         admission: Admission<'_>,
         place: &Place<'_>,
         places: Places,
+        is_first: bool,
     ) -> Result<Written, StoreError> {
         let connection = admission.connection;
-        let invalid = |error| failed(OPERATION, error);
-        let put = Put::builder()
-            .table_name(&self.tables.connections)
-            .set_item(Some(row::to_item(connection, place.slot())))
-            .condition_expression("attribute_not_exists(connectionId)")
-            .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld)
-            .build()
-            .map_err(invalid)?;
-        let items = vec![
-            TransactWriteItem::builder().put(put).build(),
+        if matches!(place, Place::Slot(slot) if capacity(places.total, *slot) == 0) {
+            return Ok(Written::NoPlace);
+        }
+        let items = [
+            self.put(connection, place.slot())?,
             self.join_user(admission, place, places)?,
             self.take(connection, place, places)?,
         ];
-        // The same for the same handshake, so that one that is handled twice
-        // is written once, even if it has ended in between.
-        let name = format!(
-            "{} {} {} {} {}",
-            connection.id,
-            connection.connected_at.0,
-            connection.user_id,
-            connection.token_expires_at.0,
-            place.slot()
-        );
-        let token = |attempt: u32| {
-            let name = format!("{name} {attempt}");
-            Some(Uuid::new_v5(&Uuid::NAMESPACE_OID, name.as_bytes()).to_string())
+        let attempt = |tries| Attempt {
+            items: items.to_vec(),
+            token: (is_first && tries == 0).then(|| name(connection)),
         };
-        let conditions = match self.transact(items, token).await? {
+        let conditions = match self.transact(IMPATIENT, attempt).await? {
             Transaction::Done => return Ok(Written::Outcome(Inserted::Yes)),
             Transaction::Refused(conditions) => conditions,
         };
@@ -171,9 +164,23 @@ impl DynamoConnections {
             [_, Condition::Failed(Some(user)), ..] if is_void(admission, user) => {
                 Written::Outcome(Inserted::SignedOut)
             }
+            [_, Condition::Failed(Some(user)), ..] if has_just_ended(connection, user) => {
+                Written::Outcome(Inserted::Ended)
+            }
             [_, Condition::Failed(user), ..] => Written::UserFull(connection_ids(user.as_ref())),
             _ => Written::NoPlace,
         })
+    }
+
+    fn put(&self, connection: &Connection, slot: u32) -> Result<TransactWriteItem, StoreError> {
+        let put = Put::builder()
+            .table_name(&self.tables.connections)
+            .set_item(Some(row::to_item(connection, slot)))
+            .condition_expression("attribute_not_exists(connectionId)")
+            .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld)
+            .build()
+            .map_err(|error| failed(OPERATION, error))?;
+        Ok(TransactWriteItem::builder().put(put).build())
     }
 
     /// Adds the connection to its user's set, unless the set is full or the
@@ -191,14 +198,16 @@ impl DynamoConnections {
             Place::Of(_) => places.per_user.saturating_mul(2),
         };
         let is_welcome = "(attribute_not_exists(signedOutAt) OR signedOutAt < :issuedAt)";
+        let has_not_ended = "(attribute_not_exists(lastEnded) OR lastEnded <> :id)";
         let has_room = "(attribute_not_exists(connectionIds) OR size(connectionIds) < :most)";
         let update = Update::builder()
             .table_name(&self.tables.state)
             .set_key(Some(state::user(&connection.user_id)))
             .update_expression("ADD connectionIds :ids SET expiresAt = :end")
-            .condition_expression(format!("{is_welcome} AND {has_room}"))
+            .condition_expression(format!("{is_welcome} AND {has_not_ended} AND {has_room}"))
             .expression_attribute_values(":most", number(most))
             .expression_attribute_values(":ids", set(&connection.id))
+            .expression_attribute_values(":id", text(connection.id.as_str()))
             .expression_attribute_values(
                 ":end",
                 number(state::user_expires_at(connection.connected_at).0),
@@ -245,10 +254,12 @@ impl DynamoConnections {
             .iter()
             .filter_map(|id| ConnectionId::parse(id).ok())
             .collect();
-        let keys = ids.iter().map(key).collect();
-        let rows = self
-            .batch(&self.tables.connections, keys, CONNECTION_ID)
-            .await?;
+        let mut rows = Vec::new();
+        for ids in ids.chunks(BATCH) {
+            let keys = ids.iter().map(key).collect();
+            let found = self.batch(&self.tables.connections, keys, CONNECTION_ID);
+            rows.extend(found.await?);
+        }
         let has_row = |id: &&ConnectionId| rows.contains(&key(id));
         let mut dropped = false;
         for id in ids.iter().filter(|id| !has_row(id)) {
@@ -264,7 +275,8 @@ impl DynamoConnections {
                 TransactWriteItem::builder().condition_check(check).build(),
                 self.leave_user(newcomer, id)?,
             ];
-            dropped |= matches!(self.transact(items, |_| None).await?, Transaction::Done);
+            let done = self.transact(IMPATIENT, |_| items.clone().into()).await?;
+            dropped |= matches!(done, Transaction::Done);
         }
         Ok(dropped)
     }
@@ -281,9 +293,10 @@ impl DynamoConnections {
             .set_key(Some(state::user(&connection.user_id)))
             // An item that was lost is made again by this, and must end, too.
             .update_expression(
-                "DELETE connectionIds :ids SET expiresAt = if_not_exists(expiresAt, :end)",
+                "DELETE connectionIds :ids SET lastEnded = :id, expiresAt = if_not_exists(expiresAt, :end)",
             )
             .expression_attribute_values(":ids", set(id))
+            .expression_attribute_values(":id", text(id.as_str()))
             .expression_attribute_values(":end", number(end.0))
             .build()
             .map_err(|error| failed(OPERATION, error))?;
@@ -291,8 +304,24 @@ impl DynamoConnections {
     }
 }
 
+/// The name of a handshake's first try. A handshake that is handled a second
+/// time, after its connection has ended, is the same to DynamoDB and changes
+/// nothing. (Other tries have no name, since two handlings may differ in them;
+/// there the user's item remembers which connection ended last.)
+fn name(connection: &Connection) -> String {
+    let handshake = format!(
+        "{} {} {} {}",
+        connection.id, connection.connected_at.0, connection.user_id, connection.token_expires_at.0,
+    );
+    Uuid::new_v5(&Uuid::NAMESPACE_OID, handshake.as_bytes()).to_string()
+}
+
 fn set(id: &ConnectionId) -> AttributeValue {
     AttributeValue::Ss(vec![id.to_string()])
+}
+
+fn has_just_ended(connection: &Connection, user: &Item) -> bool {
+    user.get("lastEnded") == Some(&text(connection.id.as_str()))
 }
 
 fn is_void(admission: Admission<'_>, user: &Item) -> bool {

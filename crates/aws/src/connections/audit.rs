@@ -9,12 +9,15 @@
 //! that was there when it was noted is in the index by then. What was taken or
 //! given back since may be in the index or not, and is believed either way.
 
-use aws_sdk_dynamodb::types::Select;
+use aws_sdk_dynamodb::operation::query::builders::QueryFluentBuilder;
+use aws_sdk_dynamodb::operation::update_item::builders::UpdateItemFluentBuilder;
+use aws_sdk_dynamodb::types::{AttributeValue, Select};
 use belfry_core::UnixMillis;
 use belfry_core::ports::StoreError;
 
 use super::places::{Counter, Slot};
 use super::sweeping::DUE_INDEX;
+use super::transaction::past_transactions;
 use super::{DynamoConnections, condition_failed, sdk_failed};
 use crate::row::{CONNECTION_ID, number};
 use crate::state;
@@ -24,60 +27,66 @@ use crate::state;
 const LAG_MS: u64 = 30_000;
 
 impl DynamoConnections {
-    /// The places that are taken, as all counters say together. Each time one
-    /// counter is compared, and another one noted to be compared next time.
-    pub(super) async fn count_places(&self, now: UnixMillis) -> Result<u64, StoreError> {
+    /// Compares the counter that was noted the longest ago, and notes the next
+    /// one, to be compared next time.
+    pub(super) async fn compare_a_counter(&self, now: UnixMillis) -> Result<(), StoreError> {
         let slots = self.slots().await?;
-        let noted = slots.iter().find_map(|slot| Some((slot, slot.noted?)));
-        let is_ripe = |at: u64| at.saturating_add(LAG_MS) <= now.0;
-        let may_note = match noted {
-            Some((slot, (_, at))) if is_ripe(at) => {
-                self.audit(slot.number, now).await?;
-                true
-            }
-            Some(_) => false,
-            None => true,
-        };
-        let unnoted = slots.iter().filter(|slot| slot.noted.is_none());
-        if may_note && let Some(next) = unnoted.min_by_key(|slot| slot.audited_at) {
-            self.note(next, now).await?;
+        let noted = slots.iter().filter_map(|slot| Some((slot.noted?.1, slot)));
+        match noted.min_by_key(|(at, _)| *at) {
+            Some((at, _)) if at.saturating_add(LAG_MS) > now.0 => return Ok(()),
+            Some((_, slot)) => self.compare(slot.number, now).await?,
+            None => {}
         }
-        Ok(slots.iter().map(|slot| slot.counter.connections).sum())
+        let unnoted = slots.iter().filter(|slot| slot.noted.is_none());
+        match unnoted.min_by_key(|slot| slot.audited_at) {
+            Some(next) => self.note(next, now).await,
+            None => Ok(()),
+        }
     }
 
     async fn note(&self, slot: &Slot, now: UnixMillis) -> Result<(), StoreError> {
         let update = self
-            .client
-            .update_item()
-            .table_name(&self.tables.state)
-            .set_key(Some(state::slot(slot.number)))
+            .of_counter(slot.number)
             .update_expression(
                 "SET notedConnections = :connections, notedInserted = :inserted, notedAt = :now",
             )
             .expression_attribute_values(":connections", number(slot.counter.connections))
             .expression_attribute_values(":inserted", number(slot.counter.inserted))
             .expression_attribute_values(":now", number(now.0));
-        let written = update.send().await;
+        let written = past_transactions(update).await;
         written
             .map(drop)
             .map_err(|error| sdk_failed("UpdateItem", &error))
     }
 
-    async fn audit(&self, number: u32, now: UnixMillis) -> Result<(), StoreError> {
+    /// A counter that says too little is corrected at once, since it lets too
+    /// many in. One that says too much is corrected if it did so the last time
+    /// it was compared, too: while a connection takes over another one's
+    /// place the index may show neither of the two.
+    async fn compare(&self, number: u32, now: UnixMillis) -> Result<(), StoreError> {
         // The rows first: what comes between the two reads counts as taken or
         // given back since the counter was noted.
         let rows = self.rows_in(number).await?;
         let slot = self.slot(number).await?;
-        let Some((noted, noted_at)) = slot.noted else {
+        let Some((noted, _)) = slot.noted else {
             return Ok(());
         };
+        let says = slot.counter.connections;
         let mut right = corrected(slot.counter, noted, rows);
-        if right > slot.counter.connections {
-            // Rows without a place are in the index, too.
-            let holders = self.holders_in(number).await?;
-            right = corrected(slot.counter, noted, holders);
+        if right > says {
+            // Rows without a place are in the index, too. They are few, and to
+            // read all of them only for those would be dear.
+            right = says;
+            if rows > noted.connections + noted.connections / 8 {
+                let holders = self.holders_in(number).await?;
+                right = corrected(slot.counter, noted, holders).max(says);
+            }
         }
-        if right != slot.counter.connections {
+        let is_suspected = right < says;
+        if is_suspected && !slot.is_suspected {
+            right = says;
+        }
+        if right != says {
             tracing::warn!(
                 slot = number,
                 rows,
@@ -85,38 +94,58 @@ impl DynamoConnections {
                 "a counter differed from its rows and was corrected"
             );
         }
-        self.set_right(&slot, noted_at, right, now).await
+        self.set_right(&slot, right, is_suspected, now).await
     }
 
-    /// If the counter has changed since it was read, the next audit does it.
+    /// Under the condition that nothing was taken or given back meanwhile.
+    /// Otherwise the next time does it, since this counter's turn is over.
     async fn set_right(
         &self,
         slot: &Slot,
-        noted_at: u64,
         right: u64,
+        is_suspected: bool,
         now: UnixMillis,
     ) -> Result<(), StoreError> {
-        let unchanged = "connections = :connections AND inserted = :inserted AND notedAt = :noted";
-        let update = self
-            .client
-            .update_item()
-            .table_name(&self.tables.state)
-            .set_key(Some(state::slot(slot.number)))
-            .update_expression(
-                "SET connections = :right, auditedAt = :now REMOVE notedConnections, notedInserted, notedAt",
-            )
+        let forget_note = "REMOVE notedConnections, notedInserted, notedAt";
+        let suspect = if is_suspected {
+            format!("SET connections = :right, auditedAt = :now, suspected = :yes {forget_note}")
+        } else {
+            format!("SET connections = :right, auditedAt = :now {forget_note}, suspected")
+        };
+        let mut update = self
+            .of_counter(slot.number)
+            .update_expression(suspect)
             // A counter that was never used has no numbers.
-            .condition_expression(format!("attribute_not_exists(connections) OR ({unchanged})"))
+            .condition_expression(
+                "attribute_not_exists(connections) OR (connections = :says AND inserted = :inserted)",
+            )
             .expression_attribute_values(":right", number(right))
             .expression_attribute_values(":now", number(now.0))
-            .expression_attribute_values(":connections", number(slot.counter.connections))
-            .expression_attribute_values(":inserted", number(slot.counter.inserted))
-            .expression_attribute_values(":noted", number(noted_at));
-        match update.send().await {
-            Ok(_) => Ok(()),
-            Err(error) if condition_failed(&error) => Ok(()),
-            Err(error) => Err(sdk_failed("UpdateItem", &error)),
+            .expression_attribute_values(":says", number(slot.counter.connections))
+            .expression_attribute_values(":inserted", number(slot.counter.inserted));
+        if is_suspected {
+            update = update.expression_attribute_values(":yes", AttributeValue::Bool(true));
         }
+        match past_transactions(update).await {
+            Ok(_) => return Ok(()),
+            Err(error) if condition_failed(&error) => {}
+            Err(error) => return Err(sdk_failed("UpdateItem", &error)),
+        }
+        let update = self
+            .of_counter(slot.number)
+            .update_expression(format!("SET auditedAt = :now {forget_note}"))
+            .expression_attribute_values(":now", number(now.0));
+        let written = past_transactions(update).await;
+        written
+            .map(drop)
+            .map_err(|error| sdk_failed("UpdateItem", &error))
+    }
+
+    fn of_counter(&self, slot: u32) -> UpdateItemFluentBuilder {
+        self.client
+            .update_item()
+            .table_name(&self.tables.state)
+            .set_key(Some(state::slot(slot)))
     }
 
     /// How many rows the index has for a counter.
@@ -154,10 +183,7 @@ impl DynamoConnections {
         Ok(holders)
     }
 
-    fn of_slot(
-        &self,
-        slot: u32,
-    ) -> aws_sdk_dynamodb::operation::query::builders::QueryFluentBuilder {
+    fn of_slot(&self, slot: u32) -> QueryFluentBuilder {
         self.client
             .query()
             .table_name(&self.tables.connections)

@@ -1,22 +1,21 @@
 //! What a frame does to its connection's row: identity, expiry, life and
 //! budget in one conditional write.
 
+use std::time::Duration;
+
 use aws_sdk_dynamodb::operation::update_item::UpdateItemError;
 use aws_sdk_dynamodb::operation::update_item::builders::UpdateItemFluentBuilder;
-use aws_sdk_dynamodb::types::{ReturnValue, ReturnValuesOnConditionCheckFailure};
+use aws_sdk_dynamodb::types::{AttributeValue, ReturnValue, ReturnValuesOnConditionCheckFailure};
 use belfry_core::ports::{Extended, Extension, StoreError, Touched};
 use belfry_core::{Bucket, Budget, UnixMillis, UnixSeconds};
 use belfry_protocol::{ConnectionId, UserId};
 
-use super::transaction::back_off;
+use super::transaction::past_transactions;
 use super::{DynamoConnections, IS_LIVE, failed, key, sdk_failed};
 use crate::row::{self, Item, Row, integer, number, text};
 use crate::state;
 
 const OPERATION: &str = "UpdateItem";
-
-/// How often a frame is tried again that meets a transaction on its row.
-const RETRIES: u32 = 4;
 
 /// A live row whose token is not over. Without the first part an update would
 /// create a partial row.
@@ -42,7 +41,7 @@ impl DynamoConnections {
         let update = self
             .frame(id, now)
             .update_expression(
-                "SET lastSeenAt = :seen, budgetFullAt = :full REMOVE pingedAt, refusals",
+                "SET lastSeenAt = :seen, budgetFullAt = :full REMOVE pingedAt, unreachableSince, refusals",
             )
             .condition_expression(format!(
                 "{} AND (attribute_not_exists(budgetFullAt) OR budgetFullAt <= :seen)",
@@ -53,7 +52,9 @@ impl DynamoConnections {
             Update::Done(item) => live(&item),
             Update::Refused(row) => match reason(row.as_ref(), budget, now) {
                 Some(Refusal::NotServed(touched)) => Ok(touched),
-                Some(Refusal::Empty(retry_after)) => self.count_refusal(id, now, retry_after).await,
+                Some(Refusal::Empty(retry_after)) => {
+                    self.count_refusal(id, now, budget, retry_after).await
+                }
                 None => self.take_one(id, budget, now).await,
             },
         }
@@ -69,7 +70,7 @@ impl DynamoConnections {
         let update = self
             .frame(id, now)
             .update_expression(
-                "SET lastSeenAt = :seen, budgetFullAt = if_not_exists(budgetFullAt, :seen) + :interval REMOVE pingedAt",
+                "SET lastSeenAt = :seen, budgetFullAt = if_not_exists(budgetFullAt, :seen) + :interval REMOVE pingedAt, unreachableSince",
             )
             .condition_expression(format!("{} AND {HAS_ONE}", in_session()))
             .expression_attribute_values(":interval", millis(budget))
@@ -92,11 +93,14 @@ impl DynamoConnections {
         &self,
         id: &ConnectionId,
         now: UnixMillis,
-        retry_after: std::time::Duration,
+        budget: &Budget,
+        retry_after: Duration,
     ) -> Result<Touched, StoreError> {
         let update = self
             .frame(id, now)
-            .update_expression("SET lastSeenAt = :seen REMOVE pingedAt ADD refusals :one")
+            .update_expression(
+                "SET lastSeenAt = :seen REMOVE pingedAt, unreachableSince ADD refusals :one",
+            )
             .condition_expression(in_session())
             .expression_attribute_values(":one", number(1));
         Ok(match run(update).await? {
@@ -105,7 +109,10 @@ impl DynamoConnections {
                 refusals: integer(&item, "refusals")
                     .map_or(0, |n| u32::try_from(n).unwrap_or(u32::MAX)),
             },
-            Update::Refused(_) => Touched::Unknown,
+            Update::Refused(row) => match reason(row.as_ref(), budget, now) {
+                Some(Refusal::NotServed(touched)) => touched,
+                Some(Refusal::Empty(_)) | None => Touched::Unknown,
+            },
         })
     }
 
@@ -119,7 +126,7 @@ impl DynamoConnections {
         let update = self
             .frame(id, now)
             .update_expression(
-                "SET tokenExpiresAt = :end, lastSeenAt = :seen, budgetFullAt = if_not_exists(budgetFullAt, :seen) + :interval REMOVE pingedAt",
+                "SET tokenExpiresAt = :end, lastSeenAt = :seen, budgetFullAt = if_not_exists(budgetFullAt, :seen) + :interval REMOVE pingedAt, unreachableSince",
             )
             .condition_expression(format!(
                 "{} AND userId = :user AND tokenExpiresAt < :end AND {HAS_ONE}",
@@ -137,9 +144,10 @@ impl DynamoConnections {
         match reason(row.as_ref(), budget, now) {
             Some(Refusal::NotServed(touched)) => Ok(Extended::Not(touched)),
             _ if row.as_ref().is_some_and(is_anothers) => Ok(Extended::OtherUser),
-            Some(Refusal::Empty(wait)) => {
-                self.count_refusal(id, now, wait).await.map(Extended::Not)
-            }
+            Some(Refusal::Empty(wait)) => self
+                .count_refusal(id, now, budget, wait)
+                .await
+                .map(Extended::Not),
             // The end that stands is as late already.
             None => Ok(match self.take_one(id, budget, now).await? {
                 Touched::Live(row) => Extended::Until(row.token_expires_at),
@@ -169,31 +177,23 @@ impl DynamoConnections {
 /// A bucket with a token.
 const HAS_ONE: &str = "(attribute_not_exists(budgetFullAt) OR budgetFullAt <= :latest)";
 
-fn millis(budget: &Budget) -> aws_sdk_dynamodb::types::AttributeValue {
+fn millis(budget: &Budget) -> AttributeValue {
     number(u64::try_from(budget.interval.as_millis()).unwrap_or(u64::MAX))
 }
 
 async fn run(update: UpdateItemFluentBuilder) -> Result<Update, StoreError> {
-    let mut attempt = 0;
-    loop {
-        let error = match update.clone().send().await {
-            Ok(output) => return Ok(Update::Done(output.attributes.unwrap_or_default())),
-            Err(error) => error,
-        };
-        match error.as_service_error() {
-            Some(UpdateItemError::ConditionalCheckFailedException(refused)) => {
-                let row = refused.item().map(row::row).transpose();
-                let row = row.map_err(|error| failed(OPERATION, error))?;
-                return Ok(Update::Refused(row));
-            }
-            // A client may talk while its successor takes over its place.
-            Some(UpdateItemError::TransactionConflictException(_)) if attempt < RETRIES => {
-                back_off(attempt).await;
-                attempt += 1;
-            }
-            _ => return Err(sdk_failed(OPERATION, &error)),
-        }
-    }
+    // A client may talk while its successor takes over its place.
+    let error = match past_transactions(update).await {
+        Ok(output) => return Ok(Update::Done(output.attributes.unwrap_or_default())),
+        Err(error) => error,
+    };
+    let Some(UpdateItemError::ConditionalCheckFailedException(refused)) = error.as_service_error()
+    else {
+        return Err(sdk_failed(OPERATION, &error));
+    };
+    let row = refused.item().map(row::row).transpose();
+    let row = row.map_err(|error| failed(OPERATION, error))?;
+    Ok(Update::Refused(row))
 }
 
 fn live(item: &Item) -> Result<Touched, StoreError> {
@@ -204,7 +204,7 @@ fn live(item: &Item) -> Result<Touched, StoreError> {
 /// Why a row did not meet a frame's condition.
 enum Refusal {
     NotServed(Touched),
-    Empty(std::time::Duration),
+    Empty(Duration),
 }
 
 /// `None` where another try would meet it, with a bucket that is not full.

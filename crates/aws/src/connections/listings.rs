@@ -14,7 +14,7 @@ use crate::row::{self, CONNECTION_ID, Item, RECIPIENT_ATTRIBUTES, number, text};
 const USER_INDEX: &str = "userId-index";
 
 /// DynamoDB's limit for one batch.
-const BATCH: usize = 100;
+pub(super) const BATCH: usize = 100;
 
 /// How many batches are read at a time.
 const PARALLEL_BATCHES: usize = 4;

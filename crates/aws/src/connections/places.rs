@@ -4,11 +4,7 @@
 //! stack writes. There are several, each with its share of the places; a
 //! connection begins with the one that its id points to.
 
-use std::hash::Hasher;
-
 use belfry_core::ports::{PARTS, StoreError};
-use belfry_protocol::ConnectionId;
-use fnv::FnvHasher;
 
 use super::{DynamoConnections, failed};
 use crate::row::{Item, integer};
@@ -35,6 +31,8 @@ pub(super) struct Slot {
     /// What the audit noted, and when: see `audit.rs`.
     pub(super) noted: Option<(Counter, u64)>,
     pub(super) audited_at: u64,
+    /// Whether the last audit found more places taken than rows.
+    pub(super) is_suspected: bool,
 }
 
 /// A counter's share of the places.
@@ -42,20 +40,11 @@ pub(super) fn capacity(total: u64, slot: u32) -> u64 {
     total / u64::from(SLOTS) + u64::from(u64::from(slot) < total % u64::from(SLOTS))
 }
 
-/// The counter that a connection begins with, always the same: a handshake
-/// that is handled twice must be the same transaction.
-pub(super) fn first_slot(id: &ConnectionId) -> u32 {
-    let mut hasher = FnvHasher::default();
-    hasher.write(id.as_str().as_bytes());
-    u32::try_from(hasher.finish() % u64::from(SLOTS)).unwrap_or(0)
-}
-
 impl DynamoConnections {
     /// Every counter, as it is at this moment, in the order of their numbers.
     pub(super) async fn slots(&self) -> Result<Vec<Slot>, StoreError> {
         let keys = (0..SLOTS).map(state::slot).collect();
-        let attributes =
-            "pk, connections, inserted, notedConnections, notedInserted, notedAt, auditedAt";
+        let attributes = "pk, connections, inserted, notedConnections, notedInserted, notedAt, auditedAt, suspected";
         let items = self.batch(&self.tables.state, keys, attributes).await?;
         let mut slots: Vec<_> = (0..SLOTS).map(Slot::empty).collect();
         for item in &items {
@@ -92,6 +81,7 @@ impl Slot {
             counter: Counter::default(),
             noted: None,
             audited_at: 0,
+            is_suspected: false,
         }
     }
 }
@@ -118,6 +108,7 @@ fn read(item: &Item) -> Result<Slot, StoreError> {
         },
         noted,
         audited_at: field("auditedAt"),
+        is_suspected: item.contains_key("suspected"),
     })
 }
 
@@ -131,18 +122,5 @@ mod tests {
             let shares: u64 = (0..SLOTS).map(|slot| capacity(total, slot)).sum();
             assert_eq!(shares, total);
         }
-    }
-
-    #[test]
-    fn connections_begin_everywhere() {
-        let mut counts = vec![0; SLOTS as usize];
-        for n in 0..16_000_u32 {
-            let id = ConnectionId::parse(format!("R0oXAd{n:05}CH6w=")).unwrap();
-            counts[first_slot(&id) as usize] += 1;
-        }
-        assert!(
-            counts.iter().all(|count| (700..1_300).contains(count)),
-            "{counts:?}"
-        );
     }
 }

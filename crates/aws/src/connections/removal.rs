@@ -7,12 +7,18 @@ use belfry_core::UnixMillis;
 use belfry_core::ports::{StoreError, TOMBSTONE_LIFE};
 use belfry_protocol::ConnectionId;
 
-use super::transaction::{Condition, Transaction};
+use super::transaction::{Condition, PATIENT, Transaction};
 use super::{DynamoConnections, failed, key, sdk_failed};
 use crate::row::{Row, number};
 use crate::state;
 
 const OPERATION: &str = "TransactWriteItems";
+
+/// How often a row is looked at that changes each time before it is removed.
+/// It can be replaced once, so a few times are enough.
+const LOOKS: u32 = 8;
+
+const ALWAYS_CHANGING: &str = "the row changed each time it was to be removed";
 
 impl DynamoConnections {
     /// See the invariant at [`Self::admit`]: where there is no row, the
@@ -23,13 +29,10 @@ impl DynamoConnections {
         now: UnixMillis,
     ) -> Result<(), StoreError> {
         let mut is_remembered = false;
-        loop {
+        for _ in 0..LOOKS {
             match self.row(id).await? {
-                Some(row) => {
-                    if self.release(&row).await? {
-                        return Ok(());
-                    }
-                }
+                Some(row) if self.release(&row).await? => return Ok(()),
+                Some(_) => {}
                 None if is_remembered => return Ok(()),
                 None => {
                     self.remember_end(id, now).await?;
@@ -37,10 +40,11 @@ impl DynamoConnections {
                 }
             }
         }
+        Err(failed(OPERATION, ALWAYS_CHANGING))
     }
 
     pub(super) async fn forget_unchanged(&self, seen: &Recipient) -> Result<(), StoreError> {
-        loop {
+        for _ in 0..LOOKS {
             match self.row(&seen.id).await? {
                 Some(row) if row.connection.connected_at == seen.connected_at => {
                     if self.release(&row).await? {
@@ -50,6 +54,7 @@ impl DynamoConnections {
                 _ => return Ok(()),
             }
         }
+        Err(failed(OPERATION, ALWAYS_CHANGING))
     }
 
     async fn remember_end(&self, id: &ConnectionId, now: UnixMillis) -> Result<(), StoreError> {
@@ -90,7 +95,7 @@ impl DynamoConnections {
         if holds_a_place {
             items.push(self.give_back(row.slot)?);
         }
-        match self.transact(items.clone(), |_| None).await? {
+        match self.transact(PATIENT, |_| items.clone().into()).await? {
             Transaction::Done => return Ok(true),
             Transaction::Refused(conditions) => {
                 if conditions.first().is_some_and(Condition::has_failed) {
@@ -101,7 +106,7 @@ impl DynamoConnections {
         // The counter says that nobody is there: somebody has changed it by
         // hand. The row goes all the same; the audit sets the counter right.
         items.truncate(2);
-        let again = self.transact(items, |_| None).await?;
+        let again = self.transact(PATIENT, |_| items.clone().into()).await?;
         Ok(matches!(again, Transaction::Done))
     }
 

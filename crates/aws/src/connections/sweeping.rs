@@ -7,6 +7,7 @@ use belfry_core::{Connection, UnixMillis, Watch};
 use belfry_protocol::{ConnectionId, UserId};
 
 use super::admission::connection_ids;
+use super::transaction::past_transactions;
 use super::{DynamoConnections, condition_failed, failed, key, sdk_failed};
 use crate::row::{self, Item, SLOT, integer, number};
 use crate::state;
@@ -47,7 +48,8 @@ impl DynamoConnections {
             .await
             .map_err(|error| sdk_failed(OPERATION, &error))?;
         let id = |item: &Item| row::id(item).map_err(|error| failed(OPERATION, error));
-        let ids = page.items().iter().map(id);
+        // One row that cannot be read must not stop a sweep.
+        let ids = page.items().iter().filter_map(|item| id(item).ok());
         let next = page.last_evaluated_key().map(|last| {
             Ok(DueCursor {
                 id: id(last)?,
@@ -57,7 +59,7 @@ impl DynamoConnections {
             })
         });
         Ok(DuePage {
-            ids: ids.collect::<Result<_, _>>()?,
+            ids: ids.collect(),
             next: next.transpose()?,
         })
     }
@@ -91,17 +93,45 @@ impl DynamoConnections {
             update = update
                 .expression_attribute_values(":pinged", number(pinged_at.0))
                 .expression_attribute_values(":seen", number(seen.last_seen_at.0));
-        } else {
-            set.push_str(" REMOVE pingedAt");
         }
-        let written = update
+        if let Some(since) = next.unreachable_since {
+            set.push_str(", unreachableSince = :since");
+            update = update.expression_attribute_values(":since", number(since.0));
+        }
+        let remove = match (next.pinged_at, next.unreachable_since) {
+            (None, None) => " REMOVE pingedAt, unreachableSince",
+            (None, Some(_)) => " REMOVE pingedAt",
+            (Some(_), None) => " REMOVE unreachableSince",
+            (Some(_), Some(_)) => "",
+        };
+        set.push_str(remove);
+        let update = update
             .update_expression(set)
-            .condition_expression(condition)
-            .send()
-            .await;
-        match written {
+            .condition_expression(condition);
+        match past_transactions(update).await {
             Ok(_) => Ok(true),
             Err(error) if condition_failed(&error) => Ok(false),
+            Err(error) => Err(sdk_failed("UpdateItem", &error)),
+        }
+    }
+
+    pub(super) async fn write_end(
+        &self,
+        seen: &Connection,
+        now: UnixMillis,
+    ) -> Result<(), StoreError> {
+        let update = self
+            .client
+            .update_item()
+            .table_name(&self.tables.connections)
+            .set_key(Some(key(&seen.id)))
+            .update_expression("SET tokenExpiresAt = :now")
+            .condition_expression("connectedAt = :seen AND tokenExpiresAt > :now")
+            .expression_attribute_values(":now", number(now.to_seconds().0))
+            .expression_attribute_values(":seen", number(seen.connected_at.0));
+        match past_transactions(update).await {
+            Ok(_) => Ok(()),
+            Err(error) if condition_failed(&error) => Ok(()),
             Err(error) => Err(sdk_failed("UpdateItem", &error)),
         }
     }
@@ -114,7 +144,7 @@ impl DynamoConnections {
         user: &UserId,
         now: UnixMillis,
     ) -> Result<Vec<ConnectionId>, StoreError> {
-        let written = self
+        let update = self
             .client
             .update_item()
             .table_name(&self.tables.state)
@@ -124,10 +154,9 @@ impl DynamoConnections {
             .expression_attribute_values(":now", number(now.to_seconds().0))
             .expression_attribute_values(":end", number(state::user_expires_at(now).0))
             .return_values(ReturnValue::AllNew)
-            .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld)
-            .send()
-            .await;
-        let item = match written {
+            .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld);
+        // The user may be connecting at this moment.
+        let item = match past_transactions(update).await {
             Ok(output) => output.attributes,
             Err(error) => match error.as_service_error() {
                 // It stands already, or a later one does.

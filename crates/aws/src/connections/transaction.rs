@@ -1,21 +1,48 @@
 //! Writing several items or none of them.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use aws_sdk_dynamodb::config::http::HttpResponse;
+use aws_sdk_dynamodb::error::SdkError;
 use aws_sdk_dynamodb::operation::transact_write_items::TransactWriteItemsError;
+use aws_sdk_dynamodb::operation::update_item::builders::UpdateItemFluentBuilder;
+use aws_sdk_dynamodb::operation::update_item::{UpdateItemError, UpdateItemOutput};
 use aws_sdk_dynamodb::types::{CancellationReason, TransactWriteItem};
 use belfry_core::ports::StoreError;
 
-use super::{DynamoConnections, failed, sdk_failed};
+use super::{DynamoConnections, sdk_failed};
 use crate::row::Item;
 
 const OPERATION: &str = "TransactWriteItems";
 
-/// How often a transaction is tried that meets another one on its way.
-const TRIES: u32 = 8;
+/// How long a handshake's transaction is tried that meets other ones on its
+/// way: a client waits for it.
+pub(super) const IMPATIENT: Duration = Duration::from_secs(3);
 
-/// The longest wait before the second try; it doubles with each.
+/// How long others are tried. Where thousands leave together their
+/// transactions meet at the same counters, and nobody repeats a `$disconnect`.
+pub(super) const PATIENT: Duration = Duration::from_secs(15);
+
+/// The longest wait before the second try; it doubles with each, up to
+/// [`MAX_BACKOFF`].
 const BACKOFF: Duration = Duration::from_millis(10);
+
+const MAX_BACKOFF: Duration = Duration::from_secs(1);
+
+/// One try of a transaction.
+pub(super) struct Attempt {
+    pub(super) items: Vec<TransactWriteItem>,
+    /// Names the try for DynamoDB, which for ten minutes answers one that it
+    /// has done without doing it again; `None` makes a name up. (AWS:
+    /// "TransactWriteItems", ClientRequestToken.)
+    pub(super) token: Option<String>,
+}
+
+impl From<Vec<TransactWriteItem>> for Attempt {
+    fn from(items: Vec<TransactWriteItem>) -> Self {
+        Self { items, token: None }
+    }
+}
 
 /// What became of a transaction.
 pub(super) enum Transaction {
@@ -38,23 +65,22 @@ impl Condition {
 }
 
 impl DynamoConnections {
-    /// Writes all of the items or none, trying again where another
-    /// transaction is on its way or DynamoDB has too much to do.
-    ///
-    /// `token` names each try for DynamoDB, which for ten minutes answers a
-    /// try that it knows without doing anything; `None` makes names up. (AWS:
-    /// "TransactWriteItems", ClientRequestToken.)
+    /// Writes all of the items or none, trying again for so long where another
+    /// transaction is on its way or DynamoDB has too much to do. `attempt`
+    /// makes each try, counted from zero.
     pub(super) async fn transact(
         &self,
-        items: Vec<TransactWriteItem>,
-        token: impl Fn(u32) -> Option<String>,
+        patience: Duration,
+        attempt: impl Fn(u32) -> Attempt,
     ) -> Result<Transaction, StoreError> {
-        for attempt in 0..TRIES {
+        let (begun, mut tries) = (Instant::now(), 0);
+        loop {
+            let Attempt { items, token } = attempt(tries);
             let written = self
                 .client
                 .transact_write_items()
-                .set_transact_items(Some(items.clone()))
-                .set_client_request_token(token(attempt))
+                .set_transact_items(Some(items))
+                .set_client_request_token(token)
                 .send()
                 .await;
             let error = match written {
@@ -71,22 +97,44 @@ impl DynamoConnections {
                 let conditions = reasons.iter().map(condition).collect();
                 return Ok(Transaction::Refused(conditions));
             }
-            if !reasons.iter().any(passes) {
+            if !reasons.iter().any(passes) || begun.elapsed() > patience {
                 return Err(sdk_failed(OPERATION, &error));
             }
-            back_off(attempt).await;
+            back_off(tries).await;
+            tries += 1;
         }
-        Err(failed(
-            OPERATION,
-            "other transactions were always in the way",
-        ))
+    }
+}
+
+/// Sends an update, and again where it meets a transaction on its item: the SDK
+/// does not.
+pub(super) async fn past_transactions(
+    update: UpdateItemFluentBuilder,
+) -> Result<UpdateItemOutput, SdkError<UpdateItemError, HttpResponse>> {
+    let (begun, mut tries) = (Instant::now(), 0);
+    loop {
+        let error = match update.clone().send().await {
+            Ok(output) => return Ok(output),
+            Err(error) => error,
+        };
+        let in_the_way = matches!(
+            error.as_service_error(),
+            Some(UpdateItemError::TransactionConflictException(_))
+        );
+        if !in_the_way || begun.elapsed() > IMPATIENT {
+            return Err(error);
+        }
+        back_off(tries).await;
+        tries += 1;
     }
 }
 
 /// Waits for others to be through: anything from nothing to the whole wait
 /// ("full jitter"), so that those who met do not meet again.
-pub(super) async fn back_off(attempt: u32) {
-    let wait = BACKOFF * 2u32.pow(attempt);
+async fn back_off(tries: u32) {
+    let wait = BACKOFF
+        .saturating_mul(2u32.saturating_pow(tries))
+        .min(MAX_BACKOFF);
     tokio::time::sleep(wait.mul_f64(fastrand::f64())).await;
 }
 

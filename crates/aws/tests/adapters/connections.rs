@@ -7,7 +7,7 @@ use belfry_core::ports::{Admission, ConnectionStore, Inserted, Places, Segment, 
 use belfry_core::testing::{
     BUDGET, PLACES, START, connection, connection_id, store_contract, user_id,
 };
-use belfry_core::{Connection, UnixSeconds};
+use belfry_core::{Connection, UnixMillis, UnixSeconds};
 
 use crate::database::{CONNECTIONS, STATE, database, expect_sets, expect_slots, tables};
 
@@ -158,6 +158,10 @@ async fn a_table_that_never_answers_is_given_up_in_seconds() {
     assert!(outcome.expect("a bounded wait").is_err());
 }
 
+fn after(minutes: u64) -> UnixMillis {
+    START.plus(Duration::from_secs(60 * minutes))
+}
+
 /// What DynamoDB does long after a row's time is over, or an operator by hand.
 async fn delete_row(client: &Client, id: &str) {
     let delete = client
@@ -177,14 +181,13 @@ async fn what_a_lost_row_held_is_given_back() {
     for n in 0..10 {
         delete_row(&client, &format!("c{n}")).await;
     }
-    assert_eq!(store.census(START).await, Ok(40));
-    // Each of the counters is noted, and compared half a minute later.
-    for tick in 1..=32 {
-        let now = START.plus(Duration::from_secs(60 * tick));
-        store.census(now).await.unwrap();
+    assert_eq!(store.count().await, Ok(40));
+    // Each of the counters is noted, compared a minute later, and a second
+    // time before it is believed that it says too much.
+    for minute in 0..=34 {
+        store.audit(after(minute)).await.unwrap();
     }
-    let later = START.plus(Duration::from_secs(3_600));
-    assert_eq!(store.census(later).await, Ok(30));
+    assert_eq!(store.count().await, Ok(30));
     assert_eq!(expect_slots(&client, "corrected").await, 30);
 }
 
@@ -205,9 +208,8 @@ async fn counters_that_were_lost_are_made_again() {
         delete.send().await.unwrap();
     }
     assert_eq!(store.disconnect(&connection_id("c0"), START).await, Ok(()));
-    for tick in 0..=32 {
-        let now = START.plus(Duration::from_secs(60 * tick));
-        store.census(now).await.unwrap();
+    for minute in 0..=17 {
+        store.audit(after(minute)).await.unwrap();
     }
     assert_eq!(expect_slots(&client, "made again").await, 39);
     expect_sets(&client, "made again").await;
@@ -233,4 +235,29 @@ async fn a_full_set_forgets_rows_that_were_lost() {
     let row = connection("c4", "alice");
     let full = store.insert(admission(&row), few).await;
     assert_eq!(full, Ok(Inserted::UserFull));
+}
+
+#[tokio::test]
+async fn a_set_of_more_than_a_batch_is_full_and_cleaned_as_well() {
+    let client = database().await;
+    let store = DynamoConnections::new(client.clone(), tables());
+    let places = Places {
+        total: 1_000,
+        per_user: 120,
+    };
+    for n in 0..120 {
+        let row = connection(&format!("c{n}"), "alice");
+        assert_eq!(
+            store.insert(admission(&row), places).await,
+            Ok(Inserted::Yes)
+        );
+    }
+    let row = connection("one-more", "alice");
+    let full = store.insert(admission(&row), places).await;
+    assert_eq!(full, Ok(Inserted::UserFull));
+    delete_row(&client, "c119").await;
+    assert_eq!(
+        store.insert(admission(&row), places).await,
+        Ok(Inserted::Yes)
+    );
 }

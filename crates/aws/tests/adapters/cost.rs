@@ -224,7 +224,10 @@ async fn a_sweep_costs_what_is_due() {
     };
     assert_eq!(store.watch(&row, &watch).await, Ok(true));
     assert!(meter.take("a visit: read, and noted").write <= 3.0);
-    store.census(START).await.unwrap();
-    store.census(after(60)).await.unwrap();
-    meter.take("two counts, a counter noted and compared");
+    store.count().await.unwrap();
+    assert!(meter.take("counting the places").read <= 16.0);
+    store.audit(START).await.unwrap();
+    store.audit(after(60)).await.unwrap();
+    let audit = meter.take("two audits: a counter noted, compared, another noted");
+    assert!(audit.write <= 3.0 && audit.read <= 40.0, "{audit:?}");
 }

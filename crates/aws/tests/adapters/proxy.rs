@@ -99,7 +99,10 @@ async fn handle(State(shared): State<Arc<Shared>>, headers: HeaderMap, body: Byt
             reasons[items - 1] = json!({"Code": "TransactionConflict"});
             refused("TransactionCanceledException", &reasons.into())
         }
-        // No other call meets transactions in a way that it sees.
+        Trouble::Conflict if operation(&headers) == "UpdateItem" => {
+            refused("TransactionConflictException", &Value::Null)
+        }
+        // No other call of ours meets transactions in a way that it sees.
         Trouble::Conflict => pass(headers, body).await,
         Trouble::Throttle => refused("ProvisionedThroughputExceededException", &Value::Null),
         Trouble::LostAnswer => {

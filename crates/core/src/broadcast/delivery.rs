@@ -56,9 +56,14 @@ impl<S: ConnectionStore, O: Outbox, C: Clock> Broadcaster<S, O, C> {
         let mut throttled = 0;
         let mut confirming = false;
         loop {
-            let left = deadline.since(self.clock.now());
+            let now = self.clock.now();
+            let left = deadline.since(now);
             if left.is_zero() {
                 return so_far;
+            }
+            // A broadcast to many takes a while, and sessions end meanwhile.
+            if recipient.token_expires_at.has_passed(now) {
+                return Delivery::Gone;
             }
             let timeout = left.min(self.delivery.post_timeout);
             let wait = match self.outbox.post(&recipient.id, frame, timeout).await {

@@ -185,6 +185,22 @@ async fn a_young_connection_that_seems_gone_is_asked_again() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_session_that_ends_during_the_broadcast_gets_nothing() {
+    let fixture = broadcaster(&[]).await;
+    let now = fixture.clock.now();
+    let mut ending = connection("ending", "alice");
+    ending.token_expires_at = now.plus(Duration::from_secs(1)).to_seconds();
+    ending.connected_at = now;
+    fixture.store.put_row(&ending).await;
+    fixture.outbox.open("ending");
+    // Asked again after a second or two.
+    fixture.outbox.answer("ending", [Err(PostError::Gone)]);
+    let report = send(&fixture, ALL).await;
+    assert_eq!(counts(&report), (0, Failures { gone: 1, ..NONE }));
+    assert!(fixture.outbox.posted("ending").is_empty());
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_row_that_was_replaced_meanwhile_is_kept() {
     let fixture = broadcaster(&[("a", "alice")]).await;
     fixture.outbox.answer("a", [Err(PostError::Gone)]);

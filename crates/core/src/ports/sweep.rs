@@ -63,8 +63,18 @@ pub trait SweepStore: Send + Sync {
         now: UnixMillis,
     ) -> impl Future<Output = Result<Vec<ConnectionId>, StoreError>> + Send;
 
-    /// How many places are taken, after a part of the counters was compared
-    /// with the rows and corrected: a row that DynamoDB or an operator removed
-    /// did not give its place back. Never corrects below the rows.
-    fn census(&self, now: UnixMillis) -> impl Future<Output = Result<u64, StoreError>> + Send;
+    /// Ends the session of a row that was read, as if its token were over now.
+    fn end_session(
+        &self,
+        seen: &Connection,
+        now: UnixMillis,
+    ) -> impl Future<Output = Result<(), StoreError>> + Send;
+
+    /// How many places are taken.
+    fn count(&self) -> impl Future<Output = Result<u64, StoreError>> + Send;
+
+    /// Compares a part of the counters with the rows and corrects what differs
+    /// for long: a row that DynamoDB or an operator removed did not give its
+    /// place back. A counter that is right stays so.
+    fn audit(&self, now: UnixMillis) -> impl Future<Output = Result<(), StoreError>> + Send;
 }

@@ -39,8 +39,12 @@ impl<V: TokenVerifier, S: ConnectionStore, O: Outbox, C: Clock> Receive<V, S, O,
         let mark = self.store.signed_out_at(&identity.user_id).await;
         let mark = mark.map_err(|error| self.failed(&error, frame_id))?;
         if mark.is_some_and(|mark| identity.issued_at <= mark) {
+            let connection = self.touch(id, frame_id).await?;
+            if connection.user_id != identity.user_id {
+                return Err(self.close_for_another_user(id).await);
+            }
             let why = "the user was signed out after the token was made; sign in again";
-            return self.refuse(id, refused(why)).await;
+            return Err(Answer::refused(refused(why), self.clock.now()));
         }
         // Fetching keys may have taken seconds, and what has ended meanwhile
         // is not revived. The handshake's leeway is not for a session that runs.
@@ -66,14 +70,15 @@ impl<V: TokenVerifier, S: ConnectionStore, O: Outbox, C: Clock> Receive<V, S, O,
                 });
                 Ok(Answer::served(&reply, "auth.refresh", now))
             }
-            Ok(Extended::OtherUser) => {
-                let reason = "a token of another user";
-                tracing::warn!(connectionId = %id, reason, "a session was not refreshed");
-                let why = "the token belongs to another user; connect again";
-                Err(self.close(id, ErrorCode::Unauthorized, why).await)
-            }
+            Ok(Extended::OtherUser) => Err(self.close_for_another_user(id).await),
             Ok(Extended::Not(touched)) => Err(self.not_served(id, touched, frame_id).await),
             Err(error) => Err(self.failed(&error, frame_id)),
         }
+    }
+    async fn close_for_another_user(&self, id: &ConnectionId) -> Answer {
+        let reason = "a token of another user";
+        tracing::warn!(connectionId = %id, reason, "a session was not refreshed");
+        let why = "the token belongs to another user; connect again";
+        self.close(id, ErrorCode::Unauthorized, why).await
     }
 }

@@ -333,3 +333,14 @@ async fn a_token_from_before_a_sign_out_extends_nothing() {
     let (_, outcome) = send(&receive, "c1", &refresh("good:alice")).await;
     assert_eq!(outcome, Outcome::Served("auth.refresh"));
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_token_of_another_user_closes_even_if_that_user_was_signed_out() {
+    let receive = receive().await;
+    let now = receive.clock.now();
+    let mallory = user_id("mallory");
+    receive.store.sign_out(&mallory, now).await.unwrap();
+    let (_, outcome) = send(&receive, "c1", &refresh("good:mallory")).await;
+    assert_eq!(outcome, Outcome::Closed(ErrorCode::Unauthorized));
+    assert!(!receive.outbox.is_open("c1"));
+}

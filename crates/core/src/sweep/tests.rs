@@ -179,24 +179,54 @@ async fn a_client_is_told_once_to_reconnect_before_it_is_cut() {
 async fn what_fails_is_tried_again_by_the_next_sweep() {
     let sweeper = sweeper();
     open(&sweeper, "c1").await;
-    for error in [PostError::Throttled, PostError::TimedOut] {
+    for (error, at) in [(PostError::Throttled, 500), (PostError::TimedOut, 560)] {
         sweeper.outbox.answer("c1", [Err(error)]);
-        assert_eq!(sweep_at(&sweeper, after(500)).await.failed, 1);
+        assert_eq!(sweep_at(&sweeper, after(at)).await.failed, 1);
+        assert_eq!(
+            sweep_at(&sweeper, after(at)).await,
+            nothing(),
+            "not at once"
+        );
     }
-    assert_eq!(sweep_at(&sweeper, after(500)).await.pinged, 1);
+    assert_eq!(sweep_at(&sweeper, after(620)).await.pinged, 1);
     sweeper.outbox.refuse_closing("c1");
-    assert_eq!(sweep_at(&sweeper, after(560)).await.failed, 1);
+    assert_eq!(sweep_at(&sweeper, after(660)).await.failed, 1);
     assert!(sweeper.store.row("c1").is_some(), "it is open and due");
     sweeper.store.fail_from_now_on();
-    sweeper.clock.set(after(620));
-    assert!(sweeper.sweep(after(700)).await.is_err());
+    sweeper.clock.set(after(720));
+    assert!(sweeper.sweep(after(800)).await.is_err());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_nothing_reaches_is_given_up_after_a_while() {
+    let sweeper = sweeper();
+    for id in ["deaf", "back", "talks"] {
+        open(&sweeper, id).await;
+    }
+    for minute in 9..14 {
+        for id in ["deaf", "back", "talks"] {
+            sweeper.outbox.answer(id, [Err(PostError::Throttled)]);
+        }
+        let report = sweep_at(&sweeper, after(minute * 60)).await;
+        assert!(report.failed >= 2, "minute {minute}: {report:?}");
+        if minute == 10 {
+            frame_at(&sweeper, "talks", after(620)).await;
+        }
+    }
+    // The last try decides, not the time alone.
+    sweeper.outbox.answer("deaf", [Err(PostError::Throttled)]);
+    sweeper.outbox.answer("back", []);
+    let report = sweep_at(&sweeper, after(14 * 60)).await;
+    assert_eq!((report.silent, report.pinged), (1, 1), "{report:?}");
+    assert!(!sweeper.outbox.is_open("deaf"));
+    assert!(sweeper.outbox.is_open("back") && sweeper.outbox.is_open("talks"));
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_row_whose_time_is_over_is_removed() {
     let sweeper = sweeper();
     open(&sweeper, "c1").await;
-    assert_eq!(sweep_at(&sweeper, after(7_500)).await.outlived, 1);
+    assert_eq!(sweep_at(&sweeper, after(7_300)).await.outlived, 1);
     assert!(sweeper.store.is_empty());
 }
 
@@ -240,6 +270,11 @@ async fn signing_out_closes_a_users_connections_and_says_why() {
     sweeper.outbox.refuse_closing("c2");
     let report = sweeper.sign_out(&user_id("alice")).await.unwrap();
     assert_eq!((report.closed, report.failed), (1, 1));
+    let left = sweeper.store.row("c2").unwrap();
+    assert!(
+        left.token_expires_at.has_passed(sweeper.clock.now()),
+        "nobody serves it"
+    );
     assert_eq!(last_posted(&sweeper, "c1")["data"]["code"], "UNAUTHORIZED");
     sweeper.outbox.allow_closing("c2");
     let report = sweeper.sign_out(&user_id("alice")).await.unwrap();

@@ -59,6 +59,7 @@ impl Row {
     fn spend(&mut self, budget: &Budget, now: UnixMillis) -> Option<Touched> {
         self.connection.last_seen_at = now;
         self.connection.watch.pinged_at = None;
+        self.connection.watch.unreachable_since = None;
         match budget.look(self.full_at, now) {
             Bucket::Full => {
                 self.full_at = now.plus(budget.interval);
@@ -403,8 +404,20 @@ impl SweepStore for FakeStore {
         Ok(rows.map(|row| row.id.clone()).collect())
     }
 
-    async fn census(&self, _now: UnixMillis) -> Result<u64, StoreError> {
-        let state = self.working("census")?;
+    async fn end_session(&self, seen: &Connection, now: UnixMillis) -> Result<(), StoreError> {
+        let mut state = self.working("end_session")?;
+        if let Some(row) = state.rows.get_mut(&seen.id) {
+            row.connection.token_expires_at = now.to_seconds().min(row.connection.token_expires_at);
+        }
+        Ok(())
+    }
+
+    async fn audit(&self, _now: UnixMillis) -> Result<(), StoreError> {
+        self.working("audit").map(drop)
+    }
+
+    async fn count(&self) -> Result<u64, StoreError> {
+        let state = self.working("count")?;
         Ok(state
             .rows
             .values()

@@ -10,9 +10,13 @@ use crate::time::UnixSeconds;
 
 pub(super) async fn keep<S: ConnectionStore + SweepStore>(new: impl AsyncFn() -> S) {
     no_row_comes_after_a_disconnect(&new().await).await;
-    there_are_no_more_rows_than_places(&new().await).await;
+    for total in [1, 5, 20] {
+        there_are_no_more_rows_than_places(&new().await, total).await;
+    }
+    counting_again_changes_nothing(&new().await).await;
     a_user_has_no_more_rows_than_allowed(&new().await).await;
     a_successor_takes_over_the_place(&new().await).await;
+    a_successor_that_has_ended_does_not_come_back(&new().await).await;
     only_an_own_place_can_be_taken_over(&new().await).await;
     whoever_was_signed_out_needs_a_newer_token(&new().await).await;
 }
@@ -44,38 +48,52 @@ async fn no_row_comes_after_a_disconnect<S: ConnectionStore>(store: &S) {
     assert_eq!(live(store, "twice").await, None);
 }
 
-async fn there_are_no_more_rows_than_places<S: ConnectionStore + SweepStore>(store: &S) {
+async fn there_are_no_more_rows_than_places<S>(store: &S, total: usize)
+where
+    S: ConnectionStore + SweepStore,
+{
+    let places = Places {
+        total: total as u64,
+        per_user: 3,
+    };
     let rows: Vec<_> = (0..50)
         .map(|n| connection(&format!("c{n}"), &format!("user-{n}")))
         .collect();
-    let outcomes = join_all(rows.iter().map(|row| insert(store, row, FEW))).await;
+    let outcomes = join_all(rows.iter().map(|row| insert(store, row, places))).await;
     let inserted = outcomes.iter().filter(|o| **o == Inserted::Yes).count();
-    assert_eq!(inserted, 20, "{outcomes:?}");
-    assert!(
-        outcomes
-            .iter()
-            .all(|o| matches!(o, Inserted::Yes | Inserted::Full))
-    );
-    assert_eq!(store.census(START).await, Ok(20));
-    let mut standing = rows
+    assert_eq!(inserted, total, "{outcomes:?}");
+    let expected = |outcome: &_| matches!(outcome, Inserted::Yes | Inserted::Full);
+    assert!(outcomes.iter().all(expected));
+    assert_eq!(store.count().await, Ok(places.total));
+    let standing = rows
         .iter()
         .zip(outcomes)
         .filter(|(_, o)| *o == Inserted::Yes);
-    let (leaving, _) = standing.next().expect("someone");
-    let (removed, _) = standing.next().expect("someone else");
-    assert_eq!(store.disconnect(&leaving.id, START).await, Ok(()));
-    let seen = Recipient::from(removed);
-    for _ in 0..2 {
-        assert_eq!(store.remove_unchanged(&seen).await, Ok(()));
+    for (n, (row, _)) in standing.enumerate() {
+        for _ in 0..2 {
+            if n % 2 == 0 {
+                assert_eq!(store.disconnect(&row.id, START).await, Ok(()));
+            } else {
+                let seen = Recipient::from(row);
+                assert_eq!(store.remove_unchanged(&seen).await, Ok(()));
+            }
+        }
+        let successor = connection(&format!("n{n}"), &format!("other-{n}"));
+        assert_eq!(insert(store, &successor, places).await, Inserted::Yes);
+        let too_many = connection(&format!("m{n}"), "mallory");
+        assert_eq!(insert(store, &too_many, places).await, Inserted::Full);
     }
-    assert_eq!(store.census(START).await, Ok(18));
-    for (id, expected) in [
-        ("n1", Inserted::Yes),
-        ("n2", Inserted::Yes),
-        ("n3", Inserted::Full),
-    ] {
-        let outcome = insert(store, &connection(id, id), FEW).await;
-        assert_eq!(outcome, expected, "{id}");
+    assert_eq!(store.count().await, Ok(places.total));
+}
+
+async fn counting_again_changes_nothing<S: ConnectionStore + SweepStore>(store: &S) {
+    for n in 0..40 {
+        put(store, &connection(&format!("c{n}"), "alice")).await;
+    }
+    for minute in 0..70 {
+        let now = START.plus(Duration::from_secs(60 * minute));
+        assert_eq!(store.audit(now).await, Ok(()));
+        assert_eq!(store.count().await, Ok(40));
     }
 }
 
@@ -128,7 +146,7 @@ async fn a_successor_takes_over_the_place<S: ConnectionStore + SweepStore>(store
         .expect("read")
         .expect("a row");
     assert_eq!(old.watch.replaced_at, Some(START));
-    assert_eq!(store.census(START).await, Ok(3), "no place more");
+    assert_eq!(store.count().await, Ok(3), "no place more");
     assert!(live(store, "a1").await.is_some(), "until it closes");
     let outcome = replace(store, &connection("a5", "alice"), "a1").await;
     assert_eq!(outcome, Inserted::UserFull, "it has no place to give");
@@ -139,11 +157,21 @@ async fn a_successor_takes_over_the_place<S: ConnectionStore + SweepStore>(store
     for old in ["a1", "a2"] {
         assert_eq!(store.disconnect(&connection_id(old), START).await, Ok(()));
     }
-    assert_eq!(store.census(START).await, Ok(3));
+    assert_eq!(store.count().await, Ok(3));
     for id in ["a3", "a4", "a6"] {
         assert_eq!(store.disconnect(&connection_id(id), START).await, Ok(()));
     }
-    assert_eq!(store.census(START).await, Ok(0));
+    assert_eq!(store.count().await, Ok(0));
+}
+
+async fn a_successor_that_has_ended_does_not_come_back<S: ConnectionStore>(store: &S) {
+    put(store, &connection("a1", "alice")).await;
+    let successor = connection("a2", "alice");
+    assert_eq!(replace(store, &successor, "a1").await, Inserted::Yes);
+    assert_eq!(store.disconnect(&successor.id, START).await, Ok(()));
+    // The same handshake, handled a second time and late.
+    assert_eq!(replace(store, &successor, "a1").await, Inserted::Ended);
+    assert_eq!(live(store, "a2").await, None);
 }
 
 async fn only_an_own_place_can_be_taken_over<S: ConnectionStore>(store: &S) {

@@ -3,7 +3,7 @@ use std::time::Duration;
 
 use super::{put, touch_at};
 use crate::connection::{Connection, Watch};
-use crate::ports::{ConnectionStore, PARTS, SweepStore};
+use crate::ports::{ConnectionStore, PARTS, SweepStore, Touched};
 use crate::testing::{START, connection, connection_id};
 use crate::time::UnixMillis;
 
@@ -12,6 +12,7 @@ pub(super) async fn keep<S: ConnectionStore + SweepStore>(new: impl AsyncFn() ->
     a_watch_is_moved_by_one_sweep_alone(&new().await).await;
     a_ping_is_noted_unless_a_frame_came_first(&new().await).await;
     a_frame_answers_a_ping(&new().await).await;
+    a_session_can_be_ended(&new().await).await;
 }
 
 async fn all_due<S: SweepStore>(store: &S, now: UnixMillis) -> BTreeSet<String> {
@@ -98,6 +99,7 @@ async fn a_frame_answers_a_ping<S: ConnectionStore + SweepStore>(store: &S) {
     put(store, &connection("c1", "alice")).await;
     let pinged = Watch {
         pinged_at: Some(START.plus(Duration::from_secs(2))),
+        unreachable_since: Some(START),
         ..Watch::until(START.plus(Duration::from_secs(32)))
     };
     assert_eq!(store.watch(&read(store).await, &pinged).await, Ok(true));
@@ -106,7 +108,24 @@ async fn a_frame_answers_a_ping<S: ConnectionStore + SweepStore>(store: &S) {
     touch_at(store, "c1", START.plus(Duration::from_secs(1))).await;
     let answered = Watch {
         pinged_at: None,
+        unreachable_since: None,
         ..pinged
     };
     assert_eq!(read(store).await.watch, answered);
+}
+
+async fn a_session_can_be_ended<S: ConnectionStore + SweepStore>(store: &S) {
+    put(store, &connection("c1", "alice")).await;
+    let row = read(store).await;
+    for _ in 0..2 {
+        assert_eq!(store.end_session(&row, START).await, Ok(()));
+    }
+    assert_eq!(touch_at(store, "c1", START).await, Touched::TokenExpired);
+    let later = START.plus(Duration::from_secs(60));
+    store.end_session(&row, later).await.expect("end_session");
+    let now = read(store).await;
+    assert_eq!(now.token_expires_at, START.to_seconds(), "an end stays");
+    store.disconnect(&row.id, START).await.expect("disconnect");
+    assert_eq!(store.end_session(&row, START).await, Ok(()));
+    assert_eq!(store.read(&row.id).await, Ok(None), "no partial row");
 }

@@ -1,0 +1,31 @@
+//! Dividing the connections.
+
+use std::hash::Hasher;
+
+use belfry_protocol::ConnectionId;
+use fnv::FnvHasher;
+
+/// One of so many parts, always the same for a connection, also in another
+/// build of Belfry. Each part has about as many connections as the others.
+#[must_use]
+pub fn part_of(id: &ConnectionId, parts: u32) -> u32 {
+    let mut hasher = FnvHasher::default();
+    hasher.write(id.as_str().as_bytes());
+    u32::try_from(hasher.finish() % u64::from(parts)).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_parts_are_about_equal() {
+        let mut counts = [0; 16];
+        for n in 0..16_000_u32 {
+            let id = ConnectionId::parse(format!("R0oXAd{n:05}CH6w=")).unwrap();
+            counts[part_of(&id, 16) as usize] += 1;
+        }
+        let about_equal = |count| (700..1_300).contains(count);
+        assert!(counts.iter().all(about_equal), "{counts:?}");
+    }
+}
