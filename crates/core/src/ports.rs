@@ -15,8 +15,8 @@ use crate::time::UnixMillis;
 
 pub use outbox::{Outbox, PostError};
 pub use store::{
-    Admission, ConnectionStore, Cursor, Extended, Extension, Inserted, Page, Places, Segment,
-    StoreError, TOMBSTONE_LIFE, Touched,
+    Admission, ConnectionStore, Cursor, Extended, Extension, Inserted, NotServed, Page, Places,
+    Segment, StoreError, TOMBSTONE_LIFE, Touched,
 };
 pub use sweep::{DueCursor, DuePage, PARTS, SweepStore};
 pub use tokens::{Identity, TokenVerifier, VerifyError};

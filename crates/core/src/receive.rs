@@ -14,7 +14,7 @@ use belfry_protocol::{
 use crate::budget::Budget;
 use crate::connection::Connection;
 use crate::last_words::{self, Closing};
-use crate::ports::{Clock, ConnectionStore, Outbox, TokenVerifier, Touched};
+use crate::ports::{Clock, ConnectionStore, NotServed, Outbox, TokenVerifier};
 use crate::time::UnixMillis;
 
 /// How many frames may be refused for the budget before the connection is
@@ -194,8 +194,8 @@ impl<V: TokenVerifier, S: ConnectionStore, O: Outbox, C: Clock> Receive<V, S, O,
     ) -> Result<Connection, Answer> {
         let touched = self.store.touch(id, &self.budget(), self.clock.now()).await;
         match touched {
-            Ok(Touched::Live(connection)) => Ok(connection),
-            Ok(other) => Err(self.not_served(id, other, frame_id).await),
+            Ok(Ok(connection)) => Ok(connection),
+            Ok(Err(why)) => Err(self.not_served(id, why, frame_id).await),
             Err(error) => Err(self.failed(&error, frame_id)),
         }
     }
@@ -212,19 +212,19 @@ impl<V: TokenVerifier, S: ConnectionStore, O: Outbox, C: Clock> Receive<V, S, O,
     async fn not_served(
         &self,
         id: &ConnectionId,
-        touched: Touched,
+        why: NotServed,
         frame_id: Option<&FrameId>,
     ) -> Answer {
-        match touched {
-            Touched::TokenExpired => {
+        match why {
+            NotServed::TokenExpired => {
                 let why = "the token has expired; connect again with a new one";
                 self.close(id, ErrorCode::TokenExpired, why).await
             }
-            Touched::OverBudget { refusals, .. } if refusals >= MAX_REFUSALS => {
+            NotServed::OverBudget { refusals, .. } if refusals >= MAX_REFUSALS => {
                 let why = "too many messages, for too long; connect again later";
                 self.close(id, ErrorCode::RateLimited, why).await
             }
-            Touched::OverBudget { retry_after, .. } => {
+            NotServed::OverBudget { retry_after, .. } => {
                 let wait = u64::try_from(retry_after.as_millis()).unwrap_or(u64::MAX);
                 let why = format!("too many messages; wait {wait} ms");
                 let refused = Refused {
@@ -234,7 +234,7 @@ impl<V: TokenVerifier, S: ConnectionStore, O: Outbox, C: Clock> Receive<V, S, O,
                 };
                 Answer::refused(refused, self.clock.now())
             }
-            Touched::Live(_) | Touched::Unknown => {
+            NotServed::Unknown => {
                 let why = "this connection is not known; connect again";
                 self.close(id, ErrorCode::Unauthorized, why).await
             }

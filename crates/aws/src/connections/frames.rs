@@ -6,7 +6,7 @@ use std::time::Duration;
 use aws_sdk_dynamodb::operation::update_item::UpdateItemError;
 use aws_sdk_dynamodb::operation::update_item::builders::UpdateItemFluentBuilder;
 use aws_sdk_dynamodb::types::{AttributeValue, ReturnValue, ReturnValuesOnConditionCheckFailure};
-use belfry_core::ports::{Extended, Extension, StoreError, Touched};
+use belfry_core::ports::{Extended, Extension, NotServed, StoreError, Touched};
 use belfry_core::{Bucket, Budget, UnixMillis, UnixSeconds};
 use belfry_protocol::{ConnectionId, UserId};
 
@@ -51,11 +51,12 @@ impl DynamoConnections {
         match run(update).await? {
             Update::Done(item) => live(&item),
             Update::Refused(row) => match reason(row.as_ref(), budget, now) {
-                Some(Refusal::NotServed(touched)) => Ok(touched),
-                Some(Refusal::Empty(retry_after)) => {
-                    self.count_refusal(id, now, budget, retry_after).await
-                }
                 None => self.take_one(id, budget, now).await,
+                Some(NotServed::OverBudget { retry_after, .. }) => {
+                    let refused = self.count_refusal(id, budget, now, retry_after).await;
+                    refused.map(Err)
+                }
+                Some(why) => Ok(Err(why)),
             },
         }
     }
@@ -77,14 +78,14 @@ impl DynamoConnections {
             .expression_attribute_values(":latest", number(budget.latest_full_at(now).0));
         match run(update).await? {
             Update::Done(item) => live(&item),
-            Update::Refused(row) => Ok(match reason(row.as_ref(), budget, now) {
-                Some(Refusal::NotServed(touched)) => touched,
+            Update::Refused(row) => {
                 // A frame that came at the same moment took the last one.
-                Some(Refusal::Empty(_)) | None => Touched::OverBudget {
+                let too_late = NotServed::OverBudget {
                     retry_after: budget.interval,
                     refusals: 0,
-                },
-            }),
+                };
+                Ok(Err(reason(row.as_ref(), budget, now).unwrap_or(too_late)))
+            }
         }
     }
 
@@ -92,10 +93,10 @@ impl DynamoConnections {
     async fn count_refusal(
         &self,
         id: &ConnectionId,
-        now: UnixMillis,
         budget: &Budget,
+        now: UnixMillis,
         retry_after: Duration,
-    ) -> Result<Touched, StoreError> {
+    ) -> Result<NotServed, StoreError> {
         let update = self
             .frame(id, now)
             .update_expression(
@@ -104,15 +105,13 @@ impl DynamoConnections {
             .condition_expression(in_session())
             .expression_attribute_values(":one", number(1));
         Ok(match run(update).await? {
-            Update::Done(item) => Touched::OverBudget {
+            Update::Done(item) => NotServed::OverBudget {
                 retry_after,
                 refusals: integer(&item, "refusals")
                     .map_or(0, |n| u32::try_from(n).unwrap_or(u32::MAX)),
             },
-            Update::Refused(row) => match reason(row.as_ref(), budget, now) {
-                Some(Refusal::NotServed(touched)) => touched,
-                Some(Refusal::Empty(_)) | None => Touched::Unknown,
-            },
+            // It has ended meanwhile.
+            Update::Refused(row) => reason(row.as_ref(), budget, now).unwrap_or(NotServed::Unknown),
         })
     }
 
@@ -142,16 +141,16 @@ impl DynamoConnections {
         };
         let is_anothers = |row: &Row| row.connection.user_id != extension.user_id;
         match reason(row.as_ref(), budget, now) {
-            Some(Refusal::NotServed(touched)) => Ok(Extended::Not(touched)),
+            Some(why @ (NotServed::Unknown | NotServed::TokenExpired)) => Ok(Extended::Not(why)),
             _ if row.as_ref().is_some_and(is_anothers) => Ok(Extended::OtherUser),
-            Some(Refusal::Empty(wait)) => self
-                .count_refusal(id, now, budget, wait)
-                .await
-                .map(Extended::Not),
+            Some(NotServed::OverBudget { retry_after, .. }) => {
+                let refused = self.count_refusal(id, budget, now, retry_after).await;
+                refused.map(Extended::Not)
+            }
             // The end that stands is as late already.
             None => Ok(match self.take_one(id, budget, now).await? {
-                Touched::Live(row) => Extended::Until(row.token_expires_at),
-                touched => Extended::Not(touched),
+                Ok(row) => Extended::Until(row.token_expires_at),
+                Err(why) => Extended::Not(why),
             }),
         }
     }
@@ -198,25 +197,23 @@ async fn run(update: UpdateItemFluentBuilder) -> Result<Update, StoreError> {
 
 fn live(item: &Item) -> Result<Touched, StoreError> {
     let connection = row::connection(item).map_err(|error| failed(OPERATION, error))?;
-    Ok(Touched::Live(connection))
+    Ok(Ok(connection))
 }
 
-/// Why a row did not meet a frame's condition.
-enum Refusal {
-    NotServed(Touched),
-    Empty(Duration),
-}
-
-/// `None` where another try would meet it, with a bucket that is not full.
-fn reason(row: Option<&Row>, budget: &Budget, now: UnixMillis) -> Option<Refusal> {
+/// Why a row did not meet a frame's condition; `None` where another try would
+/// meet it, with a bucket that is not full.
+fn reason(row: Option<&Row>, budget: &Budget, now: UnixMillis) -> Option<NotServed> {
     let Some(row) = row.filter(|row| !row.connection.expires_at.has_passed(now)) else {
-        return Some(Refusal::NotServed(Touched::Unknown));
+        return Some(NotServed::Unknown);
     };
     if row.connection.token_expires_at.has_passed(now) {
-        return Some(Refusal::NotServed(Touched::TokenExpired));
+        return Some(NotServed::TokenExpired);
     }
     match budget.look(row.budget_full_at, now) {
-        Bucket::Empty(wait) => Some(Refusal::Empty(wait)),
+        Bucket::Empty(retry_after) => Some(NotServed::OverBudget {
+            retry_after,
+            refusals: 0,
+        }),
         Bucket::Full | Bucket::Enough => None,
     }
 }

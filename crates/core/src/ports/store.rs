@@ -58,21 +58,23 @@ pub enum Inserted {
     SignedOut,
 }
 
-/// What became of a frame's sign of life.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Touched {
-    /// Seen, and within its budget: the row as it is afterwards.
-    Live(Connection),
+/// What a frame finds: the row as it is afterwards, or why it is not served.
+pub type Touched = Result<Connection, NotServed>;
+
+/// Why a frame is not served.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NotServed {
     /// The row is live, and its token is over.
     TokenExpired,
     /// There is no live row.
     Unknown,
-    /// Seen, and over its budget.
+    /// The connection is over its budget. That it lives is noted.
     OverBudget {
         /// When the next frame will be within it.
         retry_after: Duration,
         /// How many frames were refused since the bucket was full; zero where
-        /// two frames came at the same moment and this one was not counted.
+        /// two frames came at the same moment, and this one was neither
+        /// counted nor noted.
         refusals: u32,
     },
 }
@@ -93,8 +95,8 @@ pub enum Extended {
     Until(UnixSeconds),
     /// The connection is another user's. Nothing was changed.
     OtherUser,
-    /// As of any other frame: no row, a token that is over, or no budget.
-    Not(Touched),
+    /// Nothing was moved, as any other frame would not have been served.
+    Not(NotServed),
 }
 
 /// One of several disjoint parts of the table, which may be read in parallel.

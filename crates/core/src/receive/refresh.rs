@@ -71,7 +71,7 @@ impl<V: TokenVerifier, S: ConnectionStore, O: Outbox, C: Clock> Receive<V, S, O,
                 Ok(Answer::served(&reply, "auth.refresh", now))
             }
             Ok(Extended::OtherUser) => Err(self.close_for_another_user(id).await),
-            Ok(Extended::Not(touched)) => Err(self.not_served(id, touched, frame_id).await),
+            Ok(Extended::Not(why)) => Err(self.not_served(id, why, frame_id).await),
             Err(error) => Err(self.failed(&error, frame_id)),
         }
     }

@@ -8,7 +8,7 @@ mod sweep;
 
 use super::{BUDGET, PLACES, START, connection_id};
 use crate::connection::Connection;
-use crate::ports::{Admission, ConnectionStore, Inserted, Places, SweepStore, Touched};
+use crate::ports::{Admission, ConnectionStore, Inserted, NotServed, Places, SweepStore, Touched};
 use crate::time::UnixMillis;
 
 pub use outbox::outbox_contract;
@@ -48,8 +48,8 @@ async fn touch_at<S: ConnectionStore>(store: &S, id: &str, now: UnixMillis) -> T
 /// The row as a frame at [`START`] finds it.
 async fn live<S: ConnectionStore>(store: &S, id: &str) -> Option<Connection> {
     match touch_at(store, id, START).await {
-        Touched::Live(row) => Some(row),
-        Touched::Unknown => None,
+        Ok(row) => Some(row),
+        Err(NotServed::Unknown) => None,
         other => panic!("{other:?}"),
     }
 }

@@ -7,8 +7,8 @@ use super::{PLACES, START, connection};
 use crate::budget::{Bucket, Budget};
 use crate::connection::{Connection, Recipient, Watch};
 use crate::ports::{
-    Admission, ConnectionStore, Cursor, DueCursor, DuePage, Extended, Extension, Inserted, PARTS,
-    Page, Places, Segment, StoreError, SweepStore, Touched,
+    Admission, ConnectionStore, Cursor, DueCursor, DuePage, Extended, Extension, Inserted,
+    NotServed, PARTS, Page, Places, Segment, StoreError, SweepStore, Touched,
 };
 use crate::time::{UnixMillis, UnixSeconds};
 
@@ -45,18 +45,18 @@ impl Row {
     }
 
     /// What a frame finds before its budget is looked at.
-    fn standing(&self, now: UnixMillis) -> Option<Touched> {
+    fn standing(&self, now: UnixMillis) -> Option<NotServed> {
         if self.connection.expires_at.has_passed(now) {
-            Some(Touched::Unknown)
+            Some(NotServed::Unknown)
         } else if self.connection.token_expires_at.has_passed(now) {
-            Some(Touched::TokenExpired)
+            Some(NotServed::TokenExpired)
         } else {
             None
         }
     }
 
     /// Takes a frame from the budget, or says that it is over it.
-    fn spend(&mut self, budget: &Budget, now: UnixMillis) -> Option<Touched> {
+    fn spend(&mut self, budget: &Budget, now: UnixMillis) -> Option<NotServed> {
         self.connection.last_seen_at = now;
         self.connection.watch.pinged_at = None;
         self.connection.watch.unreachable_since = None;
@@ -72,7 +72,7 @@ impl Row {
             }
             Bucket::Empty(retry_after) => {
                 self.refusals += 1;
-                Some(Touched::OverBudget {
+                Some(NotServed::OverBudget {
                     retry_after,
                     refusals: self.refusals,
                 })
@@ -221,13 +221,13 @@ impl ConnectionStore for FakeStore {
     ) -> Result<Touched, StoreError> {
         let mut state = self.working("touch")?;
         let Some(row) = state.rows.get_mut(id) else {
-            return Ok(Touched::Unknown);
+            return Ok(Err(NotServed::Unknown));
         };
         if let Some(standing) = row.standing(now) {
-            return Ok(standing);
+            return Ok(Err(standing));
         }
         let over = row.spend(budget, now);
-        Ok(over.unwrap_or_else(|| Touched::Live(row.connection.clone())))
+        Ok(over.map_or_else(|| Ok(row.connection.clone()), Err))
     }
 
     async fn extend(
@@ -239,7 +239,7 @@ impl ConnectionStore for FakeStore {
     ) -> Result<Extended, StoreError> {
         let mut state = self.working("extend")?;
         let Some(row) = state.rows.get_mut(id) else {
-            return Ok(Extended::Not(Touched::Unknown));
+            return Ok(Extended::Not(NotServed::Unknown));
         };
         if let Some(standing) = row.standing(now) {
             return Ok(Extended::Not(standing));

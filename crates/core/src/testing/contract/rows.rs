@@ -3,7 +3,7 @@ use std::time::Duration;
 use super::{insert, live, put, touch_at};
 use crate::budget::Budget;
 use crate::connection::{Connection, Recipient};
-use crate::ports::{ConnectionStore, Extended, Extension, Inserted, Touched};
+use crate::ports::{ConnectionStore, Extended, Extension, Inserted, NotServed};
 use crate::testing::{BUDGET, PLACES, START, connection, connection_id, user_id};
 use crate::time::{UnixMillis, UnixSeconds};
 
@@ -66,7 +66,7 @@ async fn touch_marks_and_returns_the_whole_row<S: ConnectionStore>(store: &S) {
             ..row.clone()
         };
         let touched = touch_at(store, row.id.as_str(), later).await;
-        assert_eq!(touched, Touched::Live(seen));
+        assert_eq!(touched, Ok(seen));
     }
 }
 
@@ -80,13 +80,17 @@ async fn touch_creates_nothing<S: ConnectionStore>(store: &S) {
     put(store, &row).await;
     let (token, end) = (row.token_expires_at.to_millis(), row.expires_at.to_millis());
     let just_before = UnixMillis(token.0 - 1);
-    assert!(matches!(
-        touch_at(store, "c1", just_before).await,
-        Touched::Live(_)
-    ));
-    assert_eq!(touch_at(store, "c1", token).await, Touched::TokenExpired);
+    assert!(touch_at(store, "c1", just_before).await.is_ok());
+    assert_eq!(
+        touch_at(store, "c1", token).await,
+        Err(NotServed::TokenExpired)
+    );
     let unknown = touch_at(store, "c1", end).await;
-    assert_eq!(unknown, Touched::Unknown, "an expired row is not revived");
+    assert_eq!(
+        unknown,
+        Err(NotServed::Unknown),
+        "an expired row is not revived"
+    );
     assert_eq!(live(store, "nobody").await, None);
 }
 
@@ -102,22 +106,22 @@ async fn a_frame_takes_from_the_budget<S: ConnectionStore>(store: &S) {
         touched.expect("touch")
     };
     for _ in 0..3 {
-        assert!(matches!(touch(0).await, Touched::Live(_)));
+        assert!(touch(0).await.is_ok());
     }
     for refusals in 1..3 {
-        let over = Touched::OverBudget {
+        let over = Err(NotServed::OverBudget {
             retry_after: Duration::from_millis(600),
             refusals,
-        };
+        });
         assert_eq!(touch(400).await, over);
     }
-    let Touched::Live(row) = touch(1_000).await else {
+    let Ok(row) = touch(1_000).await else {
         panic!("whoever waits is served");
     };
     assert_eq!(row.last_seen_at, START.plus(Duration::from_secs(1)));
     assert!(matches!(
         touch(1_000).await,
-        Touched::OverBudget { refusals: 3, .. }
+        Err(NotServed::OverBudget { refusals: 3, .. })
     ));
 }
 
@@ -132,8 +136,8 @@ async fn a_bucket_that_was_full_forgets_refusals<S: ConnectionStore>(store: &S) 
         for refusals in 0..3 {
             let touched = store.touch(&connection_id("c1"), &budget, now).await;
             match touched.expect("touch") {
-                Touched::Live(_) => assert_eq!(refusals, 0),
-                Touched::OverBudget { refusals: told, .. } => assert_eq!(told, refusals),
+                Ok(_) => assert_eq!(refusals, 0),
+                Err(NotServed::OverBudget { refusals: told, .. }) => assert_eq!(told, refusals),
                 other => panic!("{other:?}"),
             }
         }
@@ -165,14 +169,14 @@ async fn a_session_that_is_over_is_not_extended<S: ConnectionStore>(store: &S) {
     let row = connection("c1", "alice");
     let later = UnixSeconds(row.token_expires_at.0 + 60);
     let nobody = extend(store, later, START).await;
-    assert_eq!(nobody, Extended::Not(Touched::Unknown));
+    assert_eq!(nobody, Extended::Not(NotServed::Unknown));
     assert_eq!(live(store, "c1").await, None, "no partial row");
     put(store, &row).await;
     let over = row.token_expires_at.to_millis();
     let not = extend(store, later, over).await;
-    assert_eq!(not, Extended::Not(Touched::TokenExpired));
+    assert_eq!(not, Extended::Not(NotServed::TokenExpired));
     let ended = extend(store, later, row.expires_at.to_millis()).await;
-    assert_eq!(ended, Extended::Not(Touched::Unknown));
+    assert_eq!(ended, Extended::Not(NotServed::Unknown));
     let of_bob = extension("bob", later);
     let others = store.extend(&row.id, &of_bob, &BUDGET, START).await;
     assert_eq!(others, Ok(Extended::OtherUser));
@@ -193,7 +197,7 @@ async fn an_extension_is_a_frame_like_any_other<S: ConnectionStore>(store: &S) {
         let extended = store.extend(&row.id, &extension, &budget, now).await;
         match extended.expect("extend") {
             Extended::Until(until) => assert!(until == end && n <= 3),
-            Extended::Not(Touched::OverBudget { .. }) => assert!(n > 2),
+            Extended::Not(NotServed::OverBudget { .. }) => assert!(n > 2),
             other => panic!("{other:?}"),
         }
     }

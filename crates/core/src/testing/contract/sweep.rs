@@ -3,7 +3,7 @@ use std::time::Duration;
 
 use super::{put, touch_at};
 use crate::connection::{Connection, Watch};
-use crate::ports::{ConnectionStore, PARTS, SweepStore, Touched};
+use crate::ports::{ConnectionStore, NotServed, PARTS, SweepStore};
 use crate::testing::{START, connection, connection_id};
 use crate::time::UnixMillis;
 
@@ -83,7 +83,8 @@ async fn a_watch_is_moved_by_one_sweep_alone<S: ConnectionStore + SweepStore>(st
 async fn a_ping_is_noted_unless_a_frame_came_first<S: ConnectionStore + SweepStore>(store: &S) {
     put(store, &connection("c1", "alice")).await;
     let seen = read(store).await;
-    touch_at(store, "c1", START.plus(Duration::from_secs(1))).await;
+    let seen_at = START.plus(Duration::from_secs(1));
+    assert!(touch_at(store, "c1", seen_at).await.is_ok());
     let pinged = Watch {
         pinged_at: Some(START.plus(Duration::from_secs(2))),
         ..Watch::until(START.plus(Duration::from_secs(32)))
@@ -105,7 +106,8 @@ async fn a_frame_answers_a_ping<S: ConnectionStore + SweepStore>(store: &S) {
     assert_eq!(store.watch(&read(store).await, &pinged).await, Ok(true));
     assert_eq!(read(store).await.watch, pinged);
     // The clock of whoever handles the frame may be behind the sweeper's.
-    touch_at(store, "c1", START.plus(Duration::from_secs(1))).await;
+    let seen_at = START.plus(Duration::from_secs(1));
+    assert!(touch_at(store, "c1", seen_at).await.is_ok());
     let answered = Watch {
         pinged_at: None,
         unreachable_since: None,
@@ -120,7 +122,10 @@ async fn a_session_can_be_ended<S: ConnectionStore + SweepStore>(store: &S) {
     for _ in 0..2 {
         assert_eq!(store.end_session(&row, START).await, Ok(()));
     }
-    assert_eq!(touch_at(store, "c1", START).await, Touched::TokenExpired);
+    assert_eq!(
+        touch_at(store, "c1", START).await,
+        Err(NotServed::TokenExpired)
+    );
     let later = START.plus(Duration::from_secs(60));
     store.end_session(&row, later).await.expect("end_session");
     let now = read(store).await;
