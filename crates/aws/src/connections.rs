@@ -72,14 +72,14 @@ impl DynamoConnections {
     }
 }
 
+/// What takes several calls is on the heap: its state must not be a part of
+/// every caller's.
 impl ConnectionStore for DynamoConnections {
     async fn insert(
         &self,
         admission: Admission<'_>,
         places: Places,
     ) -> Result<Inserted, StoreError> {
-        // Long, with a path for each way a place may be had: on the heap, so
-        // that the callers' futures stay small.
         Box::pin(self.admit(admission, places)).await
     }
 
@@ -89,7 +89,7 @@ impl ConnectionStore for DynamoConnections {
         budget: &Budget,
         now: UnixMillis,
     ) -> Result<Touched, StoreError> {
-        self.count_frame(id, budget, now).await
+        Box::pin(self.count_frame(id, budget, now)).await
     }
 
     async fn extend(
@@ -99,7 +99,7 @@ impl ConnectionStore for DynamoConnections {
         budget: &Budget,
         now: UnixMillis,
     ) -> Result<Extended, StoreError> {
-        self.move_token_end(id, extension, budget, now).await
+        Box::pin(self.move_token_end(id, extension, budget, now)).await
     }
 
     async fn signed_out_at(&self, user: &UserId) -> Result<Option<UnixSeconds>, StoreError> {
@@ -107,11 +107,11 @@ impl ConnectionStore for DynamoConnections {
     }
 
     async fn disconnect(&self, id: &ConnectionId, now: UnixMillis) -> Result<(), StoreError> {
-        self.forget(id, now).await
+        Box::pin(self.forget(id, now)).await
     }
 
     async fn remove_unchanged(&self, seen: &Recipient) -> Result<(), StoreError> {
-        self.forget_unchanged(seen).await
+        Box::pin(self.forget_unchanged(seen)).await
     }
 
     async fn of_user(&self, user: &UserId, now: UnixMillis) -> Result<Vec<Recipient>, StoreError> {
@@ -159,7 +159,7 @@ impl SweepStore for DynamoConnections {
         user: &UserId,
         now: UnixMillis,
     ) -> Result<Vec<ConnectionId>, StoreError> {
-        self.write_mark(user, now).await
+        Box::pin(self.write_mark(user, now)).await
     }
 
     async fn end_session(&self, seen: &Connection, now: UnixMillis) -> Result<(), StoreError> {
@@ -172,7 +172,7 @@ impl SweepStore for DynamoConnections {
     }
 
     async fn audit(&self, now: UnixMillis) -> Result<(), StoreError> {
-        self.compare_a_counter(now).await
+        Box::pin(self.compare_a_counter(now)).await
     }
 }
 

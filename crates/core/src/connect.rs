@@ -157,12 +157,8 @@ fn bounded(mut text: String) -> String {
 mod tests {
     use super::*;
     use crate::ports::SweepStore;
-    use crate::testing::{FakeStore, FakeVerifier, PLACES, TestClock, connection_id, user_id};
-
-    const SCHEDULE: Schedule = Schedule {
-        heartbeat_interval: Duration::from_secs(480),
-        heartbeat_grace: Duration::from_secs(30),
-        connection_lifetime: Duration::from_secs(7_200),
+    use crate::testing::{
+        FakeStore, FakeVerifier, PLACES, SCHEDULE, TestClock, connection_id, user_id,
     };
 
     fn connect() -> Connect<FakeVerifier, FakeStore, TestClock> {

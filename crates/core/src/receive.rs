@@ -195,7 +195,8 @@ impl<V: TokenVerifier, S: ConnectionStore, O: Outbox, C: Clock> Receive<V, S, O,
         let touched = self.store.touch(id, &self.budget(), self.clock.now()).await;
         match touched {
             Ok(Ok(connection)) => Ok(connection),
-            Ok(Err(why)) => Err(self.not_served(id, why, frame_id).await),
+            // Rare, too.
+            Ok(Err(why)) => Err(Box::pin(self.not_served(id, why, frame_id)).await),
             Err(error) => Err(self.failed(&error, frame_id)),
         }
     }

@@ -139,15 +139,9 @@ fn share(id: &ConnectionId) -> f64 {
 mod tests {
     use super::*;
     use crate::connection::Watch;
-    use crate::testing::{START, connection};
+    use crate::testing::{SCHEDULE, START, connection};
     use crate::time::UnixSeconds;
     use proptest::prelude::*;
-
-    const SCHEDULE: Schedule = Schedule {
-        heartbeat_interval: Duration::from_secs(480),
-        heartbeat_grace: Duration::from_secs(30),
-        connection_lifetime: Duration::from_secs(7_200),
-    };
 
     fn after(seconds: u64) -> UnixMillis {
         START.plus(Duration::from_secs(seconds))

@@ -22,10 +22,18 @@ pub use verifier::FakeVerifier;
 use crate::budget::Budget;
 use crate::connection::{Connection, Watch};
 use crate::ports::Places;
+use crate::schedule::Schedule;
 use crate::time::{UnixMillis, UnixSeconds};
 
 /// When every test begins: 2026-01-01T00:00:00Z.
 pub const START: UnixMillis = UnixMillis(1_767_225_600_000);
+
+/// When connections are looked at, as template.yaml has it by default.
+pub const SCHEDULE: Schedule = Schedule {
+    heartbeat_interval: Duration::from_secs(480),
+    heartbeat_grace: Duration::from_secs(30),
+    connection_lifetime: Duration::from_secs(7_200),
+};
 
 /// A budget that no test exhausts by accident.
 pub const BUDGET: Budget = Budget {

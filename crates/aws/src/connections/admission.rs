@@ -54,12 +54,18 @@ impl DynamoConnections {
         places: Places,
     ) -> Result<Inserted, StoreError> {
         let inserted = self.write_somewhere(admission, places).await?;
-        let connection = admission.connection;
-        if inserted == Inserted::Yes && self.has_ended(&connection.id).await? {
-            self.forget_unchanged(&Recipient::from(connection)).await?;
-            return Ok(Inserted::Ended);
+        if inserted != Inserted::Yes {
+            return Ok(inserted);
         }
-        Ok(inserted)
+        let has_ended = self.has_ended(&admission.connection.id).await;
+        if let Ok(false) = has_ended {
+            return Ok(Inserted::Yes);
+        }
+        // Also where it cannot be told: a client that is refused gets no
+        // `$disconnect`, so nobody else would give its place back soon.
+        let seen = Recipient::from(admission.connection);
+        let removed = self.forget_unchanged(&seen).await;
+        has_ended.and(removed).map(|()| Inserted::Ended)
     }
 
     /// Ids are not used twice, so a tombstone counts however old it is.

@@ -1,6 +1,7 @@
 use super::*;
 use crate::testing::{
-    FakeMetrics, FakeOutbox, FakeStore, START, TestClock, connection, connection_id, user_id,
+    FakeMetrics, FakeOutbox, FakeStore, SCHEDULE, START, TestClock, connection, connection_id,
+    user_id,
 };
 use crate::time::UnixSeconds;
 use serde_json::Value;
@@ -13,11 +14,7 @@ fn sweeper() -> Fixture {
         outbox: FakeOutbox::default(),
         clock: TestClock::default(),
         metrics: FakeMetrics::default(),
-        schedule: Schedule {
-            heartbeat_interval: Duration::from_secs(480),
-            heartbeat_grace: Duration::from_secs(30),
-            connection_lifetime: Duration::from_secs(7_200),
-        },
+        schedule: SCHEDULE,
     }
 }
 
