@@ -197,7 +197,13 @@ impl<S: ConnectionStore + SweepStore, O: Outbox, C: Clock, M: Metrics> Sweeper<S
             posted = self.outbox.post(&row.id, &frame, POST_TIMEOUT).await;
         }
         match posted {
-            Ok(()) => self.note(row, watch, said).await,
+            Ok(()) => {
+                let watch = Watch {
+                    unreachable_since: None,
+                    ..watch
+                };
+                self.note(row, watch, said).await
+            }
             Err(PostError::Gone) => {
                 self.store.remove_unchanged(&recipient).await?;
                 Ok(Visit::Gone)

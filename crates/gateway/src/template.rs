@@ -215,7 +215,13 @@ mod tests {
             "Connections"
         );
         assert_eq!(connect.environment["CONNECTION_TTL_SECONDS"], "7500");
-        assert_eq!(connect.timeout.as_secs(), 10);
+        assert_eq!(connect.timeout.as_secs(), 25);
+        let sweeps = &stack.functions["Sweeper"].schedules;
+        assert_eq!(sweeps[0].period, Some(std::time::Duration::from_secs(60)));
+        assert_eq!(
+            sweeps[0].input,
+            Some(serde_json::json!({"action": "sweep"}))
+        );
         let endpoint = &stack.functions["Default"].environment["WEBSOCKET_API_ENDPOINT"];
         assert_eq!(
             endpoint,
@@ -335,8 +341,8 @@ mod tests {
                 "Globals.Function.Handlers: is not understood",
             ),
             (
-                "    Timeout: 10",
-                "    Timeout: soon",
+                "      Timeout: 25",
+                "      Timeout: soon",
                 "Connect.Properties.Timeout: must be a whole number from 1 to 900",
             ),
             (

@@ -215,6 +215,8 @@ async fn a_client_that_nothing_reaches_is_given_up_after_a_while() {
     sweeper.outbox.answer("back", []);
     let report = sweep_at(&sweeper, after(14 * 60)).await;
     assert_eq!((report.silent, report.pinged), (1, 1), "{report:?}");
+    let back = sweeper.store.row("back").unwrap();
+    assert_eq!(back.watch.unreachable_since, None, "it was reached");
     assert!(!sweeper.outbox.is_open("deaf"));
     assert!(sweeper.outbox.is_open("back") && sweeper.outbox.is_open("talks"));
 }
