@@ -123,12 +123,7 @@ mod tests {
             ("COGNITO_CLIENT_IDS", "web, app,"),
         ];
         variables.extend(changes);
-        Settings::read(
-            &variables
-                .into_iter()
-                .map(|(n, v)| (n.to_owned(), v.to_owned()))
-                .collect(),
-        )
+        Settings::read(&variables.into_iter().collect())
     }
 
     #[test]

@@ -131,11 +131,8 @@ mod tests {
                 ("COGNITO_CLIENT_IDS", "web"),
                 (name, value),
             ];
-            let environment = variables
-                .map(|(n, v)| (n.to_owned(), v.to_owned()))
-                .into_iter()
-                .collect();
-            let error = Settings::read(&environment).unwrap_err().to_string();
+            let settings = Settings::read(&variables.into_iter().collect());
+            let error = settings.unwrap_err().to_string();
             assert!(error.starts_with(name), "{error}");
         }
     }

@@ -170,9 +170,10 @@ impl Environment {
     }
 }
 
-impl FromIterator<(String, String)> for Environment {
-    fn from_iter<I: IntoIterator<Item = (String, String)>>(variables: I) -> Self {
-        Self(variables.into_iter().collect())
+impl<N: Into<String>, V: Into<String>> FromIterator<(N, V)> for Environment {
+    fn from_iter<I: IntoIterator<Item = (N, V)>>(variables: I) -> Self {
+        let owned = |(name, value): (N, V)| (name.into(), value.into());
+        Self(variables.into_iter().map(owned).collect())
     }
 }
 
@@ -181,7 +182,7 @@ mod tests {
     use super::*;
 
     fn environment(value: &str) -> Environment {
-        Environment::from_iter([("X".to_owned(), value.to_owned())])
+        Environment::from_iter([("X", value)])
     }
 
     #[test]
@@ -209,24 +210,12 @@ mod tests {
             ("WEBSOCKET_REGION", "eu-west-1"),
             ("AWS_REGION", "us-east-1"),
         ];
-        let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
-        assert_eq!(
-            both.iter()
-                .map(owned)
-                .collect::<Environment>()
-                .region()
-                .unwrap(),
-            "eu-west-1"
-        );
-        assert_eq!(
-            both[1..]
-                .iter()
-                .map(owned)
-                .collect::<Environment>()
-                .region()
-                .unwrap(),
-            "us-east-1"
-        );
+        let region = |variables: &[(&str, &str)]| {
+            let environment: Environment = variables.iter().copied().collect();
+            environment.region().unwrap()
+        };
+        assert_eq!(region(&both), "eu-west-1");
+        assert_eq!(region(&both[1..]), "us-east-1");
         assert!(Environment::default().region().is_err());
     }
 }

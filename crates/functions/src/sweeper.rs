@@ -126,11 +126,8 @@ mod tests {
                 ("STACK_NAME", "belfry-dev"),
                 (name, value),
             ];
-            let environment = variables
-                .map(|(n, v)| (n.to_owned(), v.to_owned()))
-                .into_iter()
-                .collect();
-            let error = Settings::read(&environment).unwrap_err().to_string();
+            let settings = Settings::read(&variables.into_iter().collect());
+            let error = settings.unwrap_err().to_string();
             assert!(error.starts_with(name), "{error}");
         }
     }

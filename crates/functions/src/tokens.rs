@@ -76,9 +76,7 @@ mod tests {
             ("COGNITO_CLIENT_IDS", "web, app,"),
         ];
         variables.extend(changes);
-        let owned = |(name, value): (&str, &str)| (name.to_owned(), value.to_owned());
-        let environment = variables.into_iter().map(owned).collect();
-        Tokens::read(&environment, "eu-west-1")
+        Tokens::read(&variables.into_iter().collect(), "eu-west-1")
     }
 
     #[test]

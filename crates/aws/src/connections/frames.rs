@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use aws_sdk_dynamodb::operation::update_item::UpdateItemError;
 use aws_sdk_dynamodb::operation::update_item::builders::UpdateItemFluentBuilder;
-use aws_sdk_dynamodb::types::{AttributeValue, ReturnValue, ReturnValuesOnConditionCheckFailure};
+use aws_sdk_dynamodb::types::{ReturnValue, ReturnValuesOnConditionCheckFailure};
 use belfry_core::ports::{Extended, Extension, NotServed, StoreError, Touched};
 use belfry_core::{Bucket, Budget, UnixMillis, UnixSeconds};
 use belfry_protocol::{ConnectionId, UserId};
@@ -16,6 +16,16 @@ use crate::row::{self, Item, Row, integer, number, text};
 use crate::state;
 
 const OPERATION: &str = "UpdateItem";
+
+/// A bucket with a token.
+const HAS_ONE: &str = "(attribute_not_exists(budgetFullAt) OR budgetFullAt <= :latest)";
+
+/// Takes a token from it.
+const TAKE_ONE: &str =
+    "lastSeenAt = :seen, budgetFullAt = if_not_exists(budgetFullAt, :seen) + :interval";
+
+/// Any frame answers a sweeper's ping.
+const ANSWER_PING: &str = "REMOVE pingedAt, unreachableSince";
 
 /// A live row whose token is not over. Without the first part an update would
 /// create a partial row.
@@ -40,9 +50,9 @@ impl DynamoConnections {
         // The bucket of a client that is not in a hurry is full.
         let update = self
             .frame(id, now)
-            .update_expression(
-                "SET lastSeenAt = :seen, budgetFullAt = :full REMOVE pingedAt, unreachableSince, refusals",
-            )
+            .update_expression(format!(
+                "SET lastSeenAt = :seen, budgetFullAt = :full {ANSWER_PING}, refusals"
+            ))
             .condition_expression(format!(
                 "{} AND (attribute_not_exists(budgetFullAt) OR budgetFullAt <= :seen)",
                 in_session()
@@ -69,13 +79,9 @@ impl DynamoConnections {
         now: UnixMillis,
     ) -> Result<Touched, StoreError> {
         let update = self
-            .frame(id, now)
-            .update_expression(
-                "SET lastSeenAt = :seen, budgetFullAt = if_not_exists(budgetFullAt, :seen) + :interval REMOVE pingedAt, unreachableSince",
-            )
-            .condition_expression(format!("{} AND {HAS_ONE}", in_session()))
-            .expression_attribute_values(":interval", millis(budget))
-            .expression_attribute_values(":latest", number(budget.latest_full_at(now).0));
+            .paying_frame(id, budget, now)
+            .update_expression(format!("SET {TAKE_ONE} {ANSWER_PING}"))
+            .condition_expression(format!("{} AND {HAS_ONE}", in_session()));
         match run(update).await? {
             Update::Done(item) => live(&item),
             Update::Refused(row) => {
@@ -99,9 +105,9 @@ impl DynamoConnections {
     ) -> Result<NotServed, StoreError> {
         let update = self
             .frame(id, now)
-            .update_expression(
-                "SET lastSeenAt = :seen REMOVE pingedAt, unreachableSince ADD refusals :one",
-            )
+            .update_expression(format!(
+                "SET lastSeenAt = :seen {ANSWER_PING} ADD refusals :one"
+            ))
             .condition_expression(in_session())
             .expression_attribute_values(":one", number(1));
         Ok(match run(update).await? {
@@ -123,18 +129,16 @@ impl DynamoConnections {
         now: UnixMillis,
     ) -> Result<Extended, StoreError> {
         let update = self
-            .frame(id, now)
-            .update_expression(
-                "SET tokenExpiresAt = :end, lastSeenAt = :seen, budgetFullAt = if_not_exists(budgetFullAt, :seen) + :interval REMOVE pingedAt, unreachableSince",
-            )
+            .paying_frame(id, budget, now)
+            .update_expression(format!(
+                "SET tokenExpiresAt = :end, {TAKE_ONE} {ANSWER_PING}"
+            ))
             .condition_expression(format!(
                 "{} AND userId = :user AND tokenExpiresAt < :end AND {HAS_ONE}",
                 in_session()
             ))
             .expression_attribute_values(":user", text(extension.user_id.as_str()))
-            .expression_attribute_values(":end", number(extension.expires_at.0))
-            .expression_attribute_values(":interval", millis(budget))
-            .expression_attribute_values(":latest", number(budget.latest_full_at(now).0));
+            .expression_attribute_values(":end", number(extension.expires_at.0));
         let row = match run(update).await? {
             Update::Done(_) => return Ok(Extended::Until(extension.expires_at)),
             Update::Refused(row) => row,
@@ -160,6 +164,19 @@ impl DynamoConnections {
         Ok(item.and_then(|item| integer(&item, "signedOutAt").ok().map(UnixSeconds)))
     }
 
+    /// An update that takes a frame from a bucket that may not be full.
+    fn paying_frame(
+        &self,
+        id: &ConnectionId,
+        budget: &Budget,
+        now: UnixMillis,
+    ) -> UpdateItemFluentBuilder {
+        let interval = u64::try_from(budget.interval.as_millis()).unwrap_or(u64::MAX);
+        self.frame(id, now)
+            .expression_attribute_values(":interval", number(interval))
+            .expression_attribute_values(":latest", number(budget.latest_full_at(now).0))
+    }
+
     /// An update of the row by a frame that came now.
     fn frame(&self, id: &ConnectionId, now: UnixMillis) -> UpdateItemFluentBuilder {
         self.client
@@ -171,13 +188,6 @@ impl DynamoConnections {
             .return_values(ReturnValue::AllNew)
             .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld)
     }
-}
-
-/// A bucket with a token.
-const HAS_ONE: &str = "(attribute_not_exists(budgetFullAt) OR budgetFullAt <= :latest)";
-
-fn millis(budget: &Budget) -> AttributeValue {
-    number(u64::try_from(budget.interval.as_millis()).unwrap_or(u64::MAX))
 }
 
 async fn run(update: UpdateItemFluentBuilder) -> Result<Update, StoreError> {

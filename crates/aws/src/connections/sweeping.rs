@@ -1,7 +1,7 @@
 //! What only the sweeper does.
 
 use aws_sdk_dynamodb::operation::update_item::UpdateItemError;
-use aws_sdk_dynamodb::types::{ReturnValue, ReturnValuesOnConditionCheckFailure};
+use aws_sdk_dynamodb::types::{AttributeValue, ReturnValue, ReturnValuesOnConditionCheckFailure};
 use belfry_core::ports::{DueCursor, DuePage, StoreError};
 use belfry_core::{Connection, UnixMillis, Watch};
 use belfry_protocol::{ConnectionId, UserId};
@@ -70,43 +70,44 @@ impl DynamoConnections {
         seen: &Connection,
         next: &Watch,
     ) -> Result<bool, StoreError> {
-        let update = self
+        let mut update = self
             .client
             .update_item()
             .table_name(&self.tables.connections)
             .set_key(Some(key(&seen.id)))
             .expression_attribute_values(":due", number(seen.watch.due_at.0))
             .expression_attribute_values(":next", number(next.due_at.0));
-        let (mut set, mut condition) = ("SET dueAt = :next".to_owned(), "dueAt = :due".to_owned());
-        let mut update = update;
+        let (mut set, mut remove) = (vec!["dueAt = :next"], Vec::new());
+        match next.pinged_at {
+            Some(at) => {
+                set.push("pingedAt = :pinged");
+                update = update.expression_attribute_values(":pinged", number(at.0));
+            }
+            None => remove.push("pingedAt"),
+        }
+        match next.unreachable_since {
+            Some(since) => {
+                set.push("unreachableSince = :since");
+                update = update.expression_attribute_values(":since", number(since.0));
+            }
+            None => remove.push("unreachableSince"),
+        }
         if next.told_to_reconnect {
-            set.push_str(", toldToReconnect = :told");
-            update = update.expression_attribute_values(
-                ":told",
-                aws_sdk_dynamodb::types::AttributeValue::Bool(true),
-            );
+            set.push("toldToReconnect = :told");
+            update = update.expression_attribute_values(":told", AttributeValue::Bool(true));
         }
-        if let Some(pinged_at) = next.pinged_at {
-            // A frame may have come while the ping was on its way.
-            set.push_str(", pingedAt = :pinged");
-            condition.push_str(" AND lastSeenAt = :seen");
-            update = update
-                .expression_attribute_values(":pinged", number(pinged_at.0))
-                .expression_attribute_values(":seen", number(seen.last_seen_at.0));
+        let mut expression = format!("SET {}", set.join(", "));
+        if !remove.is_empty() {
+            expression = format!("{expression} REMOVE {}", remove.join(", "));
         }
-        if let Some(since) = next.unreachable_since {
-            set.push_str(", unreachableSince = :since");
-            update = update.expression_attribute_values(":since", number(since.0));
+        // A frame may have come while the ping was on its way.
+        let mut condition = "dueAt = :due";
+        if next.pinged_at.is_some() {
+            condition = "dueAt = :due AND lastSeenAt = :seen";
+            update = update.expression_attribute_values(":seen", number(seen.last_seen_at.0));
         }
-        let remove = match (next.pinged_at, next.unreachable_since) {
-            (None, None) => " REMOVE pingedAt, unreachableSince",
-            (None, Some(_)) => " REMOVE pingedAt",
-            (Some(_), None) => " REMOVE unreachableSince",
-            (Some(_), Some(_)) => "",
-        };
-        set.push_str(remove);
         let update = update
-            .update_expression(set)
+            .update_expression(expression)
             .condition_expression(condition);
         match past_transactions(update).await {
             Ok(_) => Ok(true),

@@ -48,6 +48,18 @@ fn last_posted(sweeper: &Fixture, id: &str) -> Value {
     serde_json::from_str(sweeper.outbox.posted(id).last().unwrap()).unwrap()
 }
 
+/// A row that is due when its handshake may still be under way.
+async fn with_a_young_row() -> Fixture {
+    let mut sweeper = sweeper();
+    sweeper.schedule.heartbeat_interval = Duration::from_secs(5);
+    let row = Connection {
+        watch: Watch::until(after(5)),
+        ..connection("c1", "alice")
+    };
+    sweeper.store.put_row(&row).await;
+    sweeper
+}
+
 fn nothing() -> SweepReport {
     SweepReport {
         complete: true,
@@ -110,13 +122,7 @@ async fn a_connection_that_is_gone_is_removed_at_the_ping() {
 
 #[tokio::test(start_paused = true)]
 async fn a_young_connection_that_seems_gone_is_asked_again() {
-    let mut sweeper = sweeper();
-    sweeper.schedule.heartbeat_interval = Duration::from_secs(5);
-    let row = Connection {
-        watch: Watch::until(after(5)),
-        ..connection("c1", "alice")
-    };
-    sweeper.store.put_row(&row).await;
+    let sweeper = with_a_young_row().await;
     sweeper.outbox.answer("c1", [Err(PostError::Gone)]);
     sweeper.outbox.open("c1");
     assert_eq!(sweep_at(&sweeper, after(6)).await.pinged, 1);
@@ -125,13 +131,7 @@ async fn a_young_connection_that_seems_gone_is_asked_again() {
 
 #[tokio::test(start_paused = true)]
 async fn a_young_connection_that_is_gone_is_removed_by_the_same_sweep() {
-    let mut sweeper = sweeper();
-    sweeper.schedule.heartbeat_interval = Duration::from_secs(5);
-    let row = Connection {
-        watch: Watch::until(after(5)),
-        ..connection("c1", "alice")
-    };
-    sweeper.store.put_row(&row).await;
+    let sweeper = with_a_young_row().await;
     assert_eq!(sweep_at(&sweeper, after(6)).await.gone, 1);
     assert_eq!(sweeper.outbox.attempts("c1"), 2);
 }
