@@ -176,7 +176,8 @@ impl StackBuilder {
     pub fn command(&self) -> Command {
         let mut command = Command::new(self.functions.join("belfry"));
         command
-            .args(["run", "--port", "0", "--dynamodb-port", "0", "--template"])
+            .args(["run", "--metrics", "--port", "0", "--dynamodb-port", "0"])
+            .arg("--template")
             .arg(&self.template)
             .arg("--functions")
             .arg(&self.functions)

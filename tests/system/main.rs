@@ -15,6 +15,7 @@ mod keys;
 mod lifetime;
 mod limits;
 mod management;
+mod metrics;
 mod outage;
 mod rows;
 mod scale;

@@ -111,6 +111,6 @@ async fn resources_without_a_local_meaning_are_listed_once() {
         "  Topic:\n    Type: AWS::SNS::Topic\n\nOutputs:",
     );
     let stack = Stack::builder().template(file.path()).start().await;
-    let line = stack.logs.wait_for(&["ignoring Topic"]).await;
+    let line = stack.logs.wait_for(&["ignoring Topic: "]).await;
     assert!(line.contains("AWS::SNS::Topic"), "{line}");
 }

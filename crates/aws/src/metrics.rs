@@ -1,16 +1,19 @@
 //! Figures as log lines that CloudWatch turns into metrics: the embedded
-//! metric format.
+//! metric format (AWS: "Specification: Embedded metric format").
 
 use std::io::{self, Write};
+use std::time::Duration;
 
-use belfry_core::UnixMillis;
-use belfry_core::ports::{Clock, Metrics};
-use serde_json::{Value, json};
+use belfry_core::Refusal;
+use belfry_core::ports::{Clock, Measured, Metrics, VerifyError};
+use belfry_protocol::{Failures, SweepReport};
+use serde_json::{Map, Value, json};
 
 /// The namespace of Belfry's metrics.
 const NAMESPACE: &str = "Belfry";
 
-/// Writes figures to standard output, which Lambda sends to CloudWatch.
+/// Writes figures to standard output, which Lambda sends to CloudWatch: one
+/// line for each event that a function handles. docs/OPERATIONS.md lists them.
 #[derive(Debug, Clone)]
 pub struct EmfMetrics<C> {
     stack: String,
@@ -23,51 +26,299 @@ impl<C: Clock> EmfMetrics<C> {
     pub fn new(stack: String, clock: C) -> Self {
         Self { stack, clock }
     }
-}
 
-impl<C: Clock> Metrics for EmfMetrics<C> {
-    fn connections_open(&self, count: u64) {
-        let line = gauge(&self.stack, "ConnectionsOpen", count, self.clock.now());
-        // A log that cannot be written has nowhere to complain.
-        let _ = writeln!(io::stdout(), "{line}");
+    fn line(&self, measured: &Measured) -> Value {
+        let (detail, metrics) = match measured {
+            Measured::Accepted => (None, one("ConnectionsAccepted")),
+            Measured::Ended => (None, one("ConnectionsEnded")),
+            Measured::Refused(refusal) => {
+                (Some(("Reason", reason(refusal))), one("ConnectionsRefused"))
+            }
+            Measured::Served(name) => (Some(("Type", *name)), one("FramesServed")),
+            Measured::FrameRefused(code) => (Some(("Code", code.as_str())), one("FramesRefused")),
+            Measured::Broadcast {
+                success,
+                failures,
+                took,
+                posts,
+            } => (None, broadcast(*success, failures, *took, posts)),
+            Measured::Swept { report, took } => (None, sweep(report, *took)),
+        };
+        let mut line = Map::new();
+        line.insert("Stack".into(), self.stack.as_str().into());
+        let mut dimensions = vec!["Stack"];
+        if let Some((name, value)) = detail {
+            dimensions.push(name);
+            line.insert(name.into(), value.into());
+        }
+        let definitions: Vec<_> = metrics
+            .iter()
+            .map(|metric| json!({"Name": metric.name, "Unit": metric.unit}))
+            .collect();
+        let directive = json!({
+            "Timestamp": self.clock.now().0,
+            "CloudWatchMetrics": [{
+                "Namespace": NAMESPACE,
+                "Dimensions": [dimensions],
+                "Metrics": definitions,
+            }],
+        });
+        line.insert("_aws".into(), directive);
+        line.extend(metrics.into_iter().map(|m| (m.name.into(), m.value)));
+        line.into()
     }
 }
 
-/// One line for one figure (AWS: "Specification: Embedded metric format").
-fn gauge(stack: &str, name: &str, count: u64, now: UnixMillis) -> Value {
-    json!({
-        "_aws": {
-            "Timestamp": now.0,
-            "CloudWatchMetrics": [{
-                "Namespace": NAMESPACE,
-                "Dimensions": [["Stack"]],
-                "Metrics": [{"Name": name, "Unit": "Count"}],
-            }],
-        },
-        "Stack": stack,
-        name: count,
-    })
+impl<C: Clock> Metrics for EmfMetrics<C> {
+    fn record(&self, measured: Measured) {
+        // A log that cannot be written has nowhere to complain.
+        let _ = writeln!(io::stdout(), "{}", self.line(&measured));
+    }
+}
+
+struct Metric {
+    name: &'static str,
+    unit: &'static str,
+    value: Value,
+}
+
+fn count(name: &'static str, value: u64) -> Metric {
+    Metric {
+        name,
+        unit: "Count",
+        value: value.into(),
+    }
+}
+
+fn duration(name: &'static str, value: impl Into<Value>) -> Metric {
+    Metric {
+        name,
+        unit: "Milliseconds",
+        value: value.into(),
+    }
+}
+
+fn one(name: &'static str) -> Vec<Metric> {
+    vec![count(name, 1)]
+}
+
+/// The counts that are not zero: nothing happened is what CloudWatch takes a
+/// missing count for, and a metric that is not written costs nothing.
+fn counted<const N: usize>(counts: [(&'static str, u64); N]) -> impl Iterator<Item = Metric> {
+    let happened = counts.into_iter().filter(|(_, value)| *value > 0);
+    happened.map(|(name, value)| count(name, value))
+}
+
+fn broadcast(success: u64, failures: &Failures, took: Duration, posts: &[Duration]) -> Vec<Metric> {
+    let mut metrics = vec![
+        count("BroadcastRecipients", success + failures.total()),
+        duration("BroadcastDuration", milliseconds(took)),
+    ];
+    // A metric with a list of no values is malformed.
+    if !posts.is_empty() {
+        let times: Vec<_> = posts.iter().copied().map(milliseconds).collect();
+        metrics.push(duration("PostLatency", times));
+    }
+    metrics.extend(counted([
+        ("PostsAccepted", success),
+        ("PostsGone", failures.gone),
+        ("PostsThrottled", failures.throttled),
+        ("PostsTooLarge", failures.too_large),
+        ("PostsFailed", failures.failed),
+        ("PostsNotAttempted", failures.not_attempted),
+    ]));
+    metrics
+}
+
+fn sweep(report: &SweepReport, took: Duration) -> Vec<Metric> {
+    let mut metrics = vec![
+        count("ConnectionsOpen", report.connections),
+        duration("SweepDuration", milliseconds(took)),
+    ];
+    metrics.extend(counted([
+        ("SweepKept", report.kept),
+        ("SweepPinged", report.pinged),
+        ("SweepToldToReconnect", report.told_to_reconnect),
+        ("SweepExpired", report.expired),
+        ("SweepSilent", report.silent),
+        ("SweepReplaced", report.replaced),
+        ("SweepOutlived", report.outlived),
+        ("SweepGone", report.gone),
+        ("SweepFailed", report.failed),
+        ("SweepIncomplete", u64::from(!report.complete)),
+    ]));
+    metrics
+}
+
+fn milliseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// Few words, each with something else to do about it: a metric is paid for by
+/// the words that its dimension takes.
+fn reason(refusal: &Refusal) -> &'static str {
+    match refusal {
+        Refusal::Origin => "origin",
+        Refusal::SeveralTokens | Refusal::NoToken => "token",
+        Refusal::Token(VerifyError::Rejected(_)) => "token",
+        Refusal::Token(VerifyError::KeysUnavailable(_)) => "keysUnavailable",
+        Refusal::Store(_) => "storeUnavailable",
+        Refusal::Full => "full",
+        Refusal::UserFull => "userFull",
+        Refusal::SignedOut => "signedOut",
+        Refusal::IdTaken | Refusal::Ended => "other",
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::SystemClock;
+    use belfry_core::ports::StoreError;
+    use belfry_protocol::ErrorCode;
+
+    fn line(measured: &Measured) -> Value {
+        EmfMetrics::new("belfry-dev".into(), SystemClock).line(measured)
+    }
+
+    /// The metrics of a line, after a check that it is what CloudWatch takes:
+    /// each dimension and each metric that is named stands beside `_aws`.
+    fn metrics(line: &Value) -> Vec<(String, String, Value)> {
+        assert!(line["_aws"]["Timestamp"].as_u64().unwrap() > 1_700_000_000_000);
+        let directive = &line["_aws"]["CloudWatchMetrics"][0];
+        assert_eq!(directive["Namespace"], "Belfry");
+        let dimensions = directive["Dimensions"][0].as_array().unwrap();
+        for dimension in dimensions {
+            assert!(line[dimension.as_str().unwrap()].is_string(), "{line}");
+        }
+        assert_eq!(line["Stack"], "belfry-dev");
+        let metrics: Vec<_> = directive["Metrics"].as_array().unwrap().clone();
+        assert_eq!(
+            line.as_object().unwrap().len(),
+            1 + dimensions.len() + metrics.len(),
+            "{line}"
+        );
+        let metric = |metric: &Value| {
+            let name = metric["Name"].as_str().unwrap();
+            let unit = metric["Unit"].as_str().unwrap();
+            (name.to_owned(), unit.to_owned(), line[name].clone())
+        };
+        metrics.iter().map(metric).collect()
+    }
+
+    fn named(list: &[(&str, &str, Value)]) -> Vec<(String, String, Value)> {
+        let owned = |(n, u, v): &(&str, &str, Value)| ((*n).into(), (*u).into(), v.clone());
+        list.iter().map(owned).collect()
+    }
 
     #[test]
-    fn a_line_says_what_cloudwatch_needs() {
-        let line = gauge(
-            "belfry-dev",
-            "ConnectionsOpen",
-            7,
-            UnixMillis(1_770_660_703_822),
+    fn single_events_count_one_with_what_they_are() {
+        let down = StoreError {
+            operation: "PutItem",
+            cause: "down".into(),
+        };
+        let rejected = Refusal::Token(VerifyError::Rejected("expired"));
+        for (measured, name, dimension) in [
+            (Measured::Accepted, "ConnectionsAccepted", None),
+            (Measured::Ended, "ConnectionsEnded", None),
+            (
+                Measured::Refused(rejected),
+                "ConnectionsRefused",
+                Some(("Reason", "token")),
+            ),
+            (
+                Measured::Refused(Refusal::Store(down)),
+                "ConnectionsRefused",
+                Some(("Reason", "storeUnavailable")),
+            ),
+            (
+                Measured::Served("auth.refresh"),
+                "FramesServed",
+                Some(("Type", "auth.refresh")),
+            ),
+            (
+                Measured::FrameRefused(ErrorCode::RateLimited),
+                "FramesRefused",
+                Some(("Code", "RATE_LIMITED")),
+            ),
+        ] {
+            let line = line(&measured);
+            assert_eq!(metrics(&line), named(&[(name, "Count", 1.into())]));
+            let dimensions = &line["_aws"]["CloudWatchMetrics"][0]["Dimensions"][0];
+            match dimension {
+                None => assert_eq!(*dimensions, json!(["Stack"])),
+                Some((name, value)) => {
+                    assert_eq!(*dimensions, json!(["Stack", name]));
+                    assert_eq!(line[name], value);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_broadcast_is_one_line_without_zeros() {
+        let failures = Failures {
+            gone: 2,
+            ..Failures::default()
+        };
+        let measured = Measured::Broadcast {
+            success: 3,
+            failures,
+            took: Duration::from_millis(40),
+            posts: vec![Duration::from_millis(4), Duration::from_millis(6)],
+        };
+        let expected = named(&[
+            ("BroadcastRecipients", "Count", 5.into()),
+            ("BroadcastDuration", "Milliseconds", 40.into()),
+            ("PostLatency", "Milliseconds", json!([4, 6])),
+            ("PostsAccepted", "Count", 3.into()),
+            ("PostsGone", "Count", 2.into()),
+        ]);
+        assert_eq!(metrics(&line(&measured)), expected);
+        let to_nobody = Measured::Broadcast {
+            success: 0,
+            failures: Failures::default(),
+            took: Duration::ZERO,
+            posts: vec![],
+        };
+        assert_eq!(
+            metrics(&line(&to_nobody)),
+            named(&[
+                ("BroadcastRecipients", "Count", 0.into()),
+                ("BroadcastDuration", "Milliseconds", 0.into()),
+            ])
         );
-        let metrics = &line["_aws"]["CloudWatchMetrics"][0];
-        assert_eq!(line["_aws"]["Timestamp"], 1_770_660_703_822_u64);
-        assert_eq!(metrics["Namespace"], "Belfry");
-        // Each dimension and each metric that is named stands beside them.
-        let dimension = metrics["Dimensions"][0][0].as_str().unwrap();
-        assert_eq!(line[dimension], "belfry-dev");
-        let metric = metrics["Metrics"][0]["Name"].as_str().unwrap();
-        assert_eq!(line[metric], 7);
+    }
+
+    #[test]
+    fn a_sweep_says_how_many_are_open_even_if_nobody_is() {
+        let idle = SweepReport {
+            complete: true,
+            ..SweepReport::default()
+        };
+        let busy = SweepReport {
+            pinged: 1,
+            complete: false,
+            connections: 7,
+            ..idle
+        };
+        let took = Duration::from_millis(12);
+        let of = |report| metrics(&line(&Measured::Swept { report, took }));
+        assert_eq!(
+            of(idle),
+            named(&[
+                ("ConnectionsOpen", "Count", 0.into()),
+                ("SweepDuration", "Milliseconds", 12.into()),
+            ])
+        );
+        assert_eq!(
+            of(busy),
+            named(&[
+                ("ConnectionsOpen", "Count", 7.into()),
+                ("SweepDuration", "Milliseconds", 12.into()),
+                ("SweepPinged", "Count", 1.into()),
+                ("SweepIncomplete", "Count", 1.into()),
+            ])
+        );
     }
 }

@@ -2,11 +2,13 @@
 
 mod delivery;
 mod recipients;
+mod sample;
 #[cfg(test)]
 mod tests;
 
 use std::collections::HashSet;
 use std::pin::pin;
+use std::time::Duration;
 
 use belfry_protocol::{
     BroadcastReport, BroadcastRequest, BroadcastStatus, ConnectionId, Failures, List,
@@ -18,8 +20,9 @@ use futures_util::stream::{self, StreamExt};
 use delivery::Delivery;
 pub use delivery::DeliverySettings;
 use recipients::Recipients;
+use sample::Sample;
 
-use crate::ports::{Clock, ConnectionStore, Outbox, StoreError};
+use crate::ports::{Clock, ConnectionStore, Measured, Metrics, Outbox, StoreError};
 use crate::time::UnixMillis;
 
 /// How many failed connections a report names: enough to start looking, few
@@ -32,13 +35,15 @@ const SAMPLE: usize = 5;
 /// reached nobody and can simply be tried again. One connection's failure
 /// never stops the others.
 #[derive(Debug)]
-pub struct Broadcaster<S, O, C> {
+pub struct Broadcaster<S, O, C, M> {
     /// Keeps the rows.
     pub store: S,
     /// Reaches the sockets.
     pub outbox: O,
     /// Tells the time.
     pub clock: C,
+    /// Counts posts.
+    pub metrics: M,
     /// How posts are made.
     pub delivery: DeliverySettings,
 }
@@ -72,9 +77,11 @@ pub struct Delivered {
     pub sample: Vec<(ConnectionId, String)>,
     /// Rows of connections that are gone which could not be removed.
     pub rows_kept: u64,
+    /// From the request to the report.
+    pub took: Duration,
 }
 
-impl<S: ConnectionStore, O: Outbox, C: Clock> Broadcaster<S, O, C> {
+impl<S: ConnectionStore, O: Outbox, C: Clock, M: Metrics> Broadcaster<S, O, C, M> {
     /// Sends the message, posting until `deadline` at the latest.
     ///
     /// # Errors
@@ -85,14 +92,14 @@ impl<S: ConnectionStore, O: Outbox, C: Clock> Broadcaster<S, O, C> {
         message_id: MessageId,
         deadline: UnixMillis,
     ) -> Result<Delivered, BroadcastError> {
-        let timestamp = self.clock.now().to_timestamp();
+        let begun = self.clock.now();
+        let timestamp = begun.to_timestamp();
         let frame = request.message.into_frame(&message_id, timestamp).to_json();
         if frame.len() > MAX_FRAME_BYTES {
             return Err(BroadcastError::PayloadTooLarge { bytes: frame.len() });
         }
 
-        let now = self.clock.now();
-        let listing = recipients::find(&self.store, request.target, now);
+        let listing = recipients::find(&self.store, request.target, begun);
         let listed = self.before(deadline, listing).await;
         let Recipients {
             mut found,
@@ -103,20 +110,29 @@ impl<S: ConnectionStore, O: Outbox, C: Clock> Broadcaster<S, O, C> {
         found.retain(|recipient| !excluded.contains(&recipient.id));
         missing.retain(|id| !excluded.contains(id));
 
-        let mut tally = Tally::default();
+        let (mut tally, posts) = (Tally::default(), Sample::default());
         for id in missing {
             tally.count(&id, Delivery::Gone);
         }
         let mut deliveries = stream::iter(&found)
             .map(async |recipient| {
-                let delivery = self.deliver(recipient, &frame, deadline).await;
+                let delivery = self.deliver(recipient, &frame, deadline, &posts).await;
                 (&recipient.id, delivery)
             })
             .buffer_unordered(self.delivery.concurrency);
         while let Some((id, delivery)) = deliveries.next().await {
             tally.count(id, delivery);
         }
-        Ok(tally.into_delivered(message_id))
+        drop(deliveries);
+        let took = self.clock.now().since(begun);
+        let delivered = tally.into_delivered(message_id, took);
+        self.metrics.record(Measured::Broadcast {
+            success: delivered.report.success,
+            failures: delivered.report.failures,
+            took,
+            posts: posts.into_values(),
+        });
+        Ok(delivered)
     }
 
     /// What comes of some work, or `None` where the deadline comes first.
@@ -163,7 +179,7 @@ impl Tally {
         }
     }
 
-    fn into_delivered(self, message_id: MessageId) -> Delivered {
+    fn into_delivered(self, message_id: MessageId, took: Duration) -> Delivered {
         Delivered {
             report: BroadcastReport {
                 message_id,
@@ -174,6 +190,7 @@ impl Tally {
             },
             sample: self.sample,
             rows_kept: self.rows_kept,
+            took,
         }
     }
 }

@@ -7,7 +7,8 @@ use belfry_protocol::{BearerToken, ConnectionId, UserId};
 use crate::connection::{Connection, Watch};
 use crate::origin::OriginPolicy;
 use crate::ports::{
-    Admission, Clock, ConnectionStore, Inserted, Places, StoreError, TokenVerifier, VerifyError,
+    Admission, Clock, ConnectionStore, Inserted, Measured, Metrics, Places, StoreError,
+    TokenVerifier, VerifyError,
 };
 use crate::schedule::Schedule;
 use crate::time::UnixMillis;
@@ -80,13 +81,15 @@ pub struct Lifetime {
 
 /// The use case: check who wants in, then remember them.
 #[derive(Debug)]
-pub struct Connect<V, S, C> {
+pub struct Connect<V, S, C, M> {
     /// Judges tokens.
     pub verifier: V,
     /// Keeps the rows.
     pub store: S,
     /// Tells the time.
     pub clock: C,
+    /// Counts who came in and who did not.
+    pub metrics: M,
     /// Judges origins.
     pub origins: OriginPolicy,
     /// How long rows live.
@@ -97,7 +100,7 @@ pub struct Connect<V, S, C> {
     pub places: Places,
 }
 
-impl<V: TokenVerifier, S: ConnectionStore, C: Clock> Connect<V, S, C> {
+impl<V: TokenVerifier, S: ConnectionStore, C: Clock, M: Metrics> Connect<V, S, C, M> {
     /// Lets the client in, or says why not. A row exists only for a client
     /// that was let in. Nothing is posted: the upgrade is still pending.
     ///
@@ -105,6 +108,15 @@ impl<V: TokenVerifier, S: ConnectionStore, C: Clock> Connect<V, S, C> {
     /// [`Refusal`], after which there is no row (after [`Refusal::Store`]
     /// there may be one; a sweeper finds that nobody is behind it).
     pub async fn handle(&self, handshake: Handshake) -> Result<UserId, Refusal> {
+        let admitted = self.admit(handshake).await;
+        self.metrics.record(match &admitted {
+            Ok(_) => Measured::Accepted,
+            Err(refusal) => Measured::Refused(refusal.clone()),
+        });
+        admitted
+    }
+
+    async fn admit(&self, handshake: Handshake) -> Result<UserId, Refusal> {
         if !self.origins.allows(handshake.origin.as_deref()) {
             return Err(Refusal::Origin);
         }
@@ -158,14 +170,17 @@ mod tests {
     use super::*;
     use crate::ports::SweepStore;
     use crate::testing::{
-        FakeStore, FakeVerifier, PLACES, SCHEDULE, TestClock, connection_id, user_id,
+        FakeMetrics, FakeStore, FakeVerifier, PLACES, SCHEDULE, TestClock, connection_id, user_id,
     };
 
-    fn connect() -> Connect<FakeVerifier, FakeStore, TestClock> {
+    type Fixture = Connect<FakeVerifier, FakeStore, TestClock, FakeMetrics>;
+
+    fn connect() -> Fixture {
         Connect {
             verifier: FakeVerifier,
             store: FakeStore::default(),
             clock: TestClock::default(),
+            metrics: FakeMetrics::default(),
             origins: OriginPolicy {
                 allowed: "https://app.example.com".parse().unwrap(),
                 allow_missing: true,
@@ -178,7 +193,7 @@ mod tests {
         }
     }
 
-    fn handshake(connect: &Connect<FakeVerifier, FakeStore, TestClock>) -> Handshake {
+    fn handshake(connect: &Fixture) -> Handshake {
         Handshake {
             connection_id: connection_id("c1"),
             connected_at: connect.clock.now(),
@@ -199,6 +214,7 @@ mod tests {
             ..handshake(&connect)
         };
         assert_eq!(connect.handle(request.clone()).await, Ok(user_id("alice")));
+        assert_eq!(connect.metrics.take(), [Measured::Accepted]);
         let row = connect.store.row("c1").unwrap();
         assert_eq!(row.user_id, user_id("alice"));
         assert_eq!(row.connected_at, request.connected_at);
@@ -270,7 +286,8 @@ mod tests {
                 Refusal::Token(VerifyError::KeysUnavailable("down".into())),
             ),
         ] {
-            assert_eq!(connect.handle(request).await, Err(expected));
+            assert_eq!(connect.handle(request).await, Err(expected.clone()));
+            assert_eq!(connect.metrics.take(), [Measured::Refused(expected)]);
         }
         assert!(connect.store.is_empty());
     }

@@ -3,6 +3,7 @@
 //! Each promises what its docs say; the contract suites in `testing` hold the
 //! fakes and the real adapters to it.
 
+mod metrics;
 mod outbox;
 mod store;
 mod sweep;
@@ -13,6 +14,7 @@ use std::time::Duration;
 
 use crate::time::UnixMillis;
 
+pub use metrics::{Measured, Metrics};
 pub use outbox::{Outbox, PostError};
 pub use store::{
     Admission, ConnectionStore, Cursor, Extended, Extension, Inserted, NotServed, Page, Places,
@@ -28,10 +30,4 @@ pub trait Clock: Send + Sync {
 
     /// Waits.
     fn sleep(&self, duration: Duration) -> impl Future<Output = ()> + Send;
-}
-
-/// Figures for the operator's dashboards.
-pub trait Metrics: Send + Sync {
-    /// How many connections are open now, in the whole stack.
-    fn connections_open(&self, count: u64);
 }

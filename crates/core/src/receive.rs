@@ -14,7 +14,7 @@ use belfry_protocol::{
 use crate::budget::Budget;
 use crate::connection::Connection;
 use crate::last_words::{self, Closing};
-use crate::ports::{Clock, ConnectionStore, NotServed, Outbox, TokenVerifier};
+use crate::ports::{Clock, ConnectionStore, Measured, Metrics, NotServed, Outbox, TokenVerifier};
 use crate::time::UnixMillis;
 
 /// How many frames may be refused for the budget before the connection is
@@ -24,7 +24,7 @@ const MAX_REFUSALS: u32 = 100;
 
 /// The use case: check that the connection is known, then answer the frame.
 #[derive(Debug)]
-pub struct Receive<V, S, O, C> {
+pub struct Receive<V, S, O, C, M> {
     /// Judges new tokens.
     pub verifier: V,
     /// Keeps the rows.
@@ -33,6 +33,8 @@ pub struct Receive<V, S, O, C> {
     pub outbox: O,
     /// Tells the time.
     pub clock: C,
+    /// Counts frames.
+    pub metrics: M,
     /// The longest frame that is read, in bytes.
     pub max_message_bytes: usize,
     /// How many frames a minute a connection may send.
@@ -100,7 +102,17 @@ impl Answer {
     }
 }
 
-impl<V: TokenVerifier, S: ConnectionStore, O: Outbox, C: Clock> Receive<V, S, O, C> {
+/// Every frame counts once, but for those of a client that has left.
+fn measured(outcome: &Outcome) -> Option<Measured> {
+    match outcome {
+        Outcome::Served(name) => Some(Measured::Served(name)),
+        Outcome::Refused(code) | Outcome::Closed(code) => Some(Measured::FrameRefused(*code)),
+        Outcome::Failed(_) => Some(Measured::FrameRefused(ErrorCode::Internal)),
+        Outcome::Gone => None,
+    }
+}
+
+impl<V: TokenVerifier, S: ConnectionStore, O: Outbox, C: Clock, M: Metrics> Receive<V, S, O, C, M> {
     /// Answers a frame. `body` is `None` where the message was not text.
     ///
     /// A connection without a live row gets no service: it would never
@@ -117,7 +129,11 @@ impl<V: TokenVerifier, S: ConnectionStore, O: Outbox, C: Clock> Receive<V, S, O,
             }
             Err(refused) => self.refuse(id, refused).await,
         };
-        answer.unwrap_or_else(|instead| instead)
+        let answer = answer.unwrap_or_else(|instead| instead);
+        if let Some(measured) = measured(&answer.outcome) {
+            self.metrics.record(measured);
+        }
+        answer
     }
 
     fn parse(&self, body: Option<&str>) -> Result<ClientFrame, Refused> {

@@ -15,7 +15,8 @@ use futures_util::stream::{self, Stream, StreamExt, TryStreamExt};
 use crate::connection::{Connection, Recipient, Watch, confirm_after};
 use crate::last_words::{self, Closing};
 use crate::ports::{
-    Clock, ConnectionStore, DueCursor, Metrics, Outbox, PARTS, PostError, StoreError, SweepStore,
+    Clock, ConnectionStore, DueCursor, Measured, Metrics, Outbox, PARTS, PostError, StoreError,
+    SweepStore,
 };
 use crate::schedule::{End, Schedule, Step};
 use crate::time::UnixMillis;
@@ -50,7 +51,7 @@ pub struct Sweeper<S, O, C, M> {
     pub outbox: O,
     /// Tells the time.
     pub clock: C,
-    /// Shows the operator how many connections there are.
+    /// Shows the operator what was done and how many connections there are.
     pub metrics: M,
     /// When what is to be done.
     pub schedule: Schedule,
@@ -77,6 +78,7 @@ impl<S: ConnectionStore + SweepStore, O: Outbox, C: Clock, M: Metrics> Sweeper<S
     /// [`StoreError`] if a part of what is due could not be listed, or the
     /// places not counted. Everything else was done.
     pub async fn sweep(&self, deadline: UnixMillis) -> Result<SweepReport, StoreError> {
+        let begun = self.clock.now();
         let (mut report, mut complete, mut unlisted) = (SweepReport::default(), true, None);
         {
             // What is under way at the deadline is finished.
@@ -98,12 +100,13 @@ impl<S: ConnectionStore + SweepStore, O: Outbox, C: Clock, M: Metrics> Sweeper<S
         }
         report.complete = complete;
         report.connections = self.store.count().await?;
-        self.metrics.connections_open(report.connections);
         if self.clock.now() < deadline
             && let Err(error) = self.store.audit(self.clock.now()).await
         {
             tracing::warn!(reason = %error, "the counters were not compared");
         }
+        let took = self.clock.now().since(begun);
+        self.metrics.record(Measured::Swept { report, took });
         unlisted.map_or(Ok(report), Err)
     }
 

@@ -3,13 +3,12 @@
 use std::time::Duration;
 
 use belfry_aws::{Clients, DynamoConnections, ManagementOutbox, SystemClock, Tables};
-use belfry_core::ports::Clock;
 use belfry_core::{Broadcaster, Delivered, DeliverySettings, UnixMillis};
 use belfry_protocol::{BroadcastReport, BroadcastRequest, MessageId};
 use lambda_runtime::{Context, LambdaEvent};
 use serde_json::value::RawValue;
 
-use crate::environment::{Environment, SettingError};
+use crate::environment::{Environment, Metrics, SettingError};
 use crate::error::FunctionError;
 
 /// What is left of the invocation's time for counting, logging and answering.
@@ -22,6 +21,7 @@ pub struct Settings {
     tables: Tables,
     api_endpoint: String,
     delivery: DeliverySettings,
+    metrics: Metrics,
 }
 
 impl Settings {
@@ -35,6 +35,7 @@ impl Settings {
         Ok(Self {
             region: environment.region()?,
             tables: environment.tables()?,
+            metrics: environment.metrics()?,
             api_endpoint: environment.api_endpoint()?,
             delivery: DeliverySettings {
                 concurrency: usize::try_from(concurrency).unwrap_or(1),
@@ -45,7 +46,7 @@ impl Settings {
 }
 
 /// The use case with its adapters.
-pub type UseCase = Broadcaster<DynamoConnections, ManagementOutbox, SystemClock>;
+pub type UseCase = Broadcaster<DynamoConnections, ManagementOutbox, SystemClock, Metrics>;
 
 /// Puts the parts together, once for an environment.
 pub async fn build(settings: Settings) -> UseCase {
@@ -54,6 +55,7 @@ pub async fn build(settings: Settings) -> UseCase {
         store: DynamoConnections::new(clients.dynamodb(), settings.tables),
         outbox: ManagementOutbox::new(clients.management(&settings.api_endpoint)),
         clock: SystemClock,
+        metrics: settings.metrics,
         delivery: settings.delivery,
     }
 }
@@ -67,12 +69,10 @@ pub async fn handle(
     broadcaster: &UseCase,
     event: LambdaEvent<Box<RawValue>>,
 ) -> Result<BroadcastReport, FunctionError> {
-    let begun = broadcaster.clock.now();
     let request_id = event.context.request_id.clone();
     match broadcast(broadcaster, event).await {
         Ok(delivered) => {
-            let took = broadcaster.clock.now().since(begun);
-            log(&delivered, took, &request_id);
+            log(&delivered, &request_id);
             Ok(delivered.report)
         }
         Err(error) => {
@@ -106,7 +106,7 @@ fn default_message_id(context: &Context) -> Result<MessageId, FunctionError> {
 }
 
 /// One line for the whole broadcast, with a few of the connections that failed.
-fn log(delivered: &Delivered, took: Duration, request_id: &str) {
+fn log(delivered: &Delivered, request_id: &str) {
     let report = &delivered.report;
     let failures = &report.failures;
     let sample: Vec<String> = delivered
@@ -124,7 +124,7 @@ fn log(delivered: &Delivered, took: Duration, request_id: &str) {
         tooLarge = failures.too_large,
         failed = failures.failed,
         notAttempted = failures.not_attempted,
-        durationMs = u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
+        durationMs = u64::try_from(delivered.took.as_millis()).unwrap_or(u64::MAX),
         rowsKept = delivered.rows_kept,
         failedSample = sample.join(", "),
         "broadcast done"

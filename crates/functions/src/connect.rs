@@ -9,7 +9,7 @@ use belfry_core::ports::Places;
 use belfry_core::{AllowedOrigins, Connect, Lifetime, OriginPolicy, Schedule};
 use lambda_runtime::LambdaEvent;
 
-use crate::environment::{Environment, SettingError};
+use crate::environment::{Environment, Metrics, SettingError};
 use crate::error::FunctionError;
 use crate::tokens::Tokens;
 
@@ -23,6 +23,7 @@ pub struct Settings {
     lifetime: Lifetime,
     schedule: Schedule,
     places: Places,
+    metrics: Metrics,
 }
 
 impl Settings {
@@ -42,6 +43,7 @@ impl Settings {
         }
         Ok(Self {
             tables: environment.tables()?,
+            metrics: environment.metrics()?,
             tokens: Tokens::read(environment, &region)?,
             origins: OriginPolicy {
                 allowed: environment.parsed("ALLOWED_ORIGINS", AllowedOrigins::default())?,
@@ -59,7 +61,7 @@ impl Settings {
 }
 
 /// The use case with its adapters.
-pub type UseCase = Connect<CognitoVerifier<HttpJwks>, DynamoConnections, SystemClock>;
+pub type UseCase = Connect<CognitoVerifier<HttpJwks>, DynamoConnections, SystemClock, Metrics>;
 
 /// Puts the parts together, once for an environment.
 ///
@@ -74,6 +76,7 @@ pub async fn build(settings: Settings) -> Result<UseCase, lambda_runtime::Error>
         verifier: settings.tokens.verifier(keys),
         store: DynamoConnections::new(clients.dynamodb(), settings.tables),
         clock: SystemClock,
+        metrics: settings.metrics,
         origins: settings.origins,
         lifetime: settings.lifetime,
         schedule: settings.schedule,
@@ -121,6 +124,7 @@ mod tests {
             ("WEBSOCKET_STATE_TABLE", "State"),
             ("COGNITO_USER_POOL_ID", "eu-west-1_abc"),
             ("COGNITO_CLIENT_IDS", "web, app,"),
+            ("STACK_NAME", "belfry-dev"),
         ];
         variables.extend(changes);
         Settings::read(&variables.into_iter().collect())
@@ -137,6 +141,7 @@ mod tests {
             ("CONNECTION_TTL_SECONDS", "0"),
             ("CONNECTION_TTL_SECONDS", "7199"),
             ("WEBSOCKET_STATE_TABLE", ""),
+            ("STACK_NAME", ""),
             ("MAX_CONNECTIONS", "0"),
             ("MAX_CONNECTIONS_PER_USER", "many"),
             ("HEARTBEAT_INTERVAL_SECONDS", "600"),

@@ -9,7 +9,7 @@ use belfry_core::{Outcome, Receive};
 use belfry_protocol::{ErrorCode, MAX_FRAME_BYTES};
 use lambda_runtime::LambdaEvent;
 
-use crate::environment::{Environment, SettingError};
+use crate::environment::{Environment, Metrics, SettingError};
 use crate::error::FunctionError;
 use crate::tokens::Tokens;
 
@@ -23,6 +23,7 @@ pub struct Settings {
     max_message_bytes: usize,
     messages_per_minute: u32,
     connection_lifetime: Duration,
+    metrics: Metrics,
 }
 
 impl Settings {
@@ -39,6 +40,7 @@ impl Settings {
             tokens: Tokens::read(environment, &region)?,
             region,
             tables: environment.tables()?,
+            metrics: environment.metrics()?,
             api_endpoint: environment.api_endpoint()?,
             max_message_bytes: usize::try_from(max_message_bytes).unwrap_or(MAX_FRAME_BYTES),
             messages_per_minute: u32::try_from(messages_per_minute).unwrap_or(1),
@@ -49,7 +51,7 @@ impl Settings {
 
 /// The use case with its adapters.
 pub type UseCase =
-    Receive<CognitoVerifier<HttpJwks>, DynamoConnections, ManagementOutbox, SystemClock>;
+    Receive<CognitoVerifier<HttpJwks>, DynamoConnections, ManagementOutbox, SystemClock, Metrics>;
 
 /// Puts the parts together, once for an environment.
 pub async fn build(settings: Settings) -> UseCase {
@@ -62,6 +64,7 @@ pub async fn build(settings: Settings) -> UseCase {
         store: DynamoConnections::new(clients.dynamodb(), settings.tables),
         outbox: ManagementOutbox::new(clients.management(&settings.api_endpoint)),
         clock: SystemClock,
+        metrics: settings.metrics,
         max_message_bytes: settings.max_message_bytes,
         messages_per_minute: settings.messages_per_minute,
         connection_lifetime: settings.connection_lifetime,
@@ -121,6 +124,7 @@ mod tests {
             ("MESSAGES_PER_MINUTE", "0"),
             ("WEBSOCKET_STATE_TABLE", ""),
             ("CONNECTION_LIFETIME_SECONDS", "forever"),
+            ("STACK_NAME", ""),
         ] {
             let variables = [
                 ("AWS_REGION", "eu-west-1"),
@@ -129,6 +133,7 @@ mod tests {
                 ("WEBSOCKET_API_ENDPOINT", "https://api.example.com/dev"),
                 ("COGNITO_USER_POOL_ID", "eu-west-1_abc"),
                 ("COGNITO_CLIENT_IDS", "web"),
+                ("STACK_NAME", "belfry-dev"),
                 (name, value),
             ];
             let settings = Settings::read(&variables.into_iter().collect());

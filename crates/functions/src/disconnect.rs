@@ -5,7 +5,7 @@ use belfry_aws::{Clients, DynamoConnections, SystemClock, Tables};
 use belfry_core::Disconnect;
 use lambda_runtime::LambdaEvent;
 
-use crate::environment::{Environment, SettingError};
+use crate::environment::{Environment, Metrics, SettingError};
 use crate::error::FunctionError;
 
 /// What `$disconnect` needs to know.
@@ -13,6 +13,7 @@ use crate::error::FunctionError;
 pub struct Settings {
     region: String,
     tables: Tables,
+    metrics: Metrics,
 }
 
 impl Settings {
@@ -24,12 +25,13 @@ impl Settings {
         Ok(Self {
             region: environment.region()?,
             tables: environment.tables()?,
+            metrics: environment.metrics()?,
         })
     }
 }
 
 /// The use case with its adapters.
-pub type UseCase = Disconnect<DynamoConnections, SystemClock>;
+pub type UseCase = Disconnect<DynamoConnections, SystemClock, Metrics>;
 
 /// Puts the parts together, once for an environment.
 pub async fn build(settings: Settings) -> UseCase {
@@ -37,6 +39,7 @@ pub async fn build(settings: Settings) -> UseCase {
     Disconnect {
         store: DynamoConnections::new(clients.dynamodb(), settings.tables),
         clock: SystemClock,
+        metrics: settings.metrics,
     }
 }
 

@@ -6,7 +6,7 @@ use std::ops::RangeInclusive;
 use std::str::FromStr;
 use std::time::Duration;
 
-use belfry_aws::Tables;
+use belfry_aws::{EmfMetrics, SystemClock, Tables};
 use belfry_core::Schedule;
 
 /// A setting that is missing or cannot be understood.
@@ -141,6 +141,9 @@ impl Environment {
     }
 }
 
+/// Where the functions' figures go.
+pub(crate) type Metrics = EmfMetrics<SystemClock>;
+
 /// What several functions need in the same words.
 impl Environment {
     /// The names of the tables.
@@ -149,6 +152,11 @@ impl Environment {
             connections: self.required("WEBSOCKET_CONNECTION_TABLE")?,
             state: self.required("WEBSOCKET_STATE_TABLE")?,
         })
+    }
+
+    /// The figures of this stack.
+    pub(crate) fn metrics(&self) -> Result<Metrics, SettingError> {
+        Ok(EmfMetrics::new(self.required("STACK_NAME")?, SystemClock))
     }
 
     /// How long API Gateway lets a connection live.

@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use belfry_aws::{Clients, DynamoConnections, EmfMetrics, ManagementOutbox, SystemClock, Tables};
+use belfry_aws::{Clients, DynamoConnections, ManagementOutbox, SystemClock, Tables};
 use belfry_core::{Schedule, Sweeper, UnixMillis};
 use belfry_protocol::{SweepReport, SweeperReport, SweeperRequest};
 use lambda_runtime::LambdaEvent;
 use serde_json::value::RawValue;
 
-use crate::environment::{Environment, SettingError};
+use crate::environment::{Environment, Metrics, SettingError};
 use crate::error::FunctionError;
 
 /// What is left of the invocation's time for what has begun: a read and a
@@ -21,7 +21,7 @@ pub struct Settings {
     region: String,
     tables: Tables,
     api_endpoint: String,
-    stack: String,
+    metrics: Metrics,
     schedule: Schedule,
 }
 
@@ -35,15 +35,14 @@ impl Settings {
             region: environment.region()?,
             tables: environment.tables()?,
             api_endpoint: environment.api_endpoint()?,
-            stack: environment.required("STACK_NAME")?,
+            metrics: environment.metrics()?,
             schedule: environment.schedule()?,
         })
     }
 }
 
 /// The use case with its adapters.
-pub type UseCase =
-    Sweeper<DynamoConnections, ManagementOutbox, SystemClock, EmfMetrics<SystemClock>>;
+pub type UseCase = Sweeper<DynamoConnections, ManagementOutbox, SystemClock, Metrics>;
 
 /// Puts the parts together, once for an environment.
 pub async fn build(settings: Settings) -> UseCase {
@@ -52,7 +51,7 @@ pub async fn build(settings: Settings) -> UseCase {
         store: DynamoConnections::new(clients.dynamodb(), settings.tables),
         outbox: ManagementOutbox::new(clients.management(&settings.api_endpoint)),
         clock: SystemClock,
-        metrics: EmfMetrics::new(settings.stack, SystemClock),
+        metrics: settings.metrics,
         schedule: settings.schedule,
     }
 }

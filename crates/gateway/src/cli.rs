@@ -124,6 +124,10 @@ pub(crate) struct Lambda {
     /// How often every schedule ticks, like --schedule-every 1s [default: as the template says]
     #[arg(long, value_name = "DURATION", value_parser = duration::parse_positive)]
     pub schedule_every: Option<Duration>,
+
+    /// Show the lines with which functions report metrics (CloudWatch's embedded metric format), too
+    #[arg(long)]
+    pub metrics: bool,
 }
 
 /// What stands below the flags of `belfry run --help`.

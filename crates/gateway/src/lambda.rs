@@ -60,6 +60,8 @@ pub(crate) struct Settings {
     pub reclaim_after: Duration,
     /// How long a failed asynchronous event waits for its next attempt.
     pub retry_delays: RetryDelays,
+    /// Whether lines that report metrics are shown among the functions' output.
+    pub show_metrics: bool,
 }
 
 impl Settings {

@@ -79,10 +79,11 @@ pub(crate) async fn run(arguments: cli::Run) -> Result<(), RunError> {
         concurrency: usize::try_from(arguments.lambda.concurrency).unwrap_or(usize::MAX),
         reclaim_after: arguments.lambda.reclaim_after,
         retry_delays: arguments.lambda.retry_delay,
+        show_metrics: arguments.lambda.metrics,
     };
     check_binaries(&stack, &settings.binaries, arguments.release)?;
-    for (id, kind) in &stack.ignored {
-        tracing::info!("ignoring {id}: {kind} has no local meaning");
+    for (kind, ids) in &stack.ignored {
+        tracing::info!("ignoring {}: {kind} has no local meaning", ids.join(", "));
     }
 
     let faults = Faults::default();

@@ -57,8 +57,8 @@ pub(crate) struct Stack {
     pub functions: BTreeMap<String, FunctionSpec>,
     /// The tables.
     pub tables: Vec<TableSpec>,
-    /// Logical ids and types that have no meaning here.
-    pub ignored: Vec<(String, String)>,
+    /// Types that have no meaning here, each with its logical ids.
+    pub ignored: BTreeMap<String, Vec<String>>,
 }
 
 /// A template's text, parsed; its parameters are known, nothing is evaluated.
@@ -139,7 +139,7 @@ impl Template {
         let mut apis = Vec::new();
         let mut functions = BTreeMap::new();
         let mut tables = Vec::new();
-        let mut ignored = Vec::new();
+        let mut ignored = BTreeMap::<_, Vec<_>>::new();
         let mut answering_routes = Vec::new();
         for (id, resource) in resources {
             if !scope.exists(id, resource)? {
@@ -158,7 +158,10 @@ impl Template {
                 "AWS::ApiGatewayV2::RouteResponse" => {
                     answering_routes.push((id, api::answering_route(&properties)?))
                 }
-                other => ignored.push((id.clone(), other.to_owned())),
+                other => ignored
+                    .entry(other.to_owned())
+                    .or_default()
+                    .push(id.clone()),
             }
         }
         let mut apis = apis.into_iter();
@@ -376,10 +379,9 @@ mod tests {
     fn other_resources_are_listed_as_ignored() {
         let text = real().replace("Outputs:", "  Topic:\n    Type: AWS::SNS::Topic\n    Properties:\n      X: !Whatever y\n\nOutputs:");
         let stack = stack(&text).unwrap();
-        assert_eq!(
-            stack.ignored,
-            [("Topic".to_owned(), "AWS::SNS::Topic".to_owned())]
-        );
+        assert_eq!(stack.ignored["AWS::SNS::Topic"], ["Topic"]);
+        let nested = &stack.ignored["AWS::CloudFormation::Stack"];
+        assert_eq!(*nested, ["Alarms", "Dashboard"]);
     }
 
     #[test]

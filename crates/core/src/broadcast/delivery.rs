@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use crate::connection::{Recipient, confirm_after};
-use crate::ports::{Clock, ConnectionStore, Outbox, PostError};
+use crate::ports::{Clock, ConnectionStore, Metrics, Outbox, PostError};
 use crate::time::UnixMillis;
 
 use super::Broadcaster;
+use super::sample::Sample;
 
 /// How often a throttled post is tried in all.
 const THROTTLED_TRIES: u32 = 6;
@@ -39,7 +40,7 @@ pub(super) enum Delivery {
     NotAttempted,
 }
 
-impl<S: ConnectionStore, O: Outbox, C: Clock> Broadcaster<S, O, C> {
+impl<S: ConnectionStore, O: Outbox, C: Clock, M: Metrics> Broadcaster<S, O, C, M> {
     /// Posts until the outcome is certain or time is up.
     ///
     /// A post that may have arrived (timeout, unknown failure) is never
@@ -51,6 +52,7 @@ impl<S: ConnectionStore, O: Outbox, C: Clock> Broadcaster<S, O, C> {
         recipient: &Recipient,
         frame: &str,
         deadline: UnixMillis,
+        times: &Sample,
     ) -> Delivery {
         let mut so_far = Delivery::NotAttempted;
         let mut throttled = 0;
@@ -66,7 +68,9 @@ impl<S: ConnectionStore, O: Outbox, C: Clock> Broadcaster<S, O, C> {
                 return Delivery::Gone;
             }
             let timeout = left.min(self.delivery.post_timeout);
-            let wait = match self.outbox.post(&recipient.id, frame, timeout).await {
+            let posted = self.outbox.post(&recipient.id, frame, timeout).await;
+            times.add(self.clock.now().since(now));
+            let wait = match posted {
                 Ok(()) => return Delivery::Accepted,
                 Err(PostError::TooLarge) => return Delivery::TooLarge,
                 Err(error @ PostError::TimedOut) => return Delivery::Failed(error.to_string()),

@@ -1,9 +1,9 @@
 use super::*;
 use crate::ports::PostError;
-use crate::testing::{FakeOutbox, FakeStore, TestClock, connection};
+use crate::testing::{FakeMetrics, FakeOutbox, FakeStore, TestClock, connection};
 use std::time::Duration;
 
-type Fixture = Broadcaster<FakeStore, FakeOutbox, TestClock>;
+type Fixture = Broadcaster<FakeStore, FakeOutbox, TestClock, FakeMetrics>;
 
 /// Rows that are old enough for a 410 to be believed at once.
 async fn broadcaster(connections: &[(&str, &str)]) -> Fixture {
@@ -11,6 +11,7 @@ async fn broadcaster(connections: &[(&str, &str)]) -> Fixture {
         store: FakeStore::default(),
         outbox: FakeOutbox::default(),
         clock: TestClock::default(),
+        metrics: FakeMetrics::default(),
         delivery: DeliverySettings {
             concurrency: 4,
             post_timeout: Duration::from_secs(3),
@@ -347,4 +348,26 @@ async fn a_message_that_cannot_be_sent_is_refused_before_anyone_gets_it() {
         .unwrap_err();
     assert!(matches!(error, BroadcastError::PayloadTooLarge { bytes } if bytes > MAX_FRAME_BYTES));
     assert_eq!(fixture.outbox.attempts("a"), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_broadcast_is_measured_once_with_every_post() {
+    let fixture = broadcaster(&[("a1", "alice"), ("a2", "alice"), ("b1", "bob")]).await;
+    fixture.outbox.answer("b1", [Err(PostError::Gone)]);
+    let report = send(&fixture, ALL).await;
+    let measured = fixture.metrics.take();
+    let [
+        Measured::Broadcast {
+            success,
+            failures,
+            posts,
+            ..
+        },
+    ] = measured.as_slice()
+    else {
+        panic!("{measured:?}");
+    };
+    assert_eq!((*success, *failures), counts(&report));
+    assert_eq!((*success, failures.gone), (2, 1));
+    assert_eq!(posts.len(), 3);
 }

@@ -6,10 +6,10 @@ use belfry_protocol::{
 
 use super::{Answer, Receive};
 use crate::ports::{
-    Clock, ConnectionStore, Extended, Extension, Outbox, TokenVerifier, VerifyError,
+    Clock, ConnectionStore, Extended, Extension, Metrics, Outbox, TokenVerifier, VerifyError,
 };
 
-impl<V: TokenVerifier, S: ConnectionStore, O: Outbox, C: Clock> Receive<V, S, O, C> {
+impl<V: TokenVerifier, S: ConnectionStore, O: Outbox, C: Clock, M: Metrics> Receive<V, S, O, C, M> {
     /// A newer token of the same user moves the session's end. One of another
     /// user ends the connection: whoever holds it is not who opened it. One
     /// that is not accepted changes nothing.

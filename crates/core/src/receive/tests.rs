@@ -1,10 +1,12 @@
 use super::*;
 use crate::ports::{PostError, SweepStore, VerifyError};
-use crate::testing::{FakeOutbox, FakeStore, FakeVerifier, TestClock, connection_id, user_id};
+use crate::testing::{
+    FakeMetrics, FakeOutbox, FakeStore, FakeVerifier, TestClock, connection_id, user_id,
+};
 use crate::time::UnixSeconds;
 use serde_json::{Value, json};
 
-type Fixture = Receive<FakeVerifier, FakeStore, FakeOutbox, TestClock>;
+type Fixture = Receive<FakeVerifier, FakeStore, FakeOutbox, TestClock, FakeMetrics>;
 
 async fn receive() -> Fixture {
     let receive = Receive {
@@ -12,6 +14,7 @@ async fn receive() -> Fixture {
         store: FakeStore::default(),
         outbox: FakeOutbox::default(),
         clock: TestClock::default(),
+        metrics: FakeMetrics::default(),
         max_message_bytes: 1_024,
         messages_per_minute: 600,
         connection_lifetime: Duration::from_secs(7_200),
@@ -61,6 +64,8 @@ async fn ping_hello_and_echo_are_answered() {
         })
     );
     assert_eq!(outcome, Outcome::Served("hello"));
+    let served = ["ping", "echo", "hello"].map(Measured::Served);
+    assert_eq!(receive.metrics.take(), served);
     assert_eq!(
         receive.store.row("c1").unwrap().last_seen_at,
         receive.clock.now()
@@ -76,6 +81,8 @@ async fn a_bad_frame_is_refused_and_the_connection_stays() {
     let answer = receive.handle(&connection_id("c1"), None).await;
     assert_eq!(answer.outcome, Outcome::Refused(ErrorCode::InvalidMessage));
     assert!(receive.outbox.is_open("c1"));
+    let refused = Measured::FrameRefused(ErrorCode::InvalidMessage);
+    assert_eq!(receive.metrics.take(), [refused.clone(), refused]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -242,6 +249,7 @@ async fn a_session_that_ends_while_keys_are_fetched_has_ended() {
         store,
         outbox,
         clock,
+        metrics,
         max_message_bytes,
         messages_per_minute,
         connection_lifetime,
@@ -252,6 +260,7 @@ async fn a_session_that_ends_while_keys_are_fetched_has_ended() {
         store,
         outbox,
         clock,
+        metrics,
         max_message_bytes,
         messages_per_minute,
         connection_lifetime,

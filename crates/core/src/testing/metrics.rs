@@ -1,23 +1,27 @@
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::Mutex;
 
-use crate::ports::Metrics;
+use crate::ports::{Measured, Metrics};
 
-/// Remembers the last figures.
+/// Remembers what was measured.
 #[derive(Debug, Default)]
 pub struct FakeMetrics {
-    connections_open: AtomicU64,
+    measured: Mutex<Vec<Measured>>,
 }
 
 impl FakeMetrics {
-    /// The last count of open connections.
+    /// What was measured since this was last asked.
+    ///
+    /// # Panics
+    /// If a thread panicked while it recorded.
     #[must_use]
-    pub fn last_connections_open(&self) -> u64 {
-        self.connections_open.load(Ordering::SeqCst)
+    pub fn take(&self) -> Vec<Measured> {
+        std::mem::take(&mut *self.measured.lock().expect("a whole list"))
     }
 }
 
 impl Metrics for FakeMetrics {
-    fn connections_open(&self, count: u64) {
-        self.connections_open.store(count, Ordering::SeqCst);
+    fn record(&self, measured: Measured) {
+        let mut list = self.measured.lock().expect("a whole list");
+        list.push(measured);
     }
 }

@@ -127,7 +127,7 @@ impl Environment {
             link,
             arn: settings.arn(name),
             memory_mb: spec.memory_mb,
-            output: Output::new(name, output)?,
+            output: Output::new(name, output, settings.show_metrics)?,
         })
     }
 

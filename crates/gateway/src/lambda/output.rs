@@ -4,6 +4,7 @@ use std::io::{self, ErrorKind, PipeReader, Write};
 use std::os::fd::OwnedFd;
 
 use bytes::Bytes;
+use serde_json::Value;
 use tokio::net::unix::pipe::Receiver;
 
 /// The longest line of a function's output that is shown in one piece.
@@ -26,15 +27,17 @@ pub(super) struct Output {
     pipe: Option<Receiver>,
     line: Vec<u8>,
     tail: Vec<u8>,
+    show_metrics: bool,
 }
 
 impl Output {
-    pub(super) fn new(name: &str, pipe: PipeReader) -> io::Result<Self> {
+    pub(super) fn new(name: &str, pipe: PipeReader, show_metrics: bool) -> io::Result<Self> {
         Ok(Self {
             name: name.to_owned(),
             pipe: Some(Receiver::from_owned_fd(OwnedFd::from(pipe))?),
             line: Vec::new(),
             tail: Vec::new(),
+            show_metrics,
         })
     }
 
@@ -90,6 +93,10 @@ impl Output {
     }
 
     fn show_line(&mut self) {
+        if !self.show_metrics && is_metrics(&self.line) {
+            self.line.clear();
+            return;
+        }
         let line = String::from_utf8_lossy(&self.line);
         let line = format!("[{}] {}\n", self.name, line.trim_end());
         // Where nobody reads our own output any more, the show goes on.
@@ -116,12 +123,38 @@ impl Output {
     }
 }
 
+/// Whether a line reports metrics: JSON with a member `_aws` (AWS:
+/// "Specification: Embedded metric format").
+fn is_metrics(line: &[u8]) -> bool {
+    line.starts_with(b"{")
+        && serde_json::from_slice::<Value>(line).is_ok_and(|json| json.get("_aws").is_some())
+}
+
 impl Drop for Output {
     /// Last words.
     fn drop(&mut self) {
         self.take();
         if !self.line.is_empty() {
             self.show_line();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_with_metrics_are_known() {
+        assert!(is_metrics(b"{\"N\":1,\"_aws\":{\"Timestamp\":1}}\n"));
+        for other in [
+            "",
+            "{}",
+            "{\"message\":\"_aws\"}",
+            "[\"_aws\"]",
+            "{\"_aws\":",
+        ] {
+            assert!(!is_metrics(other.as_bytes()), "{other}");
         }
     }
 }

@@ -45,13 +45,14 @@ const COMMON: [&str; 5] = [
 const OWN: [&str; 3] = ["DeadLetterQueue", "Events", "FunctionName"];
 
 /// Known, and without a meaning on one machine.
-const IGNORED: [&str; 11] = [
+const IGNORED: [&str; 12] = [
     "Architectures",
     "CodeUri",
     "Description",
     "Handler",
     "Layers",
     "LoggingConfig",
+    "PermissionsBoundary",
     "Policies",
     "Role",
     "Runtime",
