@@ -1,0 +1,500 @@
+"""Deploys Belfry to an emulator, uses it as its users do, updates and deletes it.
+
+Everything that is called here is real: the SAM CLI, the functions' own
+binaries, `make deploy` and `make smoke`, wscat, both AWS SDKs, the examples.
+The emulator evaluates IAM policies, so every role must allow enough, and the
+rights that a REST handler gets allow no more than they should.
+
+Prints a line for each step and ends everything that it started, also on failure.
+"""
+
+import base64
+import contextlib
+import json
+import os
+import queue
+import re
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import urllib.error
+import urllib.request
+import uuid
+from pathlib import Path
+
+import boto3
+from botocore.exceptions import ClientError
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+sys.path.insert(0, str(ROOT / "tools"))
+
+from belfry_stack import websocket_url  # noqa: E402
+from emulator import CREDENTIALS, Emulator  # noqa: E402
+
+STACK = "belfry-test"
+BUCKET = "belfry-test-uploads"
+
+# How long anything may take that has to happen; waiting ends as soon as it has.
+PATIENCE_SECONDS = 60
+
+BEGAN = time.monotonic()
+
+
+def step(text):
+    print(f"[{time.monotonic() - BEGAN:5.1f}s] {text}", flush=True)
+
+
+def until(what, look):
+    """Waits for something that comes by itself, and returns it."""
+    end = time.monotonic() + PATIENCE_SECONDS
+    while time.monotonic() < end:
+        if found := look():
+            return found
+        time.sleep(0.1)
+    raise AssertionError(f"it never came: {what}")
+
+
+class Lines:
+    """What a process prints, to be waited for. It ends with the test."""
+
+    def __init__(self, command, **options):
+        self.process = subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            **options,
+        )
+        self.lines, self.seen = queue.Queue(), []
+        threading.Thread(target=self._read, daemon=True).start()
+
+    def _read(self):
+        for line in self.process.stdout:
+            self.lines.put(line.rstrip("\n"))
+
+    def wait_for(self, *parts):
+        """The next line that holds all of these."""
+        end = time.monotonic() + PATIENCE_SECONDS
+        while (left := end - time.monotonic()) > 0:
+            with contextlib.suppress(queue.Empty):
+                line = self.lines.get(timeout=left)
+                self.seen.append(line)
+                if all(part in line for part in parts):
+                    return line
+        raise AssertionError(f"no line with {parts} in:\n" + "\n".join(self.seen))
+
+    def type_line(self, line):
+        self.process.stdin.write(line + "\n")
+        self.process.stdin.flush()
+
+    def end(self):
+        self.process.kill()
+        self.process.wait()
+
+
+class Scenario:
+    def __init__(self, emulator, ending):
+        self.emulator, self.ending = emulator, ending
+        self.environment = os.environ | CREDENTIALS | {"AWS_ENDPOINT_URL": emulator.endpoint}
+        # A developer's own profile must not be asked.
+        for name in ("AWS_PROFILE", "AWS_SESSION_TOKEN"):
+            self.environment.pop(name, None)
+        self.found = {}
+
+    def client(self, service, key=CREDENTIALS["AWS_ACCESS_KEY_ID"], secret=CREDENTIALS["AWS_SECRET_ACCESS_KEY"]):
+        return boto3.client(
+            service,
+            endpoint_url=self.emulator.endpoint,
+            region_name=CREDENTIALS["AWS_REGION"],
+            aws_access_key_id=key,
+            aws_secret_access_key=secret,
+        )
+
+    def make(self, *arguments, fails=False, environment=None):
+        """Runs make as someone types it."""
+        done = subprocess.run(
+            ["make", "--no-print-directory", *arguments],
+            cwd=ROOT,
+            env=environment or self.environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+        )
+        if (done.returncode != 0) != fails:
+            raise AssertionError(f"make {' '.join(arguments)}:\n{done.stdout[-6000:]}")
+        return done.stdout
+
+    def started(self, command, **options):
+        lines = Lines(command, **options)
+        self.ending.callback(lines.end)
+        return lines
+
+    def resources(self):
+        """The stack's resources: their physical ids by their logical ones."""
+        pages = self.client("cloudformation").get_paginator("list_stack_resources")
+        return {
+            resource["LogicalResourceId"]: resource["PhysicalResourceId"]
+            for page in pages.paginate(StackName=STACK)
+            for resource in page["StackResourceSummaries"]
+        }
+
+    def outputs(self):
+        stacks = self.client("cloudformation").describe_stacks(StackName=STACK)["Stacks"]
+        return {output["OutputKey"]: output["OutputValue"] for output in stacks[0]["Outputs"]}
+
+    def rows(self):
+        return self.client("dynamodb").scan(TableName=self.found["ConnectionsTable"])["Items"]
+
+    def invoke(self, function, payload, lambda_=None, **options):
+        answer = (lambda_ or self.client("lambda")).invoke(
+            FunctionName=function, Payload=json.dumps(payload), **options
+        )
+        text = answer["Payload"].read()
+        return json.loads(text) if text else None, answer.get("FunctionError")
+
+    # The steps, in their order.
+
+    def refuse_to_deploy_without_credentials(self):
+        names = ("AWS_ENDPOINT_URL", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
+        bare = {name: value for name, value in self.environment.items() if name not in names}
+        bare |= {"AWS_CONFIG_FILE": "/dev/null", "AWS_SHARED_CREDENTIALS_FILE": "/dev/null"}
+        said = self.make("deploy", fails=True, environment=bare)
+        assert "AWS_PROFILE" in said and "aws sso login" in said, said
+        step("make deploy without credentials says what to set")
+        said = self.make("deploy", "CONFIG=staging", fails=True)
+        assert "no section staging; it has default, prod" in said, said
+        step("and names the sections of samconfig.toml")
+
+    def deploy(self):
+        said = self.make("deploy", f"STACK={STACK}", "PARAMETERS=AccessLog=true")
+        left_out = re.findall(r"Left out (\w+)", said)
+        # One type, and alarms on expressions. Whatever else the emulator refuses
+        # fails the deploy.
+        assert left_out[0] == "DefaultRouteResponse" and len(left_out) == 8, said
+        self.found = self.outputs()
+        assert websocket_url(self.found) in said, said
+        step(f"deployed {STACK}: {len(self.resources())} resources, {len(self.found)} outputs")
+
+    def smoke(self):
+        said = self.make("smoke", f"STACK={STACK}")
+        checks = [line for line in said.splitlines() if line.startswith("ok ")]
+        assert len(checks) >= 8 and "FAIL" not in said, said
+        step(f"make smoke: {len(checks)} checks passed")
+        pool = self.found["UserPoolId"]
+        users = self.client("cognito-idp").list_users(UserPoolId=pool)["Users"]
+        assert users == [], users
+        said = self.make("smoke", "STACK=missing", fails=True)
+        assert "make deploy" in said, said
+        step("it leaves no user behind, and says what to do about a stack that is none")
+
+    def sign_in(self):
+        cognito, pool = self.client("cognito-idp"), self.found["UserPoolId"]
+        password = "Correct-horse-7"
+        cognito.admin_create_user(UserPoolId=pool, Username="alice", MessageAction="SUPPRESS")
+        cognito.admin_set_user_password(
+            UserPoolId=pool, Username="alice", Password=password, Permanent=True
+        )
+        signed_in = cognito.initiate_auth(
+            ClientId=self.found["UserPoolClientId"],
+            AuthFlow="USER_PASSWORD_AUTH",
+            AuthParameters={"USERNAME": "alice", "PASSWORD": password},
+        )
+        self.token = signed_in["AuthenticationResult"]["AccessToken"]
+        payload = self.token.split(".")[1]
+        claims = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
+        self.user, self.issuer = claims["sub"], claims["iss"]
+        step("alice signs in at the stack's own pool and has an access token")
+
+    def connect(self):
+        wscat = ROOT / "tests/node/node_modules/.bin/wscat"
+        url = f"{websocket_url(self.found)}?token={self.token}"
+        self.socket = self.started([wscat, "--connect", url])
+        [row] = until("a row", self.rows)
+        assert row["userId"]["S"] == self.user, row
+        step("wscat is connected, and the row is there")
+        # wscat takes no notice of what is typed before it is ready.
+        for n in range(PATIENCE_SECONDS):
+            self.socket.type_line(json.dumps({"type": "ping", "version": "1.0", "id": str(n)}))
+            with contextlib.suppress(queue.Empty):
+                line = self.socket.lines.get(timeout=1)
+                if '"pong"' in line:
+                    break
+        else:
+            raise AssertionError("no pong")
+        step("its ping is answered")
+
+    def broadcast(self):
+        request = {
+            "messageId": f"boto3-{uuid.uuid4()}",
+            "target": {"type": "user", "userId": self.user},
+            "message": {"type": "notification", "data": {"kind": "set.created", "setId": "s1"}},
+        }
+        report, error = self.invoke(self.found["BroadcasterName"], request)
+        assert error is None and report["success"] == 1 and report["failure"] == 0, report
+        self.socket.wait_for(request["messageId"], "set.created")
+        step("a broadcast through boto3 arrives")
+
+    def handlers_credentials(self):
+        """A user with the rights of a REST handler: the policy, and the bucket."""
+        iam = self.client("iam")
+        self.client("s3").create_bucket(Bucket=BUCKET)
+        iam.create_user(UserName="handler")
+        policy = self.found["BroadcasterInvokePolicyArn"]
+        iam.attach_user_policy(UserName="handler", PolicyArn=policy)
+        put = {"Effect": "Allow", "Action": "s3:PutObject", "Resource": f"arn:aws:s3:::{BUCKET}/*"}
+        document = json.dumps({"Version": "2012-10-17", "Statement": [put]})
+        iam.put_user_policy(UserName="handler", PolicyName="uploads", PolicyDocument=document)
+        key = iam.create_access_key(UserName="handler")["AccessKey"]
+        self.key = (key["AccessKeyId"], key["SecretAccessKey"])
+        lambda_ = self.client("lambda", *self.key)
+        try:
+            self.invoke(self.found["SweeperName"], {"action": "sweep"}, lambda_)
+        except ClientError as error:
+            assert error.response["Error"]["Code"] == "AccessDeniedException", error
+        else:
+            raise AssertionError("a REST handler may invoke the sweeper")
+        step("a REST handler's rights suffice for the broadcaster and for nothing else")
+
+    def handlers_environment(self):
+        return self.environment | {
+            "AWS_ACCESS_KEY_ID": self.key[0],
+            "AWS_SECRET_ACCESS_KEY": self.key[1],
+            "UPLOADS_BUCKET": BUCKET,
+            "BROADCASTER_FUNCTION": self.found["BroadcasterName"],
+        }
+
+    def stored(self, upload):
+        key = f"{self.user}/{upload['uploadId']}"
+        return self.client("s3").get_object(Bucket=BUCKET, Key=key)["Body"].read()
+
+    def typescript_example(self):
+        environment = self.handlers_environment() | {
+            "TOKEN_ISSUER": self.issuer,
+            "TOKEN_JWKS_URL": f"{self.emulator.endpoint}/{self.found['UserPoolId']}/.well-known/jwks.json",
+            "COGNITO_CLIENT_IDS": self.found["UserPoolClientId"],
+            "PORT": "0",
+        }
+        folder = ROOT / "examples/typescript"
+        subprocess.run(["npm", "run", "--silent", "build"], cwd=folder, check=True)
+        server = self.started(["node", "dist/serve.js"], cwd=folder, env=environment)
+        url = re.search(r"http://\S+", server.wait_for("http://"))[0]
+
+        def post(token, file):
+            headers = {"Authorization": f"Bearer {token}"}
+            request = urllib.request.Request(f"{url}/?file={file}", b"hello", headers)
+            with urllib.request.urlopen(request, timeout=PATIENCE_SECONDS) as response:
+                return json.load(response)
+
+        try:
+            post("nonsense", "a.txt")
+        except urllib.error.HTTPError as error:
+            assert error.code == 401, error
+        else:
+            raise AssertionError("a bad token may upload")
+        upload = post(self.token, "from-typescript.txt")
+        self.socket.wait_for(upload["uploadId"], "from-typescript.txt")
+        assert self.stored(upload) == b"hello"
+        step("an upload to examples/typescript is stored, and wscat is told of it")
+
+    def python_example(self):
+        event = {
+            "requestContext": {
+                "authorizer": {"jwt": {"claims": {"sub": self.user, "token_use": "access"}}}
+            },
+            "queryStringParameters": {"file": "from-python.txt"},
+            "body": base64.b64encode(b"hello").decode(),
+            "isBase64Encoded": True,
+        }
+        run = "import json, sys, handler; print(json.dumps(handler.handler(json.load(sys.stdin), None)))"
+        done = subprocess.run(
+            [sys.executable, "-c", run],
+            cwd=ROOT / "examples/python",
+            env=self.handlers_environment(),
+            input=json.dumps(event),
+            stdout=subprocess.PIPE,
+            text=True,
+            check=True,
+            timeout=PATIENCE_SECONDS,
+        )
+        answer = json.loads(done.stdout)
+        assert answer["statusCode"] == 201, answer
+        upload = json.loads(answer["body"])
+        self.socket.wait_for(upload["uploadId"], "from-python.txt")
+        assert self.stored(upload) == b"hello"
+        step("the same with examples/python")
+
+    def dead_letter(self):
+        wrong = {"target": {"type": "nobody"}}
+        self.invoke(self.found["BroadcasterName"], wrong, InvocationType="Event")
+        sqs, url = self.client("sqs"), self.found["FailuresQueueUrl"]
+
+        def received():
+            answer = sqs.receive_message(QueueUrl=url, WaitTimeSeconds=1)
+            return answer.get("Messages")
+
+        [message] = until("a dead letter", received)
+        record = json.loads(message["Body"])
+        assert record["requestPayload"] == wrong, record
+        assert record["responsePayload"]["errorType"] == "InvalidRequest", record
+        step("a wrong asynchronous request ends in the queue of failures")
+
+    def read_logs(self):
+        """The log groups are the stack's own, and what is in them is ours."""
+        logs = self.client("logs")
+        for function in ("Connect", "Disconnect", "Default", "Broadcaster", "Sweeper"):
+            group = f"/aws/lambda/{STACK}-{function}"
+            [found] = logs.describe_log_groups(logGroupNamePrefix=group)["logGroups"]
+            assert found["retentionInDays"] == 7, found
+            events = logs.filter_log_events(logGroupName=group)["events"]
+            text = "".join(event["message"] for event in events)
+            assert self.token not in text, f"{group} holds a token"
+            metrics = [e["message"] for e in events if '"_aws"' in e["message"]]
+            assert metrics, f"no metrics in {group}"
+            for line in metrics:
+                assert json.loads(line)["Stack"] == STACK, line
+        step("each function's log group holds its metrics, and no token")
+
+    def sweep(self):
+        def ticked():
+            events = self.client("logs").filter_log_events(logGroupName=f"/aws/lambda/{STACK}-Sweeper")
+            return any('"swept"' in event["message"] for event in events["events"])
+
+        until("the schedule's first sweep", ticked)
+        step("the schedule has run the sweeper by itself")
+        report, error = self.invoke(self.found["SweeperName"], {"action": "sweep"})
+        assert error is None and report["complete"] and report["failed"] == 0, report
+        assert report["connections"] == 1, report
+        step("the sweeper, invoked by hand, counts one connection")
+
+    def update(self):
+        before, row = self.resources(), self.rows()
+        self.make("deploy", f"STACK={STACK}", "PARAMETERS=AccessLog=true MaxConnections=50 HeartbeatGraceSeconds=20")
+        assert self.resources() == before, "an update replaced something"
+        [after] = self.rows()
+        assert after["connectionId"] == row[0]["connectionId"], after
+        settings = self.client("lambda").get_function_configuration(FunctionName=before["Connect"])
+        assert settings["Environment"]["Variables"]["MAX_CONNECTIONS"] == "50", settings
+        self.socket.type_line(json.dumps({"type": "ping", "version": "1.0", "id": "after"}))
+        self.socket.wait_for("pong", '"after"')
+        step("updated two parameters: every resource, the row and the connection are still there")
+
+    def refuse_parameters(self):
+        said = self.make("deploy", f"STACK={STACK}", "PARAMETERS=MaxConnections=0", fails=True)
+        assert "MaxConnections" in said and "ValidationError" in said, said
+        for name, wrong in [
+            ("AllowedOrigins", "example.com"),
+            ("AllowedOrigins", "https://a.example/path"),
+            ("Architecture", "mips"),
+            ("CognitoUserPoolId", "pool"),
+            ("HeartbeatIntervalSeconds", "600"),
+            ("TokenIssuer", "ftp://issuer"),
+        ]:
+            parameter = {"ParameterKey": name, "ParameterValue": wrong}
+            try:
+                self.client("cloudformation").update_stack(
+                    StackName=STACK,
+                    UsePreviousTemplate=True,
+                    Parameters=[parameter],
+                    Capabilities=["CAPABILITY_IAM", "CAPABILITY_AUTO_EXPAND"],
+                )
+            except ClientError as error:
+                assert error.response["Error"]["Code"] == "ValidationError", error
+                assert name in str(error), error
+            else:
+                raise AssertionError(f"{name}={wrong} was accepted")
+        step("parameters out of range are refused by CloudFormation")
+
+    def fail_at_start(self):
+        """A function without a setting says which one it wants."""
+        lambda_, name = self.client("lambda"), self.resources()["Broadcaster"]
+        before = lambda_.get_function_configuration(FunctionName=name)["Environment"]["Variables"]
+        wanted = "WEBSOCKET_CONNECTION_TABLE"
+        less = {key: value for key, value in before.items() if key != wanted}
+        lambda_.update_function_configuration(FunctionName=name, Environment={"Variables": less})
+        # The emulator puts what a function said at its end into the answer.
+        answer, error = self.invoke(name, {})
+        assert error and f"{wanted} is not set" in answer["errorMessage"], answer
+        lambda_.update_function_configuration(FunctionName=name, Environment={"Variables": before})
+        step("a function without a setting fails at its start and names it")
+
+    def disconnect(self):
+        self.socket.end()
+        until("the row's removal", lambda: not self.rows())
+        step("wscat has closed, and the row is gone")
+
+    def delete(self):
+        cloudformation = self.client("cloudformation")
+        names = set(self.resources().values())
+
+        def there():
+            return {name for name in self.everything() if name in names or name.startswith(STACK)}
+
+        before = there()
+        assert len(before) > 50, before
+        cloudformation.delete_stack(StackName=STACK)
+        cloudformation.get_waiter("stack_delete_complete").wait(
+            StackName=STACK, WaiterConfig={"Delay": 1}
+        )
+        assert not there(), f"left behind: {there()}"
+        step(f"deleted {STACK}: of {len(before)} functions, tables, roles, logs and alarms none is left")
+
+    def everything(self):
+        """The names of what there is, of the types that cost money or keep data."""
+        yield from self.client("dynamodb").list_tables()["TableNames"]
+        for function in self.client("lambda").list_functions()["Functions"]:
+            yield function["FunctionName"]
+        for group in self.client("logs").describe_log_groups()["logGroups"]:
+            yield group["logGroupName"]
+        for role in self.client("iam").list_roles()["Roles"]:
+            yield role["RoleName"]
+        for api in self.client("apigatewayv2").get_apis()["Items"]:
+            yield api["ApiId"]
+        for pool in self.client("cognito-idp").list_user_pools(MaxResults=60)["UserPools"]:
+            yield pool["Id"]
+        for schedule in self.client("scheduler").list_schedules()["Schedules"]:
+            yield schedule["Name"]
+        for alarm in self.client("cloudwatch").describe_alarms()["MetricAlarms"]:
+            yield alarm["AlarmName"]
+        yield from self.client("sqs").list_queues().get("QueueUrls", [])
+
+
+def main():
+    ministack = ROOT / ".venv/ministack/bin/ministack"
+    # Failed asynchronous events are tried again after moments, not minutes.
+    retries = {"LAMBDA_ASYNC_RETRY_BASE_SECONDS": "1", "LAMBDA_ASYNC_RETRY_MAX_SECONDS": "1"}
+    with contextlib.ExitStack() as ending, tempfile.TemporaryDirectory() as home:
+        emulator = ending.enter_context(Emulator(str(ministack), iam=True, settings=retries))
+        step(f"MiniStack listens on {emulator.endpoint} and evaluates IAM policies")
+        scenario = Scenario(emulator, ending)
+        # The SAM CLI keeps settings and a cache there.
+        scenario.environment["HOME"] = home
+        try:
+            scenario.refuse_to_deploy_without_credentials()
+            scenario.deploy()
+            scenario.smoke()
+            scenario.sign_in()
+            scenario.connect()
+            scenario.broadcast()
+            scenario.handlers_credentials()
+            scenario.typescript_example()
+            scenario.python_example()
+            scenario.dead_letter()
+            scenario.sweep()
+            scenario.update()
+            scenario.refuse_parameters()
+            scenario.fail_at_start()
+            scenario.disconnect()
+            scenario.read_logs()
+            scenario.delete()
+        except BaseException:
+            print("The end of MiniStack's log:\n" + emulator.log.read_text()[-5000:], file=sys.stderr)
+            raise
+    step("everything has ended")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,286 @@
+"""What the templates promise, read from the templates themselves.
+
+Runs in the SAM CLI's environment, whose translator expands template.yaml into
+what CloudFormation gets: roles and policies that SAM writes are looked at, too.
+"""
+
+import json
+import re
+import tomllib
+import unittest
+from pathlib import Path
+
+from samtranslator.translator.transform import transform
+from samtranslator.yaml_helper import yaml_parse
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+OPERATIONS = (ROOT / "docs/OPERATIONS.md").read_text()
+
+# AWS's own policies that roles may have, and why. Both are written by SAM.
+MANAGED_POLICIES = {
+    "AWSLambdaBasicExecutionRole": "writing logs; names no group, so that it works before there is one",
+    "AWSXrayWriteOnlyAccess": "sending traces, of which X-Ray has no resources to name",
+}
+
+# The only resources that have no name of their own: connections come and go.
+WILDCARDS = re.compile(r"^arn:[^*]*:execute-api:[^*]*/(POST|DELETE)/@connections/\*$")
+
+FUNCTIONS = ["Connect", "Disconnect", "Default", "Broadcaster", "Sweeper"]
+
+
+def read(path):
+    return yaml_parse((ROOT / path).read_text())
+
+
+class Policies:
+    """What SAM asks for AWS's managed policies."""
+
+    def load(self):
+        return {name: f"arn:aws:iam::aws:policy/{name}" for name in MANAGED_POLICIES}
+
+
+def expanded():
+    template = read("template.yaml")
+    template["Globals"]["Function"]["CodeUri"] = "s3://bucket/key"
+    return transform(template, {}, Policies())
+
+
+def of_type(template, kind):
+    return {
+        name: resource["Properties"]
+        for name, resource in template["Resources"].items()
+        if resource["Type"] == kind
+    }
+
+
+def as_list(value):
+    return value if isinstance(value, list) else [value]
+
+
+def text_of(resource):
+    """A resource's ARN as a text; what is only known on AWS keeps its name."""
+    if isinstance(resource, str):
+        return resource
+    [(name, value)] = resource.items()
+    return value if name == "Fn::Sub" else json.dumps(value)
+
+
+class Roles(unittest.TestCase):
+    template = expanded()
+
+    def statements(self):
+        for name, role in of_type(self.template, "AWS::IAM::Role").items():
+            for policy in role.get("Policies", []):
+                for statement in as_list(policy["PolicyDocument"]["Statement"]):
+                    yield name, statement
+        for kind in ("AWS::IAM::Policy", "AWS::IAM::ManagedPolicy"):
+            for name, policy in of_type(self.template, kind).items():
+                for statement in as_list(policy["PolicyDocument"]["Statement"]):
+                    yield name, statement
+
+    def test_every_statement_names_its_actions_and_its_resources(self):
+        statements = list(self.statements())
+        self.assertGreater(len(statements), 15)
+        for role, statement in statements:
+            with self.subTest(role=role, statement=statement):
+                self.assertEqual(statement["Effect"], "Allow")
+                self.assertNotIn("NotAction", statement)
+                self.assertNotIn("NotResource", statement)
+                for action in as_list(statement["Action"]):
+                    self.assertNotIn("*", action)
+                for resource in as_list(statement["Resource"]):
+                    text = text_of(resource)
+                    self.assertTrue("*" not in text or WILDCARDS.match(text), text)
+
+    def test_managed_policies_are_those_of_the_list(self):
+        found = set()
+        for name, role in of_type(self.template, "AWS::IAM::Role").items():
+            for policy in role.get("ManagedPolicyArns", []):
+                found.add(policy.rsplit("/", 1)[1])
+                self.assertIn(policy.rsplit("/", 1)[1], MANAGED_POLICIES, name)
+        self.assertEqual(found, set(MANAGED_POLICIES), "the list has what nobody uses")
+
+    def test_every_role_takes_the_boundary(self):
+        roles = of_type(self.template, "AWS::IAM::Role")
+        self.assertEqual(len(roles), len(FUNCTIONS) + 1)
+        for name, role in roles.items():
+            self.assertIn("PermissionsBoundary", role, name)
+
+
+class Functions(unittest.TestCase):
+    template = expanded()
+
+    def test_each_has_a_log_group_with_a_retention(self):
+        functions = of_type(self.template, "AWS::Lambda::Function")
+        groups = of_type(self.template, "AWS::Logs::LogGroup")
+        self.assertEqual(sorted(functions), sorted(FUNCTIONS))
+        for name, function in functions.items():
+            self.assertEqual(function["LoggingConfig"]["LogFormat"], "JSON", name)
+            group = groups[function["LoggingConfig"]["LogGroup"]["Ref"]]
+            self.assertEqual(group["RetentionInDays"], {"Ref": "LogRetentionDays"}, name)
+            self.assertEqual(function["TracingConfig"], {"Mode": "Active"}, name)
+            self.assertEqual(function["Runtime"], "provided.al2023", name)
+
+    def test_what_is_invoked_asynchronously_has_a_destination(self):
+        configs = of_type(self.template, "AWS::Lambda::EventInvokeConfig")
+        with_destination = {
+            config["FunctionName"]["Ref"]
+            for config in configs.values()
+            if config["DestinationConfig"]["OnFailure"]["Destination"]
+        }
+        self.assertEqual(with_destination, {"Broadcaster", "Sweeper"})
+        for schedule in of_type(self.template, "AWS::Scheduler::Schedule").values():
+            self.assertIn("DeadLetterConfig", schedule["Target"])
+
+
+class Api(unittest.TestCase):
+    # None of them holds what a client wrote.
+    VARIABLES = {
+        "requestTime",
+        "requestId",
+        "connectionId",
+        "routeKey",
+        "eventType",
+        "status",
+        "integration.status",
+        "integrationLatency",
+        "error.responseType",
+        "identity.sourceIp",
+    }
+
+    def test_the_logs_can_hold_no_token(self):
+        [stage] = of_type(expanded(), "AWS::ApiGatewayV2::Stage").values()
+        _, settings, _ = stage["AccessLogSettings"]["Fn::If"]
+        line = settings["Format"]
+        self.assertEqual(set(re.findall(r"\$context\.([A-Za-z.]+)", line)), self.VARIABLES)
+        json.loads(line)
+        for route in [stage["DefaultRouteSettings"], *stage["RouteSettings"].values()]:
+            self.assertEqual(route["LoggingLevel"], "OFF")
+            self.assertFalse(route["DataTraceEnabled"])
+            self.assertIn("ThrottlingRateLimit", route)
+
+
+class Tables(unittest.TestCase):
+    def test_both_are_kept_well(self):
+        tables = of_type(read("template.yaml"), "AWS::DynamoDB::Table")
+        self.assertEqual(sorted(tables), ["Connections", "State"])
+        for name, table in tables.items():
+            with self.subTest(table=name):
+                self.assertEqual(table["BillingMode"], "PAY_PER_REQUEST")
+                self.assertTrue(table["TimeToLiveSpecification"]["Enabled"])
+                recovery = table["PointInTimeRecoverySpecification"]
+                self.assertTrue(recovery["PointInTimeRecoveryEnabled"])
+                self.assertTrue(table["SSESpecification"]["SSEEnabled"])
+                self.assertIn("DeletionProtectionEnabled", table)
+
+
+class Parameters(unittest.TestCase):
+    template = read("template.yaml")
+
+    def test_each_is_described_bounded_and_has_a_default(self):
+        for name, parameter in self.template["Parameters"].items():
+            with self.subTest(parameter=name):
+                self.assertIn("Default", parameter)
+                self.assertGreater(len(parameter["Description"]), 20)
+                bounds = {"AllowedPattern", "AllowedValues", "MinValue"} & set(parameter)
+                self.assertTrue(bounds, "anything would be accepted")
+                if "MinValue" in bounds:
+                    self.assertIn("MaxValue", parameter)
+
+    def test_each_stands_in_one_group_of_the_console(self):
+        groups = self.template["Metadata"]["AWS::CloudFormation::Interface"]["ParameterGroups"]
+        grouped = [name for group in groups for name in group["Parameters"]]
+        self.assertEqual(sorted(grouped), sorted(self.template["Parameters"]))
+
+    def test_each_is_documented_with_its_default(self):
+        section = OPERATIONS.split("\n## Parameters\n")[1].split("\n## ")[0]
+        documented = dict(re.findall(r"^\| `(\w+)` \| (.*?) \|", section, re.MULTILINE))
+        for name, parameter in self.template["Parameters"].items():
+            with self.subTest(parameter=name):
+                default = documented.get(name, "")
+                shown = str(parameter["Default"])
+                self.assertEqual(default.strip("`").replace(",", ""), shown or "empty")
+
+    def test_samconfig_sets_what_exists(self):
+        config = tomllib.loads((ROOT / "samconfig.toml").read_text())
+        for section in ("default", "prod"):
+            overrides = config[section]["deploy"]["parameters"]["parameter_overrides"]
+            for name, value in (override.split("=", 1) for override in overrides):
+                with self.subTest(section=section, parameter=name):
+                    parameter = self.template["Parameters"][name]
+                    allowed = [str(v) for v in parameter.get("AllowedValues", [value])]
+                    self.assertIn(value, allowed)
+
+
+class Alarms(unittest.TestCase):
+    template = read("template.yaml")
+    alarms = of_type(read("infra/alarms.yaml"), "AWS::CloudWatch::Alarm")
+
+    def metrics(self, alarm):
+        """Namespace and name of everything that an alarm looks at."""
+        if "MetricName" in alarm:
+            yield alarm["Namespace"], alarm["MetricName"]
+        for query in alarm.get("Metrics", []):
+            if "MetricStat" in query:
+                metric = query["MetricStat"]["Metric"]
+                yield metric["Namespace"], metric["MetricName"]
+
+    def test_each_has_a_runbook(self):
+        headings = set(re.findall(r"^### ([a-z-]+)$", OPERATIONS, re.MULTILINE))
+        self.assertGreater(len(self.alarms), 30)
+        named = set()
+        for name, alarm in self.alarms.items():
+            description = " ".join(alarm["AlarmDescription"].split())
+            runbook = re.search(r"Runbook: docs/OPERATIONS\.md#([a-z-]+)$", description)
+            self.assertTrue(runbook, f"{name} names no runbook")
+            self.assertIn(runbook[1], headings, name)
+            named.add(runbook[1])
+        of_alarms = OPERATIONS.split("\n## Alarms\n")[1].split("\n## ")[0]
+        runbooks = set(re.findall(r"^### ([a-z-]+)$", of_alarms, re.MULTILINE))
+        self.assertEqual(runbooks, named, "a runbook that no alarm names")
+
+    def test_each_is_in_the_table(self):
+        for name, alarm in self.alarms.items():
+            short = alarm["AlarmName"]["Fn::Sub"].removeprefix("${Stack}-")
+            listed = f"`{short}`" in OPERATIONS or f"`-{short.split('-')[-1]}`" in OPERATIONS
+            self.assertTrue(listed, f"{short} ({name}) is not in the table of alarms")
+
+    def test_each_tells_the_topic(self):
+        for name, alarm in self.alarms.items():
+            self.assertIn("AlarmActions", alarm, name)
+            self.assertIn("OKActions", alarm, name)
+            self.assertIn("TreatMissingData", alarm, name)
+
+    def test_belfrys_metrics_are_those_that_are_written(self):
+        written = (ROOT / "crates/aws/src/metrics.rs").read_text()
+        for name, alarm in self.alarms.items():
+            for namespace, metric in self.metrics(alarm):
+                if namespace == "Belfry":
+                    self.assertIn(f'"{metric}"', written, name)
+
+    def test_each_function_is_watched(self):
+        for function in FUNCTIONS:
+            parameter = {"Ref": f"{function}Function"}
+            watched = {
+                metric
+                for alarm in self.alarms.values()
+                for _, metric in self.metrics(alarm)
+                if {"Name": "FunctionName", "Value": parameter} in alarm.get("Dimensions", [])
+            }
+            self.assertLessEqual({"Errors", "Throttles", "Duration"}, watched, function)
+
+    def test_long_durations_are_four_fifths_of_the_timeout(self):
+        functions = of_type(self.template, "AWS::Serverless::Function")
+        for function in FUNCTIONS:
+            alarm = self.alarms[f"Duration{function}"]
+            self.assertEqual(alarm["Threshold"], functions[function]["Timeout"] * 800, function)
+
+    def test_the_dashboard_shows_each(self):
+        [dashboard] = of_type(read("infra/dashboard.yaml"), "AWS::CloudWatch::Dashboard").values()
+        body = dashboard["DashboardBody"]["Fn::Sub"]
+        for alarm in self.alarms.values():
+            self.assertIn(alarm["AlarmName"]["Fn::Sub"].removeprefix("${Stack}-"), body)
+
+
+if __name__ == "__main__":
+    unittest.main()

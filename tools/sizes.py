@@ -1,0 +1,32 @@
+"""Prints the size of each function as Lambda gets it: zipped."""
+
+import io
+import sys
+import zipfile
+from pathlib import Path
+
+# Lambda's limit for an upload that does not come from S3 (AWS: "Lambda quotas").
+LIMIT = 50 * 1024 * 1024
+
+
+def zipped(binary):
+    archive = io.BytesIO()
+    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as file:
+        file.write(binary, "bootstrap")
+    return archive.tell()
+
+
+def main():
+    built = Path(sys.argv[1])
+    binaries = sorted(built.glob("*/bootstrap"))
+    if not binaries:
+        sys.exit(f"no function is in {built}")
+    for binary in binaries:
+        size = zipped(binary)
+        print(f"{binary.parent.name:12} {size / 1_000_000:6.2f} MB zipped, {binary.stat().st_size / 1_000_000:6.2f} MB")
+        if size > LIMIT:
+            sys.exit(f"{binary.parent.name} is too large for Lambda")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,158 @@
+"""Tries a deployed stack: a bad token, a good one, a ping, a broadcast, the alarms.
+
+The good token is of a user that is made in the stack's own pool and removed at
+the end, or the environment variable TOKEN, where the stack has no pool.
+"""
+
+import base64
+import json
+import os
+import secrets
+import sys
+import time
+import uuid
+
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.sync.client import connect
+
+from belfry_stack import outputs, session, websocket_url
+
+# A handshake or an answer that takes longer has failed: API Gateway itself
+# waits for 29 seconds.
+PATIENCE_SECONDS = 30
+
+FAILED = []
+
+
+def check(what, holds, otherwise=""):
+    print(f"{'ok   ' if holds else 'FAIL '} {what}{'' if holds else f': {otherwise}'}", flush=True)
+    if not holds:
+        FAILED.append(what)
+    return holds
+
+
+def claims(token):
+    payload = token.split(".")[1]
+    return json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
+
+
+class User:
+    """A user of the stack's own pool, for as long as this takes."""
+
+    def __init__(self, aws, pool, client):
+        self.cognito, self.pool = aws.client("cognito-idp"), pool
+        self.name = f"smoke-{uuid.uuid4()}"
+        # Every kind of character that a pool may ask for.
+        password = f"{secrets.token_urlsafe(24)}-aA1!"
+        self.cognito.admin_create_user(
+            UserPoolId=pool, Username=self.name, MessageAction="SUPPRESS"
+        )
+        try:
+            self.cognito.admin_set_user_password(
+                UserPoolId=pool, Username=self.name, Password=password, Permanent=True
+            )
+            signed_in = self.cognito.initiate_auth(
+                ClientId=client,
+                AuthFlow="USER_PASSWORD_AUTH",
+                AuthParameters={"USERNAME": self.name, "PASSWORD": password},
+            )
+            self.token = signed_in["AuthenticationResult"]["AccessToken"]
+        except BaseException:
+            self.remove()
+            raise
+
+    def remove(self):
+        self.cognito.admin_delete_user(UserPoolId=self.pool, Username=self.name)
+
+
+def open_socket(url, token):
+    headers = {"Authorization": f"Bearer {token}"}
+    return connect(url, additional_headers=headers, open_timeout=PATIENCE_SECONDS)
+
+
+def expect(socket, kind):
+    """The next frame of a type; others, like a server's ping, may come first."""
+    end = time.monotonic() + PATIENCE_SECONDS
+    while (left := end - time.monotonic()) > 0:
+        frame = json.loads(socket.recv(timeout=left))
+        if frame.get("type") == kind:
+            return frame
+    raise TimeoutError(f"no {kind} came")
+
+
+def talk(aws, found, token):
+    url = websocket_url(found)
+    for name, bad in [("no token", None), ("a bad token", "nonsense")]:
+        try:
+            (connect(url, open_timeout=PATIENCE_SECONDS) if bad is None else open_socket(url, bad)).close()
+            check(f"{name} is refused", False, "it was let in")
+        except InvalidStatus as refused:
+            status = refused.response.status_code
+            # 403 is what MiniStack makes of every refusal.
+            check(f"{name} is refused", status in (401, 403), f"with {status}")
+
+    with open_socket(url, token) as socket:
+        check("a good token connects", True)
+        socket.send(json.dumps({"type": "ping", "version": "1.0", "id": "1"}))
+        pong = expect(socket, "pong")
+        check("a ping is answered", pong.get("correlationId") == "1", pong)
+        socket.send(json.dumps({"type": "hello", "version": "1.0"}))
+        user = expect(socket, "welcome")["data"]["userId"]
+        data = {"kind": "system.announcement", "text": "A test of this stack; nothing to do."}
+        request = {
+            "messageId": f"smoke-{uuid.uuid4()}",
+            "target": {"type": "user", "userId": user},
+            "message": {"type": "notification", "data": data},
+        }
+        answer = aws.client("lambda").invoke(
+            FunctionName=found["BroadcasterArn"], Payload=json.dumps(request)
+        )
+        report = json.loads(answer["Payload"].read())
+        reached = "FunctionError" not in answer and report.get("success", 0) >= 1
+        if check("the broadcaster reaches the user", reached, report):
+            arrived = expect(socket, "notification")
+            check("the broadcast arrives", arrived.get("id") == request["messageId"], arrived)
+
+
+def look_at_alarms(aws, stack):
+    pages = aws.client("cloudwatch").get_paginator("describe_alarms")
+    alarms = [
+        alarm
+        for page in pages.paginate(AlarmNamePrefix=f"{stack}-")
+        for alarm in page["MetricAlarms"]
+    ]
+    check(f"{len(alarms)} alarms exist", len(alarms) >= 20, "there should be more than twenty")
+    ringing = [alarm["AlarmName"] for alarm in alarms if alarm["StateValue"] == "ALARM"]
+    if ringing:
+        print("note  in alarm now: " + ", ".join(sorted(ringing)))
+
+
+def main():
+    if len(sys.argv) != 2 or not sys.argv[1]:
+        sys.exit("Name the stack: make smoke STACK=belfry-dev")
+    stack = sys.argv[1]
+    aws = session()
+    found = outputs(aws, stack)
+    user, token = None, os.environ.get("TOKEN")
+    if not token and "UserPoolId" not in found:
+        sys.exit(
+            f"{stack} has no user pool of its own: sign in with yours and give an access token, "
+            f"like TOKEN=eyJ… make smoke STACK={stack}"
+        )
+    try:
+        if not token:
+            user = User(aws, found["UserPoolId"], found["UserPoolClientId"])
+            token = user.token
+            check("a user signs in", "sub" in claims(token))
+        talk(aws, found, token)
+    except (ConnectionClosed, InvalidStatus, OSError) as error:
+        check("the conversation goes on", False, error)
+    finally:
+        if user:
+            user.remove()
+    look_at_alarms(aws, stack)
+    sys.exit(f"{len(FAILED)} checks failed" if FAILED else 0)
+
+
+if __name__ == "__main__":
+    main()
