@@ -32,10 +32,10 @@ run: ## Build and start the local stack (ARGS="…" for `belfry run`)
 	@cargo build --package belfry --package belfry-functions
 	@target/debug/belfry run $(ARGS)
 
-test: compile test-tools ## Run every test
+test: validate test-templates compile test-tools ## Run every test
 	@echo "Running the tests…"
 	cargo test --workspace
-	$(MAKE) validate test-templates test-deploy
+	$(MAKE) test-deploy
 
 compile:
 	@echo "Compiling everything, tests included; the first time takes several minutes…"
@@ -77,10 +77,12 @@ bench: ## Measure the figures of docs/PERFORMANCE.md (takes minutes)
 	cargo bench --workspace --bench local --bench scale
 
 test-templates: $(SAM)
-	AWS_DEFAULT_REGION=us-east-1 .venv/sam/bin/python tests/deploy/templates_test.py
+	@echo "Reading the templates…"
+	@AWS_DEFAULT_REGION=us-east-1 .venv/sam/bin/python tests/deploy/templates_test.py
 
-test-deploy: $(SAM) $(AWS) $(MINISTACK) test-tools
-	$(AWS) tests/deploy/scenario.py
+test-deploy: build $(AWS) $(MINISTACK) test-tools
+	@echo "Deploying to an emulator…"
+	@$(AWS) tests/deploy/scenario.py
 
 test-tools: tests/node/node_modules/.package-lock.json examples/typescript/node_modules/.package-lock.json
 
