@@ -3,7 +3,7 @@
 
 .DEFAULT_GOAL := help
 .PHONY: help run test lint schemas validate build deploy smoke emulator release bench \
-	compile test-tools test-templates test-deploy tools clean
+	compile test-tools test-templates test-deploy clean
 
 # Arguments of `belfry run`, like ARGS="--port 3002 --parameter AllowedOrigins=http://localhost:5173"
 ARGS ?=
@@ -15,19 +15,27 @@ PARAMETERS ?=
 # Where `make emulator` listens, on loopback.
 PORT ?= 4566
 
-# A virtual environment for each: they pin different versions of the same.
-SAM := .venv/sam/bin/sam
-AWS := .venv/aws/bin/python
-MINISTACK := .venv/ministack/bin/ministack
-CHECKOV := .venv/checks/bin/checkov
+# The processor that functions are built for: x86_64 or arm64.
+ARCHITECTURE ?= x86_64
+
+# A virtual environment for each tool: they pin different versions of the same.
+# A stamp says that one is complete.
+SAM := .venv/sam/.installed
+AWS := .venv/aws/.installed
+MINISTACK := .venv/ministack/.installed
+CHECKS := .venv/checks/.installed
 TEMPLATES := template.yaml examples/python/template.yaml $(wildcard infra/*.yaml)
 
 export SAM_CLI_TELEMETRY := 0
+
+# $(call needs,PROGRAM,WHERE FROM): the end with a hint where a program is missing.
+needs = command -v $(1) >/dev/null || { echo "$(1) is missing: install $(2)."; exit 1; }
 
 help: ## List these commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
 
 run: ## Build and start the local stack (ARGS="…" for `belfry run`)
+	@$(call needs,cargo,Rust from https://rustup.rs)
 	@echo "Building the gateway and the functions; the first time takes a few minutes…"
 	@cargo build --package belfry --package belfry-functions
 	@target/debug/belfry run $(ARGS)
@@ -48,26 +56,27 @@ lint: ## Check formatting and lints
 schemas: ## Write the JSON Schemas of the protocol to schemas/
 	cargo run --quiet --package belfry-protocol --example write-schemas -- schemas
 
-validate: $(SAM) $(CHECKOV) ## Check the templates: SAM CLI, cfn-lint, checkov
-	$(SAM) validate --lint --region us-east-1 --template template.yaml
+validate: $(SAM) $(CHECKS) ## Check the templates: SAM CLI, cfn-lint, checkov
+	.venv/sam/bin/sam validate --lint --region us-east-1 --template template.yaml
 	.venv/sam/bin/cfn-lint --regions us-east-1 -- $(TEMPLATES)
-	$(CHECKOV) --config-file .checkov.yaml --file $(TEMPLATES)
+	.venv/checks/bin/checkov --config-file .checkov.yaml --file $(TEMPLATES)
 
-build: $(SAM) ## Build the functions as they are deployed, and print their sizes
+build: $(SAM) ## Build the functions as they are deployed, and print their sizes (ARCHITECTURE=arm64)
+	@$(call needs,cargo,Rust from https://rustup.rs)
 	@echo "Building the functions; the first time takes several minutes…"
 	@# All at once: SAM would build one after the other, and link on one core.
-	PATH="$(CURDIR)/.venv/sam/bin:$$PATH" cargo lambda build --release --package belfry-functions
-	PATH="$(CURDIR)/.venv/sam/bin:$$PATH" $(SAM) build
+	PATH="$(CURDIR)/.venv/sam/bin:$$PATH" cargo lambda build --release --package belfry-functions $(if $(filter arm64,$(ARCHITECTURE)),--arm64)
+	PATH="$(CURDIR)/.venv/sam/bin:$$PATH" sam build --parameter-overrides Architecture=$(ARCHITECTURE)
 	@python3 tools/sizes.py .aws-sam/build
 
 deploy: $(SAM) $(AWS) ## Deploy what was built (CONFIG=prod, STACK=…, PARAMETERS="Name=value …")
-	@$(AWS) tools/deploy.py --sam "$(CURDIR)/$(SAM)" --config "$(CONFIG)" $(if $(STACK),--stack "$(STACK)") $(PARAMETERS)
+	@.venv/aws/bin/python tools/deploy.py --sam "$(CURDIR)/.venv/sam/bin/sam" --config "$(CONFIG)" $(if $(STACK),--stack "$(STACK)") $(PARAMETERS)
 
 smoke: $(AWS) ## Try a deployed stack (STACK=belfry-dev)
-	@$(AWS) tools/smoke.py "$(STACK)"
+	@.venv/aws/bin/python tools/smoke.py "$(STACK)"
 
 emulator: $(MINISTACK) ## Run an AWS emulator, to deploy to without an account (PORT=4566)
-	@python3 tools/emulator.py --ministack "$(CURDIR)/$(MINISTACK)" --port "$(PORT)"
+	@python3 tools/emulator.py --ministack "$(CURDIR)/.venv/ministack/bin/ministack" --port "$(PORT)"
 
 release: ## Build everything optimised, for the local stack and benchmarks
 	cargo build --release --package belfry --package belfry-functions
@@ -82,28 +91,19 @@ test-templates: $(SAM)
 
 test-deploy: build $(AWS) $(MINISTACK) test-tools
 	@echo "Deploying to an emulator…"
-	@$(AWS) tests/deploy/scenario.py
+	@.venv/aws/bin/python tests/deploy/scenario.py
 
 test-tools: tests/node/node_modules/.package-lock.json examples/typescript/node_modules/.package-lock.json
-
-tools: $(SAM) $(AWS) $(MINISTACK) $(CHECKOV)
 
 %/node_modules/.package-lock.json: %/package.json %/package-lock.json
 	@echo "Installing the Node packages of $*…"
 	npm ci --prefix $* --no-audit --no-fund --silent
 
-$(SAM): TOOL = sam
-$(AWS): TOOL = aws
-$(MINISTACK): TOOL = ministack
-$(CHECKOV): TOOL = checks
-$(SAM): tools/sam/requirements.txt
-$(AWS): tools/aws/requirements.txt
-$(MINISTACK): tools/ministack/requirements.txt
-$(CHECKOV): tools/checks/requirements.txt
-$(SAM) $(AWS) $(MINISTACK) $(CHECKOV):
-	@echo "Installing tools/$(TOOL)/requirements.txt…"
-	python3 -m venv .venv/$(TOOL)
-	.venv/$(TOOL)/bin/pip install --quiet --disable-pip-version-check --requirement tools/$(TOOL)/requirements.txt
+.venv/%/.installed: tools/%/requirements.txt
+	@$(call needs,python3,Python 3.11 or later)
+	@echo "Installing tools/$*/requirements.txt…"
+	@python3 -m venv .venv/$* || { echo "Python's module venv is missing; on Debian and Ubuntu: apt install python3-venv"; exit 1; }
+	.venv/$*/bin/pip install --quiet --disable-pip-version-check --requirement tools/$*/requirements.txt
 	@touch $@
 
 clean: ## Remove everything that was built or installed

@@ -27,7 +27,7 @@ def session():
         # AWS's newer tools read AWS_REGION, boto3 does not.
         session = boto3.Session(region_name=os.environ.get("AWS_REGION"))
     except BotoCoreError as error:
-        sys.exit(f"{error}\nSet AWS_PROFILE to a profile that exists: `aws configure list-profiles`.")
+        sys.exit(f"{error}\nSet AWS_PROFILE to a profile of ~/.aws/config.")
     if not session.region_name:
         sys.exit(
             "No region: set AWS_DEFAULT_REGION, like AWS_DEFAULT_REGION=eu-west-1, or a profile's with "
@@ -38,8 +38,8 @@ def session():
     except (BotoCoreError, ClientError) as error:
         sys.exit(
             f"AWS cannot be called: {error}\n"
-            "Set AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or sign in with "
-            "`aws sso login`.\n"
+            "Set AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY; where the profile is one "
+            "of SSO, sign in with `aws sso login` (AWS CLI 2).\n"
             "To try things without an account, use an emulator: docs/OPERATIONS.md, "
             '"Without an AWS account".'
         )

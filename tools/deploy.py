@@ -101,6 +101,35 @@ def emulated_template():
     return path
 
 
+def with_architecture(parameters):
+    """The parameters with the processor that the functions were built for:
+    with another one each would end at its start."""
+    machines = {0x3E: "x86_64", 0xB7: "arm64"}
+    # e_machine of an ELF file's head.
+    binary = next(BUILT.parent.glob("*/bootstrap")).read_bytes()
+    built = machines.get(int.from_bytes(binary[18:20], "little"), "something else")
+    wanted = parameters.setdefault("Architecture", built)
+    if wanted != built:
+        sys.exit(f"The functions are built for {built}: run `make build ARCHITECTURE={wanted}`.")
+    return parameters
+
+
+def check_stage(session, stack, stage):
+    """Another stage is another address, and ends every connection: nobody gets
+    there by naming a stack and forgetting its section of samconfig.toml."""
+    try:
+        answer = session.client("cloudformation").describe_stacks(StackName=stack)
+    except ClientError:
+        return
+    known = {p["ParameterKey"]: p["ParameterValue"] for p in answer["Stacks"][0].get("Parameters", [])}
+    if stage and known.get("Stage", stage) != stage:
+        sys.exit(
+            f"{stack} has the stage {known['Stage']}, and this would make it {stage}: every connection "
+            f"would end, and clients would need another address.\nName the right section of "
+            f"samconfig.toml with CONFIG=…, or say it: PARAMETERS=Stage={stage}"
+        )
+
+
 def check_access_log(session, parameters):
     """Deploying would fail after minutes, with a hint that few understand."""
     if parameters.get("AccessLog") != "true" or emulator():
@@ -133,16 +162,23 @@ def main():
     overrides = config["deploy"]["parameters"]["parameter_overrides"] + given.parameters
     parameters = dict(parameter.split("=", 1) for parameter in overrides)
 
+    parameters = with_architecture(parameters)
+
     aws = session()
     check_access_log(aws, parameters)
+    if "Stage" not in dict(parameter.split("=", 1) for parameter in given.parameters):
+        check_stage(aws, stack, parameters.get("Stage"))
     template = emulated_template() if emulator() else BUILT
 
     def deploy(parameters):
         command = [given.sam, "deploy", "--template-file", str(template)]
         command += ["--config-file", str(ROOT / "samconfig.toml"), "--config-env", given.config]
         command += ["--stack-name", stack, "--region", aws.region_name]
-        command += ["--parameter-overrides"] + [f"{n}={v}" for n, v in parameters.items()]
-        # Otherwise SAM calls itself with the code's own credentials alone.
+        if not sys.stdin.isatty():
+            # Nobody is there to be asked.
+            command += ["--no-confirm-changeset"]
+        # In quotes, or SAM takes nothing for a mistake and a space for the end.
+        command += ["--parameter-overrides"] + [f'{n}="{v}"' for n, v in parameters.items()]
         done = subprocess.run(command, cwd=ROOT, env=os.environ, check=False)
         if done.returncode:
             sys.exit(done.returncode)

@@ -14,6 +14,7 @@ import json
 import os
 import queue
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -35,6 +36,8 @@ from emulator import CREDENTIALS, Emulator  # noqa: E402
 
 STACK = "belfry-test"
 BUCKET = "belfry-test-uploads"
+
+MAKE = shutil.which("make")
 
 # How long anything may take that has to happen; waiting ends as soon as it has.
 PATIENCE_SECONDS = 60
@@ -116,7 +119,7 @@ class Scenario:
     def make(self, *arguments, fails=False, environment=None):
         """Runs make as someone types it."""
         done = subprocess.run(
-            ["make", "--no-print-directory", *arguments],
+            [MAKE, "--no-print-directory", *arguments],
             cwd=ROOT,
             env=environment or self.environment,
             stdout=subprocess.PIPE,
@@ -146,6 +149,12 @@ class Scenario:
         stacks = self.client("cloudformation").describe_stacks(StackName=STACK)["Stacks"]
         return {output["OutputKey"]: output["OutputValue"] for output in stacks[0]["Outputs"]}
 
+    def log(self, function):
+        """The log group of a function, and what is in it."""
+        group = self.resources()[f"{function}Logs"]
+        pages = self.client("logs").get_paginator("filter_log_events").paginate(logGroupName=group)
+        return group, [event["message"] for page in pages for event in page["events"]]
+
     def rows(self):
         return self.client("dynamodb").scan(TableName=self.found["ConnectionsTable"])["Items"]
 
@@ -165,6 +174,10 @@ class Scenario:
         said = self.make("deploy", fails=True, environment=bare)
         assert "AWS_PROFILE" in said and "aws sso login" in said, said
         step("make deploy without credentials says what to set")
+        # make itself is all that there is.
+        said = self.make("build", fails=True, environment={"PATH": "/nonexistent"})
+        assert "python3 is missing: install" in said or "cargo is missing: install" in said, said
+        step("make build without tools says what to install")
         said = self.make("deploy", "CONFIG=staging", fails=True)
         assert "no section staging; it has default, prod" in said, said
         step("and names the sections of samconfig.toml")
@@ -346,24 +359,18 @@ class Scenario:
         """The log groups are the stack's own, and what is in them is ours."""
         logs = self.client("logs")
         for function in ("Connect", "Disconnect", "Default", "Broadcaster", "Sweeper"):
-            group = f"/aws/lambda/{STACK}-{function}"
+            group, messages = self.log(function)
             [found] = logs.describe_log_groups(logGroupNamePrefix=group)["logGroups"]
             assert found["retentionInDays"] == 7, found
-            events = logs.filter_log_events(logGroupName=group)["events"]
-            text = "".join(event["message"] for event in events)
-            assert self.token not in text, f"{group} holds a token"
-            metrics = [e["message"] for e in events if '"_aws"' in e["message"]]
+            assert self.token not in "".join(messages), f"{group} holds a token"
+            metrics = [message for message in messages if '"_aws"' in message]
             assert metrics, f"no metrics in {group}"
             for line in metrics:
                 assert json.loads(line)["Stack"] == STACK, line
         step("each function's log group holds its metrics, and no token")
 
     def sweep(self):
-        def ticked():
-            events = self.client("logs").filter_log_events(logGroupName=f"/aws/lambda/{STACK}-Sweeper")
-            return any('"swept"' in event["message"] for event in events["events"])
-
-        until("the schedule's first sweep", ticked)
+        until("the schedule's first sweep", lambda: '"swept"' in "".join(self.log("Sweeper")[1]))
         step("the schedule has run the sweeper by itself")
         report, error = self.invoke(self.found["SweeperName"], {"action": "sweep"})
         assert error is None and report["complete"] and report["failed"] == 0, report
@@ -407,6 +414,15 @@ class Scenario:
             else:
                 raise AssertionError(f"{name}={wrong} was accepted")
         step("parameters out of range are refused by CloudFormation")
+        alone = "PARAMETERS=TokenIssuer=https://issuer.example"
+        said = self.make("deploy", f"STACK={STACK}", alone, fails=True)
+        assert "need CognitoClientIds" in said, said
+        step("and so are those that do not go together")
+        said = self.make("deploy", f"STACK={STACK}", "CONFIG=prod", fails=True)
+        assert "has the stage dev" in said, said
+        said = self.make("deploy", f"STACK={STACK}", "PARAMETERS=Architecture=arm64", fails=True)
+        assert "make build ARCHITECTURE=arm64" in said, said
+        step("make deploy refuses another stage by accident, and another processor than was built for")
 
     def fail_at_start(self):
         """A function without a setting says which one it wants."""

@@ -12,6 +12,7 @@ mod function;
 mod intrinsics;
 mod parameters;
 mod properties;
+mod rules;
 mod schedule;
 mod table;
 mod yaml;
@@ -37,7 +38,7 @@ pub(crate) const ACCOUNT: &str = "000000000000";
 pub(crate) const API_ID: &str = "local";
 
 /// The sections that are read.
-const SECTIONS: [&str; 4] = ["Conditions", "Globals", "Parameters", "Resources"];
+const SECTIONS: [&str; 5] = ["Conditions", "Globals", "Parameters", "Resources", "Rules"];
 
 /// Known, and without a meaning on one machine.
 const IGNORED_SECTIONS: [&str; 5] = [
@@ -126,6 +127,7 @@ impl Template {
                 "the section {name} is not understood by the local stack"
             )));
         }
+        rules::check(self.section("Rules").unwrap_or(&empty), &scope)?;
         let globals = self.section("Globals").unwrap_or(&empty);
         if let Some(name) = properties::unknown(globals, &["Function"], &[]) {
             return Err(TemplateError::at(
@@ -418,9 +420,14 @@ mod tests {
                 "Parameters.PostConcurrency: must be a number",
             ),
             (
+                "TokenIssuer",
+                "https://issuer.example",
+                "Rules.ClientsOfAPool: CognitoUserPoolId and TokenIssuer need CognitoClientIds",
+            ),
+            (
                 "Stage",
                 "a/b",
-                "Parameters.Stage: must match ^[A-Za-z0-9_]{1,64}$",
+                "Parameters.Stage: must match ^[A-Za-z0-9_-]{1,64}$",
             ),
         ] {
             let given = [(name.to_owned(), value.to_owned())].into();

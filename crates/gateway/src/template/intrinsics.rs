@@ -29,6 +29,11 @@ impl Scope<'_> {
         }
     }
 
+    /// Whether a condition holds that has no name.
+    pub(super) fn holds(&self, condition: &Value) -> Result<bool, String> {
+        self.condition(condition, 0)
+    }
+
     /// Evaluates every intrinsic inside a value. `None` stands for
     /// `AWS::NoValue`: the property is absent.
     pub(super) fn evaluate(&self, value: &Value) -> Result<Option<Value>, Located> {
