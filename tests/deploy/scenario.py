@@ -156,7 +156,9 @@ class Scenario:
         return group, [event["message"] for page in pages for event in page["events"]]
 
     def rows(self):
-        return self.client("dynamodb").scan(TableName=self.found["ConnectionsTable"])["Items"]
+        """Alice's rows; one of the smoke test may be there for a moment longer."""
+        rows = self.client("dynamodb").scan(TableName=self.found["ConnectionsTable"])["Items"]
+        return [row for row in rows if row["userId"]["S"] == self.user]
 
     def invoke(self, function, payload, lambda_=None, **options):
         answer = (lambda_ or self.client("lambda")).invoke(
@@ -226,8 +228,7 @@ class Scenario:
         wscat = ROOT / "tests/node/node_modules/.bin/wscat"
         url = f"{websocket_url(self.found)}?token={self.token}"
         self.socket = self.started([wscat, "--connect", url])
-        [row] = until("a row", self.rows)
-        assert row["userId"]["S"] == self.user, row
+        until("a row", self.rows)
         step("wscat is connected, and the row is there")
         # wscat takes no notice of what is typed before it is ready.
         for n in range(PATIENCE_SECONDS):

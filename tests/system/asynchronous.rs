@@ -1,7 +1,9 @@
 //! Asynchronous events: retries, dead letters, schedules.
 
-use belfry_tests::{Stack, StackBuilder};
+use belfry_tests::{Stack, StackBuilder, repository};
 use serde_json::{Value, json};
+
+use crate::start::template;
 
 fn quick() -> StackBuilder {
     Stack::misbehaving()
@@ -136,28 +138,41 @@ async fn a_function_that_may_not_run_gets_no_second_chance() {
 
 #[tokio::test]
 async fn a_broken_broadcast_request_is_seen_by_the_operator() {
-    let stack = Stack::builder()
-        .argument("--retry-delay")
-        .argument("10ms")
-        .start()
-        .await;
-    stack
-        .invoke_later("Broadcaster", &json!({"target": {"type": "everyone"}}))
-        .await;
-    stack
-        .logs
-        .wait_for(&[
-            "DEAD LETTER",
-            "Broadcaster",
-            "none: on AWS this event would be lost",
-        ])
-        .await;
-    let (_, letters) = stack.local("GET", "dead-letters", None).await;
-    assert_eq!(
-        letters[0]["record"]["responsePayload"]["errorType"],
-        "InvalidRequest"
+    // As it is, and without its destination.
+    let lost = template(
+        "        DestinationConfig:\n          OnFailure:\n            Type: SQS\n            Destination: !GetAtt Failures.Arn\n",
+        "        MaximumRetryAttempts: 2\n",
     );
-    assert_eq!(letters[0]["destination"], Value::Null);
+    for (path, told, destination) in [
+        (
+            repository().join("template.yaml"),
+            "arn:aws:sqs:us-east-1:000000000000:Failures",
+            json!("arn:aws:sqs:us-east-1:000000000000:Failures"),
+        ),
+        (
+            lost.path().to_owned(),
+            "none: on AWS this event would be lost",
+            Value::Null,
+        ),
+    ] {
+        let stack = Stack::builder()
+            .template(&path)
+            .argument("--retry-delay")
+            .argument("10ms")
+            .start()
+            .await;
+        let wrong = json!({"target": {"type": "everyone"}});
+        stack.invoke_later("Broadcaster", &wrong).await;
+        let line = ["DEAD LETTER", "Broadcaster", told];
+        stack.logs.wait_for(&line).await;
+        let (_, letters) = stack.local("GET", "dead-letters", None).await;
+        let letter = &letters[0];
+        assert_eq!(
+            letter["record"]["responsePayload"]["errorType"],
+            "InvalidRequest"
+        );
+        assert_eq!(letter["destination"], destination);
+    }
 }
 
 #[tokio::test]

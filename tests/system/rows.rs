@@ -105,7 +105,7 @@ async fn many_at_once_leave_as_many_rows_as_sockets() {
     }
     let ended = |text: &str| {
         text.lines()
-            .filter(|line| line.contains("[Disconnect]"))
+            .filter(|line| line.contains("[Disconnect]") && line.contains("disconnected"))
             .count()
     };
     stack.logs.wait_until(|text| ended(text) == 60).await;

@@ -12,7 +12,7 @@ async fn fails(builder: StackBuilder) -> String {
 }
 
 /// The repository's template with one text replaced.
-fn template(find: &str, replace: &str) -> tempfile::NamedTempFile {
+pub(crate) fn template(find: &str, replace: &str) -> tempfile::NamedTempFile {
     let text = std::fs::read_to_string(repository().join("template.yaml")).unwrap();
     assert!(text.contains(find));
     let file = tempfile::NamedTempFile::with_suffix(".yaml").unwrap();
