@@ -36,7 +36,14 @@ async fn main() {
         "{:<34} {:>10} {:>10} {:>10}",
         "", "median", "least", "greatest"
     );
-    for function in ["connect", "disconnect", "default", "broadcaster", "sweeper"] {
+    for function in [
+        "connect",
+        "disconnect",
+        "default",
+        "broadcaster",
+        "worker",
+        "sweeper",
+    ] {
         let binary = release.join(function);
         let size = std::fs::metadata(&binary).expect("a release build").len();
         println!(
@@ -121,6 +128,7 @@ async fn starts(binary: &Path) -> Vec<Duration> {
             .env("WEBSOCKET_CONNECTION_TABLE", "Connections")
             .env("WEBSOCKET_STATE_TABLE", "State")
             .env("STACK_NAME", "belfry")
+            .env("WORKER_FUNCTION", "Worker")
             .env("WEBSOCKET_API_ENDPOINT", "http://127.0.0.1:9/dev")
             .env("COGNITO_USER_POOL_ID", "us-east-1_example")
             .env("COGNITO_CLIENT_IDS", "client")

@@ -35,6 +35,9 @@ async fn main() {
         .argument("--request-rate")
         .argument("0")
         .parameter("MaxConnections", "20000")
+        .parameter("ConnectionsPerWorker", "20000")
+        .parameter("PostsPerSecond", "100000")
+        .parameter("MaxWorkers", "1")
         .start()
         .await;
     drop(Crowd::connect(&stack, WARM_UP, AT_A_TIME).await);

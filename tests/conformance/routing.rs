@@ -74,7 +74,7 @@ async fn a_message_without_a_route_is_forbidden_and_the_connection_stays() {
         .replace("!Ref ApiDefaultRoute", "!Ref ApiOtherRoute");
     let file = tempfile::NamedTempFile::with_suffix(".yaml").unwrap();
     std::fs::write(file.path(), without_default).unwrap();
-    let stack = Stack::builder().template(file.path()).start().await;
+    let stack = Stack::misbehaving().template(file.path()).start().await;
     let mut socket = open(&stack.ready.websocket, &[]).await;
     assert_error_frame(&socket.ask_text("hello").await, "Forbidden");
     let chosen = r#"{"action":{"name":"chosen"}}"#;

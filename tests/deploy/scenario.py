@@ -224,10 +224,13 @@ class Scenario:
         self.user, self.issuer = claims["sub"], claims["iss"]
         step("alice signs in at the stack's own pool and has an access token")
 
-    def connect(self):
+    def wscat(self):
         wscat = ROOT / "tests/node/node_modules/.bin/wscat"
         url = f"{websocket_url(self.found)}?token={self.token}"
-        self.socket = self.started([wscat, "--connect", url])
+        return self.started([wscat, "--connect", url])
+
+    def connect(self):
+        self.socket = self.wscat()
         until("a row", self.rows)
         step("wscat is connected, and the row is there")
         # wscat takes no notice of what is typed before it is ready.
@@ -359,7 +362,7 @@ class Scenario:
     def read_logs(self):
         """The log groups are the stack's own, and what is in them is ours."""
         logs = self.client("logs")
-        for function in ("Connect", "Disconnect", "Default", "Broadcaster", "Sweeper"):
+        for function in ("Connect", "Disconnect", "Default", "Broadcaster", "Worker", "Sweeper"):
             group, messages = self.log(function)
             [found] = logs.describe_log_groups(logGroupNamePrefix=group)["logGroups"]
             assert found["retentionInDays"] == 7, found
@@ -380,7 +383,8 @@ class Scenario:
 
     def update(self):
         before, row = self.resources(), self.rows()
-        self.make("deploy", f"STACK={STACK}", "PARAMETERS=AccessLog=true MaxConnections=50 HeartbeatGraceSeconds=20")
+        changed = "MaxConnections=50 ConnectionsPerWorker=1 BroadcastAllIntervalSeconds=0"
+        self.make("deploy", f"STACK={STACK}", f"PARAMETERS=AccessLog=true {changed}")
         assert self.resources() == before, "an update replaced something"
         [after] = self.rows()
         assert after["connectionId"] == row[0]["connectionId"], after
@@ -388,7 +392,26 @@ class Scenario:
         assert settings["Environment"]["Variables"]["MAX_CONNECTIONS"] == "50", settings
         self.socket.type_line(json.dumps({"type": "ping", "version": "1.0", "id": "after"}))
         self.socket.wait_for("pong", '"after"')
-        step("updated two parameters: every resource, the row and the connection are still there")
+        step("updated three parameters: every resource, the row and the connection are still there")
+
+    def split(self):
+        """A broadcast of which each worker takes on one connection."""
+        other = self.wscat()
+        until("two rows", lambda: len(self.rows()) == 2)
+        request = {
+            "messageId": f"split-{uuid.uuid4()}",
+            "target": {"type": "all"},
+            "message": {"type": "notification", "data": {"kind": "set.created", "setId": "s2"}},
+            "waitSeconds": 20,
+        }
+        report, error = self.invoke(self.found["BroadcasterName"], request)
+        assert error is None and report["status"] == "done" and report["success"] == 2, report
+        for socket in (self.socket, other):
+            socket.wait_for(request["messageId"])
+        assert '"_aws"' in "".join(self.log("Worker")[1])
+        other.end()
+        until("one row", lambda: len(self.rows()) == 1)
+        step("a broadcast to all is split between two workers, and arrives")
 
     def refuse_parameters(self):
         said = self.make("deploy", f"STACK={STACK}", "PARAMETERS=MaxConnections=0", fails=True)
@@ -502,6 +525,7 @@ def main():
             scenario.dead_letter()
             scenario.sweep()
             scenario.update()
+            scenario.split()
             scenario.refuse_parameters()
             scenario.fail_at_start()
             scenario.disconnect()

@@ -25,7 +25,7 @@ MANAGED_POLICIES = {
 # The only resources that have no name of their own: connections come and go.
 WILDCARDS = re.compile(r"^arn:[^*]*:execute-api:[^*]*/(POST|DELETE)/@connections/\*$")
 
-FUNCTIONS = ["Connect", "Disconnect", "Default", "Broadcaster", "Sweeper"]
+FUNCTIONS = ["Connect", "Disconnect", "Default", "Broadcaster", "Worker", "Sweeper"]
 
 
 def read(path):
@@ -144,7 +144,7 @@ class Functions(unittest.TestCase):
             for config in configs.values()
             if config["DestinationConfig"]["OnFailure"]["Destination"]
         }
-        self.assertEqual(with_destination, {"Broadcaster", "Sweeper"})
+        self.assertEqual(with_destination, {"Broadcaster", "Worker", "Sweeper"})
         for schedule in of_type(self.template, "AWS::Scheduler::Schedule").values():
             self.assertIn("DeadLetterConfig", schedule["Target"])
 

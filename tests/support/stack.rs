@@ -219,13 +219,14 @@ impl StackBuilder {
 impl Stack {
     /// The repository's template with its defaults.
     pub async fn start() -> Self {
-        StackBuilder::default().start().await
+        Self::builder().start().await
     }
 
-    /// A stack that is described step by step.
+    /// A stack of the repository's template, described step by step. Everyone
+    /// may be told something as often as a test likes.
     #[must_use]
     pub fn builder() -> StackBuilder {
-        StackBuilder::default()
+        StackBuilder::default().parameter("BroadcastAllIntervalSeconds", "0")
     }
 
     /// A stack whose clients may say as much as they like.
@@ -237,7 +238,7 @@ impl Stack {
     /// A stack whose function does what its event tells it to.
     #[must_use]
     pub fn misbehaving() -> StackBuilder {
-        Self::builder().template(&repository().join("tests/templates/misbehave.yaml"))
+        StackBuilder::default().template(&repository().join("tests/templates/misbehave.yaml"))
     }
 
     /// The process id of the gateway.

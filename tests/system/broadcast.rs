@@ -66,7 +66,7 @@ async fn every_target_reaches_its_own_and_nobody_else() {
     let mut people = People::connect().await;
     let (alice_1, bob) = (people.id("alice 1").to_owned(), people.id("bob").to_owned());
     let unknown = "AAAAAAAAAAAAAAA=";
-    for (target, exclude, reached, gone) in [
+    let cases = [
         (
             json!({"type": "user", "userId": "alice"}),
             vec![],
@@ -127,16 +127,14 @@ async fn every_target_reaches_its_own_and_nobody_else() {
             vec!["alice 2", "carol"],
             0,
         ),
-    ] {
+    ];
+    for (n, (target, exclude, reached, gone)) in cases.into_iter().enumerate() {
+        let id = format!("m-{n}");
         let request =
-            json!({"messageId": "m-1", "target": target, "message": message(), "exclude": exclude});
+            json!({"messageId": id, "target": target, "message": message(), "exclude": exclude});
         let answer = people.stack.broadcast(&request).await.unwrap();
-        assert_eq!(
-            answer,
-            report("m-1", reached.len() as u64, gone),
-            "{request}"
-        );
-        people.reached(&reached, "m-1").await;
+        assert_eq!(answer, report(&id, reached.len() as u64, gone), "{request}");
+        people.reached(&reached, &id).await;
     }
 }
 

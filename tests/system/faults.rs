@@ -129,6 +129,8 @@ async fn posts_are_answered_as_told() {
         stack.end_fault(&in_force).await;
     }
     // Asked a second time, since the row is young, and then removed.
+    socket.close().await;
+    let (_socket, id) = alice(&stack).await;
     let fault = stack
         .fault(json!({"fault": "post-410", "connection": id}))
         .await;

@@ -59,7 +59,7 @@ async fn a_frame_is_an_internal_error_and_the_connection_stays() {
 }
 
 #[tokio::test]
-async fn a_broadcast_reaches_nobody_and_says_so() {
+async fn a_broadcast_that_cannot_be_done_says_so() {
     let template = template_with("Broadcaster", NOWHERE);
     let stack = Stack::builder().template(template.path()).start().await;
     let request = json!({"target": {"type": "all"}, "message": {"type": "notification", "data": {"kind": "k"}}});
@@ -69,12 +69,12 @@ async fn a_broadcast_reaches_nobody_and_says_so() {
         error["errorMessage"]
             .as_str()
             .unwrap()
-            .contains("nobody was reached"),
+            .contains("ask again with the same messageId"),
         "{error}"
     );
     let line = stack
         .logs
-        .wait_for(&["[Broadcaster]", "broadcast failed", "Scan failed"])
+        .wait_for(&["[Broadcaster]", "broadcast failed", "UpdateItem failed"])
         .await;
     assert!(line.contains("\"level\":\"ERROR\""), "{line}");
 }

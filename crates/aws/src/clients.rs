@@ -20,6 +20,11 @@ const DYNAMODB_ATTEMPT_TIMEOUT: Duration = Duration::from_secs(2);
 /// failing table becomes an answer.
 const DYNAMODB_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// How long one try of an asynchronous invocation may take, and all tries:
+/// Lambda answers when it has queued the event.
+const LAMBDA_ATTEMPT_TIMEOUT: Duration = Duration::from_secs(3);
+const LAMBDA_TIMEOUT: Duration = Duration::from_secs(8);
+
 /// Makes the clients that a function needs, all from one configuration.
 #[derive(Debug, Clone)]
 pub struct Clients {
@@ -53,6 +58,20 @@ impl Clients {
             .timeout_config(timeouts)
             .build();
         aws_sdk_dynamodb::Client::from_conf(config)
+    }
+
+    /// A client for Lambda, to invoke other functions.
+    #[must_use]
+    pub fn lambda(&self) -> aws_sdk_lambda::Client {
+        let timeouts = TimeoutConfig::builder()
+            .connect_timeout(CONNECT_TIMEOUT)
+            .operation_attempt_timeout(LAMBDA_ATTEMPT_TIMEOUT)
+            .operation_timeout(LAMBDA_TIMEOUT)
+            .build();
+        let config = aws_sdk_lambda::config::Builder::from(&self.config)
+            .timeout_config(timeouts)
+            .build();
+        aws_sdk_lambda::Client::from_conf(config)
     }
 
     /// A client for the management API of one stage. It never retries: only

@@ -8,6 +8,7 @@
 
 mod admission;
 mod audit;
+mod broadcasts;
 mod frames;
 mod listings;
 mod places;

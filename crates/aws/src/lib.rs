@@ -14,9 +14,11 @@ mod outbox;
 mod row;
 mod sdk_error;
 mod state;
+mod workers;
 
 pub use clients::Clients;
 pub use clock::SystemClock;
 pub use connections::{DynamoConnections, Tables};
 pub use metrics::EmfMetrics;
 pub use outbox::ManagementOutbox;
+pub use workers::{LambdaWorkers, WorkOrder};

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use belfry_core::{UnixMillis, UnixSeconds};
-use belfry_protocol::{ConnectionId, UserId};
+use belfry_protocol::{ConnectionId, MessageId, UserId};
 
 use crate::row::{Item, text};
 
@@ -34,6 +34,29 @@ pub(crate) fn slot(slot: u32) -> Item {
 /// The memory of a connection that ended before its row was written.
 pub(crate) fn tombstone(id: &ConnectionId) -> Item {
     item(&format!("connection#{id}"), "ended")
+}
+
+/// How the sort keys of a broadcast's segments begin; their number follows.
+pub(crate) const SEGMENT: &str = "segment#";
+
+/// The partition of a broadcast: its record and its segments.
+pub(crate) fn broadcast_pk(id: &MessageId) -> String {
+    format!("broadcast#{id}")
+}
+
+/// What was asked for, and when.
+pub(crate) fn broadcast(id: &MessageId) -> Item {
+    item(&broadcast_pk(id), "record")
+}
+
+/// How far a segment of a broadcast is, and who works on it.
+pub(crate) fn segment(id: &MessageId, segment: u32) -> Item {
+    item(&broadcast_pk(id), &format!("{SEGMENT}{segment:04}"))
+}
+
+/// Which broadcast to everyone was the last, and when.
+pub(crate) fn turn() -> Item {
+    item("broadcasts#all", "turn")
 }
 
 fn item(pk: &str, sk: &str) -> Item {

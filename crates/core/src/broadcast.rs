@@ -1,42 +1,59 @@
 //! One message to many connections.
 
-mod delivery;
-mod recipients;
+#[cfg(test)]
+mod fanout_tests;
+mod pace;
+mod posting;
 mod sample;
+mod segment;
+mod source;
+mod tally;
 #[cfg(test)]
 mod tests;
 
-use std::collections::HashSet;
 use std::pin::pin;
 use std::time::Duration;
 
 use belfry_protocol::{
-    BroadcastReport, BroadcastRequest, BroadcastStatus, ConnectionId, Failures, List,
-    MAX_FRAME_BYTES, MessageId,
+    BroadcastInquiry, BroadcastReport, BroadcastRequest, BroadcastStatus, ConnectionId, Failures,
+    MAX_FRAME_BYTES, MessageId, Target, WaitSeconds,
 };
-use futures_util::future::{Either, select};
+use futures_util::future::{Either, join_all, ready, select};
 use futures_util::stream::{self, StreamExt};
 
-use delivery::Delivery;
-pub use delivery::DeliverySettings;
-use recipients::Recipients;
-use sample::Sample;
+pub use posting::DeliverySettings;
+use segment::{Broadcast, Ended, LEASE};
+use source::Source;
+use tally::Tally;
 
-use crate::ports::{Clock, ConnectionStore, Measured, Metrics, Outbox, StoreError};
-use crate::time::UnixMillis;
+use crate::ports::{
+    Begun, BroadcastRecord, BroadcastStore, Clock, ConnectionStore, Measured, Metrics, Outbox,
+    StoreError, SweepStore, Taken, Workers,
+};
+use crate::time::{UnixMillis, UnixSeconds};
 
-/// How many failed connections a report names: enough to start looking, few
-/// enough for a log line.
-const SAMPLE: usize = 5;
+/// How many rows are removed at a time.
+const REMOVALS_AT_A_TIME: usize = 64;
+
+/// How long a broadcast is remembered: for so long its id names it.
+const MEMORY: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// How long a worker that was asked for may take until it begins, before it
+/// counts as dead: Lambda tries a failed event again after one and two minutes.
+const STARTING: Duration = Duration::from_secs(60);
+
+/// How often a caller who waits is told of progress, so to speak.
+const LOOK: Duration = Duration::from_millis(250);
 
 /// The use case: find the recipients, then post to each.
 ///
-/// Recipients are listed before the first post, so a listing that fails has
-/// reached nobody and can simply be tried again. One connection's failure
-/// never stops the others.
+/// A broadcast that has an id of its caller's, or may be large, is remembered:
+/// its segments are taken, worked on page by page, and given back, each by one
+/// conditional write (see `segment.rs`). What an invocation that dies leaves
+/// is gone on with by its repetition, by a repeated request, or by `resume`.
 #[derive(Debug)]
-pub struct Broadcaster<S, O, C, M> {
-    /// Keeps the rows.
+pub struct Broadcaster<S, O, C, M, W> {
+    /// Keeps rows and broadcasts.
     pub store: S,
     /// Reaches the sockets.
     pub outbox: O,
@@ -44,11 +61,39 @@ pub struct Broadcaster<S, O, C, M> {
     pub clock: C,
     /// Counts posts.
     pub metrics: M,
+    /// Does what is too much for one invocation.
+    pub workers: W,
     /// How posts are made.
     pub delivery: DeliverySettings,
+    /// When a broadcast is split, and how often one may go to everyone.
+    pub fanout: FanoutSettings,
 }
 
-/// Why a broadcast reached nobody. `Display` is for the caller.
+/// When a broadcast is split, and how often one may go to everyone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FanoutSettings {
+    /// How many connections one invocation takes on, at least one.
+    pub connections_per_worker: u32,
+    /// The most invocations at a time, at least one.
+    pub max_workers: u32,
+    /// How long after one broadcast to everyone the next may come.
+    pub all_interval: Duration,
+}
+
+/// The invocation that a request came with.
+#[derive(Debug, Clone)]
+pub struct Call {
+    /// The broadcast's id.
+    pub message_id: MessageId,
+    /// Whether the caller gave the id.
+    pub is_named: bool,
+    /// The invocation's own id, which stays the same when it is repeated.
+    pub owner: String,
+    /// When the answer must be ready.
+    pub deadline: UnixMillis,
+}
+
+/// Why a broadcast was not done. `Display` is for the caller.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BroadcastError {
     /// The message is larger than a frame may be.
@@ -59,15 +104,29 @@ pub enum BroadcastError {
         /// The size of the frame.
         bytes: usize,
     },
-    /// The recipients could not be listed.
-    #[error("the recipients could not be listed, nobody was reached; try again ({0})")]
+    /// Another request has this id.
+    #[error("messageId: another request was made with this id")]
+    OtherRequest,
+    /// No broadcast of this id is remembered.
+    #[error("messageId: no broadcast of this id is remembered")]
+    Unknown,
+    /// Another broadcast to everyone came too shortly before.
+    #[error("target: one broadcast to all every {interval:?} is allowed; wait {wait:?}")]
+    RateLimited {
+        /// How often one may come.
+        interval: Duration,
+        /// How long to wait.
+        wait: Duration,
+    },
+    /// The store failed.
+    #[error("the broadcast could not be finished; ask again with the same messageId ({0})")]
     Store(#[from] StoreError),
     /// Listing the recipients took all the time there was.
     #[error("no time was left after listing the recipients, nobody was reached")]
     NoTime,
 }
 
-/// What became of a broadcast.
+/// What became of a broadcast, or of one invocation's part of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Delivered {
     /// For the caller.
@@ -81,58 +140,349 @@ pub struct Delivered {
     pub took: Duration,
 }
 
-impl<S: ConnectionStore, O: Outbox, C: Clock, M: Metrics> Broadcaster<S, O, C, M> {
-    /// Sends the message, posting until `deadline` at the latest.
+impl<S, O, C, M, W> Broadcaster<S, O, C, M, W>
+where
+    S: ConnectionStore + SweepStore + BroadcastStore,
+    O: Outbox,
+    C: Clock,
+    M: Metrics,
+    W: Workers,
+{
+    /// Sends the message, or has it sent.
     ///
     /// # Errors
-    /// [`BroadcastError`]; then nothing was posted.
-    pub async fn handle(
+    /// [`BroadcastError`]. After [`BroadcastError::Store`] some may have got
+    /// the message; every other one has reached nobody.
+    pub async fn send(
         &self,
         request: BroadcastRequest,
-        message_id: MessageId,
-        deadline: UnixMillis,
+        call: Call,
     ) -> Result<Delivered, BroadcastError> {
         let begun = self.clock.now();
-        let timestamp = begun.to_timestamp();
-        let frame = request.message.into_frame(&message_id, timestamp).to_json();
-        if frame.len() > MAX_FRAME_BYTES {
-            return Err(BroadcastError::PayloadTooLarge { bytes: frame.len() });
+        let wait = request.wait_seconds;
+        let to_one = matches!(request.target, Target::User { .. });
+        let to_all = matches!(request.target, Target::All {});
+        let text = request.canonical();
+        let mut broadcast = broadcast(&call.message_id, request, begun)?;
+        let mut tally = Tally::default();
+        if to_one && !call.is_named {
+            self.work_unrecorded(&broadcast, call.deadline, &mut tally)
+                .await?;
+            return Ok(self.delivered_at_once(call.message_id, begun, tally));
         }
 
-        let listing = recipients::find(&self.store, request.target, begun);
-        let listed = self.before(deadline, listing).await;
-        let Recipients {
-            mut found,
-            mut missing,
-        } = listed.ok_or(BroadcastError::NoTime)??;
-        let excluded = request.exclude.map(List::into_vec).unwrap_or_default();
-        let excluded: HashSet<_> = excluded.into_iter().collect();
-        found.retain(|recipient| !excluded.contains(&recipient.id));
-        missing.retain(|id| !excluded.contains(id));
+        if to_all {
+            self.take_turn(&call.message_id, begun).await?;
+        }
+        broadcast.segments = self.segments_for(&broadcast.source).await?;
+        let record = BroadcastRecord {
+            request: text,
+            started_at: begun,
+            segments: broadcast.segments,
+        };
+        let expires_at = forgotten_at(begun);
+        let known = match self
+            .store
+            .begin(&call.message_id, &record, expires_at)
+            .await?
+        {
+            Begun::New => record,
+            Begun::Known(known) if known.request != record.request => {
+                return Err(BroadcastError::OtherRequest);
+            }
+            Begun::Known(known) => {
+                // As it was: who has it already got the first one's timestamp.
+                broadcast = restored(&call.message_id, &known)?;
+                known
+            }
+        };
+        self.go_on(&broadcast, &known, &call, wait, &mut tally)
+            .await
+    }
 
-        let (mut tally, posts) = (Tally::default(), Sample::default());
-        for id in missing {
-            tally.count(&id, Delivery::Gone);
+    /// Answers a question about a broadcast.
+    ///
+    /// # Errors
+    /// [`BroadcastError`].
+    pub async fn inquire(
+        &self,
+        inquiry: BroadcastInquiry,
+        call: Call,
+    ) -> Result<Delivered, BroadcastError> {
+        let begun = self.clock.now();
+        let known = self.store.record(&call.message_id).await?;
+        let known = known.ok_or(BroadcastError::Unknown)?;
+        match inquiry {
+            BroadcastInquiry::Report { wait_seconds, .. } => {
+                let report = self.wait_for(&call, &known, wait_seconds).await?;
+                Ok(self.delivered(report, begun, Tally::default()))
+            }
+            BroadcastInquiry::Resume { wait_seconds, .. } => {
+                let broadcast = restored(&call.message_id, &known)?;
+                let mut tally = Tally::default();
+                self.go_on(&broadcast, &known, &call, wait_seconds, &mut tally)
+                    .await
+            }
         }
-        let mut deliveries = stream::iter(&found)
-            .map(async |recipient| {
-                let delivery = self.deliver(recipient, &frame, deadline, &posts).await;
-                (&recipient.id, delivery)
-            })
-            .buffer_unordered(self.delivery.concurrency);
-        while let Some((id, delivery)) = deliveries.next().await {
-            tally.count(id, delivery);
+    }
+
+    /// A worker's part: works on one segment, and asks another worker to go on
+    /// where the time does not suffice.
+    ///
+    /// # Errors
+    /// [`BroadcastError`]; Lambda tries the event again.
+    pub async fn work_on(&self, segment: u32, call: Call) -> Result<Delivered, BroadcastError> {
+        let begun = self.clock.now();
+        let known = self.store.record(&call.message_id).await?;
+        let known = known.ok_or(BroadcastError::Unknown)?;
+        let broadcast = restored(&call.message_id, &known)?;
+        let mut tally = Tally::default();
+        self.take_and_work(&broadcast, &known, segment, &call, &mut tally)
+            .await?;
+        let report = self.report(&call.message_id, &known).await?;
+        Ok(self.delivered(report, begun, tally))
+    }
+
+    /// Works on what is left, here or in workers, and reports.
+    async fn go_on(
+        &self,
+        broadcast: &Broadcast,
+        known: &BroadcastRecord,
+        call: &Call,
+        wait: WaitSeconds,
+        tally: &mut Tally,
+    ) -> Result<Delivered, BroadcastError> {
+        let begun = self.clock.now();
+        if known.segments == 1 {
+            self.take_and_work(broadcast, known, 0, call, tally).await?;
+        } else {
+            self.start_workers(broadcast, known).await?;
         }
-        drop(deliveries);
-        let took = self.clock.now().since(begun);
-        let delivered = tally.into_delivered(message_id, took);
-        self.metrics.record(Measured::Broadcast {
-            success: delivered.report.success,
-            failures: delivered.report.failures,
-            took,
-            posts: posts.into_values(),
+        let report = self.wait_for(call, known, wait).await?;
+        Ok(self.delivered(report, begun, std::mem::take(tally)))
+    }
+
+    async fn take_and_work(
+        &self,
+        broadcast: &Broadcast,
+        known: &BroadcastRecord,
+        segment: u32,
+        call: &Call,
+        tally: &mut Tally,
+    ) -> Result<(), BroadcastError> {
+        let now = self.clock.now();
+        let expires_at = forgotten_at(known.started_at);
+        let taken = self.store.take(
+            &broadcast.id,
+            segment,
+            &call.owner,
+            now,
+            now.plus(LEASE),
+            expires_at,
+        );
+        let Taken::Yes(mut lease) = taken.await? else {
+            return Ok(());
+        };
+        let worked = self
+            .work(broadcast, segment, &mut lease, call.deadline, tally)
+            .await;
+        self.metrics.record(Measured::Posted {
+            success: tally.success,
+            failures: tally.failures,
+            posts: std::mem::take(&mut tally.times).into_values(),
         });
-        Ok(delivered)
+        if worked.is_err() {
+            // Whoever tries again need not wait until the lease is over. If
+            // this fails, too, that is all that it costs.
+            let now = self.clock.now();
+            let released = self.store.checkpoint(&broadcast.id, segment, &lease, now);
+            let _ = released.await;
+        }
+        match worked? {
+            Ended::Done => self.finish_if_last(&broadcast.id, known).await?,
+            Ended::OutOfTime => self.hand_on(&broadcast.id, segment).await,
+            Ended::Lost => {}
+        }
+        Ok(())
+    }
+
+    /// Whoever ends the last segment tells how long the whole took.
+    async fn finish_if_last(
+        &self,
+        id: &MessageId,
+        known: &BroadcastRecord,
+    ) -> Result<(), StoreError> {
+        let report = self.report(id, known).await?;
+        let now = self.clock.now();
+        if report.complete && self.store.finish(id, now).await? {
+            self.metrics.record(Measured::Broadcast {
+                recipients: report.success + report.failure,
+                took: now.since(known.started_at),
+            });
+        }
+        Ok(())
+    }
+
+    async fn hand_on(&self, id: &MessageId, segment: u32) {
+        if let Err(reason) = self.workers.start(id, segment).await {
+            tracing::error!(messageId = %id, segment, reason, "no worker could be asked to go on; resume the broadcast");
+        }
+    }
+
+    /// Asks a worker for every segment that is not done and that nobody holds.
+    async fn start_workers(
+        &self,
+        broadcast: &Broadcast,
+        known: &BroadcastRecord,
+    ) -> Result<(), StoreError> {
+        let now = self.clock.now();
+        let views = self.store.segments(&broadcast.id).await?;
+        let begun: Vec<u32> = views
+            .iter()
+            .filter(|(_, view)| view.progress.is_done || view.held_until > now)
+            .map(|(index, _)| *index)
+            .collect();
+        let idle = (0..known.segments).filter(|index| !begun.contains(index));
+        join_all(idle.map(|index| self.hand_on(&broadcast.id, index))).await;
+        Ok(())
+    }
+
+    /// The report at the end of the broadcast, or when the wait or the time
+    /// for the answer is over.
+    async fn wait_for(
+        &self,
+        call: &Call,
+        known: &BroadcastRecord,
+        wait: WaitSeconds,
+    ) -> Result<BroadcastReport, StoreError> {
+        let patience = Duration::from_secs(wait.0.into());
+        let until = self.clock.now().plus(patience).min(call.deadline);
+        loop {
+            let report = self.report(&call.message_id, known).await?;
+            if report.status != BroadcastStatus::Running || self.clock.now() >= until {
+                return Ok(report);
+            }
+            self.clock.sleep(LOOK).await;
+        }
+    }
+
+    /// How a broadcast stands: the sum of its segments at this moment.
+    async fn report(
+        &self,
+        id: &MessageId,
+        known: &BroadcastRecord,
+    ) -> Result<BroadcastReport, StoreError> {
+        let now = self.clock.now();
+        let views = self.store.segments(id).await?;
+        let (mut success, mut failures, mut done, mut held) = (0, Failures::default(), 0, false);
+        for (_, view) in &views {
+            success += view.progress.success;
+            failures = failures + view.progress.failures;
+            done += u32::from(view.progress.is_done);
+            held |= !view.progress.is_done && view.held_until > now;
+        }
+        let is_starting = known.started_at.plus(STARTING) > now;
+        let status = if done == known.segments {
+            BroadcastStatus::Done
+        } else if held || is_starting {
+            BroadcastStatus::Running
+        } else {
+            BroadcastStatus::Stopped
+        };
+        Ok(BroadcastReport {
+            message_id: id.clone(),
+            status,
+            success,
+            failure: failures.total(),
+            failures,
+            complete: status == BroadcastStatus::Done,
+        })
+    }
+
+    /// In how many segments a broadcast is done.
+    async fn segments_for(&self, source: &Source) -> Result<u32, StoreError> {
+        let recipients = match source.named() {
+            Some(named) => u64::try_from(named).unwrap_or(u64::MAX),
+            None => self.store.count().await?,
+        };
+        let per_worker = u64::from(self.fanout.connections_per_worker.max(1));
+        let workers = recipients.div_ceil(per_worker);
+        let most = u64::from(self.fanout.max_workers.max(1));
+        Ok(u32::try_from(workers.clamp(1, most)).unwrap_or(1))
+    }
+
+    async fn take_turn(&self, id: &MessageId, now: UnixMillis) -> Result<(), BroadcastError> {
+        let interval = self.fanout.all_interval;
+        match self.store.take_turn(id, now, interval).await? {
+            None => Ok(()),
+            Some(wait) => Err(BroadcastError::RateLimited { interval, wait }),
+        }
+    }
+
+    fn delivered_at_once(&self, id: MessageId, begun: UnixMillis, mut tally: Tally) -> Delivered {
+        let (success, failures) = (tally.success, tally.failures);
+        let posts = std::mem::take(&mut tally.times).into_values();
+        self.metrics.record(Measured::Posted {
+            success,
+            failures,
+            posts,
+        });
+        self.metrics.record(Measured::Broadcast {
+            recipients: success + failures.total(),
+            took: self.clock.now().since(begun),
+        });
+        let report = BroadcastReport {
+            message_id: id,
+            status: BroadcastStatus::Done,
+            success,
+            failure: failures.total(),
+            failures,
+            complete: true,
+        };
+        self.delivered(report, begun, tally)
+    }
+
+    fn delivered(&self, report: BroadcastReport, begun: UnixMillis, tally: Tally) -> Delivered {
+        Delivered {
+            report,
+            sample: tally.sample,
+            rows_kept: tally.rows_kept,
+            took: self.clock.now().since(begun),
+        }
+    }
+
+    /// Removes the rows of connections that are gone, and only those that were
+    /// read: a connection that came back under the same id keeps its own.
+    /// Where that fails or takes too long a row expires by itself, and the next
+    /// broadcast tries again: the report must not come late for it.
+    async fn forget(&self, tally: &mut Tally, deadline: UnixMillis) {
+        let gone = std::mem::take(&mut tally.gone);
+        if gone.is_empty() {
+            return;
+        }
+        let (mut left, mut problem) = (gone.len(), None);
+        let removals = stream::iter(&gone)
+            .map(|recipient| self.store.remove_unchanged(recipient))
+            .buffer_unordered(REMOVALS_AT_A_TIME)
+            .for_each(|removed| {
+                match removed {
+                    Ok(()) => left -= 1,
+                    Err(error) => problem = Some(error.to_string()),
+                }
+                ready(())
+            });
+        let in_time = self.before(deadline, removals).await;
+        tally.rows_kept += u64::try_from(left).unwrap_or(u64::MAX);
+        if left > 0 {
+            let late = || "time ran out".to_owned();
+            let reason = problem.unwrap_or_else(late);
+            tracing::warn!(
+                rows = left,
+                reason,
+                complete = in_time.is_some(),
+                "rows of connections that are gone were not removed"
+            );
+        }
     }
 
     /// What comes of some work, or `None` where the deadline comes first.
@@ -145,52 +495,38 @@ impl<S: ConnectionStore, O: Outbox, C: Clock, M: Metrics> Broadcaster<S, O, C, M
     }
 }
 
-#[derive(Default)]
-struct Tally {
-    success: u64,
-    failures: Failures,
-    sample: Vec<(ConnectionId, String)>,
-    rows_kept: u64,
+/// A request as it is worked on, in one segment for the time being.
+fn broadcast(
+    id: &MessageId,
+    request: BroadcastRequest,
+    started_at: UnixMillis,
+) -> Result<Broadcast, BroadcastError> {
+    let timestamp = started_at.to_timestamp();
+    let frame = request.message.into_frame(id, timestamp).to_json();
+    if frame.len() > MAX_FRAME_BYTES {
+        return Err(BroadcastError::PayloadTooLarge { bytes: frame.len() });
+    }
+    Ok(Broadcast {
+        id: id.clone(),
+        frame,
+        source: Source::new(request.target, request.exclude),
+        segments: 1,
+    })
 }
 
-impl Tally {
-    fn count(&mut self, id: &ConnectionId, delivery: Delivery) {
-        let (counter, cause) = match delivery {
-            Delivery::Accepted => {
-                self.success += 1;
-                return;
-            }
-            Delivery::Gone => (&mut self.failures.gone, "gone".into()),
-            Delivery::GoneRowKept(why) => {
-                self.rows_kept += 1;
-                (
-                    &mut self.failures.gone,
-                    format!("gone, its row is kept: {why}"),
-                )
-            }
-            Delivery::Throttled => (&mut self.failures.throttled, "throttled".into()),
-            Delivery::TooLarge => (&mut self.failures.too_large, "too large".into()),
-            Delivery::Failed(why) => (&mut self.failures.failed, format!("failed: {why}")),
-            Delivery::NotAttempted => (&mut self.failures.not_attempted, "not attempted".into()),
-        };
-        *counter += 1;
-        if self.sample.len() < SAMPLE {
-            self.sample.push((id.clone(), cause));
-        }
-    }
+/// A broadcast as it was begun.
+fn restored(id: &MessageId, known: &BroadcastRecord) -> Result<Broadcast, BroadcastError> {
+    let unreadable = |error: &dyn std::fmt::Display| StoreError {
+        operation: "reading a broadcast",
+        cause: error.to_string(),
+    };
+    let request = BroadcastRequest::parse(&known.request).map_err(|error| unreadable(&error))?;
+    Ok(Broadcast {
+        segments: known.segments,
+        ..broadcast(id, request, known.started_at)?
+    })
+}
 
-    fn into_delivered(self, message_id: MessageId, took: Duration) -> Delivered {
-        Delivered {
-            report: BroadcastReport {
-                message_id,
-                status: BroadcastStatus::Done,
-                success: self.success,
-                failure: self.failures.total(),
-                failures: self.failures,
-            },
-            sample: self.sample,
-            rows_kept: self.rows_kept,
-            took,
-        }
-    }
+fn forgotten_at(started_at: UnixMillis) -> UnixSeconds {
+    started_at.plus(MEMORY).to_seconds()
 }

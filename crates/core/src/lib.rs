@@ -19,7 +19,9 @@ mod sweep;
 pub mod testing;
 mod time;
 
-pub use broadcast::{BroadcastError, Broadcaster, Delivered, DeliverySettings};
+pub use broadcast::{
+    BroadcastError, Broadcaster, Call, Delivered, DeliverySettings, FanoutSettings,
+};
 pub use budget::{Bucket, Budget};
 pub use connect::{Connect, Handshake, Lifetime, MAX_KEPT_BYTES, Refusal};
 pub use connection::{Connection, Recipient, Watch};

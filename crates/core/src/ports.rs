@@ -3,6 +3,7 @@
 //! Each promises what its docs say; the contract suites in `testing` hold the
 //! fakes and the real adapters to it.
 
+mod broadcasts;
 mod metrics;
 mod outbox;
 mod store;
@@ -14,6 +15,9 @@ use std::time::Duration;
 
 use crate::time::UnixMillis;
 
+pub use broadcasts::{
+    Begun, BroadcastRecord, BroadcastStore, Lease, Progress, SegmentView, Taken, Workers,
+};
 pub use metrics::{Measured, Metrics};
 pub use outbox::{Outbox, PostError};
 pub use store::{

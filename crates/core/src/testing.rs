@@ -1,6 +1,7 @@
 //! Honest fakes of the ports, a clock for tests, and the contract suites that
 //! hold fakes and adapters to the ports' promises.
 
+mod broadcasts;
 mod clock;
 mod contract;
 mod metrics;
@@ -12,6 +13,7 @@ use std::time::Duration;
 
 use belfry_protocol::{ConnectionId, UserId};
 
+pub use broadcasts::FakeWorkers;
 pub use clock::TestClock;
 pub use contract::{outbox_contract, store_contract};
 pub use metrics::FakeMetrics;

@@ -2,27 +2,22 @@
 
 use std::time::Duration;
 
-use belfry_aws::{Clients, DynamoConnections, ManagementOutbox, SystemClock, Tables};
-use belfry_core::{Broadcaster, Delivered, DeliverySettings, UnixMillis};
-use belfry_protocol::{BroadcastReport, BroadcastRequest, MessageId};
+use belfry_core::{Call, Delivered, UnixMillis};
+use belfry_protocol::{BroadcastInquiry, BroadcastReport, BroadcasterRequest, MessageId};
 use lambda_runtime::{Context, LambdaEvent};
 use serde_json::value::RawValue;
 
-use crate::environment::{Environment, Metrics, SettingError};
+use crate::environment::{Environment, SettingError};
 use crate::error::FunctionError;
+use crate::fanout::{self, UseCase};
 
-/// What is left of the invocation's time for counting, logging and answering.
-const REPORTING_TIME: Duration = Duration::from_millis(500);
+/// What is left of the invocation's time for writing down how far it is,
+/// asking a worker to go on, and answering.
+const REPORTING_TIME: Duration = Duration::from_secs(10);
 
 /// What the broadcaster needs to know.
 #[derive(Debug)]
-pub struct Settings {
-    region: String,
-    tables: Tables,
-    api_endpoint: String,
-    delivery: DeliverySettings,
-    metrics: Metrics,
-}
+pub struct Settings(fanout::Settings);
 
 impl Settings {
     /// Reads the settings.
@@ -30,41 +25,21 @@ impl Settings {
     /// # Errors
     /// [`SettingError`], which names the variable.
     pub fn read(environment: &Environment) -> Result<Self, SettingError> {
-        let concurrency = environment.number("POST_CONCURRENCY", 64, 1..=1_000)?;
-        let post_timeout = environment.number("POST_TIMEOUT_MS", 3_000, 100..=29_000)?;
-        Ok(Self {
-            region: environment.region()?,
-            tables: environment.tables()?,
-            metrics: environment.metrics()?,
-            api_endpoint: environment.api_endpoint()?,
-            delivery: DeliverySettings {
-                concurrency: usize::try_from(concurrency).unwrap_or(1),
-                post_timeout: Duration::from_millis(post_timeout),
-            },
-        })
+        let worker = environment.required("WORKER_FUNCTION")?;
+        fanout::Settings::read(environment, worker).map(Self)
     }
 }
 
-/// The use case with its adapters.
-pub type UseCase = Broadcaster<DynamoConnections, ManagementOutbox, SystemClock, Metrics>;
-
 /// Puts the parts together, once for an environment.
-pub async fn build(settings: Settings) -> UseCase {
-    let clients = Clients::load(settings.region).await;
-    Broadcaster {
-        store: DynamoConnections::new(clients.dynamodb(), settings.tables),
-        outbox: ManagementOutbox::new(clients.management(&settings.api_endpoint)),
-        clock: SystemClock,
-        metrics: settings.metrics,
-        delivery: settings.delivery,
-    }
+pub async fn build(Settings(settings): Settings) -> UseCase {
+    fanout::build(settings).await
 }
 
 /// Handles one request. The payload is read as text first: a parser that
 /// skipped a duplicate key would send to someone the caller did not mean.
 ///
 /// # Errors
-/// [`FunctionError`]; then nobody was posted to.
+/// [`FunctionError`].
 pub async fn handle(
     broadcaster: &UseCase,
     event: LambdaEvent<Box<RawValue>>,
@@ -72,7 +47,7 @@ pub async fn handle(
     let request_id = event.context.request_id.clone();
     match broadcast(broadcaster, event).await {
         Ok(delivered) => {
-            log(&delivered, &request_id);
+            fanout::log(&delivered, &request_id);
             Ok(delivered.report)
         }
         Err(error) => {
@@ -87,13 +62,28 @@ async fn broadcast(
     event: LambdaEvent<Box<RawValue>>,
 ) -> Result<Delivered, FunctionError> {
     let LambdaEvent { payload, context } = event;
-    let mut request = BroadcastRequest::parse(payload.get())?;
-    let message_id = match request.message_id.take() {
-        Some(id) => id,
-        None => default_message_id(&context)?,
+    let call = |message_id, is_named| Call {
+        message_id,
+        is_named,
+        owner: context.request_id.clone(),
+        deadline: UnixMillis(context.deadline).minus(REPORTING_TIME),
     };
-    let deadline = UnixMillis(context.deadline).minus(REPORTING_TIME);
-    Ok(broadcaster.handle(request, message_id, deadline).await?)
+    // All are large, and one of them is used.
+    match BroadcasterRequest::parse(payload.get())? {
+        BroadcasterRequest::Send(mut request) => {
+            let call = match request.message_id.take() {
+                Some(id) => call(id, true),
+                None => call(default_message_id(&context)?, false),
+            };
+            Ok(Box::pin(broadcaster.send(*request, call)).await?)
+        }
+        BroadcasterRequest::Inquire(inquiry) => {
+            let (BroadcastInquiry::Report { message_id, .. }
+            | BroadcastInquiry::Resume { message_id, .. }) = &inquiry;
+            let call = call(message_id.clone(), true);
+            Ok(Box::pin(broadcaster.inquire(inquiry, call)).await?)
+        }
+    }
 }
 
 /// Lambda keeps the request id when it retries, so it is as good a key as a
@@ -103,30 +93,4 @@ fn default_message_id(context: &Context) -> Result<MessageId, FunctionError> {
         error_type: "InvalidRequest",
         message: "messageId: the invocation's request id cannot serve as one".into(),
     })
-}
-
-/// One line for the whole broadcast, with a few of the connections that failed.
-fn log(delivered: &Delivered, request_id: &str) {
-    let report = &delivered.report;
-    let failures = &report.failures;
-    let sample: Vec<String> = delivered
-        .sample
-        .iter()
-        .map(|(id, cause)| format!("{id}: {cause}"))
-        .collect();
-    tracing::info!(
-        requestId = %request_id,
-        messageId = %report.message_id,
-        success = report.success,
-        failure = report.failure,
-        gone = failures.gone,
-        throttled = failures.throttled,
-        tooLarge = failures.too_large,
-        failed = failures.failed,
-        notAttempted = failures.not_attempted,
-        durationMs = u64::try_from(delivered.took.as_millis()).unwrap_or(u64::MAX),
-        rowsKept = delivered.rows_kept,
-        failedSample = sample.join(", "),
-        "broadcast done"
-    );
 }

@@ -19,7 +19,10 @@ impl FunctionError {
     /// Whether the same request would fail again.
     #[must_use]
     pub fn is_callers_fault(&self) -> bool {
-        matches!(self.error_type, "InvalidRequest" | "PayloadTooLarge")
+        matches!(
+            self.error_type,
+            "InvalidRequest" | "PayloadTooLarge" | "RateLimited"
+        )
     }
 
     /// Logs that `what` was asked for was not done. What the caller did wrong
@@ -48,6 +51,8 @@ impl From<BroadcastError> for FunctionError {
     fn from(error: BroadcastError) -> Self {
         let error_type = match error {
             BroadcastError::PayloadTooLarge { .. } => "PayloadTooLarge",
+            BroadcastError::OtherRequest | BroadcastError::Unknown => "InvalidRequest",
+            BroadcastError::RateLimited { .. } => "RateLimited",
             BroadcastError::Store(_) => "Unavailable",
             BroadcastError::NoTime => "Timeout",
         };

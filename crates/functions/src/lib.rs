@@ -8,9 +8,11 @@ pub mod default;
 pub mod disconnect;
 mod environment;
 mod error;
+pub mod fanout;
 mod logging;
 pub mod sweeper;
 mod tokens;
+pub mod worker;
 
 pub use environment::{Environment, SettingError};
 pub use error::FunctionError;

@@ -18,7 +18,7 @@ use tracing_subscriber::util::SubscriberInitExt;
 use crate::environment::{Environment, SettingError};
 
 /// The fields that a log line may have beside `timestamp`, `level` and `message`.
-const FIELDS: [&str; 34] = [
+const FIELDS: [&str; 35] = [
     "closed",
     "code",
     "complete",
@@ -42,6 +42,7 @@ const FIELDS: [&str; 34] = [
     "requestId",
     "rows",
     "rowsKept",
+    "segment",
     "silent",
     "slot",
     "sourceIp",

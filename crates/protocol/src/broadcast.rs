@@ -1,7 +1,11 @@
 //! What callers of the broadcaster send, and what they get back.
 
-use schemars::JsonSchema;
+use std::borrow::Cow;
+use std::ops::Add;
+
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::{
     ConnectionId, Envelope, FrameId, InvalidRequest, List, MessageId, NotificationData,
@@ -12,8 +16,78 @@ use crate::{
 /// message payload size, 128 KB").
 pub const MAX_FRAME_BYTES: usize = 128 * 1024;
 
+/// The longest that a caller may ask to wait for the end of a broadcast, in
+/// seconds: well below the 60 after which AWS's SDKs give a call up.
+pub const MAX_WAIT_SECONDS: u8 = 20;
+
+/// How long to wait for the end of a broadcast, in seconds.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "u64")]
+pub struct WaitSeconds(pub u8);
+
+impl JsonSchema for WaitSeconds {
+    fn schema_name() -> Cow<'static, str> {
+        "WaitSeconds".into()
+    }
+
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({"type": "integer", "minimum": 0, "maximum": MAX_WAIT_SECONDS})
+    }
+}
+
+impl TryFrom<u64> for WaitSeconds {
+    type Error = String;
+
+    fn try_from(seconds: u64) -> Result<Self, String> {
+        match u8::try_from(seconds) {
+            Ok(seconds @ ..=MAX_WAIT_SECONDS) => Ok(Self(seconds)),
+            _ => Err(format!("at most {MAX_WAIT_SECONDS} seconds")),
+        }
+    }
+}
+
+/// What callers ask of the broadcaster.
+#[derive(Debug, Clone, PartialEq)]
+pub enum BroadcasterRequest {
+    /// To send a message.
+    Send(Box<BroadcastRequest>),
+    /// How a broadcast stands, or to go on with one.
+    Inquire(BroadcastInquiry),
+}
+
+/// A question about a broadcast that was begun.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(
+    tag = "action",
+    rename_all = "camelCase",
+    rename_all_fields = "camelCase",
+    deny_unknown_fields
+)]
+pub enum BroadcastInquiry {
+    /// How it stands.
+    Report {
+        /// The broadcast.
+        message_id: MessageId,
+        /// How long to wait for its end; not at all where absent.
+        #[serde(default)]
+        wait_seconds: WaitSeconds,
+    },
+    /// To go on with what was not attempted, if nobody is at it.
+    Resume {
+        /// The broadcast.
+        message_id: MessageId,
+        /// How long to wait for its end; not at all where absent.
+        #[serde(default)]
+        wait_seconds: WaitSeconds,
+    },
+}
+
 /// A request to send one message to some connections.
-#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct BroadcastRequest {
     /// The idempotency key; the invocation's request id where absent.
@@ -26,10 +100,14 @@ pub struct BroadcastRequest {
     /// Connections that are left out, for example the sender's own.
     #[serde(default)]
     pub exclude: Option<List<ConnectionId, 0, 1_000>>,
+    /// How long to wait for the end, where the broadcast is large; not at all
+    /// where absent.
+    #[serde(default)]
+    pub wait_seconds: WaitSeconds,
 }
 
 /// Who receives a broadcast.
-#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(
     tag = "type",
     rename_all = "camelCase",
@@ -58,7 +136,7 @@ pub enum Target {
 
 /// The message of a broadcast. Belfry adds the `id` and, where it is absent,
 /// the `timestamp`.
-#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Notice {
     /// Callers may send notifications and nothing else.
@@ -78,7 +156,7 @@ pub struct Notice {
 }
 
 /// The frame types that callers may send: the others are Belfry's own.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub enum NoticeType {
     /// A notification.
@@ -108,6 +186,32 @@ impl BroadcastRequest {
     pub fn parse(text: &str) -> Result<Self, InvalidRequest> {
         request::parse(text, &["target", "message"])
     }
+
+    /// The request as it is remembered and compared: what is asked for, not
+    /// what it is called or how long the caller waits. [`Self::parse`] reads it.
+    #[must_use]
+    pub fn canonical(&self) -> String {
+        let compared = Self {
+            message_id: None,
+            wait_seconds: WaitSeconds::default(),
+            ..self.clone()
+        };
+        serde_json::to_string(&compared).unwrap_or_default()
+    }
+}
+
+impl BroadcasterRequest {
+    /// Parses a request: one with an `action` is an inquiry.
+    ///
+    /// # Errors
+    /// [`InvalidRequest`], which names the field.
+    pub fn parse(text: &str) -> Result<Self, InvalidRequest> {
+        let value: Result<Value, _> = serde_json::from_str(text);
+        if value.is_ok_and(|value| value.get("action").is_some()) {
+            return request::parse(text, &[]).map(Self::Inquire);
+        }
+        BroadcastRequest::parse(text).map(|request| Self::Send(Box::new(request)))
+    }
 }
 
 /// What became of a broadcast. `success + failure` is the number of
@@ -125,6 +229,19 @@ pub struct BroadcastReport {
     pub failure: u64,
     /// Why posts failed.
     pub failures: Failures,
+    /// Present and `false` where not every recipient is counted yet: ask again
+    /// while `status` is `running`; `resume` it where it is `stopped`.
+    #[serde(default = "yes", skip_serializing_if = "is_true")]
+    pub complete: bool,
+}
+
+fn yes() -> bool {
+    true
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes references")]
+fn is_true(complete: &bool) -> bool {
+    *complete
 }
 
 /// How far a broadcast is.
@@ -133,6 +250,10 @@ pub struct BroadcastReport {
 pub enum BroadcastStatus {
     /// Every recipient is counted.
     Done,
+    /// Somebody is at it.
+    Running,
+    /// Whoever was at it has died; `resume` goes on.
+    Stopped,
 }
 
 /// Recipients that were not reached, by cause.
@@ -149,6 +270,20 @@ pub struct Failures {
     pub failed: u64,
     /// Time ran out before the post.
     pub not_attempted: u64,
+}
+
+impl Add for Failures {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        Self {
+            gone: self.gone + other.gone,
+            throttled: self.throttled + other.throttled,
+            too_large: self.too_large + other.too_large,
+            failed: self.failed + other.failed,
+            not_attempted: self.not_attempted + other.not_attempted,
+        }
+    }
 }
 
 impl Failures {
@@ -232,8 +367,44 @@ mod tests {
             success: 2,
             failure: failures.total(),
             failures,
+            complete: true,
         };
         insta::assert_snapshot!(serde_json::to_string(&report).unwrap(), @r#"{"messageId":"m","status":"done","success":2,"failure":1,"failures":{"gone":1,"throttled":0,"tooLarge":0,"failed":0,"notAttempted":0}}"#);
+    }
+
+    #[test]
+    fn an_action_makes_an_inquiry() {
+        let message_id = MessageId::parse("m").unwrap();
+        let report =
+            BroadcasterRequest::parse(r#"{"action":"report","messageId":"m","waitSeconds":20}"#);
+        let expected = BroadcastInquiry::Report {
+            message_id,
+            wait_seconds: WaitSeconds(20),
+        };
+        assert_eq!(report, Ok(BroadcasterRequest::Inquire(expected)));
+        for (wrong, names) in [
+            (r#"{"action":"report"}"#, "messageId"),
+            (r#"{"action":"dance","messageId":"m"}"#, "dance"),
+            (
+                r#"{"action":"report","messageId":"m","waitSeconds":21}"#,
+                "at most 20",
+            ),
+            (
+                r#"{"action":"report","messageId":"m","target":{"type":"all"}}"#,
+                "target",
+            ),
+            (
+                r#"{"action":"report","action":"report","messageId":"m"}"#,
+                "action",
+            ),
+        ] {
+            let error = BroadcasterRequest::parse(wrong).unwrap_err().to_string();
+            assert!(error.contains(names), "{wrong}: {error}");
+        }
+        assert!(matches!(
+            BroadcasterRequest::parse(MINIMAL),
+            Ok(BroadcasterRequest::Send(_))
+        ));
     }
 
     proptest! {

@@ -24,8 +24,8 @@ mod token;
 mod version;
 
 pub use broadcast::{
-    BroadcastReport, BroadcastRequest, BroadcastStatus, Failures, MAX_FRAME_BYTES, Notice,
-    NoticeType, Target,
+    BroadcastInquiry, BroadcastReport, BroadcastRequest, BroadcastStatus, BroadcasterRequest,
+    Failures, MAX_FRAME_BYTES, MAX_WAIT_SECONDS, Notice, NoticeType, Target, WaitSeconds,
 };
 pub use client::{AuthRefresh, ClientFrame};
 pub use envelope::{Bare, Envelope};

@@ -4,7 +4,8 @@ use schemars::{JsonSchema, generate::SchemaSettings};
 use serde_json::Value;
 
 use crate::{
-    BroadcastReport, BroadcastRequest, ClientFrame, ServerFrame, SweeperReport, SweeperRequest,
+    BroadcastInquiry, BroadcastReport, BroadcastRequest, ClientFrame, ServerFrame, SweeperReport,
+    SweeperRequest,
 };
 
 /// Every schema (JSON Schema 2020-12) with the name of its file in `schemas/`.
@@ -14,6 +15,7 @@ pub fn all() -> Vec<(&'static str, Value)> {
         ("client-frame.json", schema::<ClientFrame>(false)),
         ("server-frame.json", schema::<ServerFrame>(true)),
         ("broadcast-request.json", schema::<BroadcastRequest>(false)),
+        ("broadcast-inquiry.json", schema::<BroadcastInquiry>(false)),
         ("broadcast-report.json", schema::<BroadcastReport>(true)),
         ("sweeper-request.json", schema::<SweeperRequest>(false)),
         ("sweeper-report.json", schema::<SweeperReport>(true)),

@@ -16,6 +16,10 @@ const USER_INDEX: &str = "userId-index";
 /// DynamoDB's limit for one batch.
 pub(super) const BATCH: usize = 100;
 
+/// The most rows that a page of a scan looks at: as many posts as a worker that
+/// dies may have made in vain.
+const PAGE: i32 = 1_000;
+
 /// How many batches are read at a time.
 const PARALLEL_BATCHES: usize = 4;
 
@@ -79,6 +83,7 @@ impl DynamoConnections {
             .table_name(&self.tables.connections)
             .segment(part(segment.index)?)
             .total_segments(part(segment.total)?)
+            .limit(PAGE)
             .set_exclusive_start_key(from.map(|Cursor(last)| key(&last)))
             .projection_expression(RECIPIENT_ATTRIBUTES)
             .filter_expression(IS_LIVE)

@@ -1,9 +1,11 @@
+use super::tally::SAMPLE;
 use super::*;
-use crate::ports::PostError;
-use crate::testing::{FakeMetrics, FakeOutbox, FakeStore, TestClock, connection};
-use std::time::Duration;
+use belfry_protocol::Failures;
 
-type Fixture = Broadcaster<FakeStore, FakeOutbox, TestClock, FakeMetrics>;
+use crate::ports::PostError;
+use crate::testing::{FakeMetrics, FakeOutbox, FakeStore, FakeWorkers, TestClock, connection};
+
+type Fixture = Broadcaster<FakeStore, FakeOutbox, TestClock, FakeMetrics, FakeWorkers>;
 
 /// Rows that are old enough for a 410 to be believed at once.
 async fn broadcaster(connections: &[(&str, &str)]) -> Fixture {
@@ -15,6 +17,13 @@ async fn broadcaster(connections: &[(&str, &str)]) -> Fixture {
         delivery: DeliverySettings {
             concurrency: 4,
             post_timeout: Duration::from_secs(3),
+            posts_per_second: 100_000,
+        },
+        workers: FakeWorkers::default(),
+        fanout: FanoutSettings {
+            connections_per_worker: 1_000,
+            max_workers: 4,
+            all_interval: Duration::ZERO,
         },
     };
     for (id, user) in connections {
@@ -25,16 +34,23 @@ async fn broadcaster(connections: &[(&str, &str)]) -> Fixture {
     broadcaster
 }
 
+/// An invocation with so much time, whose broadcast got its id by itself.
+fn call(fixture: &Fixture, id: &str, time: Duration) -> Call {
+    Call {
+        message_id: MessageId::parse(id).unwrap(),
+        is_named: false,
+        owner: format!("request of {id}"),
+        deadline: fixture.clock.now().plus(time),
+    }
+}
+
 async fn send_with(
     fixture: &Fixture,
     request: &str,
     time: Duration,
 ) -> Result<Delivered, BroadcastError> {
     let request = BroadcastRequest::parse(request).unwrap();
-    let deadline = fixture.clock.now().plus(time);
-    fixture
-        .handle(request, MessageId::parse("m").unwrap(), deadline)
-        .await
+    fixture.send(request, call(fixture, "m", time)).await
 }
 
 async fn send(fixture: &Fixture, target: &str) -> BroadcastReport {
@@ -55,6 +71,8 @@ fn counts(report: &BroadcastReport) -> (u64, Failures) {
 
 const TO_ALL: &str =
     r#"{"target":{"type":"all"},"message":{"type":"notification","data":{"kind":"k"}}}"#;
+
+const TO_U: &str = r#"{"target":{"type":"user","userId":"u"},"message":{"type":"notification","data":{"kind":"k"}}}"#;
 
 const ALL: &str = r#"{"type":"all"}"#;
 const NONE: Failures = Failures {
@@ -278,7 +296,7 @@ async fn what_time_does_not_allow_is_counted_as_not_attempted() {
         fixture.outbox.answer(id, [Err(PostError::TimedOut)]);
     }
     let begun = fixture.clock.now();
-    let delivered = send_with(&fixture, TO_ALL, Duration::from_secs(7))
+    let delivered = send_with(&fixture, TO_U, Duration::from_secs(7))
         .await
         .unwrap();
     // Four at a time, three seconds each: two rounds whole, a third cut short at seven seconds.
@@ -303,7 +321,7 @@ async fn a_throttled_post_at_the_deadline_stays_throttled() {
     fixture
         .outbox
         .answer("a", vec![Err(PostError::Throttled); 1_000]);
-    let delivered = send_with(&fixture, TO_ALL, Duration::from_millis(50))
+    let delivered = send_with(&fixture, TO_U, Duration::from_millis(50))
         .await
         .unwrap();
     assert_eq!(
@@ -357,12 +375,12 @@ async fn a_broadcast_is_measured_once_with_every_post() {
     let report = send(&fixture, ALL).await;
     let measured = fixture.metrics.take();
     let [
-        Measured::Broadcast {
+        Measured::Posted {
             success,
             failures,
             posts,
-            ..
         },
+        Measured::Broadcast { recipients: 3, .. },
     ] = measured.as_slice()
     else {
         panic!("{measured:?}");

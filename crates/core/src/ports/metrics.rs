@@ -26,16 +26,21 @@ pub enum Measured {
     Served(&'static str),
     /// A frame was not served, or ended its connection.
     FrameRefused(ErrorCode),
-    /// A broadcast is done.
-    Broadcast {
+    /// One invocation's part of a broadcast is done.
+    Posted {
         /// How many posts were accepted.
         success: u64,
         /// Recipients that were not reached, by cause.
         failures: Failures,
-        /// From the request to the report.
-        took: Duration,
         /// How long posts took to be answered: all, or of many a sample.
         posts: Vec<Duration>,
+    },
+    /// A whole broadcast is done.
+    Broadcast {
+        /// How many recipients were found.
+        recipients: u64,
+        /// From the request to the last post.
+        took: Duration,
     },
     /// A sweep is done.
     Swept {

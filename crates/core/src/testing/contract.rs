@@ -1,5 +1,6 @@
 //! What every implementation of a port must do, one function a promise.
 
+mod broadcasts;
 mod listings;
 mod outbox;
 mod places;
@@ -8,21 +9,27 @@ mod sweep;
 
 use super::{BUDGET, PLACES, START, connection_id};
 use crate::connection::Connection;
-use crate::ports::{Admission, ConnectionStore, Inserted, NotServed, Places, SweepStore, Touched};
+use crate::ports::{
+    Admission, BroadcastStore, ConnectionStore, Inserted, NotServed, Places, SweepStore, Touched,
+};
 use crate::time::UnixMillis;
 
 pub use outbox::outbox_contract;
 
-/// Holds a store to the promises of [`ConnectionStore`] and [`SweepStore`].
+/// Holds a store to the promises of [`ConnectionStore`], [`SweepStore`] and
+/// [`BroadcastStore`].
 /// `new` makes an empty one.
 ///
 /// # Panics
 /// If a promise is broken.
-pub async fn store_contract<S: ConnectionStore + SweepStore>(new: impl AsyncFn() -> S) {
+pub async fn store_contract<S: ConnectionStore + SweepStore + BroadcastStore>(
+    new: impl AsyncFn() -> S,
+) {
     rows::keep(&new).await;
     places::keep(&new).await;
     listings::keep(&new).await;
     sweep::keep(&new).await;
+    broadcasts::keep(&new).await;
 }
 
 /// Lets a connection in whose token was made at [`START`].

@@ -3,6 +3,7 @@ use std::sync::{Mutex, MutexGuard};
 
 use belfry_protocol::{ConnectionId, UserId};
 
+use super::broadcasts::Broadcasts;
 use super::{PLACES, START, connection};
 use crate::budget::{Bucket, Budget};
 use crate::connection::{Connection, Recipient, Watch};
@@ -21,6 +22,7 @@ type Change = Box<dyn FnOnce(&mut Connection) + Send>;
 #[derive(Default)]
 pub struct FakeStore {
     state: Mutex<State>,
+    broadcasts: Mutex<Broadcasts>,
 }
 
 #[derive(Default)]
@@ -29,6 +31,7 @@ struct State {
     ended: HashSet<ConnectionId>,
     signed_out: HashMap<UserId, UnixSeconds>,
     failing: bool,
+    next_scan_fails: bool,
     removals_hang: bool,
     before_removal: BTreeMap<ConnectionId, Change>,
 }
@@ -88,6 +91,16 @@ impl FakeStore {
             .expect("no test panics while it holds the store")
     }
 
+    /// The broadcasts, while the store works.
+    pub(super) fn broadcasts(
+        &self,
+        operation: &'static str,
+    ) -> Result<MutexGuard<'_, Broadcasts>, StoreError> {
+        drop(self.working(operation)?);
+        let broadcasts = self.broadcasts.lock();
+        Ok(broadcasts.expect("no test panics while it holds the store"))
+    }
+
     fn working(&self, operation: &'static str) -> Result<MutexGuard<'_, State>, StoreError> {
         let state = self.state();
         if state.failing {
@@ -143,6 +156,11 @@ impl FakeStore {
     /// Makes every later call fail.
     pub fn fail_from_now_on(&self) {
         self.state().failing = true;
+    }
+
+    /// Makes the next page of a scan fail.
+    pub fn fail_next_scan(&self) {
+        self.state().next_scan_fails = true;
     }
 
     /// Makes every later conditional removal take for ever.
@@ -316,7 +334,13 @@ impl ConnectionStore for FakeStore {
         from: Option<Cursor>,
         now: UnixMillis,
     ) -> Result<Page, StoreError> {
-        let state = self.working("scan")?;
+        let mut state = self.working("scan")?;
+        if std::mem::take(&mut state.next_scan_fails) {
+            return Err(StoreError {
+                operation: "scan",
+                cause: "told to fail".into(),
+            });
+        }
         let mut rest = state
             .rows
             .values()

@@ -1,0 +1,57 @@
+//! Workers as asynchronous invocations of a Lambda function.
+
+use aws_sdk_lambda::Client;
+use aws_sdk_lambda::primitives::Blob;
+use aws_sdk_lambda::types::InvocationType;
+use belfry_core::ports::Workers;
+use belfry_protocol::MessageId;
+use serde::{Deserialize, Serialize};
+
+use crate::sdk_error::describe;
+
+/// What a worker is asked to do.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct WorkOrder {
+    /// The broadcast.
+    pub message_id: MessageId,
+    /// Which of its segments, counted from zero.
+    pub segment: u32,
+}
+
+/// Asks a Lambda function, whose queue tries again what fails: twice, after one
+/// and two minutes, under the same request id (AWS: "How Lambda handles errors
+/// and retries with asynchronous invocation").
+#[derive(Debug, Clone)]
+pub struct LambdaWorkers {
+    client: Client,
+    function: String,
+}
+
+impl LambdaWorkers {
+    /// Workers that are invocations of this function.
+    #[must_use]
+    pub fn new(client: Client, function: String) -> Self {
+        Self { client, function }
+    }
+}
+
+impl Workers for LambdaWorkers {
+    async fn start(&self, id: &MessageId, segment: u32) -> Result<(), String> {
+        let order = WorkOrder {
+            message_id: id.clone(),
+            segment,
+        };
+        let payload = serde_json::to_vec(&order).map_err(|error| error.to_string())?;
+        let invoke = self
+            .client
+            .invoke()
+            .function_name(&self.function)
+            .invocation_type(InvocationType::Event)
+            .payload(Blob::new(payload));
+        match Box::pin(invoke.send()).await {
+            Ok(_) => Ok(()),
+            Err(error) => Err(describe(&error)),
+        }
+    }
+}

@@ -1,0 +1,112 @@
+use std::collections::HashMap;
+use std::sync::Mutex;
+
+use super::*;
+use crate::testing::{TestClock, connection, connection_id};
+
+/// A socket API with a life of its own: it notes when posts came, refuses some
+/// of them, and takes a while.
+#[derive(Default)]
+struct Busy {
+    clock: TestClock,
+    /// Of so many posts one is taken, each other is throttled.
+    one_in: u32,
+    /// Takes nothing.
+    frozen: Option<ConnectionId>,
+    log: Mutex<Log>,
+}
+
+#[derive(Default)]
+struct Log {
+    calls: u32,
+    taken: HashMap<ConnectionId, UnixMillis>,
+    frozen_calls: u32,
+}
+
+impl Outbox for Busy {
+    async fn post(&self, id: &ConnectionId, _: &str, _: Duration) -> Result<(), PostError> {
+        self.clock.sleep(Duration::from_millis(5)).await;
+        let mut log = self.log.lock().unwrap();
+        if self.frozen.as_ref() == Some(id) {
+            log.frozen_calls += 1;
+            return Err(PostError::Throttled);
+        }
+        log.calls += 1;
+        if self.one_in > 1 && !log.calls.is_multiple_of(self.one_in) {
+            return Err(PostError::Throttled);
+        }
+        assert_eq!(
+            log.taken.insert(id.clone(), self.clock.now()),
+            None,
+            "twice"
+        );
+        Ok(())
+    }
+
+    async fn close(&self, _: &ConnectionId) -> Result<(), PostError> {
+        Ok(())
+    }
+}
+
+/// Posts to so many at so many a second, and returns what became of it, and
+/// how long it took until the last was taken.
+async fn post_to(busy: &Busy, count: usize, per_second: u32, limit: Duration) -> (Tally, Duration) {
+    let begun = busy.clock.now();
+    let settings = DeliverySettings {
+        concurrency: 64,
+        post_timeout: Duration::from_secs(3),
+        posts_per_second: per_second,
+    };
+    let recipients = (0..count).map(|n| Recipient::from(&connection(&format!("c{n:05}"), "u")));
+    let mut tally = Tally::default();
+    let deadline = begun.plus(limit);
+    let mut posting = Posting::new(busy, &busy.clock, settings, "{}", deadline);
+    posting.post(recipients.collect(), &mut tally).await;
+    posting.finish(&mut tally).await;
+    posting.give_up(&mut tally);
+    let log = busy.log.lock().unwrap();
+    let last = log.taken.values().max().copied().unwrap_or(begun);
+    (tally, last.since(begun))
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_rate_is_what_was_given() {
+    let busy = Busy::default();
+    let (tally, took) = post_to(&busy, 5_000, 1_000, Duration::from_secs(60)).await;
+    assert_eq!(tally.success, 5_000);
+    assert!((4_900..=5_100).contains(&took.as_millis()), "{took:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_takes_nothing_holds_up_nobody() {
+    let busy = Busy {
+        frozen: Some(connection_id("c00000")),
+        ..Busy::default()
+    };
+    let begun = busy.clock.now();
+    let (tally, took) = post_to(&busy, 5_000, 1_000, Duration::from_secs(60)).await;
+    assert_eq!((tally.success, tally.failures.throttled), (4_999, 1));
+    assert!(took <= Duration::from_millis(5_100), "{took:?}");
+    // It was tried for a while, and not all the time.
+    let patience = busy.clock.now().since(begun);
+    assert!((10..=13).contains(&patience.as_secs()), "{patience:?}");
+    let tries = busy.log.lock().unwrap().frozen_calls;
+    assert!((8..60).contains(&tries), "{tries}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_storm_slows_down_and_everybody_is_reached() {
+    let busy = Busy {
+        one_in: 2,
+        ..Busy::default()
+    };
+    let (tally, took) = post_to(&busy, 5_000, 1_000, Duration::from_secs(600)).await;
+    assert_eq!(tally.success, 5_000, "{:?}", tally.failures);
+    assert_eq!(tally.failures.total(), 0);
+    let calls = busy.log.lock().unwrap().calls;
+    assert!(calls < 10_100, "{calls} calls for 5,000 messages");
+    assert!(
+        took > Duration::from_secs(20),
+        "it did not slow down: {took:?}"
+    );
+}
