@@ -42,6 +42,15 @@ const MEMORY: Duration = Duration::from_secs(24 * 60 * 60);
 /// counts as dead: Lambda tries a failed event again after one and two minutes.
 const STARTING: Duration = Duration::from_secs(60);
 
+/// How long a worker waits for a segment that somebody else still holds: whoever
+/// hands on gives it up a moment later, and clocks differ. What is held longer
+/// is being worked on.
+const TURN: Duration = Duration::from_secs(5);
+
+/// The longest request that is remembered, in bytes: an item of DynamoDB holds
+/// 400 KB.
+const MAX_REQUEST_BYTES: usize = 380_000;
+
 /// How often a caller who waits is told of progress, so to speak.
 const LOOK: Duration = Duration::from_millis(250);
 
@@ -102,6 +111,14 @@ pub enum BroadcastError {
     )]
     PayloadTooLarge {
         /// The size of the frame.
+        bytes: usize,
+    },
+    /// The request is larger than can be remembered.
+    #[error(
+        "target: the request has {bytes} bytes; at most {MAX_REQUEST_BYTES} can be remembered. Send it in parts"
+    )]
+    RequestTooLarge {
+        /// Its size.
         bytes: usize,
     },
     /// Another request has this id.
@@ -171,6 +188,9 @@ where
             return Ok(self.delivered_at_once(call.message_id, begun, tally));
         }
 
+        if text.len() > MAX_REQUEST_BYTES {
+            return Err(BroadcastError::RequestTooLarge { bytes: text.len() });
+        }
         if to_all {
             self.take_turn(&call.message_id, begun).await?;
         }
@@ -214,8 +234,9 @@ where
         let known = known.ok_or(BroadcastError::Unknown)?;
         match inquiry {
             BroadcastInquiry::Report { wait_seconds, .. } => {
-                let report = self.wait_for(&call, &known, wait_seconds).await?;
-                Ok(self.delivered(report, begun, Tally::default()))
+                let asked_at = known.started_at;
+                let report = self.wait_for(&call, &known, asked_at, wait_seconds);
+                Ok(self.delivered(report.await?, begun, Tally::default()))
             }
             BroadcastInquiry::Resume { wait_seconds, .. } => {
                 let broadcast = restored(&call.message_id, &known)?;
@@ -239,8 +260,8 @@ where
         let mut tally = Tally::default();
         self.take_and_work(&broadcast, &known, segment, &call, &mut tally)
             .await?;
-        let report = self.report(&call.message_id, &known).await?;
-        Ok(self.delivered(report, begun, tally))
+        let report = self.report(&call.message_id, &known, known.started_at);
+        Ok(self.delivered(report.await?, begun, tally))
     }
 
     /// Works on what is left, here or in workers, and reports.
@@ -258,7 +279,7 @@ where
         } else {
             self.start_workers(broadcast, known).await?;
         }
-        let report = self.wait_for(call, known, wait).await?;
+        let report = self.wait_for(call, known, begun, wait).await?;
         Ok(self.delivered(report, begun, std::mem::take(tally)))
     }
 
@@ -270,18 +291,21 @@ where
         call: &Call,
         tally: &mut Tally,
     ) -> Result<(), BroadcastError> {
-        let now = self.clock.now();
         let expires_at = forgotten_at(known.started_at);
-        let taken = self.store.take(
-            &broadcast.id,
-            segment,
-            &call.owner,
-            now,
-            now.plus(LEASE),
-            expires_at,
-        );
-        let Taken::Yes(mut lease) = taken.await? else {
-            return Ok(());
+        let mut lease = loop {
+            let now = self.clock.now();
+            let (owner, until) = (&call.owner, now.plus(LEASE));
+            let taken = self
+                .store
+                .take(&broadcast.id, segment, owner, now, until, expires_at);
+            match taken.await? {
+                Taken::Yes(lease) => break lease,
+                Taken::Held(until) if until.since(now) <= TURN => {
+                    let wait = until.since(now).max(LOOK);
+                    self.clock.sleep(wait).await;
+                }
+                Taken::Held(_) | Taken::Done => return Ok(()),
+            }
         };
         let worked = self
             .work(broadcast, segment, &mut lease, call.deadline, tally)
@@ -312,7 +336,7 @@ where
         id: &MessageId,
         known: &BroadcastRecord,
     ) -> Result<(), StoreError> {
-        let report = self.report(id, known).await?;
+        let report = self.report(id, known, known.started_at).await?;
         let now = self.clock.now();
         if report.complete && self.store.finish(id, now).await? {
             self.metrics.record(Measured::Broadcast {
@@ -353,12 +377,13 @@ where
         &self,
         call: &Call,
         known: &BroadcastRecord,
+        asked_at: UnixMillis,
         wait: WaitSeconds,
     ) -> Result<BroadcastReport, StoreError> {
         let patience = Duration::from_secs(wait.0.into());
         let until = self.clock.now().plus(patience).min(call.deadline);
         loop {
-            let report = self.report(&call.message_id, known).await?;
+            let report = self.report(&call.message_id, known, asked_at).await?;
             if report.status != BroadcastStatus::Running || self.clock.now() >= until {
                 return Ok(report);
             }
@@ -366,11 +391,13 @@ where
         }
     }
 
-    /// How a broadcast stands: the sum of its segments at this moment.
+    /// How a broadcast stands: the sum of its segments at this moment. Workers
+    /// were asked for at `asked_at`, and may not have begun yet.
     async fn report(
         &self,
         id: &MessageId,
         known: &BroadcastRecord,
+        asked_at: UnixMillis,
     ) -> Result<BroadcastReport, StoreError> {
         let now = self.clock.now();
         let views = self.store.segments(id).await?;
@@ -381,7 +408,7 @@ where
             done += u32::from(view.progress.is_done);
             held |= !view.progress.is_done && view.held_until > now;
         }
-        let is_starting = known.started_at.plus(STARTING) > now;
+        let is_starting = asked_at.plus(STARTING) > now;
         let status = if done == known.segments {
             BroadcastStatus::Done
         } else if held || is_starting {

@@ -50,7 +50,9 @@ impl From<InvalidRequest> for FunctionError {
 impl From<BroadcastError> for FunctionError {
     fn from(error: BroadcastError) -> Self {
         let error_type = match error {
-            BroadcastError::PayloadTooLarge { .. } => "PayloadTooLarge",
+            BroadcastError::PayloadTooLarge { .. } | BroadcastError::RequestTooLarge { .. } => {
+                "PayloadTooLarge"
+            }
             BroadcastError::OtherRequest | BroadcastError::Unknown => "InvalidRequest",
             BroadcastError::RateLimited { .. } => "RateLimited",
             BroadcastError::Store(_) => "Unavailable",

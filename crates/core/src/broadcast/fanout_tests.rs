@@ -179,6 +179,23 @@ async fn a_worker_that_runs_out_of_time_hands_on() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_request_that_cannot_be_remembered_is_refused() {
+    let fixture = fixture(1).await;
+    let ids: Vec<String> = (0..10_000).map(|n| format!("{n:040}")).collect();
+    let request = serde_json::json!({
+        "target": {"type": "connections", "connectionIds": ids},
+        "message": {"type": "notification", "data": {"kind": "k"}},
+    });
+    let request = BroadcastRequest::parse(&request.to_string()).unwrap();
+    let call = call(&fixture, "caller", 60);
+    let refused = fixture.send(request, call).await.unwrap_err();
+    assert!(
+        refused.to_string().contains("Send it in parts"),
+        "{refused}"
+    );
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_client_that_takes_nothing_is_reported_and_kept() {
     let fixture = fixture(35).await;
     let never = vec![Err(PostError::Throttled); 1_000];
@@ -197,7 +214,7 @@ async fn a_broadcast_whose_workers_died_can_be_resumed() {
     let lost = fixture.workers.take();
     assert_eq!(lost.len(), 4);
     assert_eq!(report(&fixture).await.status, BroadcastStatus::Running);
-    fixture.clock.advance(Duration::from_secs(61));
+    fixture.clock.advance(Duration::from_secs(600));
     let stopped = report(&fixture).await;
     assert_eq!(stopped.status, BroadcastStatus::Stopped);
     assert!(!stopped.complete);
@@ -206,7 +223,8 @@ async fn a_broadcast_whose_workers_died_can_be_resumed() {
         wait_seconds: WaitSeconds::default(),
     };
     let call = call(&fixture, "operator", 60);
-    fixture.inquire(inquiry, call).await.unwrap();
+    let resumed = fixture.inquire(inquiry, call).await.unwrap().report;
+    assert_eq!(resumed.status, BroadcastStatus::Running);
     work(&fixture, 60).await;
     assert_eq!(report(&fixture).await.success, 35);
 }

@@ -17,6 +17,10 @@ use crate::time::UnixMillis;
 /// For how long a segment is held: longer than a page takes at the slowest.
 pub(super) const LEASE: Duration = Duration::from_secs(120);
 
+/// For how long a segment that is handed on seems to be held: until the next
+/// worker is there, nobody needs to take it for dead.
+const HANDED_ON: Duration = Duration::from_secs(2);
+
 /// What is left of the time when no new page is begun.
 const LAST_PAGE: Duration = Duration::from_secs(5);
 
@@ -102,7 +106,7 @@ where
             let is_done = is_listed && pending.is_empty();
             let stops = is_listed || is_late;
             let now = self.clock.now();
-            let until = if stops { now } else { now.plus(LEASE) };
+            let until = now.plus(if stops { HANDED_ON } else { LEASE });
             let next = Lease {
                 version: lease.version,
                 progress: Progress {
