@@ -4,6 +4,7 @@
 mod fanout_tests;
 mod pace;
 mod posting;
+mod report;
 mod sample;
 mod segment;
 mod source;
@@ -15,7 +16,7 @@ use std::pin::pin;
 use std::time::Duration;
 
 use belfry_protocol::{
-    BroadcastInquiry, BroadcastReport, BroadcastRequest, BroadcastStatus, ConnectionId, Failures,
+    BroadcastInquiry, BroadcastReport, BroadcastRequest, BroadcastStatus, ConnectionId,
     MAX_FRAME_BYTES, MessageId, Target, WaitSeconds,
 };
 use futures_util::future::{Either, join_all, ready, select};
@@ -37,10 +38,6 @@ const REMOVALS_AT_A_TIME: usize = 64;
 
 /// How long a broadcast is remembered: for so long its id names it.
 const MEMORY: Duration = Duration::from_secs(24 * 60 * 60);
-
-/// How long a worker that was asked for may take until it begins, before it
-/// counts as dead: Lambda tries a failed event again after one and two minutes.
-const STARTING: Duration = Duration::from_secs(60);
 
 /// How long a worker waits for a segment that somebody else still holds: whoever
 /// hands on gives it up a moment later, and clocks differ. What is held longer
@@ -181,8 +178,8 @@ where
         let to_all = matches!(request.target, Target::All {});
         let text = request.canonical();
         let mut broadcast = broadcast(&call.message_id, request, begun)?;
-        let mut tally = Tally::default();
         if to_one && !call.is_named {
+            let mut tally = Tally::default();
             self.work_unrecorded(&broadcast, call.deadline, &mut tally)
                 .await?;
             return Ok(self.delivered_at_once(call.message_id, begun, tally));
@@ -216,8 +213,7 @@ where
                 known
             }
         };
-        self.go_on(&broadcast, &known, &call, wait, &mut tally)
-            .await
+        self.go_on(&broadcast, &known, &call, wait).await
     }
 
     /// Answers a question about a broadcast.
@@ -240,9 +236,7 @@ where
             }
             BroadcastInquiry::Resume { wait_seconds, .. } => {
                 let broadcast = restored(&call.message_id, &known)?;
-                let mut tally = Tally::default();
-                self.go_on(&broadcast, &known, &call, wait_seconds, &mut tally)
-                    .await
+                self.go_on(&broadcast, &known, &call, wait_seconds).await
             }
         }
     }
@@ -271,16 +265,17 @@ where
         known: &BroadcastRecord,
         call: &Call,
         wait: WaitSeconds,
-        tally: &mut Tally,
     ) -> Result<Delivered, BroadcastError> {
         let begun = self.clock.now();
+        let mut tally = Tally::default();
         if known.segments == 1 {
-            self.take_and_work(broadcast, known, 0, call, tally).await?;
+            self.take_and_work(broadcast, known, 0, call, &mut tally)
+                .await?;
         } else {
             self.start_workers(broadcast, known).await?;
         }
         let report = self.wait_for(call, known, begun, wait).await?;
-        Ok(self.delivered(report, begun, std::mem::take(tally)))
+        Ok(self.delivered(report, begun, tally))
     }
 
     async fn take_and_work(
@@ -330,23 +325,6 @@ where
         Ok(())
     }
 
-    /// Whoever ends the last segment tells how long the whole took.
-    async fn finish_if_last(
-        &self,
-        id: &MessageId,
-        known: &BroadcastRecord,
-    ) -> Result<(), StoreError> {
-        let report = self.report(id, known, known.started_at).await?;
-        let now = self.clock.now();
-        if report.complete && self.store.finish(id, now).await? {
-            self.metrics.record(Measured::Broadcast {
-                recipients: report.success + report.failure,
-                took: now.since(known.started_at),
-            });
-        }
-        Ok(())
-    }
-
     async fn hand_on(&self, id: &MessageId, segment: u32) {
         if let Err(reason) = self.workers.start(id, segment).await {
             tracing::error!(messageId = %id, segment, reason, "no worker could be asked to go on; resume the broadcast");
@@ -369,61 +347,6 @@ where
         let idle = (0..known.segments).filter(|index| !begun.contains(index));
         join_all(idle.map(|index| self.hand_on(&broadcast.id, index))).await;
         Ok(())
-    }
-
-    /// The report at the end of the broadcast, or when the wait or the time
-    /// for the answer is over.
-    async fn wait_for(
-        &self,
-        call: &Call,
-        known: &BroadcastRecord,
-        asked_at: UnixMillis,
-        wait: WaitSeconds,
-    ) -> Result<BroadcastReport, StoreError> {
-        let patience = Duration::from_secs(wait.0.into());
-        let until = self.clock.now().plus(patience).min(call.deadline);
-        loop {
-            let report = self.report(&call.message_id, known, asked_at).await?;
-            if report.status != BroadcastStatus::Running || self.clock.now() >= until {
-                return Ok(report);
-            }
-            self.clock.sleep(LOOK).await;
-        }
-    }
-
-    /// How a broadcast stands: the sum of its segments at this moment. Workers
-    /// were asked for at `asked_at`, and may not have begun yet.
-    async fn report(
-        &self,
-        id: &MessageId,
-        known: &BroadcastRecord,
-        asked_at: UnixMillis,
-    ) -> Result<BroadcastReport, StoreError> {
-        let now = self.clock.now();
-        let views = self.store.segments(id).await?;
-        let (mut success, mut failures, mut done, mut held) = (0, Failures::default(), 0, false);
-        for (_, view) in &views {
-            success += view.progress.success;
-            failures = failures + view.progress.failures;
-            done += u32::from(view.progress.is_done);
-            held |= !view.progress.is_done && view.held_until > now;
-        }
-        let is_starting = asked_at.plus(STARTING) > now;
-        let status = if done == known.segments {
-            BroadcastStatus::Done
-        } else if held || is_starting {
-            BroadcastStatus::Running
-        } else {
-            BroadcastStatus::Stopped
-        };
-        Ok(BroadcastReport {
-            message_id: id.clone(),
-            status,
-            success,
-            failure: failures.total(),
-            failures,
-            complete: status == BroadcastStatus::Done,
-        })
     }
 
     /// In how many segments a broadcast is done.
