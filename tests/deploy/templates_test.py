@@ -304,6 +304,52 @@ class Alarms(unittest.TestCase):
             }
             self.assertLessEqual({"Errors", "Throttles", "Duration"}, watched, function)
 
+    def test_each_destination_is_watched(self):
+        configs = of_type(expanded(), "AWS::Lambda::EventInvokeConfig").values()
+        with_destination = {config["FunctionName"]["Ref"] for config in configs}
+        watched = {
+            dimension["Value"]["Ref"].removesuffix("Function")
+            for alarm in self.alarms.values()
+            if ("AWS/Lambda", "DestinationDeliveryFailures") in self.metrics(alarm)
+            for dimension in alarm["Dimensions"]
+        }
+        self.assertEqual(watched, with_destination)
+
+    def test_a_part_that_failed_for_good_is_found_in_the_queue_that_is_watched(self):
+        # The runbook of slow broadcasts says so of those that never end.
+        for name in ("Broadcaster", "Worker"):
+            config = of_type(self.template, "AWS::Serverless::Function")[name]["EventInvokeConfig"]
+            destination = config["DestinationConfig"]["OnFailure"]["Destination"]
+            self.assertEqual(destination, {"Fn::GetAtt": ["Failures", "Arn"]}, name)
+            # Three tries within six hours are Lambda's own.
+            self.assertEqual(set(config), {"DestinationConfig"}, name)
+        given = of_type(self.template, "AWS::CloudFormation::Stack")["Alarms"]["Parameters"]
+        self.assertEqual(given["FailuresQueue"], {"Fn::GetAtt": ["Failures", "QueueName"]})
+        waiting = self.alarms["DeadLettersWaiting"]
+        self.assertEqual(waiting["Dimensions"], [{"Name": "QueueName", "Value": {"Ref": "FailuresQueue"}}])
+
+    def test_a_broadcast_is_slow_well_beyond_what_the_defaults_take(self):
+        self.assertEqual(self.alarms["BroadcastSlow"]["Threshold"], {"Ref": "SlowBroadcastMs"})
+        given = of_type(self.template, "AWS::CloudFormation::Stack")["Alarms"]["Parameters"]
+        self.assertEqual(given["SlowBroadcastMs"], {"Ref": "SlowBroadcastMs"})
+        default = {name: value["Default"] for name, value in self.template["Parameters"].items()}
+        parts = min(-(-default["MaxConnections"] // default["ConnectionsPerWorker"]), default["MaxWorkers"])
+        seconds = default["MaxConnections"] / (default["PostsPerSecond"] / default["MaxWorkers"] * parts)
+        # Lambda tries again after one minute, and once more after two.
+        self.assertGreater(default["SlowBroadcastMs"], 1000 * (60 + 120 + 10 * seconds))
+
+    def test_their_number_is_documented(self):
+        number = len(self.alarms)
+        metrics = sum(len(list(self.metrics(alarm))) for alarm in self.alarms.values())
+        plain = sum("MetricName" in alarm for alarm in self.alarms.values())
+        for text in (
+            f"ok    {number} alarms exist",
+            # The emulator takes none on expressions.
+            f"finds {plain} alarms there, not {number})",
+            f"| {number} alarms with {metrics} metrics | $0.10 a metric | ${metrics / 10:.2f} |",
+        ):
+            self.assertIn(text, OPERATIONS)
+
     def test_long_durations_are_four_fifths_of_the_timeout(self):
         functions = of_type(self.template, "AWS::Serverless::Function")
         for function in FUNCTIONS:

@@ -74,7 +74,7 @@ async fn a_broadcast_that_cannot_be_done_says_so() {
     );
     let line = stack
         .logs
-        .wait_for(&["[Broadcaster]", "broadcast failed", "UpdateItem failed"])
+        .wait_for(&["[Broadcaster]", "broadcast failed", "BatchGetItem failed"])
         .await;
     assert!(line.contains("\"level\":\"ERROR\""), "{line}");
 }

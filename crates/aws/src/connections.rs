@@ -21,7 +21,7 @@ use aws_sdk_dynamodb::config::http::HttpResponse;
 use aws_sdk_dynamodb::error::{ProvideErrorMetadata, SdkError};
 use belfry_core::ports::{
     Admission, ConnectionStore, Cursor, DueCursor, DuePage, Extended, Extension, Inserted, Page,
-    Places, Segment, StoreError, SweepStore, Touched,
+    Places, RecipientStore, Segment, StoreError, SweepStore, Touched,
 };
 use belfry_core::{Budget, Connection, Recipient, UnixMillis, UnixSeconds, Watch};
 use belfry_protocol::{ConnectionId, UserId};
@@ -110,7 +110,9 @@ impl ConnectionStore for DynamoConnections {
     async fn disconnect(&self, id: &ConnectionId, now: UnixMillis) -> Result<(), StoreError> {
         Box::pin(self.forget(id, now)).await
     }
+}
 
+impl RecipientStore for DynamoConnections {
     async fn remove_unchanged(&self, seen: &Recipient) -> Result<(), StoreError> {
         Box::pin(self.forget_unchanged(seen)).await
     }
@@ -134,6 +136,11 @@ impl ConnectionStore for DynamoConnections {
         now: UnixMillis,
     ) -> Result<Page, StoreError> {
         self.scan_segment(segment, from, now).await
+    }
+
+    async fn count(&self) -> Result<u64, StoreError> {
+        let slots = self.slots().await?;
+        Ok(slots.iter().map(|slot| slot.counter.connections).sum())
     }
 }
 
@@ -165,11 +172,6 @@ impl SweepStore for DynamoConnections {
 
     async fn end_session(&self, seen: &Connection, now: UnixMillis) -> Result<(), StoreError> {
         self.write_end(seen, now).await
-    }
-
-    async fn count(&self) -> Result<u64, StoreError> {
-        let slots = self.slots().await?;
-        Ok(slots.iter().map(|slot| slot.counter.connections).sum())
     }
 
     async fn audit(&self, now: UnixMillis) -> Result<(), StoreError> {

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use belfry_core::ports::BroadcastKey;
 use belfry_core::{UnixMillis, UnixSeconds};
 use belfry_protocol::{ConnectionId, MessageId, UserId};
 
@@ -36,9 +37,6 @@ pub(crate) fn tombstone(id: &ConnectionId) -> Item {
     item(&format!("connection#{id}"), "ended")
 }
 
-/// How the sort keys of a broadcast's segments begin; their number follows.
-pub(crate) const SEGMENT: &str = "segment#";
-
 /// The partition of a broadcast: its record and its segments.
 pub(crate) fn broadcast_pk(id: &MessageId) -> String {
     format!("broadcast#{id}")
@@ -49,9 +47,17 @@ pub(crate) fn broadcast(id: &MessageId) -> Item {
     item(&broadcast_pk(id), "record")
 }
 
+/// How the sort keys of a broadcast's segments begin; their number follows.
+/// With the time, since DynamoDB may delete the record of an older broadcast
+/// of the same id before its segments.
+pub(crate) fn segments(key: &BroadcastKey) -> String {
+    format!("segment#{}#", key.started_at.0)
+}
+
 /// How far a segment of a broadcast is, and who works on it.
-pub(crate) fn segment(id: &MessageId, segment: u32) -> Item {
-    item(&broadcast_pk(id), &format!("{SEGMENT}{segment:04}"))
+pub(crate) fn segment(key: &BroadcastKey, segment: u32) -> Item {
+    let sk = format!("{}{segment:04}", segments(key));
+    item(&broadcast_pk(&key.id), &sk)
 }
 
 /// Which broadcast to everyone was the last, and when.

@@ -23,13 +23,13 @@ use futures_util::future::{Either, join_all, ready, select};
 use futures_util::stream::{self, StreamExt};
 
 pub use posting::DeliverySettings;
-use segment::{Broadcast, Ended, LEASE};
+use segment::{Broadcast, Ended, LEASE, STARTING};
 use source::Source;
 use tally::Tally;
 
 use crate::ports::{
-    Begun, BroadcastRecord, BroadcastStore, Clock, ConnectionStore, Measured, Metrics, Outbox,
-    StoreError, SweepStore, Taken, Workers,
+    Begun, BroadcastKey, BroadcastRecord, BroadcastStore, Clock, Measured, Metrics, Outbox,
+    RecipientStore, StoreError, Taken, Workers,
 };
 use crate::time::{UnixMillis, UnixSeconds};
 
@@ -39,9 +39,8 @@ const REMOVALS_AT_A_TIME: usize = 64;
 /// How long a broadcast is remembered: for so long its id names it.
 const MEMORY: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// How long a worker waits for a segment that somebody else still holds: whoever
-/// hands on gives it up a moment later, and clocks differ. What is held longer
-/// is being worked on.
+/// How long a worker waits for a segment that somebody else still holds, since
+/// clocks differ. What is held longer is being worked on.
 const TURN: Duration = Duration::from_secs(5);
 
 /// The longest request that is remembered, in bytes: an item of DynamoDB holds
@@ -135,6 +134,9 @@ pub enum BroadcastError {
     /// The store failed.
     #[error("the broadcast could not be finished; ask again with the same messageId ({0})")]
     Store(#[from] StoreError),
+    /// No worker could be asked to begin, or to go on.
+    #[error("no worker could be asked to go on; ask again with the same messageId ({0})")]
+    NoWorker(String),
     /// Listing the recipients took all the time there was.
     #[error("no time was left after listing the recipients, nobody was reached")]
     NoTime,
@@ -156,7 +158,7 @@ pub struct Delivered {
 
 impl<S, O, C, M, W> Broadcaster<S, O, C, M, W>
 where
-    S: ConnectionStore + SweepStore + BroadcastStore,
+    S: RecipientStore + BroadcastStore,
     O: Outbox,
     C: Clock,
     M: Metrics,
@@ -198,22 +200,16 @@ where
             segments: broadcast.segments,
         };
         let expires_at = forgotten_at(begun);
-        let known = match self
-            .store
-            .begin(&call.message_id, &record, expires_at)
-            .await?
-        {
-            Begun::New => record,
+        let begun = self.store.begin(&call.message_id, &record, expires_at);
+        match begun.await? {
+            Begun::New => {}
             Begun::Known(known) if known.request != record.request => {
                 return Err(BroadcastError::OtherRequest);
             }
-            Begun::Known(known) => {
-                // As it was: who has it already got the first one's timestamp.
-                broadcast = restored(&call.message_id, &known)?;
-                known
-            }
-        };
-        self.go_on(&broadcast, &known, &call, wait).await
+            // As it was: who has it already got the first one's timestamp.
+            Begun::Known(known) => broadcast = restored(&call.message_id, &known)?,
+        }
+        self.go_on(&broadcast, &call, wait).await
     }
 
     /// Answers a question about a broadcast.
@@ -226,17 +222,14 @@ where
         call: Call,
     ) -> Result<Delivered, BroadcastError> {
         let begun = self.clock.now();
-        let known = self.store.record(&call.message_id).await?;
-        let known = known.ok_or(BroadcastError::Unknown)?;
+        let broadcast = self.remembered(&call.message_id).await?;
         match inquiry {
             BroadcastInquiry::Report { wait_seconds, .. } => {
-                let asked_at = known.started_at;
-                let report = self.wait_for(&call, &known, asked_at, wait_seconds);
+                let report = self.wait_for(&broadcast, call.deadline, wait_seconds);
                 Ok(self.delivered(report.await?, begun, Tally::default()))
             }
             BroadcastInquiry::Resume { wait_seconds, .. } => {
-                let broadcast = restored(&call.message_id, &known)?;
-                self.go_on(&broadcast, &known, &call, wait_seconds).await
+                self.go_on(&broadcast, &call, wait_seconds).await
             }
         }
     }
@@ -248,58 +241,59 @@ where
     /// [`BroadcastError`]; Lambda tries the event again.
     pub async fn work_on(&self, segment: u32, call: Call) -> Result<Delivered, BroadcastError> {
         let begun = self.clock.now();
-        let known = self.store.record(&call.message_id).await?;
-        let known = known.ok_or(BroadcastError::Unknown)?;
-        let broadcast = restored(&call.message_id, &known)?;
+        let broadcast = self.remembered(&call.message_id).await?;
         let mut tally = Tally::default();
-        self.take_and_work(&broadcast, &known, segment, &call, &mut tally)
+        self.take_and_work(&broadcast, segment, &call, &mut tally)
             .await?;
-        let report = self.report(&call.message_id, &known, known.started_at);
-        Ok(self.delivered(report.await?, begun, tally))
+        let report = self.report(&broadcast).await?;
+        Ok(self.delivered(report, begun, tally))
+    }
+
+    async fn remembered(&self, id: &MessageId) -> Result<Broadcast, BroadcastError> {
+        let known = self.store.record(id, self.clock.now()).await?;
+        restored(id, &known.ok_or(BroadcastError::Unknown)?)
     }
 
     /// Works on what is left, here or in workers, and reports.
     async fn go_on(
         &self,
         broadcast: &Broadcast,
-        known: &BroadcastRecord,
         call: &Call,
         wait: WaitSeconds,
     ) -> Result<Delivered, BroadcastError> {
         let begun = self.clock.now();
         let mut tally = Tally::default();
-        if known.segments == 1 {
-            self.take_and_work(broadcast, known, 0, call, &mut tally)
-                .await?;
+        if broadcast.segments == 1 {
+            self.take_and_work(broadcast, 0, call, &mut tally).await?;
         } else {
-            self.start_workers(broadcast, known).await?;
+            self.start_workers(broadcast).await?;
         }
-        let report = self.wait_for(call, known, begun, wait).await?;
+        let report = self.wait_for(broadcast, call.deadline, wait).await?;
         Ok(self.delivered(report, begun, tally))
     }
 
     async fn take_and_work(
         &self,
         broadcast: &Broadcast,
-        known: &BroadcastRecord,
         segment: u32,
         call: &Call,
         tally: &mut Tally,
     ) -> Result<(), BroadcastError> {
-        let expires_at = forgotten_at(known.started_at);
+        let key = &broadcast.key;
+        let expires_at = forgotten_at(key.started_at);
         let mut lease = loop {
             let now = self.clock.now();
             let (owner, until) = (&call.owner, now.plus(LEASE));
-            let taken = self
-                .store
-                .take(&broadcast.id, segment, owner, now, until, expires_at);
+            let taken = self.store.take(key, segment, owner, now, until, expires_at);
             match taken.await? {
                 Taken::Yes(lease) => break lease,
                 Taken::Held(until) if until.since(now) <= TURN => {
                     let wait = until.since(now).max(LOOK);
                     self.clock.sleep(wait).await;
                 }
-                Taken::Held(_) | Taken::Done => return Ok(()),
+                Taken::Held(_) => return Ok(()),
+                // Whoever ended it may have died before telling.
+                Taken::Done => return Ok(self.finish_if_last(broadcast).await?),
             }
         };
         let worked = self
@@ -314,39 +308,45 @@ where
             // Whoever tries again need not wait until the lease is over. If
             // this fails, too, that is all that it costs.
             let now = self.clock.now();
-            let released = self.store.checkpoint(&broadcast.id, segment, &lease, now);
-            let _ = released.await;
+            let _ = self.store.hold(key, segment, &lease, now).await;
         }
         match worked? {
-            Ended::Done => self.finish_if_last(&broadcast.id, known).await?,
-            Ended::OutOfTime => self.hand_on(&broadcast.id, segment).await,
+            Ended::Done => self.finish_if_last(broadcast).await?,
+            Ended::OutOfTime => {
+                let asked = self.hand_on(&key.id, segment).await;
+                self.forget(tally, call.deadline).await;
+                asked?;
+            }
             Ended::Lost => {}
         }
         Ok(())
     }
 
-    async fn hand_on(&self, id: &MessageId, segment: u32) {
-        if let Err(reason) = self.workers.start(id, segment).await {
-            tracing::error!(messageId = %id, segment, reason, "no worker could be asked to go on; resume the broadcast");
-        }
+    async fn hand_on(&self, id: &MessageId, segment: u32) -> Result<(), BroadcastError> {
+        let asked = self.workers.start(id, segment).await;
+        asked.map_err(BroadcastError::NoWorker)
     }
 
-    /// Asks a worker for every segment that is not done and that nobody holds.
-    async fn start_workers(
-        &self,
-        broadcast: &Broadcast,
-        known: &BroadcastRecord,
-    ) -> Result<(), StoreError> {
+    /// Asks a worker for every segment that is not done, and that nobody works
+    /// on. Who was asked for before may have been lost.
+    async fn start_workers(&self, broadcast: &Broadcast) -> Result<(), BroadcastError> {
+        let key = &broadcast.key;
         let now = self.clock.now();
-        let views = self.store.segments(&broadcast.id).await?;
+        let views = self.store.segments(key).await?;
         let begun: Vec<u32> = views
             .iter()
-            .filter(|(_, view)| view.progress.is_done || view.held_until > now)
+            .filter(|(_, view)| view.progress.is_done || view.is_taken && view.held_until > now)
             .map(|(index, _)| *index)
             .collect();
-        let idle = (0..known.segments).filter(|index| !begun.contains(index));
-        join_all(idle.map(|index| self.hand_on(&broadcast.id, index))).await;
-        Ok(())
+        let idle = (0..broadcast.segments).filter(|index| !begun.contains(index));
+        let asked = idle.map(|segment| async move {
+            self.hand_on(&key.id, segment).await?;
+            let (until, end) = (now.plus(STARTING), forgotten_at(key.started_at));
+            let offered = self.store.offer(key, segment, now, until, end);
+            Ok(offered.await?)
+        });
+        // All of them, also where one fails: the others have something to do.
+        join_all(asked).await.into_iter().collect()
     }
 
     /// In how many segments a broadcast is done.
@@ -361,8 +361,12 @@ where
         Ok(u32::try_from(workers.clamp(1, most)).unwrap_or(1))
     }
 
+    /// A new broadcast to everyone needs its turn; one that is known has had it.
     async fn take_turn(&self, id: &MessageId, now: UnixMillis) -> Result<(), BroadcastError> {
         let interval = self.fanout.all_interval;
+        if interval.is_zero() || self.store.record(id, now).await?.is_some() {
+            return Ok(());
+        }
         match self.store.take_turn(id, now, interval).await? {
             None => Ok(()),
             Some(wait) => Err(BroadcastError::RateLimited { interval, wait }),
@@ -457,7 +461,10 @@ fn broadcast(
         return Err(BroadcastError::PayloadTooLarge { bytes: frame.len() });
     }
     Ok(Broadcast {
-        id: id.clone(),
+        key: BroadcastKey {
+            id: id.clone(),
+            started_at,
+        },
         frame,
         source: Source::new(request.target, request.exclude),
         segments: 1,

@@ -6,6 +6,7 @@
 mod broadcasts;
 mod metrics;
 mod outbox;
+mod recipients;
 mod store;
 mod sweep;
 mod tokens;
@@ -16,13 +17,15 @@ use std::time::Duration;
 use crate::time::UnixMillis;
 
 pub use broadcasts::{
-    Begun, BroadcastRecord, BroadcastStore, Lease, Progress, SegmentView, Taken, Workers,
+    Begun, BroadcastKey, BroadcastRecord, BroadcastStore, Kept, Lease, Progress, SegmentView,
+    Taken, Workers,
 };
 pub use metrics::{Measured, Metrics};
 pub use outbox::{Outbox, PostError};
+pub use recipients::{Cursor, Page, RecipientStore, Segment};
 pub use store::{
-    Admission, ConnectionStore, Cursor, Extended, Extension, Inserted, NotServed, Page, Places,
-    Segment, StoreError, TOMBSTONE_LIFE, Touched,
+    Admission, ConnectionStore, Extended, Extension, Inserted, NotServed, Places, StoreError,
+    TOMBSTONE_LIFE, Touched,
 };
 pub use sweep::{DueCursor, DuePage, PARTS, SweepStore};
 pub use tokens::{Identity, TokenVerifier, VerifyError};

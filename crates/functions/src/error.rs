@@ -55,7 +55,7 @@ impl From<BroadcastError> for FunctionError {
             }
             BroadcastError::OtherRequest | BroadcastError::Unknown => "InvalidRequest",
             BroadcastError::RateLimited { .. } => "RateLimited",
-            BroadcastError::Store(_) => "Unavailable",
+            BroadcastError::Store(_) | BroadcastError::NoWorker(_) => "Unavailable",
             BroadcastError::NoTime => "Timeout",
         };
         Self {

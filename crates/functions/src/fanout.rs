@@ -6,6 +6,7 @@ use belfry_aws::{
     Clients, DynamoConnections, LambdaWorkers, ManagementOutbox, SystemClock, Tables,
 };
 use belfry_core::{Broadcaster, Delivered, DeliverySettings, FanoutSettings};
+use belfry_protocol::BroadcastStatus;
 
 use crate::environment::{Environment, Metrics, SettingError};
 
@@ -31,7 +32,8 @@ impl Settings {
         let concurrency = number("POST_CONCURRENCY", 64, 1_000)?;
         let post_timeout = environment.number("POST_TIMEOUT_MS", 3_000, 100..=29_000)?;
         let posts_per_second = number("POSTS_PER_SECOND", 2_500, 100_000)?;
-        let max_workers = number("MAX_WORKERS", 4, 100)?;
+        // Each makes a post a second at least.
+        let max_workers = number("MAX_WORKERS", 4, 100)?.min(posts_per_second);
         let all_interval = environment.number("BROADCAST_ALL_INTERVAL_SECONDS", 60, 0..=86_400)?;
         Ok(Self {
             region: environment.region()?,
@@ -42,7 +44,7 @@ impl Settings {
                 post_timeout: Duration::from_millis(post_timeout),
                 // Each has its share, whether or not the others are at work:
                 // nobody needs to ask anybody.
-                posts_per_second: (posts_per_second / max_workers).max(1),
+                posts_per_second: posts_per_second / max_workers,
             },
             fanout: FanoutSettings {
                 connections_per_worker: number("CONNECTIONS_PER_WORKER", 5_000, 1_000_000)?,
@@ -73,7 +75,8 @@ pub(crate) async fn build(settings: Settings) -> UseCase {
     }
 }
 
-/// One line for the whole broadcast, with a few of the connections that failed.
+/// One line for a broadcast as it stands, with a few of the connections that
+/// failed.
 pub(crate) fn log(delivered: &Delivered, request_id: &str) {
     let report = &delivered.report;
     let failures = &report.failures;
@@ -82,6 +85,11 @@ pub(crate) fn log(delivered: &Delivered, request_id: &str) {
         .iter()
         .map(|(id, cause)| format!("{id}: {cause}"))
         .collect();
+    let what = match report.status {
+        BroadcastStatus::Done => "broadcast done",
+        BroadcastStatus::Running => "broadcast running",
+        BroadcastStatus::Stopped => "broadcast stopped",
+    };
     tracing::info!(
         requestId = %request_id,
         messageId = %report.message_id,
@@ -96,6 +104,6 @@ pub(crate) fn log(delivered: &Delivered, request_id: &str) {
         rowsKept = delivered.rows_kept,
         failedSample = sample.join(", "),
         complete = report.complete,
-        "broadcast done"
+        "{what}"
     );
 }

@@ -3,18 +3,24 @@
 
 use std::time::Duration;
 
+use aws_sdk_dynamodb::config::http::HttpResponse;
+use aws_sdk_dynamodb::error::SdkError;
 use aws_sdk_dynamodb::operation::put_item::PutItemError;
-use aws_sdk_dynamodb::operation::update_item::UpdateItemError;
+use aws_sdk_dynamodb::operation::update_item::{UpdateItemError, UpdateItemOutput};
 use aws_sdk_dynamodb::types::{AttributeValue, ReturnValue, ReturnValuesOnConditionCheckFailure};
 use belfry_core::ports::{
-    Begun, BroadcastRecord, BroadcastStore, Lease, Progress, SegmentView, StoreError, Taken,
+    Begun, BroadcastKey, BroadcastRecord, BroadcastStore, Kept, Lease, Progress, SegmentView,
+    StoreError, Taken,
 };
 use belfry_core::{UnixMillis, UnixSeconds};
 use belfry_protocol::{ConnectionId, Failures, MessageId};
 
 use super::{DynamoConnections, condition_failed, failed, sdk_failed};
-use crate::row::{Item, integer, number, text};
+use crate::row::{self, Item, integer, number, text};
 use crate::state;
+
+/// Holds a segment that anyone may take. No invocation's id looks like it.
+const ANYONE: &str = "*";
 
 impl BroadcastStore for DynamoConnections {
     async fn begin(
@@ -36,7 +42,9 @@ impl BroadcastStore for DynamoConnections {
             .put_item()
             .table_name(&self.tables.state)
             .set_item(Some(item))
-            .condition_expression("attribute_not_exists(pk)")
+            // DynamoDB deletes what has expired, some day.
+            .condition_expression("attribute_not_exists(pk) OR expiresAt <= :now")
+            .expression_attribute_values(":now", number(record.started_at.to_seconds().0))
             .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld);
         match put.send().await {
             Ok(_) => Ok(Begun::New),
@@ -51,21 +59,27 @@ impl BroadcastStore for DynamoConnections {
         }
     }
 
-    async fn record(&self, id: &MessageId) -> Result<Option<BroadcastRecord>, StoreError> {
+    async fn record(
+        &self,
+        id: &MessageId,
+        now: UnixMillis,
+    ) -> Result<Option<BroadcastRecord>, StoreError> {
         let item = self.item(&self.tables.state, state::broadcast(id)).await?;
+        let is_live = |item: &Item| row::expires_at(item).is_some_and(|end| !end.has_passed(now));
+        let item = item.filter(is_live);
         let record =
             |item: &Item| record_of(item).ok_or_else(|| failed("GetItem", "a malformed record"));
         item.as_ref().map(record).transpose()
     }
 
-    async fn segments(&self, id: &MessageId) -> Result<Vec<(u32, SegmentView)>, StoreError> {
+    async fn segments(&self, key: &BroadcastKey) -> Result<Vec<(u32, SegmentView)>, StoreError> {
         let mut pages = self
             .client
             .query()
             .table_name(&self.tables.state)
             .key_condition_expression("pk = :broadcast AND begins_with(sk, :segment)")
-            .expression_attribute_values(":broadcast", text(state::broadcast_pk(id)))
-            .expression_attribute_values(":segment", text(state::SEGMENT))
+            .expression_attribute_values(":broadcast", text(state::broadcast_pk(&key.id)))
+            .expression_attribute_values(":segment", text(state::segments(key)))
             .consistent_read(true)
             .into_paginator()
             .send();
@@ -80,12 +94,44 @@ impl BroadcastStore for DynamoConnections {
         Ok(views)
     }
 
+    async fn offer(
+        &self,
+        key: &BroadcastKey,
+        segment: u32,
+        now: UnixMillis,
+        until: UnixMillis,
+        expires_at: UnixSeconds,
+    ) -> Result<(), StoreError> {
+        let update = self
+            .client
+            .update_item()
+            .table_name(&self.tables.state)
+            .set_key(Some(state::segment(key, segment)))
+            .update_expression(
+                "SET holder = :anyone, heldUntil = :until, expiresAt = :end, \
+                 isDone = if_not_exists(isDone, :no)",
+            )
+            .condition_expression(
+                "(attribute_not_exists(isDone) OR isDone = :no) \
+                 AND (attribute_not_exists(heldUntil) OR heldUntil <= :now)",
+            )
+            .expression_attribute_values(":anyone", text(ANYONE))
+            .expression_attribute_values(":until", number(until.0))
+            .expression_attribute_values(":end", number(expires_at.0))
+            .expression_attribute_values(":now", number(now.0))
+            .expression_attribute_values(":no", AttributeValue::Bool(false));
+        match update.send().await {
+            Err(error) if !condition_failed(&error) => Err(sdk_failed("UpdateItem", &error)),
+            _ => Ok(()),
+        }
+    }
+
     /// Invariant: `takenTimes` grows with every taking, and a checkpoint is
     /// written only where it is what its worker has read. So of two workers
     /// that both believe to hold a segment one writes.
     async fn take(
         &self,
-        id: &MessageId,
+        key: &BroadcastKey,
         segment: u32,
         owner: &str,
         now: UnixMillis,
@@ -97,16 +143,18 @@ impl BroadcastStore for DynamoConnections {
             .client
             .update_item()
             .table_name(&self.tables.state)
-            .set_key(Some(state::segment(id, segment)))
+            .set_key(Some(state::segment(key, segment)))
             .update_expression(
                 "SET holder = :owner, heldUntil = :until, expiresAt = :end, \
                  isDone = if_not_exists(isDone, :no) ADD takenTimes :one",
             )
             .condition_expression(
                 "(attribute_not_exists(isDone) OR isDone = :no) \
-                 AND (attribute_not_exists(heldUntil) OR heldUntil <= :now OR holder = :owner)",
+                 AND (attribute_not_exists(heldUntil) OR heldUntil <= :now \
+                 OR holder = :owner OR holder = :anyone)",
             )
             .expression_attribute_values(":owner", text(owner))
+            .expression_attribute_values(":anyone", text(ANYONE))
             .expression_attribute_values(":until", number(until.0))
             .expression_attribute_values(":end", number(expires_at.0))
             .expression_attribute_values(":now", number(now.0))
@@ -121,6 +169,7 @@ impl BroadcastStore for DynamoConnections {
                 let (_, view) = view_of(&item).ok_or_else(malformed)?;
                 Ok(Taken::Yes(Lease {
                     version: integer(&item, "takenTimes").map_err(|_| malformed())?,
+                    owner: owner.to_owned(),
                     progress: view.progress,
                 }))
             }
@@ -141,11 +190,15 @@ impl BroadcastStore for DynamoConnections {
 
     async fn checkpoint(
         &self,
-        id: &MessageId,
+        key: &BroadcastKey,
         segment: u32,
         lease: &Lease,
-        until: UnixMillis,
+        kept: Kept,
     ) -> Result<bool, StoreError> {
+        let (holder, until) = match kept {
+            Kept::ForOwner(until) => (lease.owner.as_str(), until),
+            Kept::ForAnyone(until) => (ANYONE, until),
+        };
         let progress = &lease.progress;
         let failures = &progress.failures;
         let pending = progress
@@ -154,18 +207,20 @@ impl BroadcastStore for DynamoConnections {
             .map(|id| text(id.as_str()))
             .collect();
         // Whole values, no sums: writing them again changes nothing.
-        let mut expression = "SET heldUntil = :until, pendingIds = :pending, isListed = :listed, \
+        let mut expression =
+            "SET holder = :holder, heldUntil = :until, pendingIds = :pending, isListed = :listed, \
              isDone = :done, accepted = :accepted, gone = :gone, throttled = :throttled, \
              tooLarge = :tooLarge, failed = :failed, notAttempted = :notAttempted"
-            .to_owned();
+                .to_owned();
         let mut update = self
             .client
             .update_item()
             .table_name(&self.tables.state)
-            .set_key(Some(state::segment(id, segment)))
+            .set_key(Some(state::segment(key, segment)))
             .condition_expression("takenTimes = :version")
             .expression_attribute_values(":version", number(lease.version))
             .expression_attribute_values(":until", number(until.0))
+            .expression_attribute_values(":holder", text(holder))
             .expression_attribute_values(":pending", AttributeValue::L(pending))
             .expression_attribute_values(":listed", AttributeValue::Bool(progress.is_listed))
             .expression_attribute_values(":done", AttributeValue::Bool(progress.is_done))
@@ -179,27 +234,40 @@ impl BroadcastStore for DynamoConnections {
             expression.push_str(", place = :place");
             update = update.expression_attribute_values(":place", text(cursor.as_str()));
         }
-        match update.update_expression(expression).send().await {
-            Ok(_) => Ok(true),
-            Err(error) if condition_failed(&error) => Ok(false),
-            Err(error) => Err(sdk_failed("UpdateItem", &error)),
-        }
+        written(update.update_expression(expression).send().await)
     }
 
-    async fn finish(&self, id: &MessageId, now: UnixMillis) -> Result<bool, StoreError> {
+    async fn hold(
+        &self,
+        key: &BroadcastKey,
+        segment: u32,
+        lease: &Lease,
+        until: UnixMillis,
+    ) -> Result<bool, StoreError> {
         let update = self
             .client
             .update_item()
             .table_name(&self.tables.state)
-            .set_key(Some(state::broadcast(id)))
+            .set_key(Some(state::segment(key, segment)))
+            .update_expression("SET heldUntil = :until")
+            .condition_expression("takenTimes = :version AND isDone = :no")
+            .expression_attribute_values(":until", number(until.0))
+            .expression_attribute_values(":version", number(lease.version))
+            .expression_attribute_values(":no", AttributeValue::Bool(false));
+        written(update.send().await)
+    }
+
+    async fn finish(&self, key: &BroadcastKey, now: UnixMillis) -> Result<bool, StoreError> {
+        let update = self
+            .client
+            .update_item()
+            .table_name(&self.tables.state)
+            .set_key(Some(state::broadcast(&key.id)))
             .update_expression("SET finishedAt = :now")
-            .condition_expression("attribute_exists(pk) AND attribute_not_exists(finishedAt)")
+            .condition_expression("startedAt = :started AND attribute_not_exists(finishedAt)")
+            .expression_attribute_values(":started", number(key.started_at.0))
             .expression_attribute_values(":now", number(now.0));
-        match update.send().await {
-            Ok(_) => Ok(true),
-            Err(error) if condition_failed(&error) => Ok(false),
-            Err(error) => Err(sdk_failed("UpdateItem", &error)),
-        }
+        written(update.send().await)
     }
 
     async fn take_turn(
@@ -240,6 +308,17 @@ impl BroadcastStore for DynamoConnections {
     }
 }
 
+/// Whether a conditional update was made.
+fn written(
+    sent: Result<UpdateItemOutput, SdkError<UpdateItemError, HttpResponse>>,
+) -> Result<bool, StoreError> {
+    match sent {
+        Ok(_) => Ok(true),
+        Err(error) if condition_failed(&error) => Ok(false),
+        Err(error) => Err(sdk_failed("UpdateItem", &error)),
+    }
+}
+
 fn record_of(item: &Item) -> Option<BroadcastRecord> {
     Some(BroadcastRecord {
         request: item.get("request")?.as_s().ok()?.clone(),
@@ -252,7 +331,7 @@ fn record_of(item: &Item) -> Option<BroadcastRecord> {
 /// is absent.
 fn view_of(item: &Item) -> Option<(u32, SegmentView)> {
     let sk = item.get("sk")?.as_s().ok()?;
-    let index = sk.strip_prefix(state::SEGMENT)?.parse().ok()?;
+    let index = sk.rsplit('#').next()?.parse().ok()?;
     let flag = |name: &str| item.get(name).and_then(|value| value.as_bool().ok()) == Some(&true);
     let count = |name: &'static str| integer(item, name).unwrap_or_default();
     let pending = item.get("pendingIds").and_then(|list| list.as_l().ok());
@@ -276,8 +355,10 @@ fn view_of(item: &Item) -> Option<(u32, SegmentView)> {
         is_done: flag("isDone"),
     };
     let held_until = UnixMillis(integer(item, "heldUntil").ok()?);
+    let holder = item.get("holder").and_then(|holder| holder.as_s().ok())?;
     let view = SegmentView {
         held_until,
+        is_taken: holder != ANYONE,
         progress,
     };
     Some((index, view))

@@ -3,7 +3,9 @@ use std::time::Duration;
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::types::AttributeValue;
 use belfry_aws::{Clients, DynamoConnections};
-use belfry_core::ports::{Admission, ConnectionStore, Inserted, Places, Segment, SweepStore};
+use belfry_core::ports::{
+    Admission, ConnectionStore, Inserted, Places, RecipientStore, Segment, SweepStore,
+};
 use belfry_core::testing::{
     BUDGET, PLACES, START, connection, connection_id, store_contract, user_id,
 };

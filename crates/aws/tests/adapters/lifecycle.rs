@@ -4,7 +4,9 @@
 
 use aws_sdk_dynamodb::Client;
 use belfry_aws::{Clients, DynamoConnections};
-use belfry_core::ports::{Admission, ConnectionStore, Extension, StoreError, SweepStore};
+use belfry_core::ports::{
+    Admission, ConnectionStore, Extension, RecipientStore, StoreError, SweepStore,
+};
 use belfry_core::testing::{BUDGET, PLACES, START, connection, connection_id, user_id};
 use belfry_core::{Recipient, UnixSeconds, Watch};
 

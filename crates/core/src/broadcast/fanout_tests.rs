@@ -3,8 +3,9 @@ use std::collections::BTreeSet;
 use proptest::prelude::*;
 
 use super::*;
+use crate::connection::Connection;
 use crate::ports::PostError;
-use crate::testing::{FakeMetrics, FakeOutbox, FakeStore, FakeWorkers, TestClock};
+use crate::testing::{FakeMetrics, FakeOutbox, FakeStore, FakeWorkers, TestClock, connection};
 
 type Fixture = Broadcaster<FakeStore, FakeOutbox, TestClock, FakeMetrics, FakeWorkers>;
 
@@ -171,11 +172,138 @@ async fn a_worker_that_runs_out_of_time_hands_on() {
         assert!(delivered.report.failure < 35);
     }
     assert_eq!(fixture.workers.asked(), asked.len(), "each has handed on");
+    assert_eq!(report(&fixture).await.status, BroadcastStatus::Running);
     work(&fixture, 8).await;
     let report = report(&fixture).await;
     assert_eq!(report.status, BroadcastStatus::Done);
     assert_eq!((report.success, report.failures.failed), (0, 35));
     assert!(ids(35).all(|id| fixture.outbox.attempts(&id) == 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_worker_that_cannot_be_asked_is_somebodys_to_know() {
+    let fixture = fixture(35).await;
+    fixture.workers.refuse(1);
+    let failed = send(&fixture, "").await;
+    let refused = BroadcastError::NoWorker("told to refuse".into());
+    assert_eq!(failed, Err(refused.clone()));
+    assert_eq!(fixture.workers.asked(), 3, "the others begin");
+    work(&fixture, 60).await;
+    assert!(send(&fixture, "").await.unwrap().success < 35);
+    // The last one is asked now, and finds nobody to go on.
+    let asked = fixture.workers.take();
+    assert_eq!(asked.len(), 1);
+    fixture.workers.refuse(1);
+    let late = call(&fixture, "worker", 5);
+    let failed = fixture.work_on(asked[0].1, late).await;
+    assert_eq!(failed, Err(refused));
+    let again = call(&fixture, "worker", 60);
+    let done = fixture.work_on(asked[0].1, again).await.unwrap();
+    assert_eq!((done.report.complete, done.report.success), (true, 35));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_end_is_told_where_telling_it_failed() {
+    let fixture = fixture(35).await;
+    send(&fixture, "").await.unwrap();
+    fixture.store.fail_next("finish");
+    let mut failures = 0;
+    for (_, segment) in fixture.workers.take() {
+        let worker = || call(&fixture, &format!("worker {segment}"), 60);
+        if fixture.work_on(segment, worker()).await.is_err() {
+            failures += 1;
+            fixture.work_on(segment, worker()).await.unwrap();
+        }
+    }
+    assert_eq!(failures, 1);
+    assert_eq!(broadcasts_measured(&fixture), [35]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_segment_stays_held_however_long_a_page_takes() {
+    let mut fixture = fixture(35).await;
+    fixture.delivery.post_timeout = Duration::from_secs(300);
+    for id in ids(35) {
+        fixture.outbox.answer(&id, [Err(PostError::TimedOut)]);
+    }
+    send(&fixture, "").await.unwrap();
+    assert_eq!(fixture.workers.asked(), 4);
+    let slow = fixture.work_on(0, call(&fixture, "slow", 885));
+    let other = async {
+        fixture.clock.sleep(Duration::from_secs(250)).await;
+        assert_eq!(report(&fixture).await.status, BroadcastStatus::Running);
+        let other = call(&fixture, "other", 885);
+        fixture.work_on(0, other).await.unwrap();
+    };
+    let (slow, ()) = futures_util::future::join(slow, other).await;
+    assert!(slow.unwrap().report.failures.failed > 0, "it kept it");
+    assert!(ids(35).all(|id| fixture.outbox.attempts(&id) <= 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_has_lost_a_segment_stops() {
+    let fixture = fixture(35).await;
+    for id in ids(35) {
+        fixture
+            .outbox
+            .answer(&id, vec![Err(PostError::Throttled); 100]);
+    }
+    send(&fixture, "").await.unwrap();
+    assert_eq!(fixture.workers.asked(), 4);
+    let first = fixture.work_on(0, call(&fixture, "worker 0", 885));
+    let again = async {
+        fixture.clock.sleep(Duration::from_secs(1)).await;
+        // The same invocation, which Lambda repeats while the first still runs.
+        let again = fixture.work_on(0, call(&fixture, "worker 0", 885));
+        again.await.unwrap()
+    };
+    let (first, again) = futures_util::future::join(first, again).await;
+    first.unwrap();
+    let counted = again.report.success + again.report.failure;
+    let of_segment = ids(35).filter(|id| fixture.outbox.attempts(id) > 0).count();
+    assert_eq!(counted, of_segment as u64, "each is counted once");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_repetition_needs_no_turn() {
+    let fixture = fixture(3).await;
+    assert_eq!(send(&fixture, "").await.unwrap().success, 3);
+    fixture.clock.advance(Duration::from_secs(70));
+    let other = Call {
+        message_id: MessageId::parse("n").unwrap(),
+        ..call(&fixture, "caller", 60)
+    };
+    assert!(fixture.send(to_all("other"), other).await.is_ok());
+    // It is the other one's turn, and this one has had its own.
+    assert_eq!(send(&fixture, "").await.unwrap().success, 3);
+    assert_eq!(send(&fixture, "?").await, Err(BroadcastError::OtherRequest));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_id_that_was_forgotten_is_a_new_one() {
+    let fixture = fixture(35).await;
+    send(&fixture, "").await.unwrap();
+    work(&fixture, 60).await;
+    assert_eq!(report(&fixture).await.success, 35);
+    fixture.clock.advance(Duration::from_secs(25 * 60 * 60));
+    fixture.store.put_row(&later_row(&fixture, "late")).await;
+    fixture.outbox.open("late");
+    send(&fixture, "something else").await.unwrap();
+    work(&fixture, 60).await;
+    let report = report(&fixture).await;
+    assert_eq!((report.status, report.success), (BroadcastStatus::Done, 1));
+}
+
+/// A connection that began just now.
+fn later_row(fixture: &Fixture, id: &str) -> Connection {
+    let now = fixture.clock.now();
+    let end = now.plus(Duration::from_secs(3_600)).to_seconds();
+    Connection {
+        connected_at: now,
+        expires_at: end,
+        token_expires_at: end,
+        ..connection(id, "u")
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -232,7 +360,7 @@ async fn a_broadcast_whose_workers_died_can_be_resumed() {
 #[tokio::test(start_paused = true)]
 async fn a_listing_that_fails_can_be_tried_again_at_once() {
     let fixture = fixture(10).await;
-    fixture.store.fail_next_scan();
+    fixture.store.fail_next("scan");
     let failed = send(&fixture, "").await;
     assert!(
         matches!(failed, Err(BroadcastError::Store(_))),

@@ -17,15 +17,23 @@ const TOO_MANY: f64 = 0.1;
 /// The fewest throttled posts that say anything.
 const FEWEST: u32 = 5;
 
+/// From which share of throttled repetitions on, and up to which share of
+/// throttled first tries, it is the clients who take nothing: where the
+/// account has too much to do, chance decides who is throttled, and whoever
+/// is tried again is as likely to get through as anyone.
+const STUCK: f64 = 0.9;
+const MOST_ARE_FINE: f64 = 0.5;
+
 /// A rate is never cut below this share of what was given.
 const FLOOR: f64 = 0.05;
 
 /// A bucket of tokens, one for each post, filled at a rate that goes down
 /// while API Gateway throttles and up again when it does not.
 ///
-/// Only first tries are judged. So each throttled post that counts is another
+/// First tries are judged. So each throttled post that counts is another
 /// connection's: a client whose own buffer is full, however often it is tried,
-/// slows nobody down.
+/// slows nobody down. Nor do many such clients, whom their repetitions tell
+/// from an account that has too much to do.
 #[derive(Debug)]
 pub(super) struct Pace {
     given: f64,
@@ -38,8 +46,22 @@ pub(super) struct Pace {
 #[derive(Debug)]
 struct Window {
     since: UnixMillis,
+    first: Tries,
+    again: Tries,
+}
+
+#[derive(Debug, Default)]
+struct Tries {
     posts: u32,
     throttled: u32,
+}
+
+impl Tries {
+    /// Which share was throttled, where there are enough to say.
+    fn share(&self) -> Option<f64> {
+        let says_something = self.posts >= FEWEST;
+        says_something.then(|| f64::from(self.throttled) / f64::from(self.posts))
+    }
 }
 
 impl Pace {
@@ -68,19 +90,23 @@ impl Pace {
         Err(wait.max(Duration::from_millis(1)))
     }
 
-    /// Learns what became of a connection's first try.
-    pub(super) fn learn(&mut self, throttled: bool, now: UnixMillis) {
-        self.window.posts += 1;
-        self.window.throttled += u32::from(throttled);
+    /// Learns what became of a connection's first try, or of another one.
+    pub(super) fn learn(&mut self, is_first: bool, throttled: bool, now: UnixMillis) {
+        let tries = if is_first {
+            &mut self.window.first
+        } else {
+            &mut self.window.again
+        };
+        tries.posts += 1;
+        tries.throttled += u32::from(throttled);
         if now.since(self.window.since) < WINDOW {
             return;
         }
-        let share = f64::from(self.window.throttled) / f64::from(self.window.posts);
-        if self.window.throttled >= FEWEST && share >= TOO_MANY {
-            self.per_second = (self.per_second * 0.7).max(self.given * FLOOR);
-        } else {
-            self.per_second = (self.per_second + self.given * 0.1).min(self.given);
-        }
+        self.per_second = match self.window.is_too_much() {
+            Some(true) => (self.per_second * 0.7).max(self.given * FLOOR),
+            Some(false) => (self.per_second + self.given * 0.1).min(self.given),
+            None => self.per_second,
+        };
         self.window = Window::new(now);
     }
 
@@ -95,9 +121,23 @@ impl Window {
     fn new(since: UnixMillis) -> Self {
         Self {
             since,
-            posts: 0,
-            throttled: 0,
+            first: Tries::default(),
+            again: Tries::default(),
         }
+    }
+
+    /// Whether the account has too much to do, where that can be told.
+    fn is_too_much(&self) -> Option<bool> {
+        let again = self.again.share();
+        let Some(share) = self.first.share() else {
+            // Nobody new was begun, since so many wait: if these get through,
+            // so would others.
+            let get_through = again.is_none_or(|again| again < TOO_MANY);
+            return get_through.then_some(false);
+        };
+        let are_stuck = again.is_some_and(|again| again >= STUCK) && share < MOST_ARE_FINE;
+        let are_many = self.first.throttled >= FEWEST && share >= TOO_MANY;
+        Some(are_many && !are_stuck)
     }
 }
 
@@ -146,17 +186,39 @@ mod tests {
         let mut pace = Pace::new(1_000, START);
         // One in a hundred: somebody who does not read.
         for n in 0..3_000 {
-            pace.learn(n % 100 == 0, after(n));
+            pace.learn(true, n % 100 == 0, after(n));
         }
         assert!(!pace.is_slowed());
         for n in 3_000..20_000 {
-            pace.learn(n % 2 == 0, after(n));
+            pace.learn(true, n % 2 == 0, after(n));
         }
         assert!(pace.is_slowed());
         let slow = posts(&mut pace, 20_000, 30_000);
         assert!((490..=530).contains(&slow), "a twentieth: {slow}");
         for n in 30_000..50_000 {
-            pace.learn(false, after(n));
+            pace.learn(true, false, after(n));
+        }
+        assert!(!pace.is_slowed());
+    }
+
+    #[test]
+    fn repetitions_tell_clients_from_the_account() {
+        let mut pace = Pace::new(1_000, START);
+        // A tenth are throttled, and again whenever they are tried.
+        for n in 0..3_000 {
+            pace.learn(true, n % 10 == 0, after(n));
+            pace.learn(false, true, after(n));
+        }
+        assert!(!pace.is_slowed());
+        // Everyone is throttled, and again.
+        for n in 3_000..6_000 {
+            pace.learn(true, true, after(n));
+            pace.learn(false, true, after(n));
+        }
+        assert!(pace.is_slowed());
+        // Nobody new is begun; those who wait get through.
+        for n in 6_000..30_000 {
+            pace.learn(false, false, after(n));
         }
         assert!(!pace.is_slowed());
     }
@@ -165,7 +227,7 @@ mod tests {
     fn a_few_posts_say_nothing() {
         let mut pace = Pace::new(1_000, START);
         for n in 0..4 {
-            pace.learn(true, after(n * 2_000));
+            pace.learn(true, true, after(n * 2_000));
         }
         assert!(!pace.is_slowed());
     }

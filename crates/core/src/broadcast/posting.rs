@@ -26,6 +26,9 @@ const LANE: usize = 256;
 /// takes messages for others.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// The same while it takes few messages for anyone.
+const PATIENCE_IF_SLOWED: Duration = Duration::from_secs(60);
+
 /// The longest wait before the second try of a throttled post; it doubles with
 /// each try, up to [`MAX_BACKOFF`].
 const BACKOFF: Duration = Duration::from_millis(100);
@@ -54,6 +57,9 @@ pub(super) struct Posting<'a, O, C> {
     settings: DeliverySettings,
     frame: &'a str,
     deadline: UnixMillis,
+    /// After this no post begins: one that has not all of its time may arrive
+    /// and count as failed.
+    begins_until: UnixMillis,
     pace: Pace,
     lane: BinaryHeap<Reverse<Waiting>>,
     /// Those whose turn had not come when time was up.
@@ -82,25 +88,33 @@ impl<'a, O: Outbox, C: Clock> Posting<'a, O, C> {
         deadline: UnixMillis,
     ) -> Self {
         let now = clock.now();
+        // Where there is less time than two posts may take, a post gets half.
+        let last = settings.post_timeout.min(deadline.since(now) / 2);
         Self {
             outbox,
             clock,
             settings,
             frame,
             deadline,
+            begins_until: deadline.minus(last),
             pace: Pace::new(settings.posts_per_second, now),
             lane: BinaryHeap::new(),
             unattempted: Vec::new(),
         }
     }
 
-    /// Tries each of these once, until the deadline at the latest. Who is not
-    /// counted then is [`Self::waiting`].
+    /// Whether no post may begin any more at this time.
+    pub(super) fn is_over(&self, now: UnixMillis) -> bool {
+        now >= self.begins_until
+    }
+
+    /// Tries each of these once, while posts may begin. Who is not counted
+    /// then is [`Self::waiting`].
     pub(super) async fn post(&mut self, recipients: Vec<Recipient>, tally: &mut Tally) {
         self.run(recipients, false, tally).await;
     }
 
-    /// Tries those who wait until each is counted, or the deadline.
+    /// Tries those who wait until each is counted, or no post may begin.
     pub(super) async fn finish(&mut self, tally: &mut Tally) {
         self.run(Vec::new(), true, tally).await;
     }
@@ -117,7 +131,7 @@ impl<'a, O: Outbox, C: Clock> Posting<'a, O, C> {
         let mut under_way = FuturesUnordered::new();
         loop {
             let now = self.clock.now();
-            let (mut wait, mut paused) = (self.deadline.since(now), false);
+            let (mut wait, mut paused) = (self.begins_until.since(now), false);
             while under_way.len() < self.settings.concurrency && !wait.is_zero() {
                 let Some(next) = self.due(&mut fresh, now) else {
                     break;
@@ -212,8 +226,8 @@ impl<'a, O: Outbox, C: Clock> Posting<'a, O, C> {
         let now = self.clock.now();
         tally.time(took);
         let throttled = outcome == Err(PostError::Throttled);
-        if tried.throttled == 0 && !tried.confirming {
-            self.pace.learn(throttled, now);
+        if !tried.confirming {
+            self.pace.learn(tried.throttled == 0, throttled, now);
         }
         let delivery = match outcome {
             Ok(()) => Delivery::Accepted,
@@ -230,7 +244,12 @@ impl<'a, O: Outbox, C: Clock> Posting<'a, O, C> {
                 if tried.throttled == 0 {
                     tried.since = now;
                 }
-                let patient = now.since(tried.since) < PATIENCE || self.pace.is_slowed();
+                let patience = if self.pace.is_slowed() {
+                    PATIENCE_IF_SLOWED
+                } else {
+                    PATIENCE
+                };
+                let patient = now.since(tried.since) < patience;
                 tried.throttled += 1;
                 tried.at = now.plus(backoff(tried.throttled));
                 if patient {

@@ -2,22 +2,18 @@
 
 use std::time::Duration;
 
-use belfry_protocol::{BroadcastReport, BroadcastStatus, Failures, MessageId, WaitSeconds};
+use belfry_protocol::{BroadcastReport, BroadcastStatus, Failures, WaitSeconds};
 
-use super::{Broadcaster, Call, LOOK};
+use super::segment::{Broadcast, STARTING};
+use super::{Broadcaster, LOOK};
 use crate::ports::{
-    BroadcastRecord, BroadcastStore, Clock, ConnectionStore, Measured, Metrics, Outbox, StoreError,
-    SweepStore, Workers,
+    BroadcastStore, Clock, Measured, Metrics, Outbox, RecipientStore, StoreError, Workers,
 };
 use crate::time::UnixMillis;
 
-/// How long a worker that was asked for may take until it begins, before it
-/// counts as dead: Lambda tries a failed event again after one and two minutes.
-const STARTING: Duration = Duration::from_secs(60);
-
 impl<S, O, C, M, W> Broadcaster<S, O, C, M, W>
 where
-    S: ConnectionStore + SweepStore + BroadcastStore,
+    S: RecipientStore + BroadcastStore,
     O: Outbox,
     C: Clock,
     M: Metrics,
@@ -27,15 +23,14 @@ where
     /// for the answer is over.
     pub(super) async fn wait_for(
         &self,
-        call: &Call,
-        known: &BroadcastRecord,
-        asked_at: UnixMillis,
+        broadcast: &Broadcast,
+        deadline: UnixMillis,
         wait: WaitSeconds,
     ) -> Result<BroadcastReport, StoreError> {
         let patience = Duration::from_secs(wait.0.into());
-        let until = self.clock.now().plus(patience).min(call.deadline);
+        let until = self.clock.now().plus(patience).min(deadline);
         loop {
-            let report = self.report(&call.message_id, known, asked_at).await?;
+            let report = self.report(broadcast).await?;
             if report.status != BroadcastStatus::Running || self.clock.now() >= until {
                 return Ok(report);
             }
@@ -43,33 +38,32 @@ where
         }
     }
 
-    /// How a broadcast stands: the sum of its segments at this moment. Workers
-    /// were asked for at `asked_at`, and may not have begun yet.
+    /// How a broadcast stands: the sum of its segments at this moment.
     pub(super) async fn report(
         &self,
-        id: &MessageId,
-        known: &BroadcastRecord,
-        asked_at: UnixMillis,
+        broadcast: &Broadcast,
     ) -> Result<BroadcastReport, StoreError> {
         let now = self.clock.now();
-        let views = self.store.segments(id).await?;
-        let (mut success, mut failures, mut done, mut held) = (0, Failures::default(), 0, false);
+        let views = self.store.segments(&broadcast.key).await?;
+        // Those that nobody was asked for yet: it has only just begun.
+        let is_new = broadcast.key.started_at.plus(STARTING) > now;
+        let mut is_running = is_new && views.len() < broadcast.segments as usize;
+        let (mut success, mut failures, mut done) = (0, Failures::default(), 0);
         for (_, view) in &views {
             success += view.progress.success;
             failures = failures + view.progress.failures;
             done += u32::from(view.progress.is_done);
-            held |= !view.progress.is_done && view.held_until > now;
+            is_running |= !view.progress.is_done && view.held_until > now;
         }
-        let is_starting = asked_at.plus(STARTING) > now;
-        let status = if done == known.segments {
+        let status = if done == broadcast.segments {
             BroadcastStatus::Done
-        } else if held || is_starting {
+        } else if is_running {
             BroadcastStatus::Running
         } else {
             BroadcastStatus::Stopped
         };
         Ok(BroadcastReport {
-            message_id: id.clone(),
+            message_id: broadcast.key.id.clone(),
             status,
             success,
             failure: failures.total(),
@@ -79,17 +73,13 @@ where
     }
 
     /// Whoever ends the last segment tells how long the whole took.
-    pub(super) async fn finish_if_last(
-        &self,
-        id: &MessageId,
-        known: &BroadcastRecord,
-    ) -> Result<(), StoreError> {
-        let report = self.report(id, known, known.started_at).await?;
+    pub(super) async fn finish_if_last(&self, broadcast: &Broadcast) -> Result<(), StoreError> {
+        let report = self.report(broadcast).await?;
         let now = self.clock.now();
-        if report.complete && self.store.finish(id, now).await? {
+        if report.complete && self.store.finish(&broadcast.key, now).await? {
             self.metrics.record(Measured::Broadcast {
                 recipients: report.success + report.failure,
-                took: now.since(known.started_at),
+                took: now.since(broadcast.key.started_at),
             });
         }
         Ok(())

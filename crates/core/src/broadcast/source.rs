@@ -3,21 +3,18 @@
 use std::collections::{BTreeSet, HashSet};
 
 use belfry_protocol::{ConnectionId, List, Target, UserId};
-use futures_util::stream::{self, StreamExt, TryStreamExt};
+use futures_util::future::try_join_all;
 
 use crate::connection::Recipient;
-use crate::ports::{ConnectionStore, Cursor, Segment, StoreError};
+use crate::ports::{Cursor, RecipientStore, Segment, StoreError};
 use crate::time::UnixMillis;
 
 /// How many queries run at a time when a broadcast names many users.
 const PARALLEL_QUERIES: usize = 16;
 
-/// How many users a page has. Each may have as many connections as
-/// `MaxConnectionsPerUser` allows.
-const USERS: usize = 50;
-
-/// How many connections a page has that the caller named.
-const CONNECTIONS: usize = 1_000;
+/// How many connections a page has. Of named users there may be more: the last
+/// ones that were asked for may have as many as `MaxConnectionsPerUser` allows.
+const PAGE: usize = 1_000;
 
 /// The recipients of a broadcast, each once.
 #[derive(Debug)]
@@ -76,7 +73,7 @@ impl Source {
 
     /// A page of a segment: connections whose row is live and whose token is
     /// not over.
-    pub(super) async fn page<S: ConnectionStore>(
+    pub(super) async fn page<S: RecipientStore>(
         &self,
         store: &S,
         segment: Segment,
@@ -94,12 +91,18 @@ impl Source {
                 }
             }
             Whom::Users(users) => {
-                let (users, next) = part(users, segment, from, USERS);
-                let found = stream::iter(users)
-                    .map(|user| store.of_user(user, now))
-                    .buffer_unordered(PARALLEL_QUERIES)
-                    .try_concat()
-                    .await?;
+                let (mut found, mut next) = (Vec::new(), from.map(str::to_owned));
+                loop {
+                    let (some, after) = part(users, segment, next.as_deref(), PARALLEL_QUERIES);
+                    let queries = some.iter().map(|user| store.of_user(user, now));
+                    for recipients in try_join_all(queries).await? {
+                        found.extend(recipients);
+                    }
+                    next = after;
+                    if next.is_none() || found.len() >= PAGE {
+                        break;
+                    }
+                }
                 SourcePage {
                     found,
                     missing: Vec::new(),
@@ -107,7 +110,7 @@ impl Source {
                 }
             }
             Whom::Connections(ids) => {
-                let (ids, next) = part(ids, segment, from, CONNECTIONS);
+                let (ids, next) = part(ids, segment, from, PAGE);
                 let (found, missing) = live(store, ids, now).await?;
                 SourcePage {
                     found,
@@ -130,7 +133,7 @@ impl Source {
 
 /// Those of the connections that are there, and those that are not or whose
 /// token is over.
-pub(super) async fn live<S: ConnectionStore>(
+pub(super) async fn live<S: RecipientStore>(
     store: &S,
     ids: &[ConnectionId],
     now: UnixMillis,

@@ -6,6 +6,16 @@ use belfry_protocol::{ConnectionId, Failures, MessageId};
 use super::StoreError;
 use crate::time::{UnixMillis, UnixSeconds};
 
+/// Names a broadcast. When one has been forgotten its id may be used again;
+/// what is still there of the old one then has another key.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct BroadcastKey {
+    /// Its id.
+    pub id: MessageId,
+    /// When it was asked for.
+    pub started_at: UnixMillis,
+}
+
 /// A broadcast as it is remembered.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BroadcastRecord {
@@ -50,8 +60,19 @@ pub struct Lease {
     /// How often the segment was taken: whoever holds the highest number
     /// works, and what any other writes is refused.
     pub version: u64,
+    /// Who holds it.
+    pub owner: String,
     /// How far it is.
     pub progress: Progress,
+}
+
+/// For whom a segment is kept, until a time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kept {
+    /// For whoever works on it.
+    ForOwner(UnixMillis),
+    /// For whoever comes next, who was asked for.
+    ForAnyone(UnixMillis),
 }
 
 /// What became of taking a segment.
@@ -68,8 +89,10 @@ pub enum Taken {
 /// A segment as others see it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SegmentView {
-    /// Until when somebody works on it.
+    /// Until when somebody works on it, or was asked to.
     pub held_until: UnixMillis,
+    /// Whether somebody works on it until then.
+    pub is_taken: bool,
     /// How far it is.
     pub progress: Progress,
 }
@@ -77,9 +100,9 @@ pub struct SegmentView {
 /// Broadcasts that are remembered.
 ///
 /// Every read is of this moment. What is past its `expires_at` may be there or
-/// not.
+/// not: a record counts as forgotten then.
 pub trait BroadcastStore: Send + Sync {
-    /// Remembers a broadcast, until a time.
+    /// Remembers a broadcast that starts now, until a time.
     fn begin(
         &self,
         id: &MessageId,
@@ -91,19 +114,32 @@ pub trait BroadcastStore: Send + Sync {
     fn record(
         &self,
         id: &MessageId,
+        now: UnixMillis,
     ) -> impl Future<Output = Result<Option<BroadcastRecord>, StoreError>> + Send;
 
-    /// The segments that were ever taken, by their number.
+    /// The segments that were ever offered or taken, by their number.
     fn segments(
         &self,
-        id: &MessageId,
+        key: &BroadcastKey,
     ) -> impl Future<Output = Result<Vec<(u32, SegmentView)>, StoreError>> + Send;
 
-    /// Takes a segment that is not done, and that nobody holds or `owner` has
-    /// held before: an invocation that Lambda repeats goes on at once.
+    /// Keeps a segment that is not done, and that nobody holds, for whoever
+    /// was asked to work on it. Anything else is left as it is.
+    fn offer(
+        &self,
+        key: &BroadcastKey,
+        segment: u32,
+        now: UnixMillis,
+        until: UnixMillis,
+        expires_at: UnixSeconds,
+    ) -> impl Future<Output = Result<(), StoreError>> + Send;
+
+    /// Takes a segment that is not done, and that nobody holds, or anyone may
+    /// take, or `owner` has held before: an invocation that Lambda repeats goes
+    /// on at once.
     fn take(
         &self,
-        id: &MessageId,
+        key: &BroadcastKey,
         segment: u32,
         owner: &str,
         now: UnixMillis,
@@ -111,12 +147,22 @@ pub trait BroadcastStore: Send + Sync {
         expires_at: UnixSeconds,
     ) -> impl Future<Output = Result<Taken, StoreError>> + Send;
 
-    /// Writes how far a segment is, and holds it until another time. `false`
-    /// where somebody else has taken it meanwhile: then nothing was written.
-    /// Doing it again with the same progress changes nothing.
+    /// Writes how far a segment is, and for whom it is kept from now on.
+    /// `false` where somebody else has taken it meanwhile: then nothing was
+    /// written. Doing it again with the same progress changes nothing.
     fn checkpoint(
         &self,
-        id: &MessageId,
+        key: &BroadcastKey,
+        segment: u32,
+        lease: &Lease,
+        kept: Kept,
+    ) -> impl Future<Output = Result<bool, StoreError>> + Send;
+
+    /// Holds a segment until another time, and writes nothing else. `false`
+    /// where it is done, or somebody else's.
+    fn hold(
+        &self,
+        key: &BroadcastKey,
         segment: u32,
         lease: &Lease,
         until: UnixMillis,
@@ -125,7 +171,7 @@ pub trait BroadcastStore: Send + Sync {
     /// Notes that a broadcast is done. `true` for one caller alone.
     fn finish(
         &self,
-        id: &MessageId,
+        key: &BroadcastKey,
         now: UnixMillis,
     ) -> impl Future<Output = Result<bool, StoreError>> + Send;
 

@@ -3,8 +3,9 @@ use std::time::Duration;
 
 use belfry_protocol::{ConnectionId, UserId};
 
+use super::RecipientStore;
 use crate::budget::Budget;
-use crate::connection::{Connection, Recipient};
+use crate::connection::Connection;
 use crate::time::{UnixMillis, UnixSeconds};
 
 /// How long a store remembers the end of a connection that it did not know:
@@ -99,40 +100,16 @@ pub enum Extended {
     Not(NotServed),
 }
 
-/// One of several disjoint parts of the table, which may be read in parallel.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Segment {
-    /// Counted from zero.
-    pub index: u32,
-    /// How many parts there are, at least one.
-    pub total: u32,
-}
-
-/// Where a listing goes on. Opaque outside the adapter.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Cursor(pub ConnectionId);
-
-/// A part of a listing.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Page {
-    /// Live connections; an empty page does not mean the end.
-    pub recipients: Vec<Recipient>,
-    /// Where to go on; `None` at the end.
-    pub next: Option<Cursor>,
-}
-
 /// The connections there are.
 ///
 /// A row whose `expires_at` has passed is never returned and never revived,
-/// whether or not it has been deleted. Listings may be a moment behind writes,
-/// in both directions. A row that cannot be read is skipped and logged: one
-/// bad row must not stop a broadcast.
+/// whether or not it has been deleted.
 ///
 /// A row and the place that it takes (in all, and of its user) come together
 /// and go together: at no moment is there a row without a place, or are there
 /// more rows than places. The only exception is a connection that was
 /// replaced: its place is its successor's, and its row stays until it closes.
-pub trait ConnectionStore: Send + Sync {
+pub trait ConnectionStore: RecipientStore {
     /// Writes a new row and takes a place. Doing it again with the same id,
     /// user and `connected_at` changes nothing and is [`Inserted::Yes`].
     ///
@@ -185,35 +162,4 @@ pub trait ConnectionStore: Send + Sync {
         id: &ConnectionId,
         now: UnixMillis,
     ) -> impl Future<Output = Result<(), StoreError>> + Send;
-
-    /// Removes the row and gives its place back if it is still the row that
-    /// was read: the same id and `connected_at`. Anything else succeeds and
-    /// changes nothing.
-    fn remove_unchanged(
-        &self,
-        seen: &Recipient,
-    ) -> impl Future<Output = Result<(), StoreError>> + Send;
-
-    /// A user's live connections.
-    fn of_user(
-        &self,
-        user: &UserId,
-        now: UnixMillis,
-    ) -> impl Future<Output = Result<Vec<Recipient>, StoreError>> + Send;
-
-    /// Those of the connections that are live, in no particular order. The
-    /// ids must be distinct.
-    fn of_ids(
-        &self,
-        ids: &[ConnectionId],
-        now: UnixMillis,
-    ) -> impl Future<Output = Result<Vec<Recipient>, StoreError>> + Send;
-
-    /// One page of a segment's live connections.
-    fn scan(
-        &self,
-        segment: Segment,
-        from: Option<Cursor>,
-        now: UnixMillis,
-    ) -> impl Future<Output = Result<Page, StoreError>> + Send;
 }

@@ -70,9 +70,6 @@ pub trait SweepStore: Send + Sync {
         now: UnixMillis,
     ) -> impl Future<Output = Result<(), StoreError>> + Send;
 
-    /// How many places are taken.
-    fn count(&self) -> impl Future<Output = Result<u64, StoreError>> + Send;
-
     /// Compares a part of the counters with the rows and corrects what differs
     /// for long: a row that DynamoDB or an operator removed did not give its
     /// place back. A counter that is right stays so.

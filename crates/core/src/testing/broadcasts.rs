@@ -1,27 +1,29 @@
 use std::collections::BTreeMap;
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use belfry_protocol::MessageId;
 
 use super::FakeStore;
 use crate::ports::{
-    Begun, BroadcastRecord, BroadcastStore, Lease, Progress, SegmentView, StoreError, Taken,
-    Workers,
+    Begun, BroadcastKey, BroadcastRecord, BroadcastStore, Kept, Lease, Progress, SegmentView,
+    StoreError, Taken, Workers,
 };
 use crate::time::{UnixMillis, UnixSeconds};
 
 /// The broadcasts of a [`FakeStore`].
 #[derive(Default)]
 pub(super) struct Broadcasts {
-    records: BTreeMap<MessageId, BroadcastRecord>,
-    finished: Vec<MessageId>,
-    segments: BTreeMap<(MessageId, u32), Segment>,
+    records: BTreeMap<MessageId, (BroadcastRecord, UnixSeconds)>,
+    finished: Vec<BroadcastKey>,
+    segments: BTreeMap<(BroadcastKey, u32), Segment>,
     turn: Option<(MessageId, UnixMillis)>,
 }
 
 struct Segment {
-    owner: String,
+    /// `None` where anyone may take it.
+    owner: Option<String>,
     version: u64,
     held_until: UnixMillis,
     progress: Progress,
@@ -32,36 +34,64 @@ impl BroadcastStore for FakeStore {
         &self,
         id: &MessageId,
         record: &BroadcastRecord,
-        _: UnixSeconds,
+        expires_at: UnixSeconds,
     ) -> Result<Begun, StoreError> {
         let mut broadcasts = self.broadcasts("begin")?;
-        if let Some(known) = broadcasts.records.get(id) {
+        if let Some((known, end)) = broadcasts.records.get(id)
+            && !end.has_passed(record.started_at)
+        {
             return Ok(Begun::Known(known.clone()));
         }
-        broadcasts.records.insert(id.clone(), record.clone());
+        let kept = (record.clone(), expires_at);
+        broadcasts.records.insert(id.clone(), kept);
         Ok(Begun::New)
     }
 
-    async fn record(&self, id: &MessageId) -> Result<Option<BroadcastRecord>, StoreError> {
-        Ok(self.broadcasts("record")?.records.get(id).cloned())
+    async fn record(
+        &self,
+        id: &MessageId,
+        now: UnixMillis,
+    ) -> Result<Option<BroadcastRecord>, StoreError> {
+        let broadcasts = self.broadcasts("record")?;
+        let known = broadcasts.records.get(id);
+        let known = known.filter(|(_, end)| !end.has_passed(now));
+        Ok(known.map(|(record, _)| record.clone()))
     }
 
-    async fn segments(&self, id: &MessageId) -> Result<Vec<(u32, SegmentView)>, StoreError> {
+    async fn segments(&self, key: &BroadcastKey) -> Result<Vec<(u32, SegmentView)>, StoreError> {
         let broadcasts = self.broadcasts("segments")?;
-        let of_id = broadcasts.segments.iter().filter(|((of, _), _)| of == id);
-        let view = |((_, index), segment): (&(MessageId, u32), &Segment)| {
+        let of_key = broadcasts.segments.iter().filter(|((of, _), _)| of == key);
+        let view = |((_, index), segment): (&(BroadcastKey, u32), &Segment)| {
             let view = SegmentView {
                 held_until: segment.held_until,
+                is_taken: segment.owner.is_some(),
                 progress: segment.progress.clone(),
             };
             (*index, view)
         };
-        Ok(of_id.map(view).collect())
+        Ok(of_key.map(view).collect())
+    }
+
+    async fn offer(
+        &self,
+        key: &BroadcastKey,
+        segment: u32,
+        now: UnixMillis,
+        until: UnixMillis,
+        _: UnixSeconds,
+    ) -> Result<(), StoreError> {
+        let mut broadcasts = self.broadcasts("offer")?;
+        let offered = broadcasts.segment(key, segment);
+        if !offered.progress.is_done && offered.held_until <= now {
+            offered.owner = None;
+            offered.held_until = until;
+        }
+        Ok(())
     }
 
     async fn take(
         &self,
-        id: &MessageId,
+        key: &BroadcastKey,
         segment: u32,
         owner: &str,
         now: UnixMillis,
@@ -69,49 +99,66 @@ impl BroadcastStore for FakeStore {
         _: UnixSeconds,
     ) -> Result<Taken, StoreError> {
         let mut broadcasts = self.broadcasts("take")?;
-        let key = (id.clone(), segment);
-        let taken = broadcasts.segments.entry(key).or_insert_with(|| Segment {
-            owner: owner.into(),
-            version: 0,
-            held_until: now,
-            progress: Progress::default(),
-        });
+        let taken = broadcasts.segment(key, segment);
         if taken.progress.is_done {
             return Ok(Taken::Done);
         }
-        if taken.held_until > now && taken.owner != owner {
+        let is_others = taken.owner.as_deref().is_some_and(|other| other != owner);
+        if taken.held_until > now && is_others {
             return Ok(Taken::Held(taken.held_until));
         }
-        taken.owner = owner.into();
+        taken.owner = Some(owner.into());
         taken.version += 1;
         taken.held_until = until;
         Ok(Taken::Yes(Lease {
             version: taken.version,
+            owner: owner.into(),
             progress: taken.progress.clone(),
         }))
     }
 
     async fn checkpoint(
         &self,
-        id: &MessageId,
+        key: &BroadcastKey,
+        segment: u32,
+        lease: &Lease,
+        kept: Kept,
+    ) -> Result<bool, StoreError> {
+        let mut broadcasts = self.broadcasts("checkpoint")?;
+        let held = broadcasts.segment(key, segment);
+        if held.version != lease.version {
+            return Ok(false);
+        }
+        held.progress = lease.progress.clone();
+        (held.owner, held.held_until) = match kept {
+            Kept::ForOwner(until) => (Some(lease.owner.clone()), until),
+            Kept::ForAnyone(until) => (None, until),
+        };
+        Ok(true)
+    }
+
+    async fn hold(
+        &self,
+        key: &BroadcastKey,
         segment: u32,
         lease: &Lease,
         until: UnixMillis,
     ) -> Result<bool, StoreError> {
-        let mut broadcasts = self.broadcasts("checkpoint")?;
-        let held = broadcasts.segments.get_mut(&(id.clone(), segment));
-        let Some(held) = held.filter(|held| held.version == lease.version) else {
-            return Ok(false);
-        };
-        held.progress = lease.progress.clone();
-        held.held_until = until;
-        Ok(true)
+        let mut broadcasts = self.broadcasts("hold")?;
+        let held = broadcasts.segment(key, segment);
+        let is_own = held.version == lease.version && !held.progress.is_done;
+        if is_own {
+            held.held_until = until;
+        }
+        Ok(is_own)
     }
 
-    async fn finish(&self, id: &MessageId, _: UnixMillis) -> Result<bool, StoreError> {
+    async fn finish(&self, key: &BroadcastKey, _: UnixMillis) -> Result<bool, StoreError> {
         let mut broadcasts = self.broadcasts("finish")?;
-        let is_first = !broadcasts.finished.contains(id);
-        broadcasts.finished.push(id.clone());
+        let known = broadcasts.records.get(&key.id);
+        let is_its = known.is_some_and(|(record, _)| record.started_at == key.started_at);
+        let is_first = is_its && !broadcasts.finished.contains(key);
+        broadcasts.finished.push(key.clone());
         Ok(is_first)
     }
 
@@ -134,13 +181,31 @@ impl BroadcastStore for FakeStore {
     }
 }
 
+impl Broadcasts {
+    fn segment(&mut self, key: &BroadcastKey, segment: u32) -> &mut Segment {
+        let entry = self.segments.entry((key.clone(), segment));
+        entry.or_insert_with(|| Segment {
+            owner: None,
+            version: 0,
+            held_until: UnixMillis(0),
+            progress: Progress::default(),
+        })
+    }
+}
+
 /// Remembers which workers were asked for.
 #[derive(Debug, Default)]
 pub struct FakeWorkers {
     asked: Mutex<Vec<(MessageId, u32)>>,
+    refusals: AtomicU32,
 }
 
 impl FakeWorkers {
+    /// Refuses to start the next so many.
+    pub fn refuse(&self, count: u32) {
+        self.refusals.store(count, Ordering::SeqCst);
+    }
+
     /// How many were asked for and not taken yet.
     ///
     /// # Panics
@@ -162,6 +227,11 @@ impl FakeWorkers {
 
 impl Workers for FakeWorkers {
     async fn start(&self, id: &MessageId, segment: u32) -> Result<(), String> {
+        let refusals = &self.refusals;
+        let left = refusals.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |n| n.checked_sub(1));
+        if left.is_ok() {
+            return Err("told to refuse".into());
+        }
         let mut asked = self.asked.lock().expect("a whole list");
         asked.push((id.clone(), segment));
         Ok(())

@@ -9,7 +9,7 @@ use crate::budget::{Bucket, Budget};
 use crate::connection::{Connection, Recipient, Watch};
 use crate::ports::{
     Admission, ConnectionStore, Cursor, DueCursor, DuePage, Extended, Extension, Inserted,
-    NotServed, PARTS, Page, Places, Segment, StoreError, SweepStore, Touched,
+    NotServed, PARTS, Page, Places, RecipientStore, Segment, StoreError, SweepStore, Touched,
 };
 use crate::time::{UnixMillis, UnixSeconds};
 
@@ -31,7 +31,7 @@ struct State {
     ended: HashSet<ConnectionId>,
     signed_out: HashMap<UserId, UnixSeconds>,
     failing: bool,
-    next_scan_fails: bool,
+    fails_next: Option<&'static str>,
     removals_hang: bool,
     before_removal: BTreeMap<ConnectionId, Change>,
 }
@@ -102,8 +102,9 @@ impl FakeStore {
     }
 
     fn working(&self, operation: &'static str) -> Result<MutexGuard<'_, State>, StoreError> {
-        let state = self.state();
-        if state.failing {
+        let mut state = self.state();
+        let fails_now = state.fails_next.take_if(|next| *next == operation);
+        if state.failing || fails_now.is_some() {
             return Err(StoreError {
                 operation,
                 cause: "told to fail".into(),
@@ -158,9 +159,9 @@ impl FakeStore {
         self.state().failing = true;
     }
 
-    /// Makes the next page of a scan fail.
-    pub fn fail_next_scan(&self) {
-        self.state().next_scan_fails = true;
+    /// Makes the next call of an operation fail.
+    pub fn fail_next(&self, operation: &'static str) {
+        self.state().fails_next = Some(operation);
     }
 
     /// Makes every later conditional removal take for ever.
@@ -286,7 +287,9 @@ impl ConnectionStore for FakeStore {
         state.ended.insert(id.clone());
         Ok(())
     }
+}
 
+impl RecipientStore for FakeStore {
     async fn remove_unchanged(&self, seen: &Recipient) -> Result<(), StoreError> {
         if self.state().removals_hang {
             std::future::pending::<()>().await;
@@ -334,13 +337,7 @@ impl ConnectionStore for FakeStore {
         from: Option<Cursor>,
         now: UnixMillis,
     ) -> Result<Page, StoreError> {
-        let mut state = self.working("scan")?;
-        if std::mem::take(&mut state.next_scan_fails) {
-            return Err(StoreError {
-                operation: "scan",
-                cause: "told to fail".into(),
-            });
-        }
+        let state = self.working("scan")?;
         let mut rest = state
             .rows
             .values()
@@ -358,6 +355,15 @@ impl ConnectionStore for FakeStore {
             .map(Recipient::from)
             .collect();
         Ok(Page { recipients, next })
+    }
+
+    async fn count(&self) -> Result<u64, StoreError> {
+        let state = self.working("count")?;
+        Ok(state
+            .rows
+            .values()
+            .filter(|row| row.holds_a_place())
+            .count() as u64)
     }
 }
 
@@ -438,15 +444,6 @@ impl SweepStore for FakeStore {
 
     async fn audit(&self, _now: UnixMillis) -> Result<(), StoreError> {
         self.working("audit").map(drop)
-    }
-
-    async fn count(&self) -> Result<u64, StoreError> {
-        let state = self.working("count")?;
-        Ok(state
-            .rows
-            .values()
-            .filter(|row| row.holds_a_place())
-            .count() as u64)
     }
 }
 

@@ -1,4 +1,4 @@
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Mutex;
 
 use super::*;
@@ -9,10 +9,12 @@ use crate::testing::{TestClock, connection, connection_id};
 #[derive(Default)]
 struct Busy {
     clock: TestClock,
+    /// How long a post takes, 5 ms at least.
+    takes: Duration,
     /// Of so many posts one is taken, each other is throttled.
     one_in: u32,
-    /// Takes nothing.
-    frozen: Option<ConnectionId>,
+    /// Those that take nothing.
+    frozen: HashSet<ConnectionId>,
     log: Mutex<Log>,
 }
 
@@ -25,9 +27,10 @@ struct Log {
 
 impl Outbox for Busy {
     async fn post(&self, id: &ConnectionId, _: &str, _: Duration) -> Result<(), PostError> {
-        self.clock.sleep(Duration::from_millis(5)).await;
+        let takes = self.takes.max(Duration::from_millis(5));
+        self.clock.sleep(takes).await;
         let mut log = self.log.lock().unwrap();
-        if self.frozen.as_ref() == Some(id) {
+        if self.frozen.contains(id) {
             log.frozen_calls += 1;
             return Err(PostError::Throttled);
         }
@@ -80,7 +83,7 @@ async fn the_rate_is_what_was_given() {
 #[tokio::test(start_paused = true)]
 async fn a_client_that_takes_nothing_holds_up_nobody() {
     let busy = Busy {
-        frozen: Some(connection_id("c00000")),
+        frozen: HashSet::from([connection_id("c00000")]),
         ..Busy::default()
     };
     let begun = busy.clock.now();
@@ -92,6 +95,34 @@ async fn a_client_that_takes_nothing_holds_up_nobody() {
     assert!((10..=13).contains(&patience.as_secs()), "{patience:?}");
     let tries = busy.log.lock().unwrap().frozen_calls;
     assert!((8..60).contains(&tries), "{tries}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn many_clients_that_take_nothing_are_no_storm() {
+    for one_in in [10, 5] {
+        let frozen = (0..5_000).step_by(one_in);
+        let busy = Busy {
+            frozen: frozen.map(|n| connection_id(&format!("c{n:05}"))).collect(),
+            ..Busy::default()
+        };
+        let (tally, took) = post_to(&busy, 5_000, 625, Duration::from_secs(885)).await;
+        let stuck = 5_000 / one_in as u64;
+        assert_eq!(tally.failures.throttled, stuck);
+        assert_eq!(tally.success, 5_000 - stuck);
+        assert!(took <= Duration::from_secs(60), "1 in {one_in}: {took:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_post_begins_only_where_it_has_its_time() {
+    let slow = Busy {
+        takes: Duration::from_secs(2),
+        ..Busy::default()
+    };
+    let (tally, _) = post_to(&slow, 1_000, 100, Duration::from_secs(10)).await;
+    assert_eq!(tally.failures.failed, 0, "none was cut short");
+    assert_eq!(tally.success + tally.failures.not_attempted, 1_000);
+    assert!(tally.success >= 200, "{}", tally.success);
 }
 
 #[tokio::test(start_paused = true)]
