@@ -2,7 +2,7 @@
 # install what they need beside Rust, Node, Python and make.
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint schemas validate build deploy smoke emulator release bench \
+.PHONY: help run test lint schemas validate build deploy smoke emulator release bench loadtest tokens \
 	compile test-tools test-templates test-deploy clean
 
 # Arguments of `belfry run`, like ARGS="--port 3002 --parameter AllowedOrigins=http://localhost:5173"
@@ -24,12 +24,25 @@ SAM := .venv/sam/.installed
 AWS := .venv/aws/.installed
 MINISTACK := .venv/ministack/.installed
 CHECKS := .venv/checks/.installed
+# What benchmarks compare with.
+PEERS := tests/benches/peers/node/dist/.built .venv/peer-python/.installed .venv/peer-fastapi/.installed .venv/plot/.installed
+BENCHES ?= functions fanout local scale rivals
+MEASURED := belfry connect disconnect default broadcaster worker sweeper bare-loop
 TEMPLATES := template.yaml examples/python/template.yaml $(wildcard infra/*.yaml)
 
 export SAM_CLI_TELEMETRY := 0
 
 # $(call needs,PROGRAM,WHERE FROM): the end with a hint where a program is missing.
 needs = command -v $(1) >/dev/null || { echo "$(1) is missing: install $(2)."; exit 1; }
+
+# $(call venv,FOLDER,REQUIREMENTS): a virtual environment with these packages.
+define venv
+	@$(call needs,python3,Python 3.11 or later)
+	@echo "Installing $(2)…"
+	@python3 -m venv $(1) || { echo "Python's module venv is missing; on Debian and Ubuntu: apt install python3-venv"; exit 1; }
+	$(1)/bin/pip install --quiet --disable-pip-version-check --requirement $(2)
+	@touch $(1)/.installed
+endef
 
 help: ## List these commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -81,9 +94,28 @@ emulator: $(MINISTACK) ## Run an AWS emulator, to deploy to without an account (
 release: ## Build everything optimised, for the local stack and benchmarks
 	cargo build --release --package belfry --package belfry-functions
 
-bench: ## Measure the figures of docs/PERFORMANCE.md (takes minutes)
-	cargo build --release --workspace --bins
-	cargo bench --workspace --bench local --bench scale
+bench: $(PEERS) $(AWS) $(MINISTACK) build ## Measure the figures of docs/PERFORMANCE.md (takes an hour; BENCHES="fanout" for one)
+	@echo "Building everything optimised; the first time takes a quarter of an hour…"
+	cargo build --release --workspace $(addprefix --bin ,$(MEASURED))
+	cargo bench --package belfry-core --bench growth
+	cargo bench --package belfry-tests $(addprefix --bench ,$(BENCHES))
+	.venv/plot/bin/python tools/plot.py target/bench docs/plots
+
+loadtest: ## Put load on a stack (URL=… CONNECTIONS=… RATE=… [SECONDS=30 CONNECT_RATE=150 TOKENS=file FUNCTION=name])
+	@[ -n "$(URL)" ] && [ -n "$(CONNECTIONS)" ] && [ -n "$(RATE)" ] || { \
+		echo "Say what to do, like: make loadtest URL=ws://127.0.0.1:3001/dev CONNECTIONS=1000 RATE=50"; exit 1; }
+	@echo "Building the load test; the first time takes several minutes…"
+	@cargo build --profile bench --quiet --package belfry-tests --bin loadtest
+	@target/release/loadtest --url "$(URL)" --connections "$(CONNECTIONS)" --rate "$(RATE)" \
+		$(if $(SECONDS),--seconds "$(SECONDS)") $(if $(CONNECT_RATE),--connect-rate "$(CONNECT_RATE)") \
+		$(if $(TOKENS),--tokens "$(TOKENS)") $(if $(FUNCTION),--function "$(FUNCTION)")
+
+tests/benches/peers/node/dist/.built: tests/benches/peers/node/node_modules/.package-lock.json $(wildcard tests/benches/peers/node/*.mjs)
+	npm run build --prefix tests/benches/peers/node --silent
+	@touch $@
+
+tokens: $(AWS) ## Sign users of a stack in for a load test (STACK=belfry-dev [USERS=50 FILE=tokens.txt REMOVE=1])
+	@.venv/aws/bin/python tools/tokens.py "$(STACK)" "$(or $(FILE),tokens.txt)" --users "$(or $(USERS),50)" $(if $(REMOVE),--remove)
 
 test-templates: $(SAM)
 	@echo "Reading the templates…"
@@ -100,11 +132,10 @@ test-tools: tests/node/node_modules/.package-lock.json examples/typescript/node_
 	npm ci --prefix $* --no-audit --no-fund --silent
 
 .venv/%/.installed: tools/%/requirements.txt
-	@$(call needs,python3,Python 3.11 or later)
-	@echo "Installing tools/$*/requirements.txt…"
-	@python3 -m venv .venv/$* || { echo "Python's module venv is missing; on Debian and Ubuntu: apt install python3-venv"; exit 1; }
-	.venv/$*/bin/pip install --quiet --disable-pip-version-check --requirement tools/$*/requirements.txt
-	@touch $@
+	$(call venv,.venv/$*,$<)
+
+.venv/peer-%/.installed: tests/benches/peers/%/requirements.txt
+	$(call venv,.venv/peer-$*,$<)
 
 clean: ## Remove everything that was built or installed
 	rm -rf target .venv .aws-sam tests/node/node_modules examples/typescript/node_modules examples/typescript/dist

@@ -1,6 +1,9 @@
 """What the tools know about a deployed stack."""
 
+import base64
+import json
 import os
+import secrets
 import sys
 from urllib.parse import urlsplit
 
@@ -53,6 +56,27 @@ def outputs(session, stack):
     except ClientError as error:
         sys.exit(f"{error}\nDeploy the stack first: `make deploy`, or name another with STACK=…")
     return {o["OutputKey"]: o["OutputValue"] for o in answer["Stacks"][0].get("Outputs", [])}
+
+
+def sign_in(cognito, outputs, name):
+    """An access token of a new user of the stack's own pool."""
+    # Every kind of character that a pool may ask for.
+    password = f"{secrets.token_urlsafe(24)}-aA1!"
+    pool = outputs["UserPoolId"]
+    cognito.admin_create_user(UserPoolId=pool, Username=name, MessageAction="SUPPRESS")
+    cognito.admin_set_user_password(UserPoolId=pool, Username=name, Password=password, Permanent=True)
+    signed_in = cognito.initiate_auth(
+        ClientId=outputs["UserPoolClientId"],
+        AuthFlow="USER_PASSWORD_AUTH",
+        AuthParameters={"USERNAME": name, "PASSWORD": password},
+    )
+    return signed_in["AuthenticationResult"]["AccessToken"]
+
+
+def claims(token):
+    """What a token says. It is not verified: the stack does that."""
+    payload = token.split(".")[1]
+    return json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
 
 
 def websocket_url(outputs):

@@ -4,10 +4,9 @@ The good token is of a user that is made in the stack's own pool and removed at
 the end, or the environment variable TOKEN, where the stack has no pool.
 """
 
-import base64
+import contextlib
 import json
 import os
-import secrets
 import sys
 import time
 import uuid
@@ -15,7 +14,7 @@ import uuid
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
-from belfry_stack import emulator, outputs, session, websocket_url
+from belfry_stack import claims, emulator, outputs, session, sign_in, websocket_url
 
 # A handshake or an answer that takes longer has failed: API Gateway itself
 # waits for 29 seconds.
@@ -31,34 +30,17 @@ def check(what, holds, otherwise=""):
     return holds
 
 
-def claims(token):
-    payload = token.split(".")[1]
-    return json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
-
-
 class User:
     """A user of the stack's own pool, for as long as this takes."""
 
-    def __init__(self, aws, pool, client):
-        self.cognito, self.pool = aws.client("cognito-idp"), pool
+    def __init__(self, aws, found):
+        self.cognito, self.pool = aws.client("cognito-idp"), found["UserPoolId"]
         self.name = f"smoke-{uuid.uuid4()}"
-        # Every kind of character that a pool may ask for.
-        password = f"{secrets.token_urlsafe(24)}-aA1!"
-        self.cognito.admin_create_user(
-            UserPoolId=pool, Username=self.name, MessageAction="SUPPRESS"
-        )
         try:
-            self.cognito.admin_set_user_password(
-                UserPoolId=pool, Username=self.name, Password=password, Permanent=True
-            )
-            signed_in = self.cognito.initiate_auth(
-                ClientId=client,
-                AuthFlow="USER_PASSWORD_AUTH",
-                AuthParameters={"USERNAME": self.name, "PASSWORD": password},
-            )
-            self.token = signed_in["AuthenticationResult"]["AccessToken"]
+            self.token = sign_in(self.cognito, found, self.name)
         except BaseException:
-            self.remove()
+            with contextlib.suppress(self.cognito.exceptions.UserNotFoundException):
+                self.remove()
             raise
 
     def remove(self):
@@ -152,7 +134,7 @@ def main():
         )
     try:
         if not token:
-            user = User(aws, found["UserPoolId"], found["UserPoolClientId"])
+            user = User(aws, found)
             token = user.token
             check("a user signs in", "sub" in claims(token))
         talk(aws, found, token)

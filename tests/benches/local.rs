@@ -1,5 +1,4 @@
-//! The figures of docs/PERFORMANCE.md that one machine can tell: the start of
-//! each function, and round trips through the local stack. `make bench` builds
+//! The local stack's start, and round trips through it. `make bench` builds
 //! what it needs and runs it.
 //!
 //! Figures are medians with the least and the greatest value: the machine may
@@ -11,8 +10,7 @@ use std::time::{Duration, Instant};
 
 use belfry_tests::{Socket, Stack, repository};
 use serde_json::json;
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
-use tokio::net::TcpListener;
+use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::Command;
 
 const STARTS: usize = 25;
@@ -36,26 +34,6 @@ async fn main() {
         "{:<34} {:>10} {:>10} {:>10}",
         "", "median", "least", "greatest"
     );
-    for function in [
-        "connect",
-        "disconnect",
-        "default",
-        "broadcaster",
-        "worker",
-        "sweeper",
-    ] {
-        let binary = release.join(function);
-        let size = std::fs::metadata(&binary).expect("a release build").len();
-        println!(
-            "{:<34} {:>7.1} MB",
-            format!("size of {function}"),
-            megabytes(size)
-        );
-        report(
-            &format!("start of {function} to first /next"),
-            starts(&binary).await,
-        );
-    }
     println!(
         "{:<34} {:>7.1} MB",
         "size of belfry",
@@ -104,50 +82,6 @@ fn report(name: &str, mut times: Vec<Duration>) {
         ms(least),
         ms(greatest)
     );
-}
-
-/// From the start of the process until it asks a Runtime API for its first
-/// event.
-async fn starts(binary: &Path) -> Vec<Duration> {
-    let runtime_api = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-    let address = runtime_api.local_addr().expect("an address").to_string();
-    let mut times = Vec::new();
-    for _ in 0..STARTS {
-        let begun = Instant::now();
-        let mut process = Command::new(binary)
-            .env_clear()
-            .env("AWS_LAMBDA_RUNTIME_API", &address)
-            .env("AWS_LAMBDA_FUNCTION_NAME", "Function")
-            .env("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "256")
-            .env("AWS_LAMBDA_FUNCTION_VERSION", "$LATEST")
-            .env("AWS_LAMBDA_LOG_GROUP_NAME", "group")
-            .env("AWS_LAMBDA_LOG_STREAM_NAME", "stream")
-            .env("AWS_REGION", "us-east-1")
-            .env("AWS_ACCESS_KEY_ID", "key")
-            .env("AWS_SECRET_ACCESS_KEY", "secret")
-            .env("WEBSOCKET_CONNECTION_TABLE", "Connections")
-            .env("WEBSOCKET_STATE_TABLE", "State")
-            .env("STACK_NAME", "belfry")
-            .env("WORKER_FUNCTION", "Worker")
-            .env("WEBSOCKET_API_ENDPOINT", "http://127.0.0.1:9/dev")
-            .env("COGNITO_USER_POOL_ID", "us-east-1_example")
-            .env("COGNITO_CLIENT_IDS", "client")
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .kill_on_drop(true)
-            .spawn()
-            .expect("the function starts");
-        let (mut stream, _) = runtime_api.accept().await.expect("it asks");
-        let mut request = [0; 64];
-        stream.read_exact(&mut request).await.expect("a request");
-        assert!(
-            request.starts_with(b"GET /2018-06-01/runtime/invocation/next"),
-            "its first question"
-        );
-        times.push(begun.elapsed());
-        process.kill().await.expect("it ends");
-    }
-    times
 }
 
 /// From the start of `belfry run` until it is ready.

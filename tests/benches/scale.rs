@@ -4,7 +4,7 @@
 
 use std::time::{Duration, Instant};
 
-use belfry_tests::{Crowd, Stack, repository};
+use belfry_tests::{Broadcast, Crowd, Stack, Ticket, repository};
 use nix::sys::signal::Signal;
 
 /// What warms up the functions before anything is measured.
@@ -40,16 +40,20 @@ async fn main() {
         .parameter("MaxWorkers", "1")
         .start()
         .await;
-    drop(Crowd::connect(&stack, WARM_UP, AT_A_TIME).await);
+    let tickets = stack.tickets(LARGE).await;
+    let mut warming_up = Crowd::default();
+    grow(&mut warming_up, &tickets[..WARM_UP]).await;
+    drop(warming_up);
     stack.logs.wait_for_count(WARM_UP, &DISCONNECTED).await;
 
     let idle = stack.memory_kb();
     println!("{:<44} {idle:>8} KB", "gateway's memory, no socket");
-    let mut crowd = Crowd::connect(&stack, SMALL, AT_A_TIME).await;
+    let mut crowd = Crowd::default();
+    grow(&mut crowd, &tickets[..SMALL]).await;
     memory(&stack, idle, crowd.len());
 
     let begun = Instant::now();
-    crowd.grow(&stack, MIDDLE, AT_A_TIME).await;
+    grow(&mut crowd, &tickets[SMALL..MIDDLE]).await;
     let per_second =
         f64::from(u32::try_from(MIDDLE - SMALL).expect("few")) / begun.elapsed().as_secs_f64();
     println!("{:<44} {per_second:>8.0} /s", "connects, 64 under way");
@@ -60,21 +64,24 @@ async fn main() {
     let mut reports = Vec::new();
     let mut arrivals = Vec::new();
     for _ in 0..BROADCASTS {
-        let broadcast = crowd.broadcast(&stack).await;
-        assert_eq!(broadcast.report["success"], crowd.len(), "{broadcast:?}");
+        let broadcast = broadcast(&mut crowd, &stack).await;
         reports.push(broadcast.reported_after);
         arrivals.push(broadcast.arrived_after);
     }
     percentiles("broadcast to 10,000: until the last frame", &mut arrivals);
     percentiles("broadcast to 10,000: until the report", &mut reports);
 
-    crowd.grow(&stack, LARGE, AT_A_TIME).await;
+    grow(&mut crowd, &tickets[MIDDLE..]).await;
     memory(&stack, idle, crowd.len());
-    let broadcast = crowd.broadcast(&stack).await;
-    assert_eq!(broadcast.report["success"], LARGE, "{broadcast:?}");
+    broadcast(&mut crowd, &stack).await;
     let count = ECHOES_PER_SECOND * usize::try_from(ECHO_SECONDS).expect("few");
-    let mut echoes = crowd.echo(count, Duration::from_secs(ECHO_SECONDS)).await;
-    percentiles("echo at 1,000 a second over 12,500 sockets", &mut echoes);
+    let over = Duration::from_secs(ECHO_SECONDS);
+    let mut echoes = crowd.echo(count, over, |_| {}).await;
+    assert_eq!((echoes.lost, echoes.twice), (0, 0));
+    percentiles(
+        "echo at 1,000 a second over 12,500 sockets",
+        &mut echoes.times,
+    );
     memory(&stack, idle, crowd.len());
 
     let begun = Instant::now();
@@ -108,6 +115,18 @@ async fn main() {
         assert!(!std::path::Path::new("/proc").join(&pid).exists(), "{pid}");
     }
     println!("no error, no process and no socket left");
+}
+
+async fn grow(crowd: &mut Crowd, tickets: &[Ticket]) {
+    let refused = crowd.grow(tickets, AT_A_TIME).await;
+    assert_eq!(refused, Vec::<String>::new());
+}
+
+async fn broadcast(crowd: &mut Crowd, stack: &Stack) -> Broadcast {
+    let broadcast = crowd.broadcast(&stack.announcer()).await.expect("a report");
+    assert_eq!(broadcast.report["success"], crowd.len(), "{broadcast:?}");
+    assert_eq!(broadcast.lost, 0);
+    broadcast
 }
 
 fn memory(stack: &Stack, idle: u64, sockets: usize) {

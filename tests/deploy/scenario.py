@@ -31,7 +31,7 @@ from botocore.exceptions import ClientError
 ROOT = Path(__file__).resolve().parent.parent.parent
 sys.path.insert(0, str(ROOT / "tools"))
 
-from belfry_stack import websocket_url  # noqa: E402
+from belfry_stack import claims, sign_in, websocket_url  # noqa: E402
 from emulator import CREDENTIALS, Emulator  # noqa: E402
 
 STACK = "belfry-test"
@@ -207,21 +207,9 @@ class Scenario:
         step("it leaves no user behind, and says what to do about a stack that is none")
 
     def sign_in(self):
-        cognito, pool = self.client("cognito-idp"), self.found["UserPoolId"]
-        password = "Correct-horse-7"
-        cognito.admin_create_user(UserPoolId=pool, Username="alice", MessageAction="SUPPRESS")
-        cognito.admin_set_user_password(
-            UserPoolId=pool, Username="alice", Password=password, Permanent=True
-        )
-        signed_in = cognito.initiate_auth(
-            ClientId=self.found["UserPoolClientId"],
-            AuthFlow="USER_PASSWORD_AUTH",
-            AuthParameters={"USERNAME": "alice", "PASSWORD": password},
-        )
-        self.token = signed_in["AuthenticationResult"]["AccessToken"]
-        payload = self.token.split(".")[1]
-        claims = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
-        self.user, self.issuer = claims["sub"], claims["iss"]
+        self.token = sign_in(self.client("cognito-idp"), self.found, "alice")
+        says = claims(self.token)
+        self.user, self.issuer = says["sub"], says["iss"]
         step("alice signs in at the stack's own pool and has an access token")
 
     def wscat(self):

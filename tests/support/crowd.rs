@@ -3,46 +3,72 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use futures_util::future::join_all;
 use futures_util::stream::{SplitSink, SplitStream};
 use futures_util::{SinkExt, StreamExt};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
-use tokio::sync::Semaphore;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::sync::{Mutex, Semaphore};
 use tokio::task::JoinHandle;
-use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
-use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
+use tokio_tungstenite::tungstenite::protocol::{CloseFrame, WebSocketConfig};
+use tokio_tungstenite::tungstenite::{Error, Message};
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async_with_config};
 
-use crate::stack::Stack;
-
-/// How many of the clients are one user's.
-const TABS: usize = 10;
+use crate::announcer::Announcer;
 
 type Stream = WebSocketStream<MaybeTlsStream<TcpStream>>;
 
 /// How long anything that a crowd waits for may take.
 const PATIENCE: Duration = Duration::from_secs(120);
 
+/// How long after the last frame was sent an answer still counts.
+const GRACE: Duration = Duration::from_secs(10);
+
+/// How a server's ping begins.
+const PING: &str = r#"{"type":"ping""#;
+
+/// The number in what is sent to everyone: more than anything is counted.
+const TO_ALL: usize = 999_999_999;
+
 /// The library's buffer for each client, in bytes.
 const BUFFER_BYTES: usize = 1_024;
 
-/// A client's place, and when a text reached it.
-type Arrival = (usize, Instant);
+/// What gets a client in.
+#[derive(Debug, Clone)]
+pub struct Ticket {
+    /// Where to.
+    pub url: Arc<str>,
+    /// The value of the header `Authorization`.
+    pub authorization: Option<Arc<str>>,
+    /// Who the client is.
+    pub user: Arc<str>,
+}
 
-/// Open connections of many users, ten of each.
+/// A text that reached a client.
+struct Arrival {
+    at: Instant,
+    /// The `number` in it, where there is one.
+    number: Option<usize>,
+}
+
+/// Open connections of many users.
 pub struct Crowd {
     members: Vec<Member>,
     arrivals: UnboundedReceiver<Arrival>,
     arrived: UnboundedSender<Arrival>,
-    /// How long each handshake took.
+    /// How long each handshake took that succeeded.
     pub handshakes: Vec<Duration>,
 }
 
+/// The way to the server, for the crowd and for a client's own answers.
+type Sink = Arc<Mutex<SplitSink<Stream, Message>>>;
+
 struct Member {
-    sink: SplitSink<Stream, Message>,
+    user: Arc<str>,
+    sink: Sink,
     /// Ends with the code that the server closed with.
     listening: JoinHandle<Option<u16>>,
 }
@@ -62,62 +88,78 @@ pub struct Broadcast {
     pub reported_after: Duration,
     /// From the call until the last client had its frame.
     pub arrived_after: Duration,
+    /// How many frames did not come.
+    pub lost: usize,
 }
 
-impl Crowd {
-    /// Connects so many clients, some at a time.
-    ///
-    /// # Panics
-    /// If one is refused.
-    pub async fn connect(stack: &Stack, count: usize, at_a_time: usize) -> Self {
+/// What became of many frames.
+#[derive(Debug, Default)]
+pub struct Answers {
+    /// From when each was due to be sent until it arrived: where it had to
+    /// wait to be sent, that counts.
+    pub times: Vec<Duration>,
+    /// How many did not come.
+    pub lost: usize,
+    /// How many came more than once.
+    pub twice: usize,
+}
+
+impl Default for Crowd {
+    fn default() -> Self {
         let (arrived, arrivals) = unbounded_channel();
-        let mut crowd = Self {
+        Self {
             members: Vec::new(),
             arrivals,
             arrived,
             handshakes: Vec::new(),
-        };
-        crowd.grow(stack, count, at_a_time).await;
-        crowd
+        }
     }
+}
 
-    /// Connects more clients until there are so many.
+impl Crowd {
+    /// Lets more clients in, some at a time, and returns why others were not
+    /// let in.
     ///
     /// # Panics
-    /// If one is refused.
-    pub async fn grow(&mut self, stack: &Stack, count: usize, at_a_time: usize) {
+    /// If this process may not open so many files.
+    pub async fn grow(&mut self, tickets: &[Ticket], at_a_time: usize) -> Vec<String> {
         let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).expect("a limit");
         setrlimit(Resource::RLIMIT_NOFILE, hard, hard).expect("as many files as allowed");
         let places = Arc::new(Semaphore::new(at_a_time));
         let mut connecting = Vec::new();
-        let mut bearer: Arc<str> = "".into();
-        for number in self.members.len()..count {
-            if bearer.is_empty() || number % TABS == 0 {
-                let user = format!("crowd-{}", number / TABS);
-                bearer = format!("Bearer {}", stack.token(&user).await).into();
-            }
+        for ticket in tickets.iter().cloned() {
             let place = Arc::clone(&places).acquire_owned().await.expect("open");
-            let (url, bearer) = (stack.ready.websocket.clone(), Arc::clone(&bearer));
             connecting.push(tokio::spawn(async move {
                 let begun = Instant::now();
-                let stream = open(&url, &bearer).await;
+                let stream = open(&ticket).await;
                 drop(place);
-                (stream, begun.elapsed())
+                (ticket.user, stream, begun.elapsed())
             }));
         }
+        let mut refused = Vec::new();
         for connected in connecting {
-            let (stream, took) = connected.await.expect("connected");
-            let (sink, stream) = stream.split();
-            let listening = listen(stream, self.members.len(), self.arrived.clone());
+            let (user, stream, took) = connected.await.expect("connected");
+            let (sink, stream) = match stream {
+                Ok(stream) => stream.split(),
+                Err(reason) => {
+                    refused.push(reason);
+                    continue;
+                }
+            };
+            let sink = Arc::new(Mutex::new(sink));
+            let listening = listen(stream, Arc::clone(&sink), self.arrived.clone());
+            let listening = tokio::spawn(listening);
             self.members.push(Member {
+                user,
                 sink,
-                listening: tokio::spawn(listening),
+                listening,
             });
             self.handshakes.push(took);
         }
+        refused
     }
 
-    /// How many there are.
+    /// How many were let in and not dropped.
     #[must_use]
     pub fn len(&self) -> usize {
         self.members.len()
@@ -129,72 +171,175 @@ impl Crowd {
         self.members.is_empty()
     }
 
-    /// Sends everyone a message and waits until everyone has it.
+    /// How many connections have ended without our doing.
+    #[must_use]
+    pub fn ended(&self) -> usize {
+        let ended = self.members.iter();
+        ended
+            .filter(|member| member.listening.is_finished())
+            .count()
+    }
+
+    /// Sends everyone a message and waits until everyone has it, or nobody
+    /// gets it any more.
     ///
-    /// # Panics
-    /// If someone does not get it.
-    pub async fn broadcast(&mut self, stack: &Stack) -> Broadcast {
+    /// # Errors
+    /// What the announcer says is wrong.
+    pub async fn broadcast(&mut self, announcer: &Announcer) -> Result<Broadcast, String> {
         let request = json!({
             "target": {"type": "all"},
-            "message": {"type": "notification", "data": {"kind": "upload.completed", "file": "x.png"}},
+            "message": {"type": "notification", "data": {"kind": "loadtest", "number": TO_ALL}},
         });
         let begun = Instant::now();
         let reported = async {
-            let report = stack.broadcast(&request).await.expect("a report");
+            let report = announcer.send_and_wait(&request).await;
             (report, begun.elapsed())
         };
         let arrived = async {
-            let mut last = begun;
-            for _ in 0..self.members.len() {
-                last = next(&mut self.arrivals).await.1;
+            let (mut last, mut missing) = (begun, self.members.len());
+            while missing > 0 {
+                match tokio::time::timeout(GRACE, self.arrivals.recv()).await {
+                    Ok(Some(arrival)) if arrival.number == Some(TO_ALL) => {
+                        last = arrival.at;
+                        missing -= 1;
+                    }
+                    Ok(Some(_)) => {}
+                    _ => break,
+                }
             }
-            last - begun
+            (last - begun, missing)
         };
-        let ((report, reported_after), arrived_after) = tokio::join!(reported, arrived);
-        Broadcast {
-            report,
+        let ((report, reported_after), (arrived_after, lost)) = tokio::join!(reported, arrived);
+        Ok(Broadcast {
+            report: report?,
             reported_after,
             arrived_after,
-        }
+            lost,
+        })
     }
 
     /// Sends so many `echo` frames evenly over a time, one client after the
-    /// other, and returns how long each answer took. A frame that had to wait
-    /// to be sent is timed from when it was due.
-    ///
-    /// # Panics
-    /// If an answer does not come.
-    pub async fn echo(&mut self, count: usize, over: Duration) -> Vec<Duration> {
-        let frame = json!({"type": "echo", "version": "1.0", "data": {"text": "x".repeat(64)}});
-        let frame = Message::text(frame.to_string());
+    /// other. Every second it tells how many answers came.
+    pub async fn echo(
+        &mut self,
+        count: usize,
+        over: Duration,
+        progress: impl FnMut(usize),
+    ) -> Answers {
+        let sinks: Vec<Sink> = self.members.iter().map(|m| Arc::clone(&m.sink)).collect();
+        self.paced(count, over, progress, async |number| {
+            let data = json!({"number": number, "text": "x".repeat(64)});
+            let frame = json!({"type": "echo", "version": "1.0", "data": data});
+            let mut sink = sinks[number % sinks.len()].lock().await;
+            // What cannot be sent gets no answer, and counts as lost.
+            let _ = sink.send(Message::text(frame.to_string())).await;
+            1
+        })
+        .await
+    }
+
+    /// Has so many notifications sent evenly over a time, to the users of the
+    /// first `first` clients in turn. Every second it tells how many came.
+    pub async fn notify(
+        &mut self,
+        announcer: &Announcer,
+        first: usize,
+        count: usize,
+        over: Duration,
+        progress: impl FnMut(usize),
+    ) -> Answers {
+        let members = self.members.iter();
+        let users: Vec<_> = members.map(|member| Arc::clone(&member.user)).collect();
+        let sockets = |user: &Arc<str>| users.iter().filter(|other| *other == user).count();
+        let told: Vec<_> = users[..first.min(users.len())]
+            .iter()
+            .map(|user| (Arc::clone(user), sockets(user)))
+            .collect();
+        self.paced(count, over, progress, async |number| {
+            let (user, sockets) = told[number % told.len()].clone();
+            let announcer = announcer.clone();
+            tokio::spawn(async move {
+                let request = json!({
+                    "target": {"type": "user", "userId": *user},
+                    "message": {"type": "notification", "data": {"kind": "loadtest", "number": number}},
+                });
+                // Who gets nothing is counted as lost; this says why.
+                if let Err(reason) = announcer.send(&request).await {
+                    eprintln!("a notification failed: {reason}");
+                }
+            });
+            sockets
+        })
+        .await
+    }
+
+    /// Does something `count` times evenly over a time; each time as many
+    /// frames are expected as it says.
+    async fn paced(
+        &mut self,
+        count: usize,
+        over: Duration,
+        mut progress: impl FnMut(usize),
+        mut act: impl AsyncFnMut(usize) -> usize,
+    ) -> Answers {
         let between = over / u32::try_from(count).expect("not so many");
         let begun = Instant::now();
-        // When each client's frame was due. Clients answer to one frame at a time.
-        let mut due: Vec<Option<Instant>> = vec![None; self.members.len()];
-        let mut times = Vec::with_capacity(count);
-        let mut sent = 0;
-        while times.len() < count {
-            let send_at = begun + between * u32::try_from(sent).expect("not so many");
+        // For each number when it was due, and how many frames are to come.
+        let mut due: Vec<(Instant, usize)> = Vec::with_capacity(count);
+        let mut expected = 0;
+        let mut answers = Answers::default();
+        let mut seconds = tokio::time::interval(Duration::from_secs(1));
+        seconds.tick().await;
+        while due.len() < count || answers.times.len() < expected {
+            let send_at = begun + between * u32::try_from(due.len()).expect("not so many");
+            let over_at = begun + over + GRACE;
             tokio::select! {
-                () = tokio::time::sleep_until(send_at.into()), if sent < count => {
-                    let who = sent % self.members.len();
-                    assert!(due[who].is_none(), "client {who} still waits for its last answer");
-                    due[who] = Some(send_at);
-                    self.members[who].sink.send(frame.clone()).await.expect("sent");
-                    sent += 1;
+                // What arrived comes first, so that sending never hides it.
+                biased;
+                Some(arrival) = self.arrivals.recv() => {
+                    let Some((due, left)) = arrival.number.and_then(|number| due.get_mut(number)) else {
+                        continue;
+                    };
+                    if *left == 0 {
+                        answers.twice += 1;
+                        continue;
+                    }
+                    *left -= 1;
+                    answers.times.push(arrival.at.saturating_duration_since(*due));
                 }
-                (who, at) = next(&mut self.arrivals) => {
-                    let due = due[who].take().expect("an answer to something");
-                    times.push(at.saturating_duration_since(due));
+                () = tokio::time::sleep_until(send_at.into()), if due.len() < count => {
+                    let frames = act(due.len()).await;
+                    expected += frames;
+                    due.push((send_at, frames));
                 }
+                () = tokio::time::sleep_until(over_at.into()), if due.len() == count => break,
+                _ = seconds.tick() => progress(answers.times.len()),
             }
         }
-        times
+        answers.lost = expected - answers.times.len();
+        answers
     }
 
     /// Half of the clients vanish at once, without a word.
     pub fn drop_half(&mut self) {
         self.members.truncate(self.members.len() / 2);
+    }
+
+    /// Everyone says goodbye and waits until it is answered.
+    pub async fn leave(&mut self) {
+        for member in &mut self.members {
+            let frame = CloseFrame {
+                code: 1000.into(),
+                reason: "".into(),
+            };
+            // Whoever has gone already need not say goodbye.
+            let mut sink = member.sink.lock().await;
+            let _ = sink.send(Message::Close(Some(frame))).await;
+        }
+        let goodbyes = self.members.iter_mut().map(|member| &mut member.listening);
+        // Whoever is not answered has left all the same.
+        let _ = tokio::time::timeout(GRACE, join_all(goodbyes)).await;
+        self.members.clear();
     }
 
     /// Waits until the server has closed every connection, and returns the codes.
@@ -212,37 +357,57 @@ impl Crowd {
     }
 }
 
-async fn next(arrivals: &mut UnboundedReceiver<Arrival>) -> Arrival {
-    let next = tokio::time::timeout(PATIENCE, arrivals.recv()).await;
-    next.expect("something arrives").expect("the crowd lives")
-}
-
-async fn open(url: &str, bearer: &str) -> Stream {
-    let mut request = url.into_client_request().expect("a URL");
-    let bearer = bearer.parse().expect("a header");
-    request.headers_mut().insert("Authorization", bearer);
+/// Opens a connection, or says why there is none.
+async fn open(ticket: &Ticket) -> Result<Stream, String> {
+    let request = (*ticket.url).into_client_request();
+    let mut request = request.map_err(|error| error.to_string())?;
+    if let Some(authorization) = &ticket.authorization {
+        let value = authorization.parse().map_err(|_| "the token is no text")?;
+        request.headers_mut().insert("Authorization", value);
+    }
     let config = WebSocketConfig::default()
         .read_buffer_size(BUFFER_BYTES)
         .write_buffer_size(0);
     let connecting = connect_async_with_config(request, Some(config), true);
-    let connected = tokio::time::timeout(PATIENCE, connecting).await;
-    connected.expect("connected in time").expect("let in").0
+    match tokio::time::timeout(PATIENCE, connecting).await {
+        Err(_) => Err("no answer in time".into()),
+        Ok(Ok((stream, _))) => Ok(stream),
+        Ok(Err(Error::Http(response))) => Err(format!("HTTP {}", response.status())),
+        Ok(Err(error)) => Err(error.to_string()),
+    }
 }
 
 async fn listen(
     mut stream: SplitStream<Stream>,
-    place: usize,
+    sink: Sink,
     arrived: UnboundedSender<Arrival>,
 ) -> Option<u16> {
     loop {
         match stream.next().await? {
-            Ok(Message::Text(_)) => {
+            // Belfry asks silent clients whether they are there.
+            Ok(Message::Text(text)) if text.starts_with(PING) => {
+                let pong = Message::text(r#"{"type":"pong","version":"1.0"}"#);
+                let _ = sink.lock().await.send(pong).await;
+            }
+            Ok(Message::Text(text)) => {
+                let arrival = Arrival {
+                    at: Instant::now(),
+                    number: number_in(&text),
+                };
                 // Nobody listens any more when a test has ended.
-                let _ = arrived.send((place, Instant::now()));
+                let _ = arrived.send(arrival);
             }
             Ok(Message::Close(frame)) => return frame.map(|frame| frame.code.into()),
             Ok(_) => {}
             Err(_) => return None,
         }
     }
+}
+
+/// The number that a frame carries. Found, not parsed: there are many frames.
+fn number_in(frame: &str) -> Option<usize> {
+    let (_, rest) = frame.split_once(r#""number":"#)?;
+    let rest = rest.trim_start();
+    let end = rest.find(|c: char| !c.is_ascii_digit())?;
+    rest[..end].parse().ok()
 }

@@ -1,24 +1,35 @@
 //! What the system tests and benchmarks share: a running stack, clients, and
 //! tokens that no issuer would issue.
 
+mod announcer;
 mod client;
 mod crafted;
 mod crowd;
+mod figures;
+mod function;
 mod key_server;
 mod local;
 mod logs;
 mod node;
+mod peers;
 mod process;
 mod signing;
+mod sink;
 mod stack;
 mod tables;
 
+pub use announcer::Announcer;
 pub use client::{Socket, open, open_with_frames_up_to, refused, try_open};
 pub use crafted::Crafted;
-pub use crowd::{Broadcast, Crowd};
+pub use crowd::{Answers, Broadcast, Crowd, Ticket};
+pub use figures::Figures;
+pub use function::Function;
 pub use key_server::{KeyAnswer, KeyServer};
+pub use local::SOLO;
 pub use logs::Logs;
 pub use node::{Terminal, node, node_text, wscat_path};
+pub use peers::{belfry, node_peer, python_peer};
 pub use signing::SigningKey;
+pub use sink::Sink;
 pub use stack::{Ready, Stack, StackBuilder, binaries, repository, soon, template_with, until};
 pub use tables::RowWatch;

@@ -2,7 +2,14 @@
 
 use serde_json::{Value, json};
 
+use crate::crowd::Ticket;
 use crate::stack::{Stack, soon};
+
+/// How many users of a crowd have one connection alone.
+pub const SOLO: usize = 100;
+
+/// How many connections the others have.
+const TABS: usize = 10;
 
 impl Stack {
     /// Asks the local issuer for tokens.
@@ -84,6 +91,28 @@ impl Stack {
         fault.expect("in force")["struck"]
             .as_u64()
             .expect("a number")
+    }
+
+    /// Tickets for so many clients: of [`SOLO`] users with one each, and of
+    /// others with ten.
+    pub async fn tickets(&self, count: usize) -> Vec<Ticket> {
+        let mut tickets: Vec<Ticket> = Vec::with_capacity(count);
+        for number in 0..count {
+            let user = match number {
+                0..SOLO => format!("solo-{number}"),
+                _ => format!("crowd-{}", number / TABS),
+            };
+            let authorization = match tickets.last() {
+                Some(last) if *last.user == *user => last.authorization.clone(),
+                _ => Some(format!("Bearer {}", self.token(&user).await).into()),
+            };
+            tickets.push(Ticket {
+                url: self.ready.websocket.as_str().into(),
+                authorization,
+                user: user.into(),
+            });
+        }
+        tickets
     }
 
     /// A user's access token.

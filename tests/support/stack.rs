@@ -11,6 +11,7 @@ use serde_json::Value;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
 
+use crate::announcer::Announcer;
 use crate::logs::Logs;
 
 /// How long anything that a test waits for may take. Far more than it needs:
@@ -306,6 +307,15 @@ impl Stack {
             Err(answer)
         } else {
             Ok(answer)
+        }
+    }
+
+    /// The way to the broadcaster.
+    #[must_use]
+    pub fn announcer(&self) -> Announcer {
+        Announcer::Function {
+            lambda: self.lambda.clone(),
+            name: "Broadcaster".into(),
         }
     }
 

@@ -15,6 +15,7 @@ mod invoke;
 mod keys;
 mod lifetime;
 mod limits;
+mod loadtest;
 mod management;
 mod metrics;
 mod outage;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use belfry_tests::{Crowd, Stack};
+use belfry_tests::{Crowd, SOLO, Stack};
 use nix::sys::signal::Signal;
 
 const SOCKETS: usize = 300;
@@ -14,15 +14,26 @@ async fn a_crowd_connects_listens_talks_leaves_and_is_forgotten() {
         .argument("0")
         .start()
         .await;
-    let mut crowd = Crowd::connect(&stack, SOCKETS, 20).await;
+    let tickets = stack.tickets(SOCKETS).await;
+    let mut crowd = Crowd::default();
+    assert!(crowd.grow(&tickets, 20).await.is_empty());
     assert_eq!(stack.rows().await, SOCKETS);
 
-    let broadcast = crowd.broadcast(&stack).await;
+    let announcer = stack.announcer();
+    let broadcast = crowd.broadcast(&announcer).await.expect("a report");
+    assert_eq!(broadcast.lost, 0);
     assert_eq!(broadcast.report["success"], SOCKETS);
     assert_eq!(broadcast.report["failure"], 0);
 
-    let echoes = crowd.echo(200, Duration::from_secs(1)).await;
-    assert_eq!(echoes.len(), 200, "every echo came back");
+    let second = Duration::from_secs(1);
+    let echoes = crowd.echo(200, second, |_| {}).await;
+    assert_eq!((echoes.times.len(), echoes.lost, echoes.twice), (200, 0, 0));
+
+    // Users with one connection, and one with ten.
+    let told = crowd
+        .notify(&announcer, SOLO + 1, 202, second, |_| {})
+        .await;
+    assert_eq!((told.times.len(), told.lost, told.twice), (220, 0, 0));
 
     let disconnected = ["[Disconnect]", "\"message\":\"disconnected\""];
     crowd.drop_half();
@@ -31,7 +42,7 @@ async fn a_crowd_connects_listens_talks_leaves_and_is_forgotten() {
 
     // Once more, since a leak shows in what the second time leaves behind.
     let files = stack.open_files();
-    crowd.grow(&stack, SOCKETS, 20).await;
+    assert!(crowd.grow(&tickets[SOCKETS / 2..], 20).await.is_empty());
     crowd.drop_half();
     stack.logs.wait_for_count(SOCKETS, &disconnected).await;
     stack.files_fall_to(files + SOCKETS / 20).await;

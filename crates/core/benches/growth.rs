@@ -1,0 +1,474 @@
+//! Broadcasts to 1,000 and up to 1,000,000 connections: the real core against
+//! a clock that is not waited for, and an API that is as slow, as full and as
+//! fallible as API Gateway. Ends with an error where a total is wrong, or a
+//! broadcast takes a tenth longer than its rate allows.
+
+use std::pin::pin;
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+use belfry_core::ports::{
+    Begun, BroadcastKey, BroadcastRecord, BroadcastStore, Clock, Cursor, Kept, Lease, Outbox, Page,
+    PostError, RecipientStore, Segment, SegmentView, StoreError, Taken,
+};
+use belfry_core::testing::{FakeMetrics, FakeStore, FakeWorkers, START, TestClock};
+use belfry_core::{
+    Broadcaster, Call, DeliverySettings, FanoutSettings, Recipient, UnixMillis, UnixSeconds,
+};
+use belfry_protocol::{
+    BroadcastInquiry, BroadcastReport, BroadcastRequest, ConnectionId, MessageId, UserId,
+    WaitSeconds,
+};
+use futures_util::future::{Either, join_all, select};
+
+const SIZES: [u32; 7] = [1_000, 3_000, 10_000, 30_000, 100_000, 300_000, 1_000_000];
+
+/// As template.yaml has it by default.
+const POSTS_PER_SECOND: u32 = 2_500;
+const MAX_WORKERS: u32 = 4;
+const CONNECTIONS_PER_WORKER: u32 = 5_000;
+const CONCURRENCY: usize = 64;
+
+/// API Gateway's answer time, seen from a Lambda in its region.
+const POST: Duration = Duration::from_millis(15);
+
+/// DynamoDB's.
+const STORE: Duration = Duration::from_millis(5);
+const SCAN: Duration = Duration::from_millis(25);
+
+/// The rows that the adapter reads in a page.
+const PAGE: u32 = 1_000;
+
+/// One in so many is gone; one in so many is throttled at the first try.
+const GONE: u32 = 100;
+const THROTTLED: u32 = 100;
+
+/// Lambda tries an asynchronous invocation again after a minute (AWS: "How
+/// Lambda handles errors and retries with asynchronous invocation").
+const RETRIED_AFTER: Duration = Duration::from_secs(60);
+
+/// A worker's timeout, less what it leaves for handing on.
+const WORKING_TIME: Duration = Duration::from_secs(885);
+
+/// How much more than the rate allows a broadcast may take.
+const TOLERANCE: f64 = 1.1;
+
+/// A bit for each connection, as many as there are in the largest run: what a
+/// run needs more than another is Belfry's.
+struct Marks(Mutex<Vec<u64>>);
+
+impl Default for Marks {
+    fn default() -> Self {
+        Self(Mutex::new(vec![
+            0;
+            SIZES[SIZES.len() - 1] as usize / 64 + 1
+        ]))
+    }
+}
+
+impl Marks {
+    fn has(&self, number: u32) -> bool {
+        let words = self.0.lock().expect("one thread");
+        words[number as usize / 64] >> (number % 64) & 1 == 1
+    }
+
+    /// Whether it was not set before.
+    fn set(&self, number: u32) -> bool {
+        let is_new = !self.has(number);
+        self.0.lock().expect("one thread")[number as usize / 64] |= 1 << (number % 64);
+        is_new
+    }
+}
+
+type Core = Broadcaster<Rows, Api, TestClock, FakeMetrics, FakeWorkers>;
+
+/// Rows that are made up as they are read, but for those that were removed.
+struct Rows {
+    count: u32,
+    removed: Marks,
+    broadcasts: FakeStore,
+    clock: TestClock,
+}
+
+impl Rows {
+    fn recipient(&self, number: u32) -> Option<Recipient> {
+        (!self.removed.has(number)).then(|| Recipient {
+            id: id(number),
+            // Long enough ago for a 410 to be believed at once.
+            connected_at: START.minus(Duration::from_secs(600)),
+            token_expires_at: UnixSeconds(u64::MAX),
+        })
+    }
+}
+
+fn number(id: &ConnectionId) -> u32 {
+    id.as_str()[1..].parse().expect("a row's number")
+}
+
+impl RecipientStore for Rows {
+    async fn remove_unchanged(&self, seen: &Recipient) -> Result<(), StoreError> {
+        self.clock.sleep(STORE).await;
+        self.removed.set(number(&seen.id));
+        Ok(())
+    }
+
+    async fn of_user(&self, _: &UserId, _: UnixMillis) -> Result<Vec<Recipient>, StoreError> {
+        unreachable!("broadcasts are to all")
+    }
+
+    async fn of_ids(
+        &self,
+        ids: &[ConnectionId],
+        _: UnixMillis,
+    ) -> Result<Vec<Recipient>, StoreError> {
+        self.clock.sleep(STORE).await;
+        Ok(ids
+            .iter()
+            .filter_map(|id| self.recipient(number(id)))
+            .collect())
+    }
+
+    async fn scan(
+        &self,
+        segment: Segment,
+        from: Option<Cursor>,
+        _: UnixMillis,
+    ) -> Result<Page, StoreError> {
+        self.clock.sleep(SCAN).await;
+        let begin = from.map_or(segment.index, |Cursor(last)| number(&last) + segment.total);
+        let end = self.count.min(begin + PAGE * segment.total);
+        let numbers = (begin..end).step_by(segment.total as usize);
+        let last = numbers.clone().next_back();
+        let next = last.filter(|last| last + segment.total < self.count);
+        Ok(Page {
+            recipients: numbers
+                .filter_map(|number| self.recipient(number))
+                .collect(),
+            next: next.map(|last| Cursor(id(last))),
+        })
+    }
+
+    async fn count(&self) -> Result<u64, StoreError> {
+        Ok(self.count.into())
+    }
+}
+
+fn id(number: u32) -> ConnectionId {
+    ConnectionId::parse(format!("c{number}")).expect("a connection id")
+}
+
+impl BroadcastStore for Rows {
+    async fn begin(
+        &self,
+        id: &MessageId,
+        record: &BroadcastRecord,
+        end: UnixSeconds,
+    ) -> Result<Begun, StoreError> {
+        self.clock.sleep(STORE).await;
+        self.broadcasts.begin(id, record, end).await
+    }
+
+    async fn record(
+        &self,
+        id: &MessageId,
+        now: UnixMillis,
+    ) -> Result<Option<BroadcastRecord>, StoreError> {
+        self.clock.sleep(STORE).await;
+        self.broadcasts.record(id, now).await
+    }
+
+    async fn segments(&self, key: &BroadcastKey) -> Result<Vec<(u32, SegmentView)>, StoreError> {
+        self.clock.sleep(STORE).await;
+        self.broadcasts.segments(key).await
+    }
+
+    async fn offer(
+        &self,
+        key: &BroadcastKey,
+        segment: u32,
+        now: UnixMillis,
+        until: UnixMillis,
+        end: UnixSeconds,
+    ) -> Result<(), StoreError> {
+        self.clock.sleep(STORE).await;
+        let broadcasts = &self.broadcasts;
+        broadcasts.offer(key, segment, now, until, end).await
+    }
+
+    async fn take(
+        &self,
+        key: &BroadcastKey,
+        segment: u32,
+        owner: &str,
+        now: UnixMillis,
+        until: UnixMillis,
+        end: UnixSeconds,
+    ) -> Result<Taken, StoreError> {
+        self.clock.sleep(STORE).await;
+        let broadcasts = &self.broadcasts;
+        broadcasts.take(key, segment, owner, now, until, end).await
+    }
+
+    async fn checkpoint(
+        &self,
+        key: &BroadcastKey,
+        segment: u32,
+        lease: &Lease,
+        kept: Kept,
+    ) -> Result<bool, StoreError> {
+        self.clock.sleep(STORE).await;
+        self.broadcasts.checkpoint(key, segment, lease, kept).await
+    }
+
+    async fn hold(
+        &self,
+        key: &BroadcastKey,
+        segment: u32,
+        lease: &Lease,
+        until: UnixMillis,
+    ) -> Result<bool, StoreError> {
+        self.clock.sleep(STORE).await;
+        self.broadcasts.hold(key, segment, lease, until).await
+    }
+
+    async fn finish(&self, key: &BroadcastKey, now: UnixMillis) -> Result<bool, StoreError> {
+        self.clock.sleep(STORE).await;
+        self.broadcasts.finish(key, now).await
+    }
+
+    async fn take_turn(
+        &self,
+        id: &MessageId,
+        now: UnixMillis,
+        interval: Duration,
+    ) -> Result<Option<Duration>, StoreError> {
+        self.clock.sleep(STORE).await;
+        self.broadcasts.take_turn(id, now, interval).await
+    }
+}
+
+/// The management API of an account that takes as many posts a second as
+/// Belfry was given, and no more.
+struct Api {
+    clock: TestClock,
+    state: Mutex<ApiState>,
+    /// Who was throttled once.
+    throttled: Marks,
+    reached: Marks,
+}
+
+struct ApiState {
+    tokens: f64,
+    filled_at: UnixMillis,
+    accepted: u32,
+    reached: u32,
+    over_the_rate: u32,
+    last_post: UnixMillis,
+}
+
+impl Api {
+    fn new(clock: TestClock) -> Self {
+        let now = clock.now();
+        Self {
+            clock,
+            state: Mutex::new(ApiState {
+                tokens: 0.0,
+                filled_at: now,
+                accepted: 0,
+                reached: 0,
+                over_the_rate: 0,
+                last_post: now,
+            }),
+            throttled: Marks::default(),
+            reached: Marks::default(),
+        }
+    }
+
+    fn answer(&self, number: u32) -> Result<(), PostError> {
+        let mut state = self.state.lock().expect("one thread");
+        let now = self.clock.now();
+        let rate = f64::from(POSTS_PER_SECOND);
+        let earned = now.since(state.filled_at).as_secs_f64() * rate;
+        // What AWS allows beyond the rate for a moment is not published; a
+        // tenth of a second's worth is little.
+        state.tokens = (state.tokens + earned).min(rate / 10.0);
+        state.filled_at = now;
+        if state.tokens < 1.0 {
+            state.over_the_rate += 1;
+            return Err(PostError::Throttled);
+        }
+        state.tokens -= 1.0;
+        if number % GONE == 7 {
+            return Err(PostError::Gone);
+        }
+        if number % THROTTLED == 11 && self.throttled.set(number) {
+            return Err(PostError::Throttled);
+        }
+        state.accepted += 1;
+        state.reached += u32::from(self.reached.set(number));
+        state.last_post = now;
+        Ok(())
+    }
+}
+
+impl Outbox for Api {
+    async fn post(&self, id: &ConnectionId, _: &str, _: Duration) -> Result<(), PostError> {
+        let answer = self.answer(number(id));
+        self.clock.sleep(POST).await;
+        answer
+    }
+
+    async fn close(&self, _: &ConnectionId) -> Result<(), PostError> {
+        unreachable!("broadcasts close nothing")
+    }
+}
+
+fn core(count: u32) -> Core {
+    let clock = TestClock::default();
+    Broadcaster {
+        store: Rows {
+            count,
+            removed: Marks::default(),
+            broadcasts: FakeStore::default(),
+            clock: clock.clone(),
+        },
+        outbox: Api::new(clock.clone()),
+        clock,
+        metrics: FakeMetrics::default(),
+        workers: FakeWorkers::default(),
+        delivery: DeliverySettings {
+            concurrency: CONCURRENCY,
+            post_timeout: Duration::from_secs(3),
+            posts_per_second: POSTS_PER_SECOND / MAX_WORKERS,
+        },
+        fanout: FanoutSettings {
+            connections_per_worker: CONNECTIONS_PER_WORKER,
+            max_workers: MAX_WORKERS,
+            all_interval: Duration::ZERO,
+        },
+    }
+}
+
+fn call(core: &Core, owner: &str) -> Call {
+    Call {
+        message_id: MessageId::parse("m").expect("an id"),
+        is_named: true,
+        owner: owner.into(),
+        deadline: core.clock.now().plus(WORKING_TIME),
+    }
+}
+
+/// What an invocation would be: it is tried again where it dies.
+async fn worker(core: &Core, segment: u32, dies_after: Option<Duration>) {
+    let owner = format!("worker {segment}");
+    if let Some(life) = dies_after {
+        let work = pin!(core.work_on(segment, call(core, &owner)));
+        let death = pin!(core.clock.sleep(life));
+        if let Either::Left((done, _)) = select(work, death).await {
+            done.expect("worked");
+            return;
+        }
+        core.clock.sleep(RETRIED_AFTER).await;
+    }
+    core.work_on(segment, call(core, &owner))
+        .await
+        .expect("worked");
+}
+
+/// One broadcast, and how long it took until the last post.
+async fn broadcast(core: &Core, dies_after: Option<Duration>) -> (BroadcastReport, Duration) {
+    let request =
+        r#"{"target":{"type":"all"},"message":{"type":"notification","data":{"kind":"k"}}}"#;
+    let request = BroadcastRequest::parse(request).expect("a request");
+    let begun = core.clock.now();
+    core.send(request, call(core, "caller"))
+        .await
+        .expect("sent");
+    loop {
+        let asked = core.workers.take();
+        if asked.is_empty() {
+            break;
+        }
+        let workers = asked.into_iter().map(|(_, segment)| {
+            let dies_after = dies_after.filter(|_| segment == 0);
+            worker(core, segment, dies_after)
+        });
+        join_all(workers).await;
+    }
+    let last_post = core.outbox.state.lock().expect("one thread").last_post;
+    let inquiry = BroadcastInquiry::Report {
+        message_id: MessageId::parse("m").expect("an id"),
+        wait_seconds: WaitSeconds::default(),
+    };
+    let report = core
+        .inquire(inquiry, call(core, "asks"))
+        .await
+        .expect("a report");
+    (report.report, last_post.since(begun))
+}
+
+fn peak_memory_mb() -> f64 {
+    let status = std::fs::read_to_string("/proc/self/status").expect("/proc");
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let number = line.and_then(|line| line.trim().strip_suffix(" kB"));
+    number.expect("VmHWM").parse::<f64>().expect("a number") / 1_024.0
+}
+
+#[tokio::main(flavor = "current_thread", start_paused = true)]
+async fn main() {
+    println!("{POSTS_PER_SECOND} posts a second among {MAX_WORKERS} workers, simulated");
+    println!(
+        "{:>11} {:>7} {:>6} {:>10} {:>10} {:>8} {:>10} {:>10} {:>10}",
+        "connections",
+        "workers",
+        "killed",
+        "limit",
+        "last post",
+        "ratio",
+        "twice",
+        "memory",
+        "computed"
+    );
+    let mut figures = Vec::new();
+    for count in SIZES {
+        let workers = count.div_ceil(CONNECTIONS_PER_WORKER).min(MAX_WORKERS);
+        let share = f64::from(POSTS_PER_SECOND / MAX_WORKERS);
+        let limit = f64::from(count) / (share * f64::from(workers));
+        // Where one invocation does it all, its caller sees it die, and asks again.
+        let deaths = [None, Some(limit * fastrand::f64())];
+        for death in &deaths[..workers.min(2) as usize] {
+            let begun = Instant::now();
+            let core = core(count);
+            let (report, took) = broadcast(&core, death.map(Duration::from_secs_f64)).await;
+            let state = core.outbox.state.lock().expect("one thread");
+            let gone = (0..count).filter(|number| number % GONE == 7).count() as u64;
+            assert!(report.complete, "{report:?}");
+            assert_eq!(report.failures.gone, gone, "{report:?}");
+            assert_eq!(report.success, u64::from(count) - gone, "{report:?}");
+            assert_eq!(
+                u64::from(state.reached),
+                report.success,
+                "everyone was reached"
+            );
+            assert_eq!(state.over_the_rate, 0, "posts beyond the rate");
+            let limit = limit + death.map_or(0.0, |_| RETRIED_AFTER.as_secs_f64());
+            let (took, twice) = (took.as_secs_f64(), state.accepted - state.reached);
+            println!(
+                "{count:>11} {workers:>7} {:>6} {limit:>8.1} s {took:>8.1} s {:>8.3} {twice:>10} {:>7.1} MB {:>8.1} s",
+                if death.is_some() { "one" } else { "" },
+                took / limit,
+                peak_memory_mb(),
+                begun.elapsed().as_secs_f64(),
+            );
+            assert!(took <= limit * TOLERANCE, "slower than its rate allows");
+            assert!(twice <= PAGE, "more than a page was posted twice");
+            if death.is_none() {
+                figures.push(format!("[{count}, {limit}, {took}]"));
+            }
+        }
+    }
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/bench");
+    std::fs::create_dir_all(&folder).expect("target/");
+    let figures = format!("[{}]\n", figures.join(", "));
+    std::fs::write(folder.join("growth.json"), figures).expect("written");
+}

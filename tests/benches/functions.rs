@@ -1,0 +1,266 @@
+//! What a function costs to start and to run: Belfry's beside the same ones in
+//! Node, bundled, with the same two SDK clients. `make bench` installs and
+//! builds what it needs.
+
+use std::path::{Path, PathBuf};
+use std::process::Command as Program;
+use std::time::{Duration, Instant};
+
+use belfry_tests::{Figures, Function, Sink, Socket, Stack, belfry, node_peer, repository};
+use serde_json::{Value, json};
+
+const STARTS: usize = 15;
+
+/// Of all functions, alternating; together 10,000 events.
+const ROUNDS: usize = 5;
+const EVENTS: usize = 2_000;
+
+/// A sweep asks for 16 parts of the table, and takes its time.
+const SWEEPS: usize = 100;
+
+/// Frames come from so many connections in turn: each has its budget full again.
+const CONNECTIONS: usize = 8;
+
+/// All functions, and whether there is one in Node. Workers and the sweeper
+/// have no counterpart among what people write.
+const FUNCTIONS: [(&str, bool); 6] = [
+    ("connect", true),
+    ("disconnect", true),
+    ("default", true),
+    ("broadcaster", true),
+    ("worker", false),
+    ("sweeper", false),
+];
+
+/// What a function of each kind is sent.
+struct Events {
+    token: String,
+    connected: Vec<String>,
+    count: usize,
+}
+
+#[derive(Default)]
+struct Start {
+    to_next: Figures,
+    to_answer: Figures,
+    peak_mb: Figures,
+}
+
+#[tokio::main]
+async fn main() {
+    let release = repository().join("target/release");
+    let stack = Stack::talkative().functions(&release).start().await;
+    let sink = Sink::start().await;
+    let mut events = Events::new(&stack).await;
+    println!("{STARTS} starts, alternating: median (least to greatest)");
+    for (name, has_peer) in FUNCTIONS {
+        let (mut own, mut peer) = (Start::default(), Start::default());
+        for _ in 0..STARTS {
+            own.measure(belfry(name), &stack, &sink, &events.next(name))
+                .await;
+            if has_peer {
+                peer.measure(node_peer(name), &stack, &sink, &events.next(name))
+                    .await;
+            }
+        }
+        own.print(name, &release.join(name));
+        if has_peer {
+            peer.print("  in Node", &dist(name));
+            println!(
+                "{:<12} {:.1} times faster to /next, {:.1} times to the first answer",
+                "",
+                peer.to_next.times(&own.to_next),
+                peer.to_answer.times(&own.to_answer)
+            );
+        }
+    }
+    warm(&stack, &sink, &mut events).await;
+}
+
+async fn warm(stack: &Stack, sink: &Sink, events: &mut Events) {
+    println!(
+        "\n{} events each, in {ROUNDS} rounds, alternating",
+        ROUNDS * EVENTS
+    );
+    println!(
+        "{:<12} {:>28} {:>28} {:>8}",
+        "", "CPU µs an event", "in Node", "less"
+    );
+    // A $disconnect ends what a $connect began; so the two run in turn.
+    for (names, count, has_peer) in [
+        (["connect", "disconnect"].as_slice(), EVENTS, true),
+        (&["default"], EVENTS, true),
+        (&["broadcaster"], EVENTS, true),
+        (&["worker"], EVENTS, false),
+        (&["sweeper"], SWEEPS, false),
+    ] {
+        let mut own = vec![Figures::default(); names.len()];
+        let mut peer = own.clone();
+        let mut functions = start_all(names, belfry, stack, sink).await;
+        let mut peers = Vec::new();
+        if has_peer {
+            peers = start_all(names, node_peer, stack, sink).await;
+        }
+        // What is compiled, cached or connected in the first events.
+        run(names, count, &mut functions, events, &mut own.clone()).await;
+        run(names, count, &mut peers, events, &mut peer.clone()).await;
+        for _ in 0..ROUNDS {
+            run(names, count, &mut functions, events, &mut own).await;
+            run(names, count, &mut peers, events, &mut peer).await;
+        }
+        for ((name, own), peer) in names.iter().zip(own).zip(peer) {
+            if has_peer {
+                let times = peer.times(&own);
+                println!("{name:<12} {own:>28} {peer:>28} {times:>7.1}×");
+            } else {
+                println!("{name:<12} {own:>28}");
+            }
+        }
+    }
+}
+
+async fn start_all(
+    names: &[&str],
+    command: impl Fn(&str) -> tokio::process::Command,
+    stack: &Stack,
+    sink: &Sink,
+) -> Vec<Function> {
+    let mut functions = Vec::new();
+    for name in names {
+        functions.push(Function::start(command(name), &stack.unlimited(&sink.url)).await);
+    }
+    functions
+}
+
+/// A round of events, one function after the other for each.
+async fn run(
+    names: &[&str],
+    count: usize,
+    functions: &mut [Function],
+    events: &mut Events,
+    figures: &mut [Figures],
+) {
+    let before: Vec<Duration> = functions.iter().map(Function::cpu).collect();
+    for _ in 0..count {
+        events.count += 1;
+        for (name, function) in names.iter().zip(functions.iter_mut()) {
+            expect(name, function.invoke(&events.of(name)).await);
+        }
+    }
+    for ((function, before), figures) in functions.iter().zip(before).zip(figures) {
+        let used = (function.cpu() - before).as_secs_f64();
+        figures.add(used * 1e6 / count as f64);
+    }
+}
+
+impl Start {
+    async fn measure(
+        &mut self,
+        command: tokio::process::Command,
+        stack: &Stack,
+        sink: &Sink,
+        (name, event): &(&str, Value),
+    ) {
+        let mut function = Function::start(command, &stack.unlimited(&sink.url)).await;
+        let asked = Instant::now();
+        let answer = function.invoke(event).await;
+        let answered = function.started_after + asked.elapsed();
+        expect(name, answer);
+        self.to_next.add_time(function.started_after);
+        self.to_answer.add_time(answered);
+        self.peak_mb.add(function.peak_memory_kb() as f64 / 1_024.0);
+    }
+
+    fn print(&self, name: &str, file: &Path) {
+        println!(
+            "{name:<12} /next {:>24} ms   first answer {:>24} ms   peak {:>18} MB   zipped {:.2} MB",
+            self.to_next,
+            self.to_answer,
+            self.peak_mb,
+            zipped(file) as f64 / 1e6
+        );
+    }
+}
+
+impl Events {
+    async fn new(stack: &Stack) -> Self {
+        let mut sockets: Vec<Socket> = Vec::new();
+        for number in 0..CONNECTIONS {
+            sockets.push(stack.connect(&format!("user-{number}")).await);
+        }
+        let request = json!({"messageId": "done", "target": {"type": "user", "userId": "user-0"}, "message": {"type": "notification", "data": {"kind": "k"}}});
+        stack.broadcast(&request).await.expect("a report");
+        let connected = stack.connection_ids().await;
+        // They stay: nobody reads, and nobody tells the stack that they are gone.
+        std::mem::forget(sockets);
+        Self {
+            token: stack.token("alice").await,
+            connected,
+            count: 0,
+        }
+    }
+
+    /// Another event of a function, with the function's name.
+    fn next<'a>(&mut self, function: &'a str) -> (&'a str, Value) {
+        self.count += 1;
+        (function, self.of(function))
+    }
+
+    /// The event of a function that belongs to the current number.
+    fn of(&self, function: &str) -> Value {
+        let id = format!("{:013}AbC=", self.count);
+        match function {
+            "connect" => {
+                let mut event = example("connect-authorization");
+                event["requestContext"]["connectionId"] = id.into();
+                let bearer = format!("Bearer {}", self.token);
+                event["headers"]["Authorization"] = bearer.as_str().into();
+                event["multiValueHeaders"]["Authorization"] = json!([bearer]);
+                event
+            }
+            "disconnect" => {
+                let mut event = example("disconnect-normal");
+                event["requestContext"]["connectionId"] = id.into();
+                event
+            }
+            "default" => {
+                let mut event = example("message-echo");
+                let from = &self.connected[self.count % self.connected.len()];
+                event["requestContext"]["connectionId"] = from.as_str().into();
+                event
+            }
+            "broadcaster" => json!({
+                "target": {"type": "user", "userId": format!("user-{}", self.count % CONNECTIONS)},
+                "message": {"type": "notification", "data": {"kind": "upload.completed", "file": "x.png"}},
+            }),
+            "worker" => json!({"messageId": "done", "segment": 0}),
+            "sweeper" => example("sweeper-sweep"),
+            other => unreachable!("no function {other}"),
+        }
+    }
+}
+
+fn expect(function: &str, answer: Result<Value, Value>) {
+    let answer = answer.unwrap_or_else(|error| panic!("{function} failed: {error}"));
+    match function {
+        "connect" | "disconnect" | "default" => assert_eq!(answer["statusCode"], 200, "{answer}"),
+        "broadcaster" => assert_eq!(answer["success"], 1, "{answer}"),
+        _ => {}
+    }
+}
+
+fn example(name: &str) -> Value {
+    let file = repository().join("events").join(format!("{name}.json"));
+    let text = std::fs::read_to_string(file).expect("an event");
+    serde_json::from_str(&text).expect("JSON")
+}
+
+fn dist(name: &str) -> PathBuf {
+    repository().join(format!("tests/benches/peers/node/dist/{name}.mjs"))
+}
+
+/// How large a file is in a zip archive, but for the archive's own few bytes.
+fn zipped(file: &Path) -> usize {
+    let gzip = Program::new("gzip").arg("--stdout").arg(file).output();
+    gzip.expect("gzip").stdout.len()
+}

@@ -1,0 +1,56 @@
+//! What was measured several times.
+
+use std::fmt;
+use std::time::Duration;
+
+/// The figures of several runs. Shown, they are their median and between
+/// which two they lie: the machine may be shared, and one run proves little.
+#[derive(Debug, Clone, Default)]
+pub struct Figures(Vec<f64>);
+
+impl Figures {
+    /// Adds a run's figure.
+    pub fn add(&mut self, figure: f64) {
+        let place = self.0.partition_point(|other| *other < figure);
+        self.0.insert(place, figure);
+    }
+
+    /// Adds a time in milliseconds.
+    pub fn add_time(&mut self, time: Duration) {
+        self.add(time.as_secs_f64() * 1_000.0);
+    }
+
+    /// The one in the middle.
+    ///
+    /// # Panics
+    /// If there is none.
+    #[must_use]
+    pub fn median(&self) -> f64 {
+        self.0[self.0.len() / 2]
+    }
+
+    /// How many times greater the median is than another one's.
+    #[must_use]
+    pub fn times(&self, other: &Self) -> f64 {
+        self.median() / other.median()
+    }
+}
+
+impl fmt::Display for Figures {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let show = |figure: f64| match figure.abs() {
+            1_000.0.. => format!("{figure:.0}"),
+            100.0.. => format!("{figure:.0}"),
+            10.0.. => format!("{figure:.1}"),
+            _ => format!("{figure:.2}"),
+        };
+        let (least, greatest) = (self.0[0], self.0[self.0.len() - 1]);
+        let text = format!(
+            "{} ({} to {})",
+            show(self.median()),
+            show(least),
+            show(greatest)
+        );
+        formatter.pad(&text)
+    }
+}

@@ -1,0 +1,227 @@
+//! A function as Lambda runs it: one process that asks a Runtime API for events.
+
+use std::collections::HashMap;
+use std::process::Stdio;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use axum::Router;
+use axum::body::Bytes;
+use axum::extract::{Path, State};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::Value;
+use tokio::net::TcpListener;
+use tokio::process::{Child, Command};
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinHandle;
+
+/// Lambda's longest timeout.
+const TIMEOUT: Duration = Duration::from_secs(900);
+
+/// Lambda gives a function its share of processor time in periods of 20 ms
+/// (measured by others; AWS documents the share alone).
+const PERIOD: Duration = Duration::from_millis(20);
+
+static EVENTS: AtomicU64 = AtomicU64::new(0);
+
+type Answer = Result<Value, Value>;
+
+#[derive(Debug)]
+struct Event {
+    payload: String,
+    answer: oneshot::Sender<Answer>,
+}
+
+#[derive(Clone)]
+struct RuntimeApi {
+    events: Arc<tokio::sync::Mutex<mpsc::UnboundedReceiver<Event>>>,
+    answers: Arc<Mutex<HashMap<String, oneshot::Sender<Answer>>>>,
+    asked: Arc<Mutex<Option<oneshot::Sender<()>>>>,
+}
+
+/// A running function; it is killed when dropped.
+pub struct Function {
+    /// From the start of the process until it asked for its first event.
+    pub started_after: Duration,
+    events: mpsc::UnboundedSender<Event>,
+    process: Child,
+    serving: JoinHandle<()>,
+}
+
+impl Drop for Function {
+    fn drop(&mut self) {
+        self.serving.abort();
+    }
+}
+
+impl Function {
+    /// Starts a function with these environment variables and those that every
+    /// function has, and waits until it asks for an event.
+    ///
+    /// # Panics
+    /// If it does not.
+    pub async fn start(mut command: Command, variables: &[(&str, String)]) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = listener.local_addr().expect("an address").to_string();
+        let (events, waiting) = mpsc::unbounded_channel();
+        let (asked, asks) = oneshot::channel();
+        let api = RuntimeApi {
+            events: Arc::new(waiting.into()),
+            answers: Arc::default(),
+            asked: Arc::new(Some(asked).into()),
+        };
+        let router = Router::new()
+            .route("/2018-06-01/runtime/invocation/next", get(next))
+            .route("/2018-06-01/runtime/invocation/{id}/response", post(answer))
+            .route("/2018-06-01/runtime/invocation/{id}/error", post(error))
+            .with_state(api);
+        let serving = tokio::spawn(async { axum::serve(listener, router).await.expect("serves") });
+        command
+            .env_remove("AWS_PROFILE")
+            .env("AWS_LAMBDA_RUNTIME_API", address)
+            .env("AWS_LAMBDA_FUNCTION_NAME", "Function")
+            .env("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "256")
+            .env("AWS_LAMBDA_FUNCTION_VERSION", "$LATEST")
+            .env("AWS_LAMBDA_LOG_GROUP_NAME", "group")
+            .env("AWS_LAMBDA_LOG_STREAM_NAME", "stream")
+            .env("AWS_REGION", "us-east-1")
+            .env("AWS_ACCESS_KEY_ID", "test")
+            .env("AWS_SECRET_ACCESS_KEY", "test")
+            .envs(variables.iter().map(|(name, value)| (name, value)))
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .kill_on_drop(true);
+        let begun = Instant::now();
+        let process = command.spawn().expect("the function starts");
+        asks.await.expect("it asks for an event");
+        Self {
+            started_after: begun.elapsed(),
+            events,
+            process,
+            serving,
+        }
+    }
+
+    /// Has it handle an event. A function's error is `Err`.
+    ///
+    /// # Errors
+    /// What the function says is wrong.
+    ///
+    /// # Panics
+    /// If it ends meanwhile.
+    pub async fn invoke(&mut self, payload: &Value) -> Answer {
+        let (answer, answered) = oneshot::channel();
+        let payload = payload.to_string();
+        let event = Event { payload, answer };
+        self.events.send(event).expect("the API serves");
+        tokio::select! {
+            answer = answered => answer.expect("an answer"),
+            status = self.process.wait() => panic!("the function ended: {status:?}"),
+        }
+    }
+
+    /// The processor time that it has used, in steps of 10 ms.
+    ///
+    /// # Panics
+    /// Where there is no /proc.
+    #[must_use]
+    pub fn cpu(&self) -> Duration {
+        // The name is the only field that may hold a space, and ends in ")".
+        let stat = self.proc("stat");
+        let (_, fields) = stat.rsplit_once(") ").expect("a name");
+        let ticks = fields.split(' ').skip(11).take(2);
+        let ticks: u64 = ticks
+            .map(|field| field.parse::<u64>().expect("ticks"))
+            .sum();
+        Duration::from_millis(ticks * 10)
+    }
+
+    /// The most memory that it had at a time, in KB.
+    ///
+    /// # Panics
+    /// Where there is no /proc.
+    #[must_use]
+    pub fn peak_memory_kb(&self) -> u64 {
+        let status = self.proc("status");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        let number = line.and_then(|line| line.trim().strip_suffix(" kB"));
+        number.expect("a line VmHWM").parse().expect("a number")
+    }
+
+    /// From now on it runs for this share of the time only, as a function does
+    /// whose memory buys less than a processor.
+    ///
+    /// # Panics
+    /// If it has ended.
+    pub fn limit_to(&self, share: f64) {
+        let pid = Pid::from_raw(i32::try_from(self.pid()).expect("a process id"));
+        // Ends with the process.
+        std::thread::spawn(move || {
+            while kill(pid, Signal::SIGCONT).is_ok() {
+                std::thread::sleep(PERIOD.mul_f64(share));
+                let _ = kill(pid, Signal::SIGSTOP);
+                std::thread::sleep(PERIOD.mul_f64(1.0 - share));
+            }
+        });
+    }
+
+    fn pid(&self) -> u32 {
+        self.process.id().expect("it runs")
+    }
+
+    fn proc(&self, file: &str) -> String {
+        std::fs::read_to_string(format!("/proc/{}/{file}", self.pid())).expect("it runs")
+    }
+}
+
+async fn next(State(api): State<RuntimeApi>) -> Response {
+    if let Some(asked) = api.asked.lock().expect("nobody panics with it").take() {
+        let _ = asked.send(());
+    }
+    let Some(event) = api.events.lock().await.recv().await else {
+        // Nothing comes any more; the process is about to be killed.
+        std::future::pending().await
+    };
+    let number = EVENTS.fetch_add(1, Ordering::Relaxed);
+    let id = format!("{:08x}-0000-4000-8000-{number:012x}", std::process::id());
+    let deadline = SystemTime::now() + TIMEOUT;
+    let deadline = deadline.duration_since(UNIX_EPOCH).expect("after 1970");
+    let mut answers = api.answers.lock().expect("nobody panics with it");
+    answers.insert(id.clone(), event.answer);
+    let arn = "arn:aws:lambda:us-east-1:123456789012:function:Function";
+    let headers = [
+        ("lambda-runtime-aws-request-id", id),
+        (
+            "lambda-runtime-deadline-ms",
+            deadline.as_millis().to_string(),
+        ),
+        ("lambda-runtime-invoked-function-arn", arn.into()),
+        ("content-type", "application/json".into()),
+    ];
+    (headers, event.payload).into_response()
+}
+
+async fn answer(State(api): State<RuntimeApi>, Path(id): Path<String>, body: Bytes) -> Response {
+    api.answer(&id, Ok(json(&body)))
+}
+
+async fn error(State(api): State<RuntimeApi>, Path(id): Path<String>, body: Bytes) -> Response {
+    api.answer(&id, Err(json(&body)))
+}
+
+fn json(body: &[u8]) -> Value {
+    serde_json::from_slice(body).unwrap_or_default()
+}
+
+impl RuntimeApi {
+    fn answer(&self, id: &str, answer: Answer) -> Response {
+        let mut answers = self.answers.lock().expect("nobody panics with it");
+        let waiting = answers.remove(id).expect("an event that was given out");
+        let _ = waiting.send(answer);
+        axum::http::StatusCode::ACCEPTED.into_response()
+    }
+}

@@ -1,0 +1,56 @@
+//! The functions that are compared: Belfry's own, and what others would write.
+
+use tokio::process::Command;
+
+use crate::stack::{Stack, repository};
+
+/// A release build's function.
+#[must_use]
+pub fn belfry(function: &str) -> Command {
+    Command::new(repository().join("target/release").join(function))
+}
+
+/// The same function in Node, bundled.
+#[must_use]
+pub fn node_peer(function: &str) -> Command {
+    let file = format!("tests/benches/peers/node/dist/{function}.mjs");
+    let mut command = Command::new("node");
+    command.arg(repository().join(file));
+    command
+}
+
+/// The same function in Python.
+#[must_use]
+pub fn python_peer(function: &str) -> Command {
+    let file = format!("tests/benches/peers/python/{function}.py");
+    let mut command = Command::new(repository().join(".venv/peer-python/bin/python"));
+    command.arg(repository().join(file));
+    command
+}
+
+impl Stack {
+    /// The environment variables of functions that use this stack's tables and
+    /// issuer, and post elsewhere. Nothing of Belfry holds them back.
+    #[must_use]
+    pub fn unlimited(&self, management: &str) -> Vec<(&'static str, String)> {
+        [
+            ("AWS_ENDPOINT_URL_DYNAMODB", self.ready.dynamodb.as_str()),
+            ("AWS_ENDPOINT_URL_LAMBDA", &self.ready.lambda),
+            ("WEBSOCKET_CONNECTION_TABLE", "Connections"),
+            ("WEBSOCKET_STATE_TABLE", "State"),
+            ("WEBSOCKET_API_ENDPOINT", management),
+            ("TOKEN_ISSUER", &self.ready.issuer),
+            ("COGNITO_CLIENT_IDS", "local"),
+            ("STACK_NAME", "belfry"),
+            ("WORKER_FUNCTION", "Worker"),
+            ("MAX_CONNECTIONS_PER_USER", "1000"),
+            ("MESSAGES_PER_MINUTE", "60000"),
+            ("CONNECTIONS_PER_WORKER", "1000000"),
+            ("POSTS_PER_SECOND", "100000"),
+            ("MAX_WORKERS", "1"),
+            ("BROADCAST_ALL_INTERVAL_SECONDS", "0"),
+        ]
+        .map(|(name, value)| (name, value.to_owned()))
+        .into()
+    }
+}

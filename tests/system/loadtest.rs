@@ -1,0 +1,122 @@
+//! The load test, as people run it.
+
+use belfry_tests::{Stack, binaries, soon};
+use serde_json::json;
+use tokio::process::Command;
+
+/// Its exit code and what it printed, both outputs together.
+async fn loadtest(arguments: &[&str]) -> (Option<i32>, String) {
+    let mut command = Command::new(binaries().join("loadtest"));
+    command.args(arguments).kill_on_drop(true);
+    let output = soon(command.output()).await.expect("it runs");
+    let text = [output.stdout, output.stderr].concat();
+    (output.status.code(), String::from_utf8(text).expect("text"))
+}
+
+#[tokio::test]
+async fn it_tells_how_a_stack_bears_its_load() {
+    let stack = Stack::builder().start().await;
+    let url = stack.ready.websocket.as_str();
+    // More users than one connection each, and more than a second's worth.
+    let (code, said) = loadtest(&[
+        "--url",
+        url,
+        "--connections",
+        "120",
+        "--rate",
+        "40",
+        "--seconds",
+        "2",
+        "--connect-rate",
+        "80",
+    ])
+    .await;
+    assert_eq!(code, Some(0), "{said}");
+    for part in [
+        "80 connected, 0 refused",
+        "120 connected, 0 refused",
+        "handshakes    120: p50 ",
+        "frames        80: p50 ",
+        "0 lost, 0 more than once",
+        "to the last of 120 frames, 0 lost",
+        r#""success":120"#,
+    ] {
+        assert!(said.contains(part), "no {part:?} in:\n{said}");
+    }
+    // It said goodbye for everyone.
+    let goodbye = ["[Disconnect]", "\"message\":\"disconnected\"", "1000"];
+    stack.logs.wait_for_count(120, &goodbye).await;
+    assert_eq!(stack.rows().await, 0);
+}
+
+#[tokio::test]
+async fn tokens_may_come_from_a_file_and_refusals_are_told() {
+    let stack = Stack::builder().start().await;
+    let tokens = tempfile::NamedTempFile::new().expect("a file");
+    let expired = stack.token_with(json!({"user": "bob", "ttl": -60})).await;
+    let text = format!("{}\n\n{expired}\n", stack.token("alice").await);
+    std::fs::write(tokens.path(), text).expect("written");
+    let file = tokens.path().to_str().expect("a path");
+    let url = stack.ready.websocket.as_str();
+    let (code, said) = loadtest(&[
+        "--url",
+        url,
+        "--tokens",
+        file,
+        "--connections",
+        "4",
+        "--rate",
+        "5",
+        "--seconds",
+        "1",
+    ])
+    .await;
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("refused       2 with HTTP 401"), "{said}");
+    // Alice has both connections.
+    assert!(said.contains("frames        "), "{said}");
+    assert!(!said.contains(&expired), "a token is nobody's to see");
+}
+
+#[tokio::test]
+async fn it_says_what_it_lacks() {
+    let numbers = ["--connections", "1", "--rate", "1"];
+    for (url, more, problem) in [
+        (
+            "wss://api.example.com/dev",
+            [].as_slice(),
+            "TOKENS is missing",
+        ),
+        (
+            "ws://127.0.0.1:9/dev",
+            &[],
+            "no stack runs at http://127.0.0.1:9 (`make run` starts one)",
+        ),
+        (
+            "wss://api.example.com/dev",
+            &["--tokens", "/missing"],
+            "/missing: No such file",
+        ),
+        (
+            "ws://127.0.0.1:9/dev",
+            &["--seconds", "0"],
+            "every number must be at least 1",
+        ),
+    ] {
+        let arguments = [&["--url", url], &numbers[..], more].concat();
+        let (code, said) = loadtest(&arguments).await;
+        assert_eq!(code, Some(2), "{said}");
+        assert!(said.contains(problem), "no {problem:?} in:\n{said}");
+    }
+    let (code, said) = loadtest(&[
+        "--url",
+        "ws://127.0.0.1:9/dev",
+        "--connections",
+        "1000000",
+        "--rate",
+        "1",
+    ])
+    .await;
+    assert_eq!(code, Some(2), "{said}");
+    assert!(said.contains("run several, on several machines"), "{said}");
+}
