@@ -17,6 +17,8 @@ import matplotlib.pyplot as plt  # noqa: E402
 def axes(title):
     figure, plot = plt.subplots(figsize=(7.2, 4.2))
     plot.set(title=title, xlabel="connections", ylabel="seconds to the last frame", xscale="log", yscale="log")
+    plot.xaxis.set_major_formatter("{x:,g}")
+    plot.yaxis.set_major_formatter("{x:,g}")
     plot.grid(which="major", color="#dddddd")
     plot.spines[["top", "right"]].set_visible(False)
     return figure, plot

@@ -21,6 +21,11 @@ const SWEEPS: usize = 100;
 /// Frames come from so many connections in turn: each has its budget full again.
 const CONNECTIONS: usize = 8;
 
+/// The system's certificates in one file, on Debian and what comes from it.
+/// Where the variable `SSL_CERT_FILE` names it, nothing else is read; else so
+/// is each file of the folder.
+const BUNDLE: &str = "/etc/ssl/certs/ca-certificates.crt";
+
 /// All functions, and whether there is one in Node. Workers and the sweeper
 /// have no counterpart among what people write.
 const FUNCTIONS: [(&str, bool); 6] = [
@@ -52,10 +57,18 @@ async fn main() {
     let stack = Stack::talkative().functions(&release).start().await;
     let sink = Sink::start().await;
     let mut events = Events::new(&stack).await;
+    let has_bundle = Path::new(BUNDLE).exists();
     println!("{STARTS} starts, alternating: median (least to greatest)");
     for (name, has_peer) in FUNCTIONS {
         let (mut own, mut peer) = (Start::default(), Start::default());
+        let mut with_bundle = Start::default();
         for _ in 0..STARTS {
+            if has_bundle {
+                let mut command = belfry(name);
+                command.env("SSL_CERT_FILE", BUNDLE);
+                let event = events.next(name);
+                with_bundle.measure(command, &stack, &sink, &event).await;
+            }
             own.measure(belfry(name), &stack, &sink, &events.next(name))
                 .await;
             if has_peer {
@@ -64,6 +77,9 @@ async fn main() {
             }
         }
         own.print(name, &release.join(name));
+        if has_bundle {
+            with_bundle.print("  one file", &release.join(name));
+        }
         if has_peer {
             peer.print("  in Node", &dist(name));
             println!(

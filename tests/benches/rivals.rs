@@ -42,18 +42,7 @@ async fn main() {
     let mut plotted = serde_json::Map::new();
     println!("median (least to greatest) of {BROADCASTS} broadcasts, in ms to the last frame");
 
-    let stack = Stack::builder()
-        .functions(&repository().join("target/release"))
-        .argument("--connect-rate")
-        .argument("0")
-        .argument("--request-rate")
-        .argument("0")
-        .parameter("MaxConnections", "20000")
-        .parameter("ConnectionsPerWorker", "20000")
-        .parameter("PostsPerSecond", "100000")
-        .parameter("MaxWorkers", "1")
-        .start()
-        .await;
+    let stack = Stack::for_crowds().start().await;
     let rival = Rival {
         name: "Belfry's local stack",
         sizes: &SIZES,

@@ -4,7 +4,7 @@
 
 use std::time::{Duration, Instant};
 
-use belfry_tests::{Broadcast, Crowd, Stack, Ticket, repository};
+use belfry_tests::{Broadcast, Crowd, Stack, Ticket};
 use nix::sys::signal::Signal;
 
 /// What warms up the functions before anything is measured.
@@ -28,18 +28,7 @@ const DISCONNECTED: [&str; 2] = ["[Disconnect]", "\"message\":\"disconnected\""]
 
 #[tokio::main]
 async fn main() {
-    let mut stack = Stack::builder()
-        .functions(&repository().join("target/release"))
-        .argument("--connect-rate")
-        .argument("0")
-        .argument("--request-rate")
-        .argument("0")
-        .parameter("MaxConnections", "20000")
-        .parameter("ConnectionsPerWorker", "20000")
-        .parameter("PostsPerSecond", "100000")
-        .parameter("MaxWorkers", "1")
-        .start()
-        .await;
+    let mut stack = Stack::for_crowds().start().await;
     let tickets = stack.tickets(LARGE).await;
     let mut warming_up = Crowd::default();
     grow(&mut warming_up, &tickets[..WARM_UP]).await;

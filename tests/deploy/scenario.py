@@ -212,6 +212,17 @@ class Scenario:
         self.user, self.issuer = says["sub"], says["iss"]
         step("alice signs in at the stack's own pool and has an access token")
 
+    def tokens(self):
+        file = Path(self.environment["HOME"]) / "tokens.txt"
+        where = (f"STACK={STACK}", f"FILE={file}")
+        for _ in range(2):
+            self.make("tokens", "USERS=2", *where)
+            users = {claims(token)["sub"] for token in file.read_text().split()}
+            assert len(users) == 2 and file.stat().st_mode & 0o077 == 0, users
+        said = self.make("tokens", "REMOVE=1", *where)
+        assert "2 users are removed" in said and not file.exists(), said
+        step("users for a load test come, come again, and go")
+
     def wscat(self):
         wscat = ROOT / "tests/node/node_modules/.bin/wscat"
         url = f"{websocket_url(self.found)}?token={self.token}"
@@ -505,6 +516,7 @@ def main():
             scenario.deploy()
             scenario.smoke()
             scenario.sign_in()
+            scenario.tokens()
             scenario.connect()
             scenario.broadcast()
             scenario.handlers_credentials()

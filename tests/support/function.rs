@@ -81,7 +81,6 @@ impl Function {
             .with_state(api);
         let serving = tokio::spawn(async { axum::serve(listener, router).await.expect("serves") });
         command
-            .env_remove("AWS_PROFILE")
             .env("AWS_LAMBDA_RUNTIME_API", address)
             .env("AWS_LAMBDA_FUNCTION_NAME", "Function")
             .env("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "256")

@@ -1,21 +1,34 @@
 //! The functions that are compared: Belfry's own, and what others would write.
 
+use std::ffi::OsStr;
+
 use tokio::process::Command;
 
 use crate::stack::{Stack, repository};
 
+/// A program without the variables of whoever runs the benchmark: some of them
+/// change what a runtime reads at its start.
+fn program(path: impl AsRef<OsStr>) -> Command {
+    let mut command = Command::new(path);
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    command.env_clear().env("PATH", path);
+    command
+}
+
 /// A release build's function.
 #[must_use]
 pub fn belfry(function: &str) -> Command {
-    Command::new(repository().join("target/release").join(function))
+    program(repository().join("target/release").join(function))
 }
 
 /// The same function in Node, bundled.
 #[must_use]
 pub fn node_peer(function: &str) -> Command {
     let file = format!("tests/benches/peers/node/dist/{function}.mjs");
-    let mut command = Command::new("node");
+    let mut command = program("node");
     command.arg(repository().join(file));
+    // The SDK tells at each start which Node it will want next year.
+    command.env("NODE_NO_WARNINGS", "1");
     command
 }
 
@@ -23,7 +36,7 @@ pub fn node_peer(function: &str) -> Command {
 #[must_use]
 pub fn python_peer(function: &str) -> Command {
     let file = format!("tests/benches/peers/python/{function}.py");
-    let mut command = Command::new(repository().join(".venv/peer-python/bin/python"));
+    let mut command = program(repository().join(".venv/peer-python/bin/python"));
     command.arg(repository().join(file));
     command
 }

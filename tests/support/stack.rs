@@ -236,6 +236,22 @@ impl Stack {
         Self::builder().parameter("MessagesPerMinute", "60000")
     }
 
+    /// A stack for benchmarks: optimised, for so many clients as there are
+    /// files, as fast as it can, with broadcasts in one invocation.
+    #[must_use]
+    pub fn for_crowds() -> StackBuilder {
+        Self::builder()
+            .functions(&repository().join("target/release"))
+            .argument("--connect-rate")
+            .argument("0")
+            .argument("--request-rate")
+            .argument("0")
+            .parameter("MaxConnections", "20000")
+            .parameter("ConnectionsPerWorker", "20000")
+            .parameter("PostsPerSecond", "100000")
+            .parameter("MaxWorkers", "1")
+    }
+
     /// A stack whose function does what its event tells it to.
     #[must_use]
     pub fn misbehaving() -> StackBuilder {

@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import sys
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timezone
@@ -18,7 +19,7 @@ CONCURRENCY = 64
 TABLE = os.environ["WEBSOCKET_CONNECTION_TABLE"]
 REGION = os.environ["AWS_REGION"]
 
-logging.basicConfig(format="%(levelname)s %(message)s")
+logging.basicConfig(stream=sys.stdout, format="%(levelname)s %(message)s")
 log = logging.getLogger("broadcaster")
 log.setLevel(logging.INFO)
 
