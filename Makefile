@@ -138,4 +138,5 @@ test-tools: tests/node/node_modules/.package-lock.json examples/typescript/node_
 	$(call venv,.venv/peer-$*,$<)
 
 clean: ## Remove everything that was built or installed
-	rm -rf target .venv .aws-sam tests/node/node_modules examples/typescript/node_modules examples/typescript/dist
+	rm -rf target .venv .aws-sam tests/node/node_modules examples/typescript/node_modules examples/typescript/dist \
+		tests/benches/peers/node/node_modules tests/benches/peers/node/dist

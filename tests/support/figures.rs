@@ -39,7 +39,6 @@ impl Figures {
 impl fmt::Display for Figures {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let show = |figure: f64| match figure.abs() {
-            1_000.0.. => format!("{figure:.0}"),
             100.0.. => format!("{figure:.0}"),
             10.0.. => format!("{figure:.1}"),
             _ => format!("{figure:.2}"),

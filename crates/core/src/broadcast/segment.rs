@@ -77,13 +77,11 @@ where
         deadline: UnixMillis,
         tally: &mut Tally,
     ) -> Result<Ended, StoreError> {
-        let (key, part) = (
-            &broadcast.key,
-            Segment {
-                index: segment,
-                total: broadcast.segments,
-            },
-        );
+        let key = &broadcast.key;
+        let part = Segment {
+            index: segment,
+            total: broadcast.segments,
+        };
         // What has been written; the counts of this work come on top.
         let before = lease.progress.clone();
         let (mut cursor, mut is_listed) = (before.cursor, before.is_listed);
