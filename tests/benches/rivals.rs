@@ -7,7 +7,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use aws_sdk_lambda::config::{BehaviorVersion, Credentials, Region};
-use belfry_tests::{Announcer, Crowd, Figures, SOLO, Stack, Ticket, repository};
+use belfry_tests::{Announcer, Crowd, Figures, SOLO, Stack, Ticket, repository, user_of};
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
@@ -163,11 +163,7 @@ fn ministack(ready: &Value) -> Rival {
     let text = |value: &Value| value.as_str().expect("a text").to_owned();
     let (users, tokens) = (list("users"), list("tokens"));
     let tickets = (0..EMULATOR_SIZES[EMULATOR_SIZES.len() - 1]).map(|number| {
-        // The first users, who are notified, have one connection each.
-        let user = match number {
-            0..SOLO => number,
-            _ => SOLO + number % (users.len() - SOLO),
-        };
+        let user = user_of(number, users.len());
         Ticket {
             url: format!(
                 "{}?token={}",

@@ -9,16 +9,13 @@ use aws_config::{BehaviorVersion, Region};
 use aws_sdk_lambda::config::Credentials;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use belfry_tests::{Announcer, SOLO, Ticket};
+use belfry_tests::{Announcer, Ticket, user_of, users_for};
 use clap::Parser;
 use nix::sys::resource::{Resource, getrlimit};
 use serde_json::Value;
 
 /// Files that the process needs beside its connections.
 const OTHER_FILES: u64 = 50;
-
-/// How many connections a user of the local stack gets after the first ones.
-const TABS: usize = 10;
 
 /// Connects many clients to a Belfry stack, has frames sent, and prints how
 /// long they took and how many were lost. Exits with 1 if any was.
@@ -89,8 +86,13 @@ impl Options {
             }
         };
         let url: Arc<str> = self.url.as_str().into();
+        let whose = |connection| match self.tokens {
+            // As many for each: a user may not have more than some.
+            Some(_) => connection % tokens.len(),
+            None => user_of(connection, tokens.len()),
+        };
         let tickets = (0..self.connections).map(|number| {
-            let (user, authorization) = tokens[share(number, tokens.len())].clone();
+            let (user, authorization) = tokens[whose(number)].clone();
             Ticket {
                 url: Arc::clone(&url),
                 authorization: Some(authorization),
@@ -138,8 +140,7 @@ impl Options {
     async fn tokens_from(&self, address: &str) -> Result<Vec<User>, String> {
         let client = reqwest::Client::new();
         let mut tokens = Vec::new();
-        let others = self.connections.saturating_sub(SOLO).div_ceil(TABS);
-        for number in 0..self.connections.min(SOLO) + others {
+        for number in 0..users_for(self.connections) {
             let user = format!("load-{number}");
             let request = client
                 .post(format!("{address}/_local/tokens"))
@@ -197,16 +198,6 @@ impl Plan {
             self.rate,
             self.over.as_secs()
         )
-    }
-}
-
-/// Whose connection it is: where there are many users the first ones, who are
-/// told things, have one each.
-fn share(connection: usize, users: usize) -> usize {
-    match connection {
-        _ if users <= SOLO => connection % users,
-        0..SOLO => connection,
-        _ => SOLO + (connection - SOLO) % (users - SOLO),
     }
 }
 

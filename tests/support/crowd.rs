@@ -36,6 +36,29 @@ const TO_ALL: usize = 999_999_999;
 /// The library's buffer for each client, in bytes.
 const BUFFER_BYTES: usize = 1_024;
 
+/// How many users of a crowd have one connection alone: who is told things.
+pub const SOLO: usize = 100;
+
+/// How many connections the others have.
+const TABS: usize = 10;
+
+/// How many users a crowd of so many clients has.
+#[must_use]
+pub fn users_for(clients: usize) -> usize {
+    let others = clients.saturating_sub(SOLO).div_ceil(TABS);
+    clients.min(SOLO) + others
+}
+
+/// Whose a client is, where there are so many users.
+#[must_use]
+pub fn user_of(client: usize, users: usize) -> usize {
+    match client {
+        _ if users <= SOLO => client % users,
+        0..SOLO => client,
+        _ => SOLO + (client - SOLO) % (users - SOLO),
+    }
+}
+
 /// What gets a client in.
 #[derive(Debug, Clone)]
 pub struct Ticket {

@@ -1,15 +1,11 @@
 //! The gateway's own API: tokens and faults.
 
+use std::sync::Arc;
+
 use serde_json::{Value, json};
 
-use crate::crowd::Ticket;
+use crate::crowd::{Ticket, user_of, users_for};
 use crate::stack::{Stack, soon};
-
-/// How many users of a crowd have one connection alone.
-pub const SOLO: usize = 100;
-
-/// How many connections the others have.
-const TABS: usize = 10;
 
 impl Stack {
     /// Asks the local issuer for tokens.
@@ -93,26 +89,24 @@ impl Stack {
             .expect("a number")
     }
 
-    /// Tickets for so many clients: of [`SOLO`] users with one each, and of
-    /// others with ten.
+    /// Tickets for so many clients.
     pub async fn tickets(&self, count: usize) -> Vec<Ticket> {
-        let mut tickets: Vec<Ticket> = Vec::with_capacity(count);
-        for number in 0..count {
-            let user = match number {
-                0..SOLO => format!("solo-{number}"),
-                _ => format!("crowd-{}", number / TABS),
-            };
-            let authorization = match tickets.last() {
-                Some(last) if *last.user == *user => last.authorization.clone(),
-                _ => Some(format!("Bearer {}", self.token(&user).await).into()),
-            };
-            tickets.push(Ticket {
-                url: self.ready.websocket.as_str().into(),
-                authorization,
-                user: user.into(),
-            });
+        let mut users: Vec<(Arc<str>, Arc<str>)> = Vec::new();
+        for number in 0..users_for(count) {
+            let user = format!("crowd-{number}");
+            let authorization = format!("Bearer {}", self.token(&user).await);
+            users.push((user.into(), authorization.into()));
         }
-        tickets
+        let url: Arc<str> = self.ready.websocket.as_str().into();
+        let ticket = |client| {
+            let (user, authorization) = users[user_of(client, users.len())].clone();
+            Ticket {
+                url: Arc::clone(&url),
+                authorization: Some(authorization),
+                user,
+            }
+        };
+        (0..count).map(ticket).collect()
     }
 
     /// A user's access token.

@@ -79,6 +79,39 @@ async fn tokens_may_come_from_a_file_and_refusals_are_told() {
 }
 
 #[tokio::test]
+async fn each_token_gets_as_many_connections() {
+    let stack = Stack::builder()
+        .parameter("MaxConnectionsPerUser", "2")
+        .start()
+        .await;
+    let tokens = tempfile::NamedTempFile::new().expect("a file");
+    let mut text = String::new();
+    // More than those who have one connection each where nobody is asked.
+    for number in 0..110 {
+        text.push_str(&stack.token(&format!("user-{number}")).await);
+        text.push('\n');
+    }
+    std::fs::write(tokens.path(), text).expect("written");
+    let file = tokens.path().to_str().expect("a path");
+    let url = stack.ready.websocket.as_str();
+    let (code, said) = loadtest(&[
+        "--url",
+        url,
+        "--tokens",
+        file,
+        "--connections",
+        "220",
+        "--rate",
+        "5",
+        "--seconds",
+        "1",
+    ])
+    .await;
+    assert_eq!(code, Some(0), "{said}");
+    assert!(said.contains("220 connected, 0 refused"), "{said}");
+}
+
+#[tokio::test]
 async fn it_says_what_it_lacks() {
     let numbers = ["--connections", "1", "--rate", "1"];
     for (url, more, problem) in [
