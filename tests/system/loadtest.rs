@@ -49,28 +49,34 @@ async fn it_tells_how_a_stack_bears_its_load() {
     assert_eq!(stack.rows().await, 0);
 }
 
-#[tokio::test]
-async fn tokens_may_come_from_a_file_and_refusals_are_told() {
-    let stack = Stack::builder().start().await;
-    let tokens = tempfile::NamedTempFile::new().expect("a file");
-    let expired = stack.token_with(json!({"user": "bob", "ttl": -60})).await;
-    let text = format!("{}\n\n{expired}\n", stack.token("alice").await);
-    std::fs::write(tokens.path(), text).expect("written");
-    let file = tokens.path().to_str().expect("a path");
-    let url = stack.ready.websocket.as_str();
-    let (code, said) = loadtest(&[
-        "--url",
-        url,
-        "--tokens",
-        file,
+/// The same with these tokens in a file, for a second.
+async fn loadtest_with(
+    stack: &Stack,
+    tokens: &[String],
+    connections: &str,
+) -> (Option<i32>, String) {
+    let file = tempfile::NamedTempFile::new().expect("a file");
+    std::fs::write(file.path(), tokens.join("\n")).expect("written");
+    let (url, file) = (&stack.ready.websocket, file.path().to_str());
+    let where_to = ["--url", url, "--tokens", file.expect("a path")];
+    let what = [
         "--connections",
-        "4",
+        connections,
         "--rate",
         "5",
         "--seconds",
         "1",
-    ])
-    .await;
+    ];
+    loadtest(&[where_to.as_slice(), &what].concat()).await
+}
+
+#[tokio::test]
+async fn tokens_may_come_from_a_file_and_refusals_are_told() {
+    let stack = Stack::builder().start().await;
+    let expired = json!({"user": "bob", "ttl": -60});
+    let expired = stack.token_with(expired).await;
+    let tokens = [stack.token("alice").await, String::new(), expired.clone()];
+    let (code, said) = loadtest_with(&stack, &tokens, "4").await;
     assert_eq!(code, Some(1), "{said}");
     assert!(said.contains("refused       2 with HTTP 401"), "{said}");
     // Alice has both connections.
@@ -84,29 +90,12 @@ async fn each_token_gets_as_many_connections() {
         .parameter("MaxConnectionsPerUser", "2")
         .start()
         .await;
-    let tokens = tempfile::NamedTempFile::new().expect("a file");
-    let mut text = String::new();
+    let mut tokens = Vec::new();
     // More than those who have one connection each where nobody is asked.
     for number in 0..110 {
-        text.push_str(&stack.token(&format!("user-{number}")).await);
-        text.push('\n');
+        tokens.push(stack.token(&format!("user-{number}")).await);
     }
-    std::fs::write(tokens.path(), text).expect("written");
-    let file = tokens.path().to_str().expect("a path");
-    let url = stack.ready.websocket.as_str();
-    let (code, said) = loadtest(&[
-        "--url",
-        url,
-        "--tokens",
-        file,
-        "--connections",
-        "220",
-        "--rate",
-        "5",
-        "--seconds",
-        "1",
-    ])
-    .await;
+    let (code, said) = loadtest_with(&stack, &tokens, "220").await;
     assert_eq!(code, Some(0), "{said}");
     assert!(said.contains("220 connected, 0 refused"), "{said}");
 }
