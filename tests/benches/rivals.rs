@@ -7,7 +7,9 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use aws_sdk_lambda::config::{BehaviorVersion, Credentials, Region};
-use belfry_tests::{Announcer, Crowd, Figures, SOLO, Stack, Ticket, repository, user_of};
+use belfry_tests::{
+    Announcer, Crowd, Figures, SOLO, Stack, Ticket, percentile, repository, user_of,
+};
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
@@ -98,10 +100,7 @@ async fn measure(rival: &Rival, crowd: &mut Crowd) -> Value {
     let told = crowd.notify(&rival.announcer, SOLO, count, OVER, |_| {});
     let mut told = told.await;
     told.times.sort_unstable();
-    let at = |percent: usize| {
-        let place = (told.times.len() - 1) * percent / 100;
-        told.times[place].as_secs_f64() * 1_000.0
-    };
+    let at = |percent| percentile(&told.times, percent);
     println!(
         "  {} notifications/s: p50 {:.2} ms, p99 {:.2} ms, slowest {:.1} ms, {} lost",
         rival.rate,

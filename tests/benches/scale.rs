@@ -4,7 +4,7 @@
 
 use std::time::{Duration, Instant};
 
-use belfry_tests::{Broadcast, Crowd, Stack, Ticket};
+use belfry_tests::{Broadcast, Crowd, Stack, Ticket, percentile};
 use nix::sys::signal::Signal;
 
 /// What warms up the functions before anything is measured.
@@ -130,7 +130,7 @@ fn memory(stack: &Stack, idle: u64, sockets: usize) {
 
 fn percentiles(name: &str, times: &mut [Duration]) {
     times.sort();
-    let at = |share: usize| times[(times.len() - 1) * share / 100].as_secs_f64() * 1_000.0;
+    let at = |percent| percentile(times, percent);
     println!(
         "{name:<44} {:>8.1} ms p50 {:>8.1} ms p99 {:>8.1} ms worst",
         at(50),

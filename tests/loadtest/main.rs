@@ -39,7 +39,7 @@ async fn run(plan: &Plan) -> bool {
     let mut crowd = Crowd::default();
     let refused = ramp(&mut crowd, &plan.tickets, plan.connect_rate).await;
     for (reason, count) in &refused {
-        println!("refused       {count} with {reason}");
+        line("refused", &format!("{count} with {reason}"));
     }
     if crowd.is_empty() {
         println!("nobody was let in");
@@ -53,7 +53,7 @@ async fn run(plan: &Plan) -> bool {
         match crowd.broadcast(announcer).await {
             Ok(broadcast) => fine &= told_all(&broadcast, crowd.len()),
             Err(reason) => {
-                println!("broadcast     failed: {reason}");
+                line("broadcast", &format!("failed: {reason}"));
                 fine = false;
             }
         }

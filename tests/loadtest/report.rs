@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use belfry_tests::percentile;
+
 /// A line of the report.
 pub(crate) fn line(what: &str, text: &str) {
     println!("{what:<13} {text}");
@@ -13,10 +15,7 @@ pub(crate) fn took(what: &str, times: &mut [Duration]) {
         return line(what, "none");
     }
     times.sort_unstable();
-    let ms = |percent: usize| {
-        let place = (times.len() - 1) * percent / 100;
-        times[place].as_secs_f64() * 1_000.0
-    };
+    let ms = |percent| percentile(times, percent);
     line(
         what,
         &format!(

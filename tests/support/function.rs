@@ -19,6 +19,8 @@ use tokio::process::{Child, Command};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
+use crate::process::memory_kb;
+
 /// Lambda's longest timeout.
 const TIMEOUT: Duration = Duration::from_secs(900);
 
@@ -130,7 +132,8 @@ impl Function {
     #[must_use]
     pub fn cpu(&self) -> Duration {
         // The name is the only field that may hold a space, and ends in ")".
-        let stat = self.proc("stat");
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid()));
+        let stat = stat.expect("it runs");
         let (_, fields) = stat.rsplit_once(") ").expect("a name");
         let ticks = fields.split(' ').skip(11).take(2);
         let ticks: u64 = ticks
@@ -145,10 +148,7 @@ impl Function {
     /// Where there is no /proc.
     #[must_use]
     pub fn peak_memory_kb(&self) -> u64 {
-        let status = self.proc("status");
-        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-        let number = line.and_then(|line| line.trim().strip_suffix(" kB"));
-        number.expect("a line VmHWM").parse().expect("a number")
+        memory_kb(self.pid(), "VmHWM")
     }
 
     /// From now on it runs for this share of the time only, as a function does
@@ -170,10 +170,6 @@ impl Function {
 
     fn pid(&self) -> u32 {
         self.process.id().expect("it runs")
-    }
-
-    fn proc(&self, file: &str) -> String {
-        std::fs::read_to_string(format!("/proc/{}/{file}", self.pid())).expect("it runs")
     }
 }
 

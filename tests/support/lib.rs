@@ -22,7 +22,7 @@ pub use announcer::Announcer;
 pub use client::{Socket, open, open_with_frames_up_to, refused, try_open};
 pub use crafted::Crafted;
 pub use crowd::{Answers, Broadcast, Crowd, SOLO, Ticket, user_of, users_for};
-pub use figures::Figures;
+pub use figures::{Figures, percentile};
 pub use function::Function;
 pub use key_server::{KeyAnswer, KeyServer};
 pub use logs::Logs;

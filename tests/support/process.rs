@@ -4,6 +4,14 @@ use std::time::Duration;
 
 use crate::stack::{PATIENCE, Stack};
 
+/// A line of a process's status that tells of its memory, in KB.
+pub(crate) fn memory_kb(pid: u32, name: &str) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("it runs");
+    let line = status.lines().find_map(|line| line.strip_prefix(name));
+    let number = line.and_then(|line| line.trim_start_matches(':').trim().strip_suffix(" kB"));
+    number.expect("a line of memory").parse().expect("a number")
+}
+
 impl Stack {
     /// How many files the gateway has open; every socket is one.
     ///
@@ -38,11 +46,7 @@ impl Stack {
     /// Where there is no /proc.
     #[must_use]
     pub fn memory_kb(&self) -> u64 {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid()));
-        let status = status.expect("the gateway runs");
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-        let number = line.and_then(|line| line.trim().strip_suffix(" kB"));
-        number.expect("a line VmRSS").parse().expect("a number")
+        memory_kb(self.pid(), "VmRSS")
     }
 
     /// Waits until the gateway has no more than so many files open.

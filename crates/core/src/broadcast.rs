@@ -299,11 +299,7 @@ where
         let worked = self
             .work(broadcast, segment, &mut lease, call.deadline, tally)
             .await;
-        self.metrics.record(Measured::Posted {
-            success: tally.success,
-            failures: tally.failures,
-            posts: std::mem::take(&mut tally.times).into_values(),
-        });
+        self.measure_posts(tally);
         if worked.is_err() {
             // Whoever tries again need not wait until the lease is over. If
             // this fails, too, that is all that it costs.
@@ -373,14 +369,17 @@ where
         }
     }
 
-    fn delivered_at_once(&self, id: MessageId, begun: UnixMillis, mut tally: Tally) -> Delivered {
-        let (success, failures) = (tally.success, tally.failures);
-        let posts = std::mem::take(&mut tally.times).into_values();
+    fn measure_posts(&self, tally: &mut Tally) {
         self.metrics.record(Measured::Posted {
-            success,
-            failures,
-            posts,
+            success: tally.success,
+            failures: tally.failures,
+            posts: std::mem::take(&mut tally.times).into_values(),
         });
+    }
+
+    fn delivered_at_once(&self, id: MessageId, begun: UnixMillis, mut tally: Tally) -> Delivered {
+        self.measure_posts(&mut tally);
+        let (success, failures) = (tally.success, tally.failures);
         self.metrics.record(Measured::Broadcast {
             recipients: success + failures.total(),
             took: self.clock.now().since(begun),

@@ -120,10 +120,7 @@ impl BroadcastStore for DynamoConnections {
             .expression_attribute_values(":end", number(expires_at.0))
             .expression_attribute_values(":now", number(now.0))
             .expression_attribute_values(":no", AttributeValue::Bool(false));
-        match update.send().await {
-            Err(error) if !condition_failed(&error) => Err(sdk_failed("UpdateItem", &error)),
-            _ => Ok(()),
-        }
+        written(update.send().await).map(drop)
     }
 
     /// Invariant: `takenTimes` grows with every taking, and a checkpoint is
