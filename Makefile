@@ -49,8 +49,8 @@ help: ## List these commands
 
 run: ## Build and start the local stack (ARGS="…" for `belfry run`)
 	@$(call needs,cargo,Rust from https://rustup.rs)
-	@echo "Building the gateway and the functions; the first time takes a few minutes…"
-	@cargo build --package belfry --package belfry-functions
+	@echo "Building the local stack and the functions; the first time takes a few minutes…"
+	@cargo build --package belfry-local --package belfry-functions
 	@target/debug/belfry run $(ARGS)
 
 test: validate test-templates compile test-tools ## Run every test
@@ -92,7 +92,7 @@ emulator: $(MINISTACK) ## Run an AWS emulator, to deploy to without an account (
 	@python3 tools/emulator.py --ministack "$(CURDIR)/.venv/ministack/bin/ministack" --port "$(PORT)"
 
 release: ## Build everything optimised, for the local stack and benchmarks
-	cargo build --release --package belfry --package belfry-functions
+	cargo build --release --package belfry-local --package belfry-functions
 
 bench: $(PEERS) $(AWS) $(MINISTACK) build ## Measure the figures of docs/PERFORMANCE.md (takes an hour; BENCHES="fanout" for one)
 	@echo "Building everything optimised; the first time takes a quarter of an hour…"

@@ -63,7 +63,7 @@ fn the_printed_wscat_is_the_one_that_is_tested() {
         package["dependencies"]["wscat"].as_str().unwrap()
     );
     assert!(
-        read("crates/gateway/src/ready.rs").contains(&printed),
+        read("crates/local/src/ready.rs").contains(&printed),
         "{printed}"
     );
     assert!(read("README.md").contains(&printed), "{printed}");
