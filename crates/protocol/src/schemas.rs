@@ -4,8 +4,8 @@ use schemars::{JsonSchema, generate::SchemaSettings};
 use serde_json::Value;
 
 use crate::{
-    BroadcastInquiry, BroadcastReport, BroadcastRequest, ClientFrame, ServerFrame, SweeperReport,
-    SweeperRequest,
+    BroadcastInquiry, BroadcastReport, BroadcastRequest, ClientFrame, OperatorReport,
+    OperatorRequest, ServerFrame, SweepReport, SweepRequest,
 };
 
 /// Every schema (JSON Schema 2020-12) with the name of its file in `schemas/`.
@@ -17,8 +17,10 @@ pub fn all() -> Vec<(&'static str, Value)> {
         ("broadcast-request.json", schema::<BroadcastRequest>(false)),
         ("broadcast-inquiry.json", schema::<BroadcastInquiry>(false)),
         ("broadcast-report.json", schema::<BroadcastReport>(true)),
-        ("sweeper-request.json", schema::<SweeperRequest>(false)),
-        ("sweeper-report.json", schema::<SweeperReport>(true)),
+        ("sweep-request.json", schema::<SweepRequest>(false)),
+        ("sweep-report.json", schema::<SweepReport>(true)),
+        ("operator-request.json", schema::<OperatorRequest>(false)),
+        ("operator-report.json", schema::<OperatorReport>(true)),
     ]
 }
 
