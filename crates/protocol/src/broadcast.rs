@@ -1,28 +1,30 @@
-//! What callers of the broadcaster send, and what they get back.
+//! What callers of the broadcaster send, and the reports they get.
 
 use std::borrow::Cow;
+use std::fmt;
 use std::ops::Add;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
-use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde::{Deserialize, Deserializer, Serialize, de};
+use serde_json::{Map, Value};
 
 use crate::{
     ConnectionId, Envelope, FrameId, InvalidRequest, List, MessageId, NotificationData,
-    ServerFrame, Timestamp, UserId, Version, request,
+    ServerFrame, Timestamp, UserId, Version, request, shape,
 };
 
 /// The largest message that API Gateway carries, in bytes (AWS: "WebSocket
 /// message payload size, 128 KB").
 pub const MAX_FRAME_BYTES: usize = 128 * 1024;
 
-/// The longest that a caller may ask to wait for the end of a broadcast, in
-/// seconds: well below the 60 after which AWS's SDKs give a call up.
+/// The longest that a caller may wait for a broadcast to finish, in seconds.
+/// AWS's SDKs give up on an invocation after 60 seconds; this leaves room.
 pub const MAX_WAIT_SECONDS: u8 = 20;
 
-/// How long to wait for the end of a broadcast, in seconds.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "u64")]
+/// How long a caller waits for a broadcast to finish, in seconds. `null`
+/// counts as 0, like an absent field.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[serde(transparent)]
 pub struct WaitSeconds(pub u8);
 
 impl JsonSchema for WaitSeconds {
@@ -35,31 +37,60 @@ impl JsonSchema for WaitSeconds {
     }
 
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({"type": "integer", "minimum": 0, "maximum": MAX_WAIT_SECONDS})
+        json_schema!({"type": ["integer", "null"], "minimum": 0, "maximum": MAX_WAIT_SECONDS})
     }
 }
 
-impl TryFrom<u64> for WaitSeconds {
-    type Error = String;
+/// Reads the seconds, with errors that name the field.
+struct WaitSecondsVisitor;
 
-    fn try_from(seconds: u64) -> Result<Self, String> {
+impl<'de> de::Visitor<'de> for WaitSecondsVisitor {
+    type Value = WaitSeconds;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "waitSeconds to be an integer from 0 to {MAX_WAIT_SECONDS}"
+        )
+    }
+
+    fn visit_none<E>(self) -> Result<WaitSeconds, E> {
+        Ok(WaitSeconds::default())
+    }
+
+    // What a buffered `null` becomes.
+    fn visit_unit<E>(self) -> Result<WaitSeconds, E> {
+        Ok(WaitSeconds::default())
+    }
+
+    fn visit_some<D: Deserializer<'de>>(self, deserializer: D) -> Result<WaitSeconds, D::Error> {
+        deserializer.deserialize_u8(self)
+    }
+
+    fn visit_u64<E: de::Error>(self, seconds: u64) -> Result<WaitSeconds, E> {
         match u8::try_from(seconds) {
-            Ok(seconds @ ..=MAX_WAIT_SECONDS) => Ok(Self(seconds)),
-            _ => Err(format!("at most {MAX_WAIT_SECONDS} seconds")),
+            Ok(seconds @ ..=MAX_WAIT_SECONDS) => Ok(WaitSeconds(seconds)),
+            _ => Err(E::invalid_value(de::Unexpected::Unsigned(seconds), &self)),
         }
     }
 }
 
-/// What callers ask of the broadcaster.
+impl<'de> Deserialize<'de> for WaitSeconds {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_option(WaitSecondsVisitor)
+    }
+}
+
+/// A request to the broadcaster.
 #[derive(Debug, Clone, PartialEq)]
 pub enum BroadcasterRequest {
-    /// To send a message.
+    /// Send a message.
     Send(Box<BroadcastRequest>),
-    /// How a broadcast stands, or to go on with one.
+    /// Report on an earlier broadcast, or resume it.
     Inquire(BroadcastInquiry),
 }
 
-/// A question about a broadcast that was begun.
+/// A request about an earlier broadcast. `action` selects what to do.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(
     tag = "action",
@@ -68,45 +99,51 @@ pub enum BroadcasterRequest {
     deny_unknown_fields
 )]
 pub enum BroadcastInquiry {
-    /// How it stands.
+    /// Return the report of a broadcast.
     Report {
-        /// The broadcast.
+        /// The `messageId` of the broadcast.
         message_id: MessageId,
-        /// How long to wait for its end; not at all where absent.
+        /// How long to wait for the broadcast to finish, in seconds. The
+        /// default is 0: do not wait.
         #[serde(default)]
         wait_seconds: WaitSeconds,
     },
-    /// To go on with what was not attempted, if nobody is at it.
+    /// Continue a broadcast that has stopped, then return its report. Has no
+    /// effect on one that is running or done.
     Resume {
-        /// The broadcast.
+        /// The `messageId` of the broadcast.
         message_id: MessageId,
-        /// How long to wait for its end; not at all where absent.
+        /// How long to wait for the broadcast to finish, in seconds. The
+        /// default is 0: do not wait.
         #[serde(default)]
         wait_seconds: WaitSeconds,
     },
 }
 
-/// A request to send one message to some connections.
+/// Every `action`, for the check and its error message.
+const ACTIONS: &[&str] = &["report", "resume"];
+
+/// A request to send one message to the connections of a target.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct BroadcastRequest {
-    /// The idempotency key; the invocation's request id where absent.
+    /// The idempotency key. The default is the request id of the invocation.
     #[serde(default)]
     pub message_id: Option<MessageId>,
-    /// Who is to receive it.
+    /// The recipients.
     pub target: Target,
-    /// What they receive.
+    /// The message that each recipient gets.
     pub message: Notice,
-    /// Connections that are left out, for example the sender's own.
+    /// Connections to leave out, for example the sender's own.
     #[serde(default)]
     pub exclude: Option<List<ConnectionId, 0, 1_000>>,
-    /// How long to wait for the end, where the broadcast is large; not at all
-    /// where absent.
+    /// How long to wait for a large broadcast to finish, in seconds. The
+    /// default is 0: do not wait.
     #[serde(default)]
     pub wait_seconds: WaitSeconds,
 }
 
-/// Who receives a broadcast.
+/// The recipients of a broadcast. `type` selects how they are named.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(
     tag = "type",
@@ -117,45 +154,47 @@ pub struct BroadcastRequest {
 pub enum Target {
     /// Every connection of one user.
     User {
-        /// The user.
+        /// The user whose connections receive the message.
         user_id: UserId,
     },
-    /// Every connection of some users.
+    /// Every connection of several users.
     Users {
-        /// The users; naming one twice changes nothing.
+        /// The users whose connections receive the message. Duplicates are
+        /// ignored.
         user_ids: List<UserId, 1, 1_000>,
     },
-    /// These connections. One without a live row counts as gone.
+    /// Connections by id. One that does not exist counts as `gone`.
     Connections {
-        /// The connections; naming one twice changes nothing.
+        /// The connections that receive the message. Duplicates are ignored.
         connection_ids: List<ConnectionId, 1, 10_000>,
     },
-    /// Every connection there is.
+    /// Every connection of the stack.
     All {},
 }
 
-/// The message of a broadcast. Belfry adds the `id` and, where it is absent,
-/// the `timestamp`.
+/// The message of a broadcast. Belfry adds the `id`, and the `timestamp` if it
+/// is absent.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Notice {
-    /// Callers may send notifications and nothing else.
-    #[serde(rename = "type")]
+    /// The frame type. Callers may send only notifications.
+    #[serde(rename = "type", deserialize_with = "shape::variant")]
     pub notice_type: NoticeType,
-    /// The protocol version that the caller wrote the message for.
+    /// The protocol version that the message was written for.
     #[serde(default)]
     pub version: Option<Version>,
-    /// When what the message tells happened; the time of the broadcast where absent.
+    /// When the event that the message reports happened. The default is the
+    /// time of the broadcast.
     #[serde(default)]
     pub timestamp: Option<Timestamp>,
-    /// The `id` of a client's frame that this message is an answer to.
+    /// The `id` of the client's frame that this message answers.
     #[serde(default)]
     pub correlation_id: Option<FrameId>,
-    /// What the notification says.
+    /// The content of the notification.
     pub data: NotificationData,
 }
 
-/// The frame types that callers may send: the others are Belfry's own.
+/// The frame types that callers may send. Belfry sends the others itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub enum NoticeType {
@@ -169,7 +208,8 @@ impl Notice {
     pub fn into_frame(self, id: &MessageId, now: Timestamp) -> ServerFrame {
         ServerFrame::Notification(Envelope {
             version: Version,
-            // A message id is a frame id: the same length, fewer characters.
+            // Every message id is a frame id: it is as long at most, and uses
+            // fewer characters.
             id: FrameId::parse(id.as_str()).ok(),
             timestamp: Some(self.timestamp.unwrap_or(now)),
             data: self.data,
@@ -184,11 +224,16 @@ impl BroadcastRequest {
     /// # Errors
     /// [`InvalidRequest`], which names the field.
     pub fn parse(text: &str) -> Result<Self, InvalidRequest> {
-        request::parse(text, &["target", "message"])
+        Self::read(request::object(text)?)
     }
 
-    /// The request as it is remembered and compared: what is asked for, not
-    /// what it is called or how long the caller waits. [`Self::parse`] reads it.
+    fn read(object: Map<String, Value>) -> Result<Self, InvalidRequest> {
+        request::read(object, &["target", "message"])
+    }
+
+    /// The request in the form that is stored and compared with retries: what
+    /// to send and to whom, without the `messageId` and the time to wait.
+    /// [`Self::parse`] reads it.
     #[must_use]
     pub fn canonical(&self) -> String {
         let compared = Self {
@@ -201,36 +246,36 @@ impl BroadcastRequest {
 }
 
 impl BroadcasterRequest {
-    /// Parses a request: one with an `action` is an inquiry.
+    /// Parses a request. One with an `action` is an inquiry.
     ///
     /// # Errors
     /// [`InvalidRequest`], which names the field.
     pub fn parse(text: &str) -> Result<Self, InvalidRequest> {
-        let value: Result<Value, _> = serde_json::from_str(text);
-        if value.is_ok_and(|value| value.get("action").is_some()) {
-            return request::parse(text, &[]).map(Self::Inquire);
+        let object = request::object(text)?;
+        if object.contains_key("action") {
+            return request::read_action(object, ACTIONS).map(Self::Inquire);
         }
-        BroadcastRequest::parse(text).map(|request| Self::Send(Box::new(request)))
+        BroadcastRequest::read(object).map(|request| Self::Send(Box::new(request)))
     }
 }
 
-/// What became of a broadcast. `success + failure` is the number of
-/// recipients found.
+/// The report of a broadcast. `success + failure` is the number of recipients
+/// counted so far.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct BroadcastReport {
-    /// The idempotency key, and the `id` of the frames.
+    /// The idempotency key of the broadcast, and the `id` of its frames.
     pub message_id: MessageId,
-    /// How far it is.
+    /// The progress of the broadcast.
     pub status: BroadcastStatus,
-    /// Posts that API Gateway accepted.
+    /// Recipients for which API Gateway accepted the message.
     pub success: u64,
-    /// Everything else: the sum of `failures`.
+    /// Recipients that were not reached: the sum of `failures`.
     pub failure: u64,
-    /// Why posts failed.
+    /// Recipients that were not reached, by cause.
     pub failures: Failures,
-    /// Present and `false` where not every recipient is counted yet: ask again
-    /// while `status` is `running`; `resume` it where it is `stopped`.
+    /// `false` if some recipients are not counted yet, otherwise absent. Ask
+    /// again while `status` is `running`; send `resume` if it is `stopped`.
     #[serde(default = "yes", skip_serializing_if = "is_true")]
     pub complete: bool,
 }
@@ -244,15 +289,15 @@ fn is_true(complete: &bool) -> bool {
     *complete
 }
 
-/// How far a broadcast is.
+/// The progress of a broadcast.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub enum BroadcastStatus {
     /// Every recipient is counted.
     Done,
-    /// Somebody is at it.
+    /// Workers are sending the message.
     Running,
-    /// Whoever was at it has died; `resume` goes on.
+    /// The workers died before they finished. `resume` continues their work.
     Stopped,
 }
 
@@ -260,15 +305,15 @@ pub enum BroadcastStatus {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Failures {
-    /// The connection no longer exists.
+    /// The connection does not exist.
     pub gone: u64,
-    /// API Gateway refused for load, also after retries.
+    /// API Gateway throttled the post, and its retries, too.
     pub throttled: u64,
-    /// API Gateway refused the size.
+    /// API Gateway refused the message as too large.
     pub too_large: u64,
-    /// The post timed out or failed otherwise; it may have arrived.
+    /// The post timed out or failed otherwise. The message may have arrived.
     pub failed: u64,
-    /// Time ran out before the post.
+    /// The function's time ran out before the post.
     pub not_attempted: u64,
 }
 
@@ -287,7 +332,7 @@ impl Add for Failures {
 }
 
 impl Failures {
-    /// All of them together.
+    /// The sum over all causes.
     #[must_use]
     pub fn total(&self) -> u64 {
         self.gone + self.throttled + self.too_large + self.failed + self.not_attempted
@@ -373,7 +418,7 @@ mod tests {
     }
 
     #[test]
-    fn an_action_makes_an_inquiry() {
+    fn a_request_with_an_action_is_an_inquiry() {
         let message_id = MessageId::parse("m").unwrap();
         let report =
             BroadcasterRequest::parse(r#"{"action":"report","messageId":"m","waitSeconds":20}"#);
@@ -384,10 +429,13 @@ mod tests {
         assert_eq!(report, Ok(BroadcasterRequest::Inquire(expected)));
         for (wrong, names) in [
             (r#"{"action":"report"}"#, "messageId"),
-            (r#"{"action":"dance","messageId":"m"}"#, "dance"),
+            (
+                r#"{"action":"dance","messageId":"m"}"#,
+                "action must be one of report, resume",
+            ),
             (
                 r#"{"action":"report","messageId":"m","waitSeconds":21}"#,
-                "at most 20",
+                "waitSeconds to be an integer from 0 to 20",
             ),
             (
                 r#"{"action":"report","messageId":"m","target":{"type":"all"}}"#,
@@ -409,14 +457,12 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_text_is_answered(text in "\\PC{0,200}") {
+        fn any_text_is_accepted_or_refused(text in "\\PC{0,200}") {
             let _ = BroadcastRequest::parse(&text);
         }
 
-        // Whatever stands in a field, the answer is a request or a short
-        // explanation.
         #[test]
-        fn any_field_value_is_answered(
+        fn a_refusal_is_short_whatever_a_field_holds(
             field in "/(messageId|target|exclude|message)?(/(type|userId|userIds|connectionIds|data|id))?",
             value in r#"null|true|-1|1e300|"\PC{0,300}"|\[\]|\[null\]|\{\}|\{"type":"users"\}|\[\["a"\]\]"#,
         ) {
@@ -428,7 +474,7 @@ mod tests {
             });
             let value = serde_json::from_str(&value).unwrap_or_default();
             match request.pointer_mut(&field) {
-                Some(place) => *place = value,
+                Some(node) => *node = value,
                 None => request["surprise"] = value,
             }
             if let Err(error) = BroadcastRequest::parse(&request.to_string()) {

@@ -8,19 +8,21 @@ use crate::{
     Bare, BearerToken, Envelope, ErrorCode, FrameId, Refused, Version, VersionError, json, shape,
 };
 
-/// A frame from a client, checked.
+/// A valid frame from a client. Unknown fields are ignored.
 #[derive(Debug, Clone, PartialEq, serde::Deserialize, JsonSchema)]
 #[serde(tag = "type", rename_all = "camelCase")]
 pub enum ClientFrame {
-    /// Are you there? Answered with `pong`.
+    /// Asks whether the server responds. The reply is `pong`.
     Ping(Bare),
-    /// Who am I here? Answered with `welcome`.
+    /// Asks about the connection and its limits. The reply is `welcome`.
     Hello(Bare),
-    /// I am here: answers the server's `ping`, and is not answered itself.
+    /// Answers a `ping` of the server. It gets no reply.
     Pong(Bare),
-    /// Say it back. `data` is any JSON value; answered with the same.
+    /// Asks for a reply with the same `data`, which can be any JSON value. The
+    /// reply is `echo`.
     Echo(Envelope<Value>),
-    /// Here is a newer token of the same user. Answered with `auth.refreshed`.
+    /// Extends the session with a newer token of the same user. The reply is
+    /// `auth.refreshed`.
     #[serde(rename = "auth.refresh")]
     AuthRefresh(Envelope<AuthRefresh>),
 }
@@ -28,7 +30,7 @@ pub enum ClientFrame {
 /// The `data` of an `auth.refresh` frame.
 #[derive(Debug, Clone, PartialEq, serde::Deserialize, JsonSchema)]
 pub struct AuthRefresh {
-    /// The new token.
+    /// The new token. It must belong to the user who opened the connection.
     pub token: BearerToken,
 }
 
@@ -38,21 +40,21 @@ impl ClientFrame {
     /// # Errors
     /// [`Refused`] with the code for the first rule that the text breaks, in
     /// this order: size, JSON, object, `type` and `version` present, major
-    /// version, known type, the shape of the type. It holds the frame's `id`
-    /// if that is a valid one.
+    /// version, known type, fields of the type. It contains the frame's `id`
+    /// if that is valid.
     pub fn parse(text: &str, max_bytes: usize) -> Result<Self, Refused> {
         if text.len() > max_bytes {
             return Err(Refused::new(
                 ErrorCode::MessageTooLarge,
                 format!(
-                    "a frame may have {max_bytes} bytes; this one has {}",
+                    "a frame must have at most {max_bytes} bytes; this one has {}",
                     text.len()
                 ),
             ));
         }
         let object = match json::parse(text) {
             Ok(Value::Object(object)) => object,
-            Ok(_) => return Err(invalid("a frame is a JSON object")),
+            Ok(_) => return Err(invalid("a frame must be a JSON object")),
             Err(error) => return Err(invalid(error.to_string())),
         };
         let correlation_id = object
@@ -69,7 +71,7 @@ impl ClientFrame {
         let text = |field: &str| match object.get(field) {
             Some(Value::String(text)) => Ok(text.as_str()),
             Some(_) => Err(invalid(format!("{field} must be a string"))),
-            None => Err(invalid(format!("{field} is missing"))),
+            None => Err(invalid(format!("missing field `{field}`"))),
         };
         let frame_type = text("type")?;
         Version::parse(text("version")?).map_err(|error| match error {
@@ -91,7 +93,8 @@ impl ClientFrame {
         }
     }
 
-    /// The sender's name for the frame.
+    /// The `id` that the client gave the frame, which the reply repeats as
+    /// `correlationId`.
     #[must_use]
     pub fn id(&self) -> Option<&FrameId> {
         match self {
@@ -101,7 +104,7 @@ impl ClientFrame {
         }
     }
 
-    /// The type as it stands on the wire.
+    /// The value of `type`.
     #[must_use]
     pub fn type_name(&self) -> &'static str {
         match self {
@@ -114,10 +117,10 @@ impl ClientFrame {
     }
 }
 
-/// Reads a frame whose `data`, where it has any, is an object.
+/// Reads a frame whose `data` is an object or absent.
 ///
-/// Of anything else serde would either repeat the value, which may be a token
-/// in the wrong place, or take a list of the fields.
+/// Given anything else, serde would either quote the value in its error, which
+/// may be a token in the wrong place, or accept an array of the fields.
 fn read_with_object<T: DeserializeOwned>(object: Map<String, Value>) -> Result<T, Refused> {
     match object.get("data") {
         None | Some(Value::Null | Value::Object(_)) => shape::read(object).map_err(invalid),
@@ -138,7 +141,7 @@ mod tests {
     const MAX: usize = 1024;
 
     #[test]
-    fn reads_each_type() {
+    fn parses_each_type() {
         let ping = ClientFrame::parse(r#"{"type":"ping","version":"1.0","id":"a"}"#, MAX).unwrap();
         assert!(matches!(ping, ClientFrame::Ping(Bare { id: Some(id), .. }) if id.as_str() == "a"));
         let echo = r#"{"type":"echo","version":"1.7","data":[1,null],"future":true}"#;
@@ -149,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn a_frame_with_a_token_does_not_show_it() {
+    fn debug_output_does_not_show_the_token() {
         let text = r#"{"type":"auth.refresh","version":"1.0","id":"r","data":{"token":"secret"}}"#;
         let frame = ClientFrame::parse(text, MAX).unwrap();
         assert!(matches!(&frame, ClientFrame::AuthRefresh(_)));
@@ -157,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_in_the_wrong_place_is_not_repeated() {
+    fn an_error_does_not_quote_a_token_in_the_wrong_place() {
         for data in [
             json!("secret"),
             json!(["secret"]),
@@ -172,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_names_the_frame_it_refuses() {
+    fn a_refusal_carries_the_frames_id() {
         let refused =
             ClientFrame::parse(r#"{"type":"nope","version":"1.0","id":"x1"}"#, MAX).unwrap_err();
         assert_eq!(refused.code, ErrorCode::UnknownType);
@@ -180,11 +183,11 @@ mod tests {
         let refused =
             ClientFrame::parse(r#"{"type":"ping","version":"1.0","id":7}"#, MAX).unwrap_err();
         assert_eq!(refused.correlation_id, None);
-        assert!(refused.message.contains("id, a string"), "{refused}");
+        assert!(refused.message.starts_with("id: "), "{refused}");
     }
 
     #[test]
-    fn a_refusal_stays_short_whatever_was_sent() {
+    fn a_refusal_is_short_whatever_was_sent() {
         let data = "\u{7f}".repeat(32_000);
         let frame = json!({"type": "ping", "version": "1.0", "data": data}).to_string();
         let refused = ClientFrame::parse(&frame, 128 * 1024).unwrap_err();
@@ -193,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn the_size_is_counted_in_bytes() {
+    fn the_size_limit_counts_bytes() {
         let frame = r#"{"type":"ping","version":"1.0","id":"ü"}"#;
         assert!(ClientFrame::parse(frame, frame.len()).is_ok());
         let refused = ClientFrame::parse(frame, frame.len() - 1).unwrap_err();
@@ -202,12 +205,12 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_text_is_answered(text in ".{0,200}") {
+        fn any_text_is_accepted_or_refused(text in ".{0,200}") {
             let _ = ClientFrame::parse(&text, MAX);
         }
 
         #[test]
-        fn any_field_value_is_answered(
+        fn any_field_value_is_accepted_or_refused(
             field in "type|version|id|timestamp|correlationId|data",
             value in r#"null|true|-1|1e9|"[a-z.0-9]{0,5}"|\[\]|\{\}|\[\{\}\]"#,
         ) {

@@ -1,47 +1,45 @@
-//! The fields that every frame shares.
+//! The fields that all frames share.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{FrameId, Timestamp, Version};
 
-/// A frame's fields beside its `type`, where `data` is required.
+/// The fields of a frame besides `type`, for types that require `data`.
 ///
-/// Unknown fields are ignored: a later `1.x` may add some. An optional field
-/// that is `null` counts as absent.
+/// Unknown fields are ignored, because a later `1.x` may add some. An optional
+/// field that is `null` counts as absent.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Envelope<D> {
-    /// The protocol version, `1.x`.
+    /// The protocol version that the sender used.
     pub version: Version,
-    /// The sender's name for this frame.
+    /// The sender's id for this frame. A reply repeats it as `correlationId`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub id: Option<FrameId>,
-    /// When the frame was made.
+    /// When the sender made the frame.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timestamp: Option<Timestamp>,
-    /// What the frame is about; its shape depends on the type.
+    /// The content of the frame. Its fields depend on `type`.
     pub data: D,
     /// The `id` of the frame that this one answers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub correlation_id: Option<FrameId>,
 }
 
-/// A frame's fields beside its `type`, for types that need no `data`.
-///
-/// `data` may still be there, as an object, and is ignored.
+/// The fields of a frame besides `type`, for types without content.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Bare {
-    /// The protocol version, `1.x`.
+    /// The protocol version that the sender used.
     pub version: Version,
-    /// The sender's name for this frame.
+    /// The sender's id for this frame. A reply repeats it as `correlationId`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub id: Option<FrameId>,
-    /// When the frame was made.
+    /// When the sender made the frame.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timestamp: Option<Timestamp>,
-    /// Not used by this type.
+    /// Ignored. It may be any object.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub data: Option<serde_json::Map<String, serde_json::Value>>,
     /// The `id` of the frame that this one answers.

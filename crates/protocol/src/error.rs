@@ -1,4 +1,4 @@
-//! Error frames: the codes, and what a refused frame becomes.
+//! Error frames and their codes.
 
 use std::fmt;
 
@@ -7,33 +7,37 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Envelope, FrameId, ServerFrame, Timestamp, Version};
 
-/// Why a frame was refused or a connection is about to be closed.
-/// docs/PROTOCOL.md says what a client may do after each.
+/// Why the server refused a frame or closes the connection. docs/PROTOCOL.md
+/// says what a client should do after each.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum ErrorCode {
-    /// Not JSON, not an object, or a field is missing or has the wrong shape.
+    /// The frame is not a JSON object, or a field is missing or invalid.
     InvalidMessage,
-    /// The frame speaks another major version.
+    /// The frame has another major version than the server.
     UnsupportedVersion,
-    /// No such frame type.
+    /// The frame has a type that the server does not know.
     UnknownType,
-    /// The frame is longer than this server reads.
+    /// The frame or its reply is too large.
     MessageTooLarge,
-    /// Too many frames; try again later. Whoever goes on is closed.
+    /// The client is over the message rate limit. It should wait for
+    /// `retryAfterMs`; the server closes the connection of a client that keeps
+    /// sending.
     RateLimited,
-    /// The connection's token is past its time; the connection is closed.
+    /// The token of the connection has expired. The server closes the
+    /// connection.
     TokenExpired,
-    /// The connection is not known here, its user was signed out, or its new
-    /// token is another user's, and it is closed; or a new token was not
-    /// accepted, and it stays.
+    /// The server refused the token in `auth.refresh`, and the connection stays
+    /// open. Or the server closes the connection, because it does not know the
+    /// connection, the user was signed out, or the token in `auth.refresh`
+    /// belongs to another user.
     Unauthorized,
-    /// The server failed; the same frame may succeed later.
+    /// The server failed. The client may send the same frame again later.
     Internal,
 }
 
 impl ErrorCode {
-    /// The code as it stands on the wire.
+    /// The code as it is written in a frame.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -61,33 +65,33 @@ impl fmt::Display for ErrorCode {
 pub struct ErrorData {
     /// What went wrong, for programs.
     pub code: ErrorCode,
-    /// What went wrong, for people.
+    /// What went wrong, for people. The text may change.
     pub message: String,
-    /// When.
+    /// When the error happened.
     pub timestamp: Timestamp,
-    /// Of `RATE_LIMITED`: how long to wait before the next frame, in
-    /// milliseconds.
+    /// How long to wait before the next frame, in milliseconds. Only
+    /// `RATE_LIMITED` has it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry_after_ms: Option<u64>,
 }
 
-/// A frame that will not be served, and why.
+/// The reason why a frame is not served.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 #[error("{code}: {message}")]
 pub struct Refused {
     /// What went wrong, for programs.
     pub code: ErrorCode,
     /// What went wrong, for the client's developer. It may repeat a part of
-    /// the frame, so it goes back to the sender and never into a log.
+    /// the frame, so it goes to the sender and never into a log.
     pub message: String,
-    /// The refused frame's `id`, where one could be read.
+    /// The `id` of the refused frame, if it could be read.
     pub correlation_id: Option<FrameId>,
-    /// When to try again, in milliseconds from now, where that is known.
+    /// How long to wait before a retry, in milliseconds, if that is known.
     pub retry_after_ms: Option<u64>,
 }
 
 impl Refused {
-    /// A refusal of a frame whose id is not known.
+    /// Refuses a frame whose `id` is not known.
     #[must_use]
     pub fn new(code: ErrorCode, message: impl Into<String>) -> Self {
         Self {
@@ -98,7 +102,7 @@ impl Refused {
         }
     }
 
-    /// The error frame that tells the client.
+    /// The error frame for the client.
     #[must_use]
     pub fn into_frame(self, now: Timestamp) -> ServerFrame {
         ServerFrame::Error(Envelope {
@@ -121,19 +125,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_wire_form_is_the_documented_one() {
+    fn an_error_frame_has_the_documented_form() {
         let refused = Refused {
             code: ErrorCode::InvalidMessage,
-            message: "data is missing".into(),
+            message: "missing field `data`".into(),
             correlation_id: Some(FrameId::parse("7").unwrap()),
             retry_after_ms: None,
         };
         let frame = refused.into_frame(Timestamp::from_millis(1_770_660_703_822));
-        insta::assert_snapshot!(frame.to_json(), @r#"{"type":"error","version":"1.0","data":{"code":"INVALID_MESSAGE","message":"data is missing","timestamp":"2026-02-09T18:11:43.822Z"},"correlationId":"7"}"#);
+        insta::assert_snapshot!(frame.to_json(), @r#"{"type":"error","version":"1.0","data":{"code":"INVALID_MESSAGE","message":"missing field `data`","timestamp":"2026-02-09T18:11:43.822Z"},"correlationId":"7"}"#);
     }
 
     #[test]
-    fn a_code_is_written_as_it_is_named() {
+    fn as_str_agrees_with_serde() {
         for code in [
             ErrorCode::InvalidMessage,
             ErrorCode::UnsupportedVersion,

@@ -1,11 +1,11 @@
-//! Identifiers that come from outside, each a bounded piece of text.
+//! Identifiers from outside: texts of bounded length.
 
 use std::fmt;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, de};
 
-/// A text was empty, too long, or held a character that its type forbids.
+/// The text is empty, too long, or contains a character that its type forbids.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{name} must be {expected}")]
 pub struct InvalidText {
@@ -13,12 +13,14 @@ pub struct InvalidText {
     expected: String,
 }
 
-/// What a type of text allows.
+/// The rule that a type of text follows.
 struct Rule {
-    /// The name of the field that usually holds it: error messages say it.
+    /// What error messages call the text: the field that usually holds it.
     name: &'static str,
+    description: &'static str,
     max_chars: usize,
-    /// Only visible ASCII (`!` to `~`); otherwise everything but control characters.
+    /// Whether only visible ASCII (`!` to `~`) is allowed. Otherwise every
+    /// character is, except ASCII control characters.
     ascii: bool,
 }
 
@@ -27,7 +29,7 @@ impl Rule {
         let characters = if self.ascii {
             "visible ASCII characters"
         } else {
-            "characters, none of them a control character"
+            "characters without control characters"
         };
         format!("a string of 1 to {} {characters}", self.max_chars)
     }
@@ -56,7 +58,13 @@ impl Rule {
         } else {
             "^[^\\u0000-\\u001f\\u007f]+$"
         };
-        json_schema!({"type": "string", "minLength": 1, "maxLength": self.max_chars, "pattern": pattern})
+        json_schema!({
+            "description": self.description,
+            "type": "string",
+            "minLength": 1,
+            "maxLength": self.max_chars,
+            "pattern": pattern,
+        })
     }
 }
 
@@ -67,7 +75,7 @@ impl de::Visitor<'_> for TextVisitor {
     type Value = String;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}, {}", self.0.name, self.0.expected())
+        write!(f, "{} to be {}", self.0.name, self.0.expected())
     }
 
     fn visit_str<E: de::Error>(self, text: &str) -> Result<String, E> {
@@ -77,26 +85,36 @@ impl de::Visitor<'_> for TextVisitor {
 }
 
 macro_rules! text_type {
-    ($(#[$doc:meta])* $type:ident, $rule:expr) => {
-        $(#[$doc])*
+    (
+        #[doc = $doc:literal] $type:ident,
+        name: $name:literal,
+        max_chars: $max_chars:literal,
+        ascii: $ascii:literal
+    ) => {
+        #[doc = $doc]
         #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
         #[serde(transparent)]
         pub struct $type(String);
 
         impl $type {
-            const RULE: &'static Rule = &$rule;
+            const RULE: &'static Rule = &Rule {
+                name: $name,
+                description: $doc.trim_ascii(),
+                max_chars: $max_chars,
+                ascii: $ascii,
+            };
 
-            /// Checks the text against this type's rule.
+            /// Checks the length and the characters.
             ///
             /// # Errors
-            /// [`InvalidText`], which says what is expected.
+            /// [`InvalidText`], which says what the type allows.
             pub fn parse(text: impl Into<String>) -> Result<Self, InvalidText> {
                 let text = text.into();
                 Self::RULE.check(&text)?;
                 Ok(Self(text))
             }
 
-            /// The text itself.
+            /// The text.
             #[must_use]
             pub fn as_str(&self) -> &str {
                 &self.0
@@ -111,7 +129,9 @@ macro_rules! text_type {
 
         impl<'de> Deserialize<'de> for $type {
             fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-                deserializer.deserialize_str(TextVisitor(Self::RULE)).map(Self)
+                deserializer
+                    .deserialize_str(TextVisitor(Self::RULE))
+                    .map(Self)
             }
         }
 
@@ -132,20 +152,20 @@ macro_rules! text_type {
 }
 
 text_type! {
-    /// The name that API Gateway gives a connection, opaque: 1 to 128 visible ASCII characters.
-    ConnectionId, Rule { name: "connectionId", max_chars: 128, ascii: true }
+    /// The opaque id that API Gateway gives a connection: 1 to 128 visible ASCII characters.
+    ConnectionId, name: "connectionId", max_chars: 128, ascii: true
 }
 text_type! {
-    /// The user a connection belongs to, as the token's claim says: 1 to 128 characters.
-    UserId, Rule { name: "userId", max_chars: 128, ascii: false }
+    /// The user of a connection, from a claim of the token: 1 to 128 characters without control characters.
+    UserId, name: "userId", max_chars: 128, ascii: false
 }
 text_type! {
     /// The idempotency key of a broadcast and the `id` of its frames: 1 to 128 visible ASCII characters.
-    MessageId, Rule { name: "messageId", max_chars: 128, ascii: true }
+    MessageId, name: "messageId", max_chars: 128, ascii: true
 }
 text_type! {
-    /// A client's own name for a frame, which the reply repeats as `correlationId`: 1 to 128 characters.
-    FrameId, Rule { name: "id", max_chars: 128, ascii: false }
+    /// The sender's id for a frame: 1 to 128 characters without control characters.
+    FrameId, name: "a frame id", max_chars: 128, ascii: false
 }
 
 #[cfg(test)]
@@ -153,14 +173,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn length_is_counted_in_characters() {
+    fn the_length_limit_counts_characters() {
         assert!(UserId::parse("ü".repeat(128)).is_ok());
         assert!(UserId::parse("ü".repeat(129)).is_err());
         assert!(UserId::parse("").is_err());
     }
 
     #[test]
-    fn connection_ids_are_visible_ascii() {
+    fn a_connection_id_is_visible_ascii() {
         assert!(ConnectionId::parse("R0oXAdfD0kwCH6w=").is_ok());
         for wrong in ["", "a b", "a\n", "ü", &"x".repeat(129)] {
             assert!(ConnectionId::parse(wrong).is_err(), "{wrong:?}");
@@ -168,8 +188,11 @@ mod tests {
     }
 
     #[test]
-    fn a_wrong_type_is_named_in_the_error() {
+    fn an_error_about_a_wrong_type_names_the_field() {
         let error = serde_json::from_str::<UserId>("5").unwrap_err().to_string();
-        assert!(error.contains("userId, a string of 1 to 128"), "{error}");
+        assert!(
+            error.contains("userId to be a string of 1 to 128"),
+            "{error}"
+        );
     }
 }

@@ -1,20 +1,20 @@
-//! JSON from outside, parsed without the leniency of most parsers.
+//! A parser for JSON from outside that is stricter than most.
 
 use std::fmt;
 
 use serde::de::{DeserializeSeed, Error as _, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
 
-/// How many objects and arrays may stand inside each other.
+/// How deep objects and arrays may nest.
 ///
-/// Deep nesting costs stack in every parser that a frame passes on its way;
-/// no real message comes near this depth.
+/// Deep nesting costs stack space in every parser on a frame's way. No real
+/// message comes near this depth.
 pub const MAX_DEPTH: usize = 32;
 
-/// The longest part of a key that an error message repeats, in bytes.
+/// How much of a key an error message may repeat, in bytes.
 const KEY_EXCERPT_BYTES: usize = 64;
 
-/// Why a text is not acceptable JSON. The message is for the sender: it holds
+/// The text is not acceptable JSON. The message is for the sender: it contains
 /// a position and at most a part of one key, never a value.
 #[derive(Debug, thiserror::Error)]
 #[error("not valid JSON: {0}")]
@@ -24,7 +24,8 @@ pub struct JsonError(#[from] serde_json::Error);
 /// [`MAX_DEPTH`] and anything after the value.
 ///
 /// Duplicate keys are refused because parsers disagree on which one counts
-/// (RFC 8259, section 4): what one component checks, the next may not see.
+/// (RFC 8259, section 4): a component could act on a value that another one
+/// never checked.
 pub(crate) fn parse(text: &str) -> Result<Value, JsonError> {
     let mut deserializer = serde_json::Deserializer::from_str(text);
     let value = Strict { depth: 0 }.deserialize(&mut deserializer)?;
@@ -32,7 +33,7 @@ pub(crate) fn parse(text: &str) -> Result<Value, JsonError> {
     Ok(value)
 }
 
-/// Builds a [`Value`], knowing how deep it stands.
+/// Builds a [`Value`] at a known depth.
 #[derive(Clone, Copy)]
 struct Strict {
     depth: usize,
@@ -126,7 +127,7 @@ mod tests {
     use serde_json::json;
 
     #[test]
-    fn accepts_what_is_json() {
+    fn accepts_json() {
         let text = r#"{"a":[1,-2,3.5,"x",null,true],"b":{"c":{}}}"#;
         let expected = json!({"a": [1, -2, 3.5, "x", null, true], "b": {"c": {}}});
         assert_eq!(parse(text).unwrap(), expected);
@@ -150,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn an_error_repeats_only_the_start_of_a_key() {
+    fn an_error_repeats_only_the_start_of_a_long_key() {
         for letter in ["k", "😀"] {
             let key = letter.repeat(10_000);
             let error = parse(&format!(r#"{{"{key}":1,"{key}":2}}"#)).unwrap_err();
@@ -159,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn bounds_the_depth() {
+    fn limits_the_depth() {
         let nested = |depth: usize| format!("{}{}", "[".repeat(depth), "]".repeat(depth));
         assert!(parse(&nested(MAX_DEPTH)).is_ok());
         let error = parse(&nested(MAX_DEPTH + 1)).unwrap_err();
@@ -168,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_what_follows_the_value() {
+    fn refuses_anything_after_the_value() {
         assert!(parse("{} {}").is_err());
         assert!(parse("").is_err());
     }

@@ -1,9 +1,9 @@
-//! Belfry's wire formats: what clients and servers say to each other over a
-//! socket, and what callers of the broadcaster send and get back.
+//! Belfry's wire formats: the frames that clients and servers exchange over a
+//! socket, and the requests and reports of broadcasts, sweeps and operators.
 //!
-//! Everything from outside is parsed strictly here, once, into types that can
-//! only hold valid values. The JSON Schemas in `schemas/` are generated from
-//! these very types.
+//! This crate parses all outside input strictly, once, into types that hold
+//! only valid values. The JSON Schemas in `schemas/` are generated from the
+//! same types.
 #![warn(missing_docs)]
 
 mod broadcast;

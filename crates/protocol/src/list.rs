@@ -1,4 +1,4 @@
-//! Lists with a fixed least and greatest length.
+//! Lists of bounded length.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -6,14 +6,14 @@ use std::marker::PhantomData;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, de};
 
-/// What a [`List`] calls its items in error messages.
+/// A type whose values can be items of a [`List`].
 pub trait Item {
-    /// The singular; a list's field is its plural with an `s`.
+    /// What error messages call one item; they add an `s` for the plural.
     const NAME: &'static str;
 }
 
-/// A list of at least `MIN` and at most `MAX` items. Reading stops at the
-/// first item too many, so that a long list costs no memory.
+/// A list of `MIN` to `MAX` items. Parsing stops at the first item beyond
+/// `MAX`, so an endless list costs no memory.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(transparent)]
 pub struct List<T, const MIN: usize, const MAX: usize>(Vec<T>);
@@ -34,7 +34,7 @@ impl<'de, T: Deserialize<'de> + Item, const MIN: usize, const MAX: usize> de::Vi
     type Value = List<T, MIN, MAX>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}s, a list of {MIN} to {MAX} items", T::NAME)
+        write!(f, "a list of {MIN} to {MAX} {}s", T::NAME)
     }
 
     fn visit_seq<A: de::SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {

@@ -1,34 +1,34 @@
-//! What a notification says: known kinds with a schema, others as they are.
+//! The content of notifications: known kinds with fixed fields, and free ones.
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize, de};
 use serde_json::{Map, Value};
+
+use crate::shape;
 
 /// The longest `kind`, in characters.
 const MAX_KIND_CHARS: usize = 64;
 
 /// The `data` of a notification: an object with a `kind` of 1 to 64
-/// characters. A kind that Belfry knows must have that kind's shape (with
-/// more fields if the sender likes); any other kind passes as it is.
+/// characters. A kind that Belfry knows must have that kind's fields, and may
+/// have more. The data of any other kind is passed on unchanged.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(transparent)]
 pub struct NotificationData(Map<String, Value>);
 
 impl NotificationData {
-    /// The whole object, `kind` included.
+    /// The whole object, including `kind`.
     #[must_use]
     pub fn fields(&self) -> &Map<String, Value> {
         &self.0
     }
 }
 
-/// The kinds that have a schema.
-#[derive(Debug, Deserialize, JsonSchema)]
+/// The kinds with fixed fields, for the schema.
+#[derive(JsonSchema)]
 #[serde(tag = "kind")]
-#[expect(
-    dead_code,
-    reason = "read to check a shape; the data passes as it came"
-)]
+#[expect(dead_code, reason = "describes the kinds to the schema generator")]
 enum KnownKind {
     #[serde(rename = "upload.completed")]
     UploadCompleted(Upload),
@@ -47,55 +47,72 @@ const KNOWN_KINDS: [&str; 4] = [
     "system.announcement",
 ];
 
-/// `upload.completed`: all bytes have arrived. `upload.finalized`: the file
-/// has been processed and can be used.
+/// Checks the fields of a known kind. Any other kind passes.
+fn check(kind: &str, data: &Map<String, Value>) -> Result<(), String> {
+    fn fits<T: DeserializeOwned>(data: &Map<String, Value>) -> Result<(), String> {
+        shape::read::<T>(data.clone()).map(drop)
+    }
+    match kind {
+        "upload.completed" | "upload.finalized" => fits::<Upload>(data),
+        "set.created" => fits::<SetCreated>(data),
+        "system.announcement" => fits::<Announcement>(data),
+        _ => Ok(()),
+    }
+}
+
+/// The data of `upload.completed` (all bytes have arrived) and of
+/// `upload.finalized` (the file is processed and ready for use).
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Upload {
-    /// The file's name, as the user knows it.
+    /// The name of the file, as the user knows it.
     #[schemars(length(min = 1))]
     #[serde(deserialize_with = "non_empty")]
     pub file: String,
-    // Absent in what is written, too: without this the schema of a server's
-    // frame would require the optional fields.
-    /// Its size in bytes.
+    // `skip_serializing_if` keeps the optional fields optional in the schema of
+    // the server's frames.
+    /// The size of the file in bytes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub size: Option<u64>,
-    /// Its media type.
+    /// The media type of the file, for example `image/png`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub content_type: Option<String>,
-    /// Where it can be fetched.
+    /// The URL of the file.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub url: Option<String>,
 }
 
-/// `set.created`: a set of files exists now.
+/// The data of `set.created`: a set of files now exists.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct SetCreated {
-    /// The set's id.
+    /// The id of the set.
     #[schemars(length(min = 1))]
     #[serde(deserialize_with = "non_empty")]
     pub set_id: String,
-    /// What the user calls it.
+    /// The name that the user gave the set.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
 }
 
-/// `system.announcement`: words for people.
+/// The data of `system.announcement`: a text to show to users.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Announcement {
-    /// The words.
+    /// The text to show.
     #[schemars(length(min = 1))]
     #[serde(deserialize_with = "non_empty")]
     pub text: String,
-    /// How much they matter.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    /// The importance of the announcement.
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "shape::optional_variant"
+    )]
     pub level: Option<AnnouncementLevel>,
 }
 
-/// How much an announcement matters.
+/// The importance of an announcement.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum AnnouncementLevel {
@@ -110,7 +127,7 @@ pub enum AnnouncementLevel {
 fn non_empty<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
     let text = String::deserialize(deserializer)?;
     if text.is_empty() {
-        return Err(de::Error::invalid_length(0, &"at least one character"));
+        return Err(de::Error::custom("must not be empty"));
     }
     Ok(text)
 }
@@ -119,7 +136,7 @@ impl<'de> Deserialize<'de> for NotificationData {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let object = Map::deserialize(deserializer)?;
         let kind = match object.get("kind") {
-            Some(Value::String(kind)) => kind.clone(),
+            Some(Value::String(kind)) => kind,
             Some(_) => return Err(de::Error::custom("kind must be a string")),
             None => return Err(de::Error::missing_field("kind")),
         };
@@ -128,15 +145,8 @@ impl<'de> Deserialize<'de> for NotificationData {
                 "kind must be a string of 1 to {MAX_KIND_CHARS} characters"
             )));
         }
-        if KNOWN_KINDS.contains(&kind.as_str()) {
-            let checked: Result<KnownKind, _> =
-                serde_path_to_error::deserialize(Value::Object(object.clone()));
-            if let Err(error) = checked {
-                return Err(de::Error::custom(format_args!(
-                    "{kind}: {}",
-                    error.into_inner()
-                )));
-            }
+        if let Err(error) = check(kind, &object) {
+            return Err(de::Error::custom(format_args!("{kind}: {error}")));
         }
         Ok(Self(object))
     }
@@ -149,11 +159,16 @@ impl JsonSchema for NotificationData {
 
     fn json_schema(generator: &mut SchemaGenerator) -> Schema {
         json_schema!({
-            "description": "A known kind has its own shape; any other kind passes as it is.",
+            "description": "The content of a notification. A known `kind` has fixed fields and may have more; the data of any other kind is passed on unchanged.",
             "type": "object",
             "required": ["kind"],
             "properties": {
-                "kind": {"type": "string", "minLength": 1, "maxLength": MAX_KIND_CHARS},
+                "kind": {
+                    "description": "What happened.",
+                    "type": "string",
+                    "minLength": 1,
+                    "maxLength": MAX_KIND_CHARS,
+                },
             },
             "if": {"properties": {"kind": {"enum": KNOWN_KINDS}}},
             "then": generator.subschema_for::<KnownKind>(),
@@ -171,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn each_known_kind_has_its_shape() {
+    fn a_known_kind_must_have_its_fields() {
         for (good, field) in [
             (json!({"kind": "upload.completed", "file": "x.png"}), "file"),
             (
@@ -196,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn other_kinds_pass_as_they_are() {
+    fn any_other_kind_passes_unchanged() {
         let data = json!({"kind": "chess.move", "file": 7, "deep": {"x": [1, 2]}});
         assert_eq!(
             Value::Object(read(data.clone()).unwrap().fields().clone()),
@@ -205,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn a_kind_is_needed() {
+    fn a_kind_is_required() {
         for wrong in [
             json!({}),
             json!({"kind": 1}),

@@ -1,4 +1,4 @@
-//! What operators ask of Belfry, and the reports they get.
+//! Requests of operators and their reports.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -14,13 +14,17 @@ use crate::{InvalidRequest, UserId, request};
     deny_unknown_fields
 )]
 pub enum OperatorRequest {
-    /// Sign a user out: close all of their connections, and accept no token
-    /// that was issued before now.
+    /// Sign a user out: close every connection of the user, and refuse tokens
+    /// issued until now. Tokens are refused for a day, which is longer than
+    /// Cognito's access tokens live.
     SignOut {
         /// The user to sign out.
         user_id: UserId,
     },
 }
+
+/// Every `action`, for the check and its error message.
+const ACTIONS: &[&str] = &["signOut"];
 
 impl OperatorRequest {
     /// Parses a request.
@@ -28,15 +32,15 @@ impl OperatorRequest {
     /// # Errors
     /// [`InvalidRequest`], which names the field.
     pub fn parse(text: &str) -> Result<Self, InvalidRequest> {
-        request::parse(text, &[])
+        request::read_action(request::object(text)?, ACTIONS)
     }
 }
 
-/// The report for an operator's request. Its shape depends on the `action`.
+/// The report on an operator's request. Its fields depend on the `action`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(untagged)]
 pub enum OperatorReport {
-    /// For `signOut`.
+    /// The report on `signOut`.
     SignOut(SignOutReport),
 }
 
@@ -62,8 +66,8 @@ mod tests {
         for (wrong, names) in [
             ("{}", "action"),
             ("[]", "object"),
-            (r#"{"action":"dance"}"#, "dance"),
-            (r#"{"action":"sweep"}"#, "sweep"),
+            (r#"{"action":"dance"}"#, "action must be one of signOut"),
+            (r#"{"action":"sweep"}"#, "action must be one of signOut"),
             (r#"{"action":"signOut"}"#, "userId"),
             (r#"{"action":"signOut","userId":""}"#, "userId"),
             (r#"{"action":"signOut","userId":"alice","now":true}"#, "now"),

@@ -1,30 +1,53 @@
-//! Requests to functions that callers invoke themselves.
+//! Requests that callers send to functions they invoke themselves.
 
 use serde::de::DeserializeOwned;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::{json, shape};
 
-/// A request that cannot be served as it is. The message names the field and
-/// is meant for the caller; it may repeat a part of the request.
+/// The request is not valid. The message is for the caller: it names the field
+/// and may repeat a part of the request.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct InvalidRequest(String);
 
-/// Parses a request in which the `objects` are fields that hold objects.
-pub(crate) fn parse<T: DeserializeOwned>(
-    text: &str,
+/// Parses a request, which is always a JSON object.
+pub(crate) fn object(text: &str) -> Result<Map<String, Value>, InvalidRequest> {
+    match json::parse(text) {
+        Ok(Value::Object(object)) => Ok(object),
+        Ok(_) => Err(InvalidRequest("the request must be a JSON object".into())),
+        Err(error) => Err(InvalidRequest(error.to_string())),
+    }
+}
+
+/// Reads a request whose members in `objects` hold objects.
+///
+/// Without this check serde would accept an array of a type's fields, too.
+pub(crate) fn read<T: DeserializeOwned>(
+    object: Map<String, Value>,
     objects: &[&str],
 ) -> Result<T, InvalidRequest> {
-    let value = json::parse(text).map_err(|error| InvalidRequest(error.to_string()))?;
-    let Value::Object(object) = value else {
-        return Err(InvalidRequest("the request must be a JSON object".into()));
-    };
-    // Where a type is expected serde takes a list of its fields, too.
     for field in objects {
         if object.get(*field).is_some_and(|value| !value.is_object()) {
             return Err(InvalidRequest(format!("{field} must be a JSON object")));
         }
     }
     shape::read(object).map_err(InvalidRequest)
+}
+
+/// Reads a request whose `action` is one of `actions` and selects its type.
+///
+/// serde's own errors about a tag do not name it.
+pub(crate) fn read_action<T: DeserializeOwned>(
+    object: Map<String, Value>,
+    actions: &[&str],
+) -> Result<T, InvalidRequest> {
+    match object.get("action").map(Value::as_str) {
+        None => Err(InvalidRequest("missing field `action`".into())),
+        Some(Some(action)) if actions.contains(&action) => read(object, &[]),
+        Some(_) => Err(InvalidRequest(format!(
+            "action must be one of {}",
+            actions.join(", ")
+        ))),
+    }
 }

@@ -1,6 +1,7 @@
-//! The JSON Schemas of everything that crosses Belfry's edge.
+//! The JSON Schemas of all messages that cross Belfry's edge.
 
-use schemars::{JsonSchema, generate::SchemaSettings};
+use schemars::transform::RecursiveTransform;
+use schemars::{JsonSchema, Schema, generate::SchemaSettings};
 use serde_json::Value;
 
 use crate::{
@@ -8,7 +9,8 @@ use crate::{
     OperatorRequest, ServerFrame, SweepReport, SweepRequest,
 };
 
-/// Every schema (JSON Schema 2020-12) with the name of its file in `schemas/`.
+/// All schemas (JSON Schema 2020-12) with the names of their files in
+/// `schemas/`.
 #[must_use]
 pub fn all() -> Vec<(&'static str, Value)> {
     vec![
@@ -25,14 +27,23 @@ pub fn all() -> Vec<(&'static str, Value)> {
 }
 
 fn schema<T: JsonSchema>(written_by_us: bool) -> Value {
-    let mut settings = SchemaSettings::draft2020_12();
+    let mut settings =
+        SchemaSettings::draft2020_12().with_transform(RecursiveTransform(unwrap_description));
     if written_by_us {
         settings = settings.for_serialize();
     }
     settings.into_generator().into_root_schema_for::<T>().into()
 }
 
-/// A schema as the text of its file.
+/// Joins the lines of a description, which are wrapped for the source code.
+fn unwrap_description(schema: &mut Schema) {
+    if let Some(Value::String(text)) = schema.get_mut("description") {
+        let paragraphs: Vec<_> = text.split("\n\n").map(|p| p.replace('\n', " ")).collect();
+        *text = paragraphs.join("\n\n");
+    }
+}
+
+/// The text of a schema's file.
 #[must_use]
 pub fn to_file(schema: &Value) -> String {
     format!("{schema:#}\n")

@@ -6,35 +6,37 @@ use serde_json::Value;
 
 use crate::{Bare, ConnectionId, Envelope, ErrorData, NotificationData, Timestamp, UserId};
 
-/// A frame from the server.
+/// A frame from the server. Clients must ignore fields that they do not know.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "type", rename_all = "camelCase")]
 pub enum ServerFrame {
-    /// Answers `ping`.
+    /// The reply to `ping`.
     Pong(Bare),
-    /// Answers `hello`.
+    /// The reply to `hello`.
     Welcome(Envelope<Welcome>),
-    /// Answers `echo`, with the same data.
+    /// The reply to `echo`, with the same `data`.
     Echo(Envelope<Value>),
-    /// Answers `auth.refresh`.
+    /// The reply to `auth.refresh`.
     #[serde(rename = "auth.refreshed")]
     AuthRefreshed(Envelope<AuthRefreshed>),
-    /// Are you there? The server asks a client that has been silent for long.
+    /// Asks a silent client for a sign of life. The client must send `pong` or
+    /// any other frame, or the server closes the connection.
     Ping(Bare),
-    /// This connection will end soon: open another one, then close this one.
+    /// Announces the end of this connection. The client should open a new
+    /// connection, then close this one.
     Reconnect(Envelope<Reconnect>),
-    /// A frame was refused, or the connection is about to be closed.
+    /// Says why the server refused a frame, or why it closes the connection.
     Error(Envelope<ErrorData>),
-    /// Something happened that a REST handler wants the user to know.
+    /// A message from a caller of the broadcaster.
     Notification(Envelope<NotificationData>),
 }
 
 impl ServerFrame {
-    /// The frame as it goes over the socket.
+    /// The frame as the text that goes over the socket.
     #[must_use]
     pub fn to_json(&self) -> String {
-        // Cannot fail: every key is a string and no Serialize of ours errs.
-        serde_json::to_string(self).expect("a frame is always representable as JSON")
+        // Every key is a string and no `Serialize` in this crate fails.
+        serde_json::to_string(self).expect("every frame serializes to JSON")
     }
 }
 
@@ -42,17 +44,18 @@ impl ServerFrame {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Welcome {
-    /// This connection.
+    /// The id of this connection.
     pub connection_id: ConnectionId,
-    /// The user whose token opened it.
+    /// The user whose token opened the connection.
     pub user_id: UserId,
-    /// When it was opened.
+    /// When the connection was opened.
     pub connected_at: Timestamp,
-    /// When the token ends, and with it the connection.
+    /// When the token expires. The server then closes the connection, unless
+    /// `auth.refresh` has extended the session.
     pub token_expires_at: Timestamp,
-    /// When API Gateway ends the connection at the latest.
+    /// When API Gateway cuts the connection, at the latest.
     pub connection_expires_at: Timestamp,
-    /// What this server accepts.
+    /// The limits on what the client may send.
     pub limits: Limits,
 }
 
@@ -60,7 +63,8 @@ pub struct Welcome {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct AuthRefreshed {
-    /// When the session's token ends now, and with it the connection.
+    /// When the session now ends. The server then closes the connection, unless
+    /// another `auth.refresh` has extended the session.
     pub token_expires_at: Timestamp,
 }
 
@@ -68,16 +72,17 @@ pub struct AuthRefreshed {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Reconnect {
-    /// When API Gateway ends this connection at the latest.
+    /// When API Gateway cuts this connection, at the latest.
     pub deadline: Timestamp,
 }
 
-/// What a client must stay within.
+/// Limits on what a client may send.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Limits {
-    /// The longest frame, in bytes of UTF-8.
+    /// The largest frame, in bytes of UTF-8.
     pub max_message_bytes: usize,
-    /// How many frames a minute may be sent, over a longer time.
+    /// The message rate limit: frames per minute in the long run. A tenth of
+    /// it, and at least 5 frames, may come at once.
     pub messages_per_minute: u32,
 }

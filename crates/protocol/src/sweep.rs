@@ -3,13 +3,14 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{InvalidRequest, request};
+use crate::{InvalidRequest, request, shape};
 
 /// Request to check every connection that is due. The schedule sends it; it
 /// takes no parameters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SweepRequest {
+    #[serde(deserialize_with = "shape::variant")]
     action: SweepAction,
 }
 
@@ -26,7 +27,7 @@ impl SweepRequest {
     /// # Errors
     /// [`InvalidRequest`], which names the field.
     pub fn parse(text: &str) -> Result<Self, InvalidRequest> {
-        request::parse(text, &[])
+        request::read(request::object(text)?, &[])
     }
 }
 

@@ -1,37 +1,37 @@
-//! Points in time as frames carry them.
+//! Timestamps in frames.
 
 use std::fmt;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-/// A point in time, on the wire RFC 3339 in UTC with a final `Z`, for example
-/// `2026-02-09T18:11:43.822Z`; inside, milliseconds since the Unix epoch.
+/// A point in time. In JSON it is RFC 3339 in UTC with a final `Z`, for example
+/// `2026-02-09T18:11:43.822Z`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Timestamp(jiff::Timestamp);
 
-/// A text was not a timestamp of the form that frames use.
+/// The text is not a timestamp of the form that frames use.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("timestamp must be RFC 3339 in UTC, like 2026-02-09T18:11:43.822Z")]
 pub struct InvalidTimestamp;
 
-/// The shape that the schema states and the parser checks before it looks at
-/// the numbers.
+/// The form of a timestamp, for the schema. The parser checks it, too, before
+/// it reads the numbers.
 const PATTERN: &str = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,9})?Z$";
 
 impl Timestamp {
-    /// From milliseconds since the Unix epoch. What lies outside the years
-    /// that can be written (beyond 9999) becomes the last one that can.
+    /// Converts milliseconds since the Unix epoch. A time after the year 9999,
+    /// which RFC 3339 cannot express, becomes the last moment of that year.
     #[must_use]
     pub fn from_millis(millis: u64) -> Self {
         let millis = i64::try_from(millis).unwrap_or(i64::MAX);
         Self(jiff::Timestamp::from_millisecond(millis).unwrap_or(jiff::Timestamp::MAX))
     }
 
-    /// Reads the wire format.
+    /// Parses RFC 3339 in UTC, with 0 to 9 fractional digits.
     ///
     /// # Errors
-    /// [`InvalidTimestamp`] for any other form, other offsets included.
+    /// [`InvalidTimestamp`] for any other form, including other offsets.
     pub fn parse(text: &str) -> Result<Self, InvalidTimestamp> {
         if !has_shape(text) {
             return Err(InvalidTimestamp);
@@ -86,7 +86,12 @@ impl JsonSchema for Timestamp {
     }
 
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({"type": "string", "format": "date-time", "pattern": PATTERN})
+        json_schema!({
+            "description": "A point in time: RFC 3339 in UTC with a final `Z`, for example `2026-02-09T18:11:43.822Z`.",
+            "type": "string",
+            "format": "date-time",
+            "pattern": PATTERN,
+        })
     }
 }
 
@@ -110,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn reads_its_own_form_only() {
+    fn parses_only_its_own_form() {
         assert!(Timestamp::parse("2026-02-09T18:11:43Z").is_ok());
         assert!(Timestamp::parse("2026-02-09T18:11:43.1Z").is_ok());
         for wrong in [

@@ -1,18 +1,19 @@
-//! A token on the wire.
+//! Tokens as clients send them.
 
 use std::fmt;
 
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-/// A token as it came, good or not. It never shows itself: what is printed for
-/// debugging ends in logs.
+/// A token, not verified yet. Its debug output hides the text, because debug
+/// output ends up in logs.
 #[derive(Clone, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(transparent)]
+#[schemars(description = "A token of the user pool, as a JWT.")]
 pub struct BearerToken(String);
 
 impl BearerToken {
-    /// The token itself, for whoever judges it.
+    /// The text of the token, to verify it.
     #[must_use]
     pub fn reveal(&self) -> &str {
         &self.0
@@ -36,7 +37,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn debugging_shows_no_token() {
+    fn debug_output_hides_the_token() {
         let token: BearerToken = serde_json::from_str("\"secret\"").unwrap();
         assert_eq!(token.reveal(), "secret");
         assert_eq!(format!("{token:?}"), "BearerToken(…)");

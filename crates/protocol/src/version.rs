@@ -3,21 +3,21 @@
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-/// The version of the protocol that a frame speaks: any `1.x`.
+/// The protocol version of a frame: any `1.x`.
 ///
-/// Additive changes raise the minor version, so a server reads every minor
-/// version of its major one; what it writes says `1.0`.
+/// Additive changes raise the minor version, so a server accepts every minor
+/// version of its major version. It writes `1.0`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Version;
 
-/// Why a version was refused.
+/// The reason why a version is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum VersionError {
-    /// Not of the form `MAJOR.MINOR`.
+    /// The text does not have the form `MAJOR.MINOR`.
     #[error("version must be a string of the form MAJOR.MINOR, like \"1.0\"")]
     Malformed,
-    /// A major version that this server does not speak.
-    #[error("this server speaks version 1.x")]
+    /// The server does not support this major version.
+    #[error("version is not supported; this server supports 1.x")]
     Unsupported,
 }
 
@@ -25,11 +25,11 @@ const WRITTEN: &str = "1.0";
 const PATTERN: &str = "^1\\.(0|[1-9][0-9]{0,4})$";
 
 impl Version {
-    /// Reads `MAJOR.MINOR`, each a number of at most five digits.
+    /// Parses `MAJOR.MINOR`, two numbers of at most five digits.
     ///
     /// # Errors
-    /// [`VersionError`]; a well-formed version with another major is
-    /// [`VersionError::Unsupported`].
+    /// [`VersionError::Unsupported`] if the text is well formed but the major
+    /// version is not 1.
     pub fn parse(text: &str) -> Result<Self, VersionError> {
         let is_number = |part: &str| {
             (1..=5).contains(&part.len())
@@ -64,7 +64,11 @@ impl JsonSchema for Version {
     }
 
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({"type": "string", "pattern": PATTERN})
+        json_schema!({
+            "description": "The protocol version, `1.x`. Belfry writes `1.0`.",
+            "type": "string",
+            "pattern": PATTERN,
+        })
     }
 }
 
@@ -73,7 +77,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn any_minor_of_major_one() {
+    fn accepts_every_minor_version_of_major_1() {
         for text in ["1.0", "1.1", "1.99999"] {
             assert_eq!(Version::parse(text), Ok(Version), "{text}");
         }
