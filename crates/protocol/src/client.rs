@@ -8,7 +8,7 @@ use crate::{
     Bare, BearerToken, Envelope, ErrorCode, FrameId, Refused, Version, VersionError, json, shape,
 };
 
-/// A valid frame from a client. Unknown fields are ignored.
+/// A frame from a client. Unknown fields are ignored.
 #[derive(Debug, Clone, PartialEq, serde::Deserialize, JsonSchema)]
 #[serde(tag = "type", rename_all = "camelCase")]
 pub enum ClientFrame {

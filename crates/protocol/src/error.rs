@@ -14,7 +14,7 @@ use crate::{Envelope, FrameId, ServerFrame, Timestamp, Version};
 pub enum ErrorCode {
     /// The frame is not a JSON object, or a field is missing or invalid.
     InvalidMessage,
-    /// The frame has another major version than the server.
+    /// The frame has a major version that the server does not support.
     UnsupportedVersion,
     /// The frame has a type that the server does not know.
     UnknownType,

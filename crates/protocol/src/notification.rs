@@ -25,7 +25,7 @@ impl NotificationData {
     }
 }
 
-/// The kinds with fixed fields, for the schema.
+/// The kinds with fixed fields.
 #[derive(JsonSchema)]
 #[serde(tag = "kind")]
 #[expect(dead_code, reason = "describes the kinds to the schema generator")]

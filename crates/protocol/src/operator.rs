@@ -14,9 +14,9 @@ use crate::{InvalidRequest, UserId, request};
     deny_unknown_fields
 )]
 pub enum OperatorRequest {
-    /// Sign a user out: close every connection of the user, and refuse tokens
-    /// issued until now. Tokens are refused for a day, which is longer than
-    /// Cognito's access tokens live.
+    /// Sign a user out: close every connection of the user, and for a day refuse
+    /// tokens that were issued before. Cognito's access tokens live a day at
+    /// most.
     SignOut {
         /// The user to sign out.
         user_id: UserId,

@@ -19,8 +19,8 @@ pub enum ServerFrame {
     /// The reply to `auth.refresh`.
     #[serde(rename = "auth.refreshed")]
     AuthRefreshed(Envelope<AuthRefreshed>),
-    /// Asks a silent client for a sign of life. The client must send `pong` or
-    /// any other frame, or the server closes the connection.
+    /// Checks whether a silent client is still there. The client must send
+    /// `pong` or any other frame, or the server closes the connection.
     Ping(Bare),
     /// Announces the end of this connection. The client should open a new
     /// connection, then close this one.
@@ -82,7 +82,7 @@ pub struct Reconnect {
 pub struct Limits {
     /// The largest frame, in bytes of UTF-8.
     pub max_message_bytes: usize,
-    /// The message rate limit: frames per minute in the long run. A tenth of
-    /// it, and at least 5 frames, may come at once.
+    /// The message rate limit: frames per minute in the long run. A burst
+    /// may have a tenth of that, or 5 frames if that is more.
     pub messages_per_minute: u32,
 }

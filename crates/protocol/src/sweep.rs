@@ -45,7 +45,8 @@ pub struct SweepReport {
     pub reconnect_sent: u64,
     /// Connections closed because their token expired.
     pub expired: u64,
-    /// Connections closed because they did not answer a `ping`.
+    /// Connections closed because they did not answer a `ping`, or accepted no
+    /// frame for five minutes.
     pub silent: u64,
     /// Connections closed because a newer connection replaced them.
     pub replaced: u64,
