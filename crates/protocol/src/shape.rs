@@ -8,20 +8,36 @@ use serde_json::{Map, Value};
 /// input, and escapes can make that many times longer.
 const MAX_EXPLANATION_BYTES: usize = 300;
 
+/// How much of the start of a long explanation is kept. The end is kept, too:
+/// it says what is expected, often with the field's name.
+const HEAD_BYTES: usize = 120;
+
+const ELLIPSIS: &str = "…";
+
 /// Reads a type out of an object, or explains which field is wrong and why.
 pub(crate) fn read<T: DeserializeOwned>(object: Map<String, Value>) -> Result<T, String> {
     serde_path_to_error::deserialize(Value::Object(object)).map_err(|error| {
         let path = error.path().to_string();
         let inner = error.into_inner().to_string();
         // At the top level the path is "." and the message names the field.
-        let mut text = if path == "." || inner.starts_with(&format!("{path} ")) {
+        let text = if path == "." || inner.starts_with(&format!("{path} ")) {
             inner
         } else {
             format!("{path}: {inner}")
         };
-        text.truncate(text.floor_char_boundary(MAX_EXPLANATION_BYTES));
-        text
+        shorten(text)
     })
+}
+
+/// Cuts the middle out of a text that is too long.
+fn shorten(text: String) -> String {
+    if text.len() <= MAX_EXPLANATION_BYTES {
+        return text;
+    }
+    let tail_bytes = MAX_EXPLANATION_BYTES - HEAD_BYTES - ELLIPSIS.len();
+    let head = &text[..text.floor_char_boundary(HEAD_BYTES)];
+    let tail = &text[text.ceil_char_boundary(text.len() - tail_bytes)..];
+    format!("{head}{ELLIPSIS}{tail}")
 }
 
 /// Reads a unit variant from its name. serde alone would also accept
@@ -47,4 +63,24 @@ where
     };
     let name: StringDeserializer<D::Error> = name.into_deserializer();
     T::deserialize(name).map(Some)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shorten_keeps_both_ends() {
+        let whole = "x".repeat(MAX_EXPLANATION_BYTES);
+        assert_eq!(shorten(whole.clone()), whole);
+        for letter in ["x", "ü", "😀"] {
+            let short = shorten(format!("start{}end", letter.repeat(1_000)));
+            assert!(
+                short.starts_with("start") && short.ends_with("end"),
+                "{short}"
+            );
+            let lengths = MAX_EXPLANATION_BYTES - 6..=MAX_EXPLANATION_BYTES;
+            assert!(lengths.contains(&short.len()), "{}: {short}", short.len());
+        }
+    }
 }

@@ -18,6 +18,7 @@ mod hostile;
 mod schemas_and_cases;
 
 /// A format with its schema, its cases and what Belfry does with a text.
+#[derive(Debug)]
 struct Format {
     schema: &'static str,
     cases: &'static str,
