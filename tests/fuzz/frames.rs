@@ -19,7 +19,7 @@ proptest! {
     #![proptest_config(config())]
 
     #[test]
-    fn a_frame_is_taken_or_refused_as_its_schema_says(text in mutated(&CASES)) {
+    fn a_frame_is_accepted_as_its_schema_says(text in mutated(&CASES)) {
         let by_schema = judged(&CLIENT_FRAME, &text);
         match ClientFrame::parse(&text, MAX) {
             Ok(frame) => {
@@ -45,7 +45,7 @@ proptest! {
         let frame = json!({"type": "auth.refresh", "version": "1.0", "id": "r", "data": data});
         let shown = match ClientFrame::parse(&changed(frame, &changes).to_string(), MAX) {
             Ok(frame @ ClientFrame::AuthRefresh(_)) => format!("{frame:?}"),
-            // Of another type: a value there is data, no token.
+            // In a frame of another type the text is data, not a token.
             Ok(_) => return Ok(()),
             Err(refused) => {
                 let reply = refused.clone().into_frame(Timestamp::from_millis(0)).to_json();

@@ -1,35 +1,76 @@
-//! Requests to the broadcaster.
+//! Requests to the broadcaster, the sweeper and the operator.
 
 use std::sync::LazyLock;
 
-use belfry_protocol::{BroadcastRequest, MessageId, Timestamp};
+use belfry_protocol::{
+    BroadcastRequest, BroadcasterRequest, InvalidRequest, MessageId, OperatorRequest, SweepRequest,
+    Timestamp,
+};
+use jsonschema::Validator;
 use proptest::prelude::*;
 
 use crate::config;
 use crate::mutate::{Corpus, mutated};
-use crate::schema::{BROADCAST_REQUEST, SERVER_FRAME, is_beyond_schemas, judged};
+use crate::schema::{
+    BROADCAST_INQUIRY, BROADCAST_REQUEST, OPERATOR_REQUEST, SERVER_FRAME, SWEEP_REQUEST,
+    is_beyond_schemas, judged,
+};
 
-static CASES: LazyLock<Corpus> = LazyLock::new(|| Corpus::of_cases("broadcast-requests.json"));
+static BROADCASTS: LazyLock<Corpus> = LazyLock::new(|| Corpus::of_cases("broadcast-requests.json"));
+static INQUIRIES: LazyLock<Corpus> = LazyLock::new(|| Corpus::of_cases("broadcast-inquiries.json"));
+static SWEEPS: LazyLock<Corpus> = LazyLock::new(|| Corpus::of_cases("sweep-requests.json"));
+static OPERATORS: LazyLock<Corpus> = LazyLock::new(|| Corpus::of_cases("operator-requests.json"));
+
+/// Checks that the parser accepts what the schema accepts, with short errors.
+fn agrees<T>(
+    schema: &Validator,
+    text: &str,
+    parsed: &Result<T, InvalidRequest>,
+) -> Result<(), TestCaseError> {
+    let by_schema = judged(schema, text);
+    match parsed {
+        Ok(_) => prop_assert_eq!(by_schema, Some(true)),
+        Err(error) => {
+            let explanation = error.to_string();
+            let beyond = is_beyond_schemas(&explanation);
+            prop_assert!(by_schema != Some(true) || beyond, "{}", explanation);
+            prop_assert!(explanation.len() <= 300, "{}", explanation);
+        }
+    }
+    Ok(())
+}
 
 proptest! {
     #![proptest_config(config())]
 
     #[test]
-    fn a_request_is_taken_or_refused_as_its_schema_says(text in mutated(&CASES)) {
-        let by_schema = judged(&BROADCAST_REQUEST, &text);
-        match BroadcastRequest::parse(&text) {
-            Ok(request) => {
-                prop_assert_eq!(by_schema, Some(true));
-                let id = MessageId::parse("m").unwrap();
-                let frame = request.message.into_frame(&id, Timestamp::from_millis(0));
-                prop_assert_eq!(judged(&SERVER_FRAME, &frame.to_json()), Some(true));
-            }
-            Err(error) => {
-                let explanation = error.to_string();
-                let beyond = is_beyond_schemas(&explanation);
-                prop_assert!(by_schema != Some(true) || beyond, "{}", explanation);
-                prop_assert!(explanation.len() <= 300, "{}", explanation);
-            }
+    fn a_broadcast_request_is_accepted_as_its_schema_says(text in mutated(&BROADCASTS)) {
+        let parsed = BroadcastRequest::parse(&text);
+        agrees(&BROADCAST_REQUEST, &text, &parsed)?;
+        if let Ok(request) = parsed {
+            let id = MessageId::parse("m").unwrap();
+            let frame = request.message.into_frame(&id, Timestamp::from_millis(0));
+            prop_assert_eq!(judged(&SERVER_FRAME, &frame.to_json()), Some(true));
         }
+    }
+
+    #[test]
+    fn a_broadcast_inquiry_is_accepted_as_its_schema_says(text in mutated(&INQUIRIES)) {
+        match BroadcasterRequest::parse(&text) {
+            Ok(BroadcasterRequest::Send(request)) => {
+                agrees(&BROADCAST_REQUEST, &text, &Ok(request))?;
+            }
+            parsed => agrees(&BROADCAST_INQUIRY, &text, &parsed)?,
+        }
+    }
+
+    #[test]
+    fn a_sweep_request_is_accepted_as_its_schema_says(text in mutated(&SWEEPS)) {
+        agrees(&SWEEP_REQUEST, &text, &SweepRequest::parse(&text))?;
+    }
+
+    #[test]
+    fn an_operator_request_is_accepted_as_its_schema_says(text in mutated(&OPERATORS)) {
+        agrees(&OPERATOR_REQUEST, &text, &OperatorRequest::parse(&text))?;
     }
 }

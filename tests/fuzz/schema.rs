@@ -1,4 +1,4 @@
-//! The schemas as judges of what the parsers do.
+//! The published schemas, to compare the parsers with.
 
 use std::sync::LazyLock;
 
@@ -10,6 +10,12 @@ pub(crate) static CLIENT_FRAME: LazyLock<Validator> = LazyLock::new(|| schema("c
 pub(crate) static SERVER_FRAME: LazyLock<Validator> = LazyLock::new(|| schema("server-frame.json"));
 pub(crate) static BROADCAST_REQUEST: LazyLock<Validator> =
     LazyLock::new(|| schema("broadcast-request.json"));
+pub(crate) static BROADCAST_INQUIRY: LazyLock<Validator> =
+    LazyLock::new(|| schema("broadcast-inquiry.json"));
+pub(crate) static SWEEP_REQUEST: LazyLock<Validator> =
+    LazyLock::new(|| schema("sweep-request.json"));
+pub(crate) static OPERATOR_REQUEST: LazyLock<Validator> =
+    LazyLock::new(|| schema("operator-request.json"));
 
 fn schema(file: &str) -> Validator {
     let mut all = schemas::all().into_iter();
@@ -17,20 +23,20 @@ fn schema(file: &str) -> Validator {
     jsonschema::validator_for(&schema).expect("a schema")
 }
 
-/// What a schema says of a text, where that is JSON at all.
+/// Whether a schema accepts a text; `None` if the text is not JSON.
 pub(crate) fn judged(validator: &Validator, text: &str) -> Option<bool> {
     let value: Value = serde_json::from_str(text).ok()?;
     Some(validator.is_valid(&value))
 }
 
-/// Whether a text was refused for what only a parser can tell.
+/// Whether a text was refused for a rule that no schema can express.
 pub(crate) fn is_beyond_schemas(explanation: &str) -> bool {
     [
         "duplicate key",
         "levels deep",
         // A date that no calendar has.
         "timestamp must be",
-        // A schema's integer may be written 5.0, and has any size.
+        // To a schema, 5.0 is an integer, and an integer can be of any size.
         "invalid type: floating point",
     ]
     .iter()
