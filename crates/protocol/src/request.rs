@@ -45,9 +45,9 @@ pub(crate) fn read_action<T: DeserializeOwned>(
     match object.get("action").map(Value::as_str) {
         None => Err(InvalidRequest("missing field `action`".into())),
         Some(Some(action)) if actions.contains(&action) => read(object, &[]),
-        Some(_) => Err(InvalidRequest(format!(
-            "action must be one of {}",
-            actions.join(", ")
-        ))),
+        Some(_) => Err(InvalidRequest(match actions {
+            [action] => format!("action must be {action}"),
+            actions => format!("action must be one of {}", actions.join(", ")),
+        })),
     }
 }

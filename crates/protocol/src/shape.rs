@@ -18,7 +18,7 @@ const ELLIPSIS: &str = "…";
 pub(crate) fn read<T: DeserializeOwned>(object: Map<String, Value>) -> Result<T, String> {
     serde_path_to_error::deserialize(Value::Object(object)).map_err(|error| {
         let path = error.path().to_string();
-        let inner = error.into_inner().to_string();
+        let inner = in_json_terms(error.into_inner().to_string());
         // At the top level the path is "." and the message names the field.
         let text = if path == "." || inner.starts_with(&format!("{path} ")) {
             inner
@@ -27,6 +27,31 @@ pub(crate) fn read<T: DeserializeOwned>(object: Map<String, Value>) -> Result<T,
         };
         shorten(text)
     })
+}
+
+/// Replaces serde's and Rust's terms, at the ends of a message where no input
+/// is quoted.
+fn in_json_terms(mut message: String) -> String {
+    for (theirs, ours) in [
+        ("invalid type: map,", "invalid type: object,"),
+        ("invalid type: sequence,", "invalid type: array,"),
+        ("unknown variant `", "unknown value `"),
+    ] {
+        if message.starts_with(theirs) {
+            message.replace_range(..theirs.len(), ours);
+        }
+    }
+    for (theirs, ours) in [
+        (", expected a map", ", expected an object"),
+        (", expected u64", ", expected a non-negative integer"),
+        (", expected variant identifier", ", expected a string"),
+        (", there are no fields", ", expected no field"),
+    ] {
+        if let Some(start) = message.strip_suffix(theirs).map(str::len) {
+            message.replace_range(start.., ours);
+        }
+    }
+    message
 }
 
 /// Cuts the middle out of a text that is too long.
@@ -68,6 +93,26 @@ where
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn messages_use_the_terms_of_json() {
+        for (serde, ours) in [
+            (
+                "invalid type: map, expected u64",
+                "invalid type: object, expected a non-negative integer",
+            ),
+            (
+                "invalid type: sequence, expected a map",
+                "invalid type: array, expected an object",
+            ),
+            (
+                r#"invalid type: string "map, expected u64", expected a string"#,
+                r#"invalid type: string "map, expected u64", expected a string"#,
+            ),
+        ] {
+            assert_eq!(in_json_terms(serde.into()), ours);
+        }
+    }
 
     #[test]
     fn shorten_keeps_both_ends() {

@@ -3,14 +3,13 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{InvalidRequest, request, shape};
+use crate::{InvalidRequest, request};
 
 /// Request to check every connection that is due. The schedule sends it; it
 /// takes no parameters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SweepRequest {
-    #[serde(deserialize_with = "shape::variant")]
     action: SweepAction,
 }
 
@@ -27,7 +26,7 @@ impl SweepRequest {
     /// # Errors
     /// [`InvalidRequest`], which names the field.
     pub fn parse(text: &str) -> Result<Self, InvalidRequest> {
-        request::read(request::object(text)?, &[])
+        request::read_action(request::object(text)?, &["sweep"])
     }
 }
 
@@ -73,8 +72,11 @@ mod tests {
         for (wrong, names) in [
             ("{}", "action"),
             ("[]", "object"),
-            (r#"{"action":"dance"}"#, "dance"),
-            (r#"{"action":"signOut","userId":"alice"}"#, "signOut"),
+            (r#"{"action":"dance"}"#, "action must be sweep"),
+            (
+                r#"{"action":"signOut","userId":"alice"}"#,
+                "action must be sweep",
+            ),
             (r#"{"action":"sweep","now":true}"#, "now"),
             (r#"{"action":"sweep","action":"sweep"}"#, "action"),
         ] {
