@@ -1,7 +1,7 @@
 //! The `Origin` header against the list of allowed origins. The judge is the
 //! URL standard's parser: what a browser makes of an address.
 
-use belfry_core::AllowedOrigins;
+use belfry_core::connections::AllowedOrigins;
 use proptest::prelude::*;
 use proptest::sample::select;
 use reqwest::Url;

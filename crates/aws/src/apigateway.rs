@@ -1,15 +1,21 @@
 //! What API Gateway sends to a Lambda and expects back.
 
+mod management;
+
 use std::collections::BTreeMap;
 
 use aws_lambda_events::apigw::ApiGatewayWebsocketProxyRequest;
 use aws_lambda_events::http::header::{
     AUTHORIZATION, HeaderMap, HeaderName, ORIGIN, SEC_WEBSOCKET_PROTOCOL,
 };
+use belfry_core::UnixMillis;
+use belfry_core::connections::{Handshake, Refusal};
+use belfry_core::frames::Answer;
 use belfry_core::ports::VerifyError;
-use belfry_core::{Answer, Handshake, Refusal, UnixMillis};
 use belfry_protocol::{BearerToken, ConnectionId};
 use serde::Serialize;
+
+pub use management::ManagementOutbox;
 
 /// The event of a WebSocket route.
 pub type Event = ApiGatewayWebsocketProxyRequest;
@@ -112,12 +118,12 @@ pub fn refused(refusal: &Refusal) -> Response {
         Refusal::SeveralTokens => 400,
         Refusal::NoToken | Refusal::Token(VerifyError::Rejected(_)) | Refusal::SignedOut => 401,
         Refusal::Origin => 403,
-        Refusal::UserFull => 429,
+        Refusal::UserAtCapacity => 429,
         Refusal::Token(VerifyError::KeysUnavailable(_))
         | Refusal::Store(_)
         | Refusal::IdTaken
         | Refusal::Ended
-        | Refusal::Full => 503,
+        | Refusal::AtCapacity => 503,
     })
 }
 

@@ -8,20 +8,19 @@ use aws_config::stalled_stream_protection::StalledStreamProtectionConfig;
 use aws_config::timeout::TimeoutConfig;
 use aws_config::{BehaviorVersion, Region, SdkConfig};
 
-/// How long a connection to an AWS endpoint may take to open.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+use crate::http::Http;
 
-/// How long one try of a DynamoDB call may take. The slowest that answers at
-/// all answer within tens of milliseconds; what takes longer is better asked again.
+/// Time limit for one attempt of a DynamoDB call. Even slow calls are answered
+/// within tens of milliseconds; anything slower is better retried.
 const DYNAMODB_ATTEMPT_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// How long a DynamoDB call may take with its retries. With what else a frame
-/// may need it stays below the function's timeout (template.yaml), so that a
-/// failing table becomes an answer.
+/// Time limit for a DynamoDB call with its retries. Together with everything
+/// else that a frame may need it is below the function's timeout
+/// (template.yaml), so that a failing table becomes an answer.
 const DYNAMODB_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How long one try of an asynchronous invocation may take, and all tries:
-/// Lambda answers when it has queued the event.
+/// Time limits for one attempt of an asynchronous invocation and for all
+/// attempts. Lambda answers when it has queued the event.
 const LAMBDA_ATTEMPT_TIMEOUT: Duration = Duration::from_secs(3);
 const LAMBDA_TIMEOUT: Duration = Duration::from_secs(8);
 
@@ -29,47 +28,44 @@ const LAMBDA_TIMEOUT: Duration = Duration::from_secs(8);
 #[derive(Debug, Clone)]
 pub struct Clients {
     config: SdkConfig,
+    http: Http,
 }
 
 impl Clients {
     /// Reads the configuration from the environment, where Lambda puts the
-    /// role's credentials. Nothing else is asked for credentials: a function
-    /// that has none should say so at once.
+    /// role's credentials. There is no other source of credentials: a function
+    /// without them should fail at once.
     pub async fn load(region: String) -> Self {
+        let http = Http::open();
         let config = aws_config::defaults(BehaviorVersion::latest())
+            .http_client(http.sdk_client())
             .region(Region::new(region))
             .credentials_provider(EnvironmentVariableCredentialsProvider::new())
             // Every answer is small and has a timeout of its own.
             .stalled_stream_protection(StalledStreamProtectionConfig::disabled())
             .load()
             .await;
-        Self { config }
+        Self { config, http }
     }
 
-    /// A client for DynamoDB.
+    /// The HTTP client that all SDK clients share.
+    #[must_use]
+    pub fn http(&self) -> Http {
+        self.http.clone()
+    }
+
     #[must_use]
     pub fn dynamodb(&self) -> aws_sdk_dynamodb::Client {
-        let timeouts = TimeoutConfig::builder()
-            .connect_timeout(CONNECT_TIMEOUT)
-            .operation_attempt_timeout(DYNAMODB_ATTEMPT_TIMEOUT)
-            .operation_timeout(DYNAMODB_TIMEOUT)
-            .build();
         let config = aws_sdk_dynamodb::config::Builder::from(&self.config)
-            .timeout_config(timeouts)
+            .timeout_config(timeouts(DYNAMODB_ATTEMPT_TIMEOUT, DYNAMODB_TIMEOUT))
             .build();
         aws_sdk_dynamodb::Client::from_conf(config)
     }
 
-    /// A client for Lambda, to invoke other functions.
     #[must_use]
     pub fn lambda(&self) -> aws_sdk_lambda::Client {
-        let timeouts = TimeoutConfig::builder()
-            .connect_timeout(CONNECT_TIMEOUT)
-            .operation_attempt_timeout(LAMBDA_ATTEMPT_TIMEOUT)
-            .operation_timeout(LAMBDA_TIMEOUT)
-            .build();
         let config = aws_sdk_lambda::config::Builder::from(&self.config)
-            .timeout_config(timeouts)
+            .timeout_config(timeouts(LAMBDA_ATTEMPT_TIMEOUT, LAMBDA_TIMEOUT))
             .build();
         aws_sdk_lambda::Client::from_conf(config)
     }
@@ -78,21 +74,26 @@ impl Clients {
     /// the caller knows whether a second post would be a duplicate.
     #[must_use]
     pub fn management(&self, endpoint: &str) -> aws_sdk_apigatewaymanagement::Client {
-        let timeouts = TimeoutConfig::builder()
-            .connect_timeout(CONNECT_TIMEOUT)
-            .build();
         let config = aws_sdk_apigatewaymanagement::config::Builder::from(&self.config)
             .endpoint_url(endpoint)
             .retry_config(RetryConfig::disabled())
-            .timeout_config(timeouts)
             .build();
         aws_sdk_apigatewaymanagement::Client::from_conf(config)
     }
 }
 
+fn timeouts(attempt: Duration, operation: Duration) -> TimeoutConfig {
+    TimeoutConfig::builder()
+        .operation_attempt_timeout(attempt)
+        .operation_timeout(operation)
+        .build()
+}
+
 impl From<SdkConfig> for Clients {
     /// Clients with a configuration made by hand.
     fn from(config: SdkConfig) -> Self {
-        Self { config }
+        let http = Http::open();
+        let config = config.to_builder().http_client(http.sdk_client()).build();
+        Self { config, http }
     }
 }

@@ -1,19 +1,19 @@
-//! Figures as log lines that CloudWatch turns into metrics: the embedded
-//! metric format (AWS: "Specification: Embedded metric format").
+//! Metrics as log lines in CloudWatch's embedded metric format (AWS:
+//! "Specification: Embedded metric format").
 
 use std::io::{self, Write};
 use std::time::Duration;
 
-use belfry_core::Refusal;
-use belfry_core::ports::{Clock, Measured, Metrics, VerifyError};
+use belfry_core::connections::Refusal;
+use belfry_core::ports::{Clock, MetricEvent, Metrics, VerifyError};
 use belfry_protocol::{Failures, SweepReport};
 use serde_json::{Map, Value, json};
 
 /// The namespace of Belfry's metrics.
 const NAMESPACE: &str = "Belfry";
 
-/// Writes figures to standard output, which Lambda sends to CloudWatch: one
-/// line for each event that a function handles. docs/OPERATIONS.md lists them.
+/// Writes one line for each event to standard output, which Lambda sends to
+/// CloudWatch. docs/OPERATIONS.md lists the metrics.
 #[derive(Debug, Clone)]
 pub struct EmfMetrics<C> {
     stack: String,
@@ -21,28 +21,32 @@ pub struct EmfMetrics<C> {
 }
 
 impl<C: Clock> EmfMetrics<C> {
-    /// Figures of one stack.
+    /// The metrics of one stack.
     #[must_use]
     pub fn new(stack: String, clock: C) -> Self {
         Self { stack, clock }
     }
 
-    fn line(&self, measured: &Measured) -> Value {
-        let (detail, metrics) = match measured {
-            Measured::Accepted => (None, one("ConnectionsAccepted")),
-            Measured::Ended => (None, one("ConnectionsEnded")),
-            Measured::Refused(refusal) => {
+    fn line(&self, event: &MetricEvent) -> Value {
+        let (detail, metrics) = match event {
+            MetricEvent::ConnectionAccepted => (None, one("ConnectionsAccepted")),
+            MetricEvent::ConnectionEnded => (None, one("ConnectionsEnded")),
+            MetricEvent::ConnectionRefused(refusal) => {
                 (Some(("Reason", reason(refusal))), one("ConnectionsRefused"))
             }
-            Measured::Served(name) => (Some(("Type", *name)), one("FramesServed")),
-            Measured::FrameRefused(code) => (Some(("Code", code.as_str())), one("FramesRefused")),
-            Measured::Posted {
+            MetricEvent::FrameServed(name) => (Some(("Type", *name)), one("FramesServed")),
+            MetricEvent::FrameRefused(code) => {
+                (Some(("Code", code.as_str())), one("FramesRefused"))
+            }
+            MetricEvent::Posted {
                 success,
                 failures,
-                posts,
-            } => (None, posted(*success, failures, posts)),
-            Measured::Broadcast { recipients, took } => (None, broadcast(*recipients, *took)),
-            Measured::Swept { report, took } => (None, sweep(report, *took)),
+                latencies,
+            } => (None, posted(*success, failures, latencies)),
+            MetricEvent::BroadcastDone { recipients, took } => {
+                (None, broadcast(*recipients, *took))
+            }
+            MetricEvent::SweepDone { report, took } => (None, sweep(report, *took)),
         };
         let mut line = Map::new();
         line.insert("Stack".into(), self.stack.as_str().into());
@@ -70,9 +74,9 @@ impl<C: Clock> EmfMetrics<C> {
 }
 
 impl<C: Clock> Metrics for EmfMetrics<C> {
-    fn record(&self, measured: Measured) {
-        // A log that cannot be written has nowhere to complain.
-        let _ = writeln!(io::stdout(), "{}", self.line(&measured));
+    fn record(&self, event: MetricEvent) {
+        // There is nowhere to report that standard output cannot be written.
+        let _ = writeln!(io::stdout(), "{}", self.line(&event));
     }
 }
 
@@ -102,8 +106,8 @@ fn one(name: &'static str) -> Vec<Metric> {
     vec![count(name, 1)]
 }
 
-/// The counts that are not zero: nothing happened is what CloudWatch takes a
-/// missing count for, and a metric that is not written costs nothing.
+/// The counts that are not zero. CloudWatch treats a missing count as zero, and
+/// a metric that is not written costs nothing.
 fn counted<const N: usize>(counts: [(&'static str, u64); N]) -> impl Iterator<Item = Metric> {
     let happened = counts.into_iter().filter(|(_, value)| *value > 0);
     happened.map(|(name, value)| count(name, value))
@@ -116,11 +120,11 @@ fn broadcast(recipients: u64, took: Duration) -> Vec<Metric> {
     ]
 }
 
-fn posted(success: u64, failures: &Failures, posts: &[Duration]) -> Vec<Metric> {
+fn posted(success: u64, failures: &Failures, latencies: &[Duration]) -> Vec<Metric> {
     let mut metrics = Vec::new();
-    // A metric with a list of no values is malformed.
-    if !posts.is_empty() {
-        let times: Vec<_> = posts.iter().copied().map(milliseconds).collect();
+    // A metric with an empty list of values is malformed.
+    if !latencies.is_empty() {
+        let times: Vec<_> = latencies.iter().copied().map(milliseconds).collect();
         metrics.push(duration("PostLatency", times));
     }
     metrics.extend(counted([
@@ -142,7 +146,7 @@ fn sweep(report: &SweepReport, took: Duration) -> Vec<Metric> {
     metrics.extend(counted([
         ("SweepKept", report.kept),
         ("SweepPinged", report.pinged),
-        ("SweepToldToReconnect", report.told_to_reconnect),
+        ("SweepReconnectSent", report.reconnect_sent),
         ("SweepExpired", report.expired),
         ("SweepSilent", report.silent),
         ("SweepReplaced", report.replaced),
@@ -158,8 +162,8 @@ fn milliseconds(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// Few words, each with something else to do about it: a metric is paid for by
-/// the words that its dimension takes.
+/// Few values, each with a different remedy: every value of a dimension is a
+/// metric that is paid for.
 fn reason(refusal: &Refusal) -> &'static str {
     match refusal {
         Refusal::Origin => "origin",
@@ -167,8 +171,8 @@ fn reason(refusal: &Refusal) -> &'static str {
         Refusal::Token(VerifyError::Rejected(_)) => "token",
         Refusal::Token(VerifyError::KeysUnavailable(_)) => "keysUnavailable",
         Refusal::Store(_) => "storeUnavailable",
-        Refusal::Full => "full",
-        Refusal::UserFull => "userFull",
+        Refusal::AtCapacity => "atCapacity",
+        Refusal::UserAtCapacity => "userAtCapacity",
         Refusal::SignedOut => "signedOut",
         Refusal::IdTaken | Refusal::Ended => "other",
     }
@@ -181,8 +185,8 @@ mod tests {
     use belfry_core::ports::StoreError;
     use belfry_protocol::ErrorCode;
 
-    fn line(measured: &Measured) -> Value {
-        EmfMetrics::new("belfry-dev".into(), SystemClock).line(measured)
+    fn line(event: &MetricEvent) -> Value {
+        EmfMetrics::new("belfry-dev".into(), SystemClock).line(event)
     }
 
     /// The metrics of a line, after a check that it is what CloudWatch takes:
@@ -223,25 +227,25 @@ mod tests {
         };
         let rejected = Refusal::Token(VerifyError::Rejected("expired"));
         for (measured, name, dimension) in [
-            (Measured::Accepted, "ConnectionsAccepted", None),
-            (Measured::Ended, "ConnectionsEnded", None),
+            (MetricEvent::ConnectionAccepted, "ConnectionsAccepted", None),
+            (MetricEvent::ConnectionEnded, "ConnectionsEnded", None),
             (
-                Measured::Refused(rejected),
+                MetricEvent::ConnectionRefused(rejected),
                 "ConnectionsRefused",
                 Some(("Reason", "token")),
             ),
             (
-                Measured::Refused(Refusal::Store(down)),
+                MetricEvent::ConnectionRefused(Refusal::Store(down)),
                 "ConnectionsRefused",
                 Some(("Reason", "storeUnavailable")),
             ),
             (
-                Measured::Served("auth.refresh"),
+                MetricEvent::FrameServed("auth.refresh"),
                 "FramesServed",
                 Some(("Type", "auth.refresh")),
             ),
             (
-                Measured::FrameRefused(ErrorCode::RateLimited),
+                MetricEvent::FrameRefused(ErrorCode::RateLimited),
                 "FramesRefused",
                 Some(("Code", "RATE_LIMITED")),
             ),
@@ -265,10 +269,10 @@ mod tests {
             gone: 2,
             ..Failures::default()
         };
-        let measured = Measured::Posted {
+        let measured = MetricEvent::Posted {
             success: 3,
             failures,
-            posts: vec![Duration::from_millis(4), Duration::from_millis(6)],
+            latencies: vec![Duration::from_millis(4), Duration::from_millis(6)],
         };
         let expected = named(&[
             ("PostLatency", "Milliseconds", json!([4, 6])),
@@ -276,7 +280,7 @@ mod tests {
             ("PostsGone", "Count", 2.into()),
         ]);
         assert_eq!(metrics(&line(&measured)), expected);
-        let broadcast = Measured::Broadcast {
+        let broadcast = MetricEvent::BroadcastDone {
             recipients: 0,
             took: Duration::from_millis(40),
         };
@@ -300,7 +304,7 @@ mod tests {
             ..idle
         };
         let took = Duration::from_millis(12);
-        let of = |report| metrics(&line(&Measured::Swept { report, took }));
+        let of = |report| metrics(&line(&MetricEvent::SweepDone { report, took }));
         assert_eq!(
             of(idle),
             named(&[

@@ -1,20 +1,23 @@
-//! Broadcasts to 1,000 and up to 1,000,000 connections: the real core against
-//! a clock that is not waited for, and an API that is as slow, as full and as
-//! fallible as API Gateway. Ends with an error where a total is wrong, or a
-//! broadcast takes a tenth longer than its rate allows.
+//! Simulates broadcasts to 1,000 and up to 1,000,000 connections: the real
+//! rules with a simulated clock and an API with the latency, limits and
+//! failures of API Gateway. Fails if a total is wrong, or if a broadcast takes
+//! a tenth longer than its rate allows.
 
 use std::pin::pin;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
+use belfry_core::broadcast::{Broadcaster, Call, DeliverySettings, FanoutSettings, Worker};
+use belfry_core::connections::Recipient;
 use belfry_core::ports::{
-    Begun, BroadcastKey, BroadcastRecord, BroadcastStore, Clock, Cursor, Kept, Lease, Outbox, Page,
-    PostError, RecipientStore, Segment, SegmentView, StoreError, Taken,
+    Acquired, Begun, BroadcastKey, BroadcastRecord, BroadcastRecords, Capacity, Clock, Lease,
+    NewBroadcasts, Outbox, PostError, RecipientPage, Recipients, Removals, Reservation, Segment,
+    SegmentLeases, SegmentOffers, SegmentStates, SegmentView, StoreError,
 };
-use belfry_core::testing::{FakeMetrics, FakeStore, FakeWorkers, START, TestClock};
-use belfry_core::{
-    Broadcaster, Call, DeliverySettings, FanoutSettings, Recipient, UnixMillis, UnixSeconds,
+use belfry_core::testing::{
+    FakeMetrics, FakeStore, FakeWorkers, START, SeededRandomness, TestClock,
 };
+use belfry_core::{UnixMillis, UnixSeconds};
 use belfry_protocol::{
     BroadcastInquiry, BroadcastReport, BroadcastRequest, ConnectionId, MessageId, UserId,
     WaitSeconds,
@@ -23,38 +26,38 @@ use futures_util::future::{Either, join_all, select};
 
 const SIZES: [u32; 7] = [1_000, 3_000, 10_000, 30_000, 100_000, 300_000, 1_000_000];
 
-/// As template.yaml has it by default.
+/// The defaults of template.yaml.
 const POSTS_PER_SECOND: u32 = 2_500;
 const MAX_WORKERS: u32 = 4;
 const CONNECTIONS_PER_WORKER: u32 = 5_000;
 const CONCURRENCY: usize = 64;
 
-/// API Gateway's answer time, seen from a Lambda in its region.
+/// Latency of a post, seen from a Lambda function in the same region.
 const POST: Duration = Duration::from_millis(15);
 
-/// DynamoDB's.
+/// Latencies of DynamoDB.
 const STORE: Duration = Duration::from_millis(5);
 const SCAN: Duration = Duration::from_millis(25);
 
-/// The rows that the adapter reads in a page.
+/// Rows in a page of the adapter.
 const PAGE: u32 = 1_000;
 
-/// One in so many is gone; one in so many is throttled at the first try.
+/// One in so many connections is gone; one in so many is throttled at first.
 const GONE: u32 = 100;
 const THROTTLED: u32 = 100;
 
-/// Lambda tries an asynchronous invocation again after a minute (AWS: "How
+/// Lambda retries an asynchronous invocation after a minute (AWS: "How
 /// Lambda handles errors and retries with asynchronous invocation").
 const RETRIED_AFTER: Duration = Duration::from_secs(60);
 
-/// A worker's timeout, less what it leaves for handing on.
+/// A worker's timeout, less the time to start the next worker.
 const WORKING_TIME: Duration = Duration::from_secs(885);
 
-/// How much more than the rate allows a broadcast may take.
+/// How much longer than its rate allows a broadcast may take.
 const TOLERANCE: f64 = 1.1;
 
-/// A bit for each connection, as many as there are in the largest run: what a
-/// run needs more than another is Belfry's.
+/// A bit for each connection of the largest run, so that any difference in
+/// memory between runs is Belfry's.
 struct Marks(Mutex<Vec<u64>>);
 
 impl Default for Marks {
@@ -72,7 +75,7 @@ impl Marks {
         words[number as usize / 64] >> (number % 64) & 1 == 1
     }
 
-    /// Whether it was not set before.
+    /// Returns whether the bit was clear.
     fn set(&self, number: u32) -> bool {
         let is_new = !self.has(number);
         self.0.lock().expect("one thread")[number as usize / 64] |= 1 << (number % 64);
@@ -80,9 +83,9 @@ impl Marks {
     }
 }
 
-type Core = Broadcaster<Rows, Api, TestClock, FakeMetrics, FakeWorkers>;
+type Core = Broadcaster<Rows, Api, TestClock, FakeMetrics, FakeWorkers, SeededRandomness>;
 
-/// Rows that are made up as they are read, but for those that were removed.
+/// Rows that are computed as they are read, except those that were removed.
 struct Rows {
     count: u32,
     removed: Marks,
@@ -105,13 +108,15 @@ fn number(id: &ConnectionId) -> u32 {
     id.as_str()[1..].parse().expect("a row's number")
 }
 
-impl RecipientStore for Rows {
+impl Removals for Rows {
     async fn remove_unchanged(&self, seen: &Recipient) -> Result<(), StoreError> {
         self.clock.sleep(STORE).await;
         self.removed.set(number(&seen.id));
         Ok(())
     }
+}
 
+impl Recipients for Rows {
     async fn of_user(&self, _: &UserId, _: UnixMillis) -> Result<Vec<Recipient>, StoreError> {
         unreachable!("broadcasts are to all")
     }
@@ -131,24 +136,26 @@ impl RecipientStore for Rows {
     async fn scan(
         &self,
         segment: Segment,
-        from: Option<Cursor>,
+        after: Option<&ConnectionId>,
         _: UnixMillis,
-    ) -> Result<Page, StoreError> {
+    ) -> Result<RecipientPage, StoreError> {
         self.clock.sleep(SCAN).await;
-        let begin = from.map_or(segment.index, |Cursor(last)| number(&last) + segment.total);
+        let begin = after.map_or(segment.index, |last| number(last) + segment.total);
         let end = self.count.min(begin + PAGE * segment.total);
         let numbers = (begin..end).step_by(segment.total as usize);
         let last = numbers.clone().next_back();
         let next = last.filter(|last| last + segment.total < self.count);
-        Ok(Page {
+        Ok(RecipientPage {
             recipients: numbers
                 .filter_map(|number| self.recipient(number))
                 .collect(),
-            next: next.map(|last| Cursor(id(last))),
+            next: next.map(id),
         })
     }
+}
 
-    async fn count(&self) -> Result<u64, StoreError> {
+impl Capacity for Rows {
+    async fn open_connections(&self) -> Result<u64, StoreError> {
         Ok(self.count.into())
     }
 }
@@ -157,7 +164,7 @@ fn id(number: u32) -> ConnectionId {
     ConnectionId::parse(format!("c{number}")).expect("a connection id")
 }
 
-impl BroadcastStore for Rows {
+impl NewBroadcasts for Rows {
     async fn begin(
         &self,
         id: &MessageId,
@@ -168,20 +175,41 @@ impl BroadcastStore for Rows {
         self.broadcasts.begin(id, record, end).await
     }
 
-    async fn record(
+    async fn reserve_all(
+        &self,
+        id: &MessageId,
+        now: UnixMillis,
+        interval: Duration,
+    ) -> Result<Option<Duration>, StoreError> {
+        self.clock.sleep(STORE).await;
+        self.broadcasts.reserve_all(id, now, interval).await
+    }
+}
+
+impl BroadcastRecords for Rows {
+    async fn find_record(
         &self,
         id: &MessageId,
         now: UnixMillis,
     ) -> Result<Option<BroadcastRecord>, StoreError> {
         self.clock.sleep(STORE).await;
-        self.broadcasts.record(id, now).await
+        self.broadcasts.find_record(id, now).await
     }
 
+    async fn finish(&self, key: &BroadcastKey, now: UnixMillis) -> Result<bool, StoreError> {
+        self.clock.sleep(STORE).await;
+        self.broadcasts.finish(key, now).await
+    }
+}
+
+impl SegmentStates for Rows {
     async fn segments(&self, key: &BroadcastKey) -> Result<Vec<(u32, SegmentView)>, StoreError> {
         self.clock.sleep(STORE).await;
         self.broadcasts.segments(key).await
     }
+}
 
+impl SegmentOffers for Rows {
     async fn offer(
         &self,
         key: &BroadcastKey,
@@ -194,8 +222,10 @@ impl BroadcastStore for Rows {
         let broadcasts = &self.broadcasts;
         broadcasts.offer(key, segment, now, until, end).await
     }
+}
 
-    async fn take(
+impl SegmentLeases for Rows {
+    async fn acquire(
         &self,
         key: &BroadcastKey,
         segment: u32,
@@ -203,10 +233,12 @@ impl BroadcastStore for Rows {
         now: UnixMillis,
         until: UnixMillis,
         end: UnixSeconds,
-    ) -> Result<Taken, StoreError> {
+    ) -> Result<Acquired, StoreError> {
         self.clock.sleep(STORE).await;
         let broadcasts = &self.broadcasts;
-        broadcasts.take(key, segment, owner, now, until, end).await
+        broadcasts
+            .acquire(key, segment, owner, now, until, end)
+            .await
     }
 
     async fn checkpoint(
@@ -214,13 +246,16 @@ impl BroadcastStore for Rows {
         key: &BroadcastKey,
         segment: u32,
         lease: &Lease,
-        kept: Kept,
+        reservation: Reservation,
     ) -> Result<bool, StoreError> {
         self.clock.sleep(STORE).await;
-        self.broadcasts.checkpoint(key, segment, lease, kept).await
+        let broadcasts = &self.broadcasts;
+        broadcasts
+            .checkpoint(key, segment, lease, reservation)
+            .await
     }
 
-    async fn hold(
+    async fn renew(
         &self,
         key: &BroadcastKey,
         segment: u32,
@@ -228,31 +263,15 @@ impl BroadcastStore for Rows {
         until: UnixMillis,
     ) -> Result<bool, StoreError> {
         self.clock.sleep(STORE).await;
-        self.broadcasts.hold(key, segment, lease, until).await
-    }
-
-    async fn finish(&self, key: &BroadcastKey, now: UnixMillis) -> Result<bool, StoreError> {
-        self.clock.sleep(STORE).await;
-        self.broadcasts.finish(key, now).await
-    }
-
-    async fn take_turn(
-        &self,
-        id: &MessageId,
-        now: UnixMillis,
-        interval: Duration,
-    ) -> Result<Option<Duration>, StoreError> {
-        self.clock.sleep(STORE).await;
-        self.broadcasts.take_turn(id, now, interval).await
+        self.broadcasts.renew(key, segment, lease, until).await
     }
 }
 
-/// The management API of an account that takes as many posts a second as
-/// Belfry was given, and no more.
+/// The management API of an account that accepts exactly the configured rate.
 struct Api {
     clock: TestClock,
     state: Mutex<ApiState>,
-    /// Who was throttled once.
+    /// Connections that were throttled once.
     throttled: Marks,
     reached: Marks,
 }
@@ -289,8 +308,8 @@ impl Api {
         let now = self.clock.now();
         let rate = f64::from(POSTS_PER_SECOND);
         let earned = now.since(state.filled_at).as_secs_f64() * rate;
-        // What AWS allows beyond the rate for a moment is not published; a
-        // tenth of a second's worth is little.
+        // AWS does not publish the burst it allows; a tenth of a second is
+        // little.
         state.tokens = (state.tokens + earned).min(rate / 10.0);
         state.filled_at = now;
         if state.tokens < 1.0 {
@@ -326,20 +345,23 @@ impl Outbox for Api {
 fn core(count: u32) -> Core {
     let clock = TestClock::default();
     Broadcaster {
-        store: Rows {
-            count,
-            removed: Marks::default(),
-            broadcasts: FakeStore::default(),
-            clock: clock.clone(),
-        },
-        outbox: Api::new(clock.clone()),
-        clock,
-        metrics: FakeMetrics::default(),
-        workers: FakeWorkers::default(),
-        delivery: DeliverySettings {
-            concurrency: CONCURRENCY,
-            post_timeout: Duration::from_secs(3),
-            posts_per_second: POSTS_PER_SECOND / MAX_WORKERS,
+        worker: Worker {
+            store: Rows {
+                count,
+                removed: Marks::default(),
+                broadcasts: FakeStore::default(),
+                clock: clock.clone(),
+            },
+            outbox: Api::new(clock.clone()),
+            clock,
+            metrics: FakeMetrics::default(),
+            workers: FakeWorkers::default(),
+            random: SeededRandomness::default(),
+            delivery: DeliverySettings {
+                concurrency: CONCURRENCY,
+                post_timeout: Duration::from_secs(3),
+                posts_per_second: POSTS_PER_SECOND / MAX_WORKERS,
+            },
         },
         fanout: FanoutSettings {
             connections_per_worker: CONNECTIONS_PER_WORKER,
@@ -354,48 +376,55 @@ fn call(core: &Core, owner: &str) -> Call {
         message_id: MessageId::parse("m").expect("an id"),
         is_named: true,
         owner: owner.into(),
-        deadline: core.clock.now().plus(WORKING_TIME),
+        deadline: core.worker.clock.now().plus(WORKING_TIME),
     }
 }
 
-/// What an invocation would be: it is tried again where it dies.
+/// An invocation, which is retried if it dies.
 async fn worker(core: &Core, segment: u32, dies_after: Option<Duration>) {
     let owner = format!("worker {segment}");
     if let Some(life) = dies_after {
-        let work = pin!(core.work_on(segment, call(core, &owner)));
-        let death = pin!(core.clock.sleep(life));
+        let work = pin!(core.worker.work_on(segment, call(core, &owner)));
+        let death = pin!(core.worker.clock.sleep(life));
         if let Either::Left((done, _)) = select(work, death).await {
             done.expect("worked");
             return;
         }
-        core.clock.sleep(RETRIED_AFTER).await;
+        core.worker.clock.sleep(RETRIED_AFTER).await;
     }
-    core.work_on(segment, call(core, &owner))
+    core.worker
+        .work_on(segment, call(core, &owner))
         .await
         .expect("worked");
 }
 
-/// One broadcast, and how long it took until the last post.
+/// One broadcast, with the time until the last post.
 async fn broadcast(core: &Core, dies_after: Option<Duration>) -> (BroadcastReport, Duration) {
     let request =
         r#"{"target":{"type":"all"},"message":{"type":"notification","data":{"kind":"k"}}}"#;
     let request = BroadcastRequest::parse(request).expect("a request");
-    let begun = core.clock.now();
+    let begun = core.worker.clock.now();
     core.send(request, call(core, "caller"))
         .await
         .expect("sent");
     loop {
-        let asked = core.workers.take();
-        if asked.is_empty() {
+        let started = core.worker.workers.take();
+        if started.is_empty() {
             break;
         }
-        let workers = asked.into_iter().map(|(_, segment)| {
+        let workers = started.into_iter().map(|(_, segment)| {
             let dies_after = dies_after.filter(|_| segment == 0);
             worker(core, segment, dies_after)
         });
         join_all(workers).await;
     }
-    let last_post = core.outbox.state.lock().expect("one thread").last_post;
+    let last_post = core
+        .worker
+        .outbox
+        .state
+        .lock()
+        .expect("one thread")
+        .last_post;
     let inquiry = BroadcastInquiry::Report {
         message_id: MessageId::parse("m").expect("an id"),
         wait_seconds: WaitSeconds::default(),
@@ -434,13 +463,13 @@ async fn main() {
         let workers = count.div_ceil(CONNECTIONS_PER_WORKER).min(MAX_WORKERS);
         let share = f64::from(POSTS_PER_SECOND / MAX_WORKERS);
         let limit = f64::from(count) / (share * f64::from(workers));
-        // Where one invocation does it all, its caller sees it die, and asks again.
+        // If one invocation does it all, its caller sees it die and asks again.
         let deaths = [None, Some(limit * fastrand::f64())];
         for death in &deaths[..workers.min(2) as usize] {
             let begun = Instant::now();
             let core = core(count);
             let (report, took) = broadcast(&core, death.map(Duration::from_secs_f64)).await;
-            let state = core.outbox.state.lock().expect("one thread");
+            let state = core.worker.outbox.state.lock().expect("one thread");
             let gone = (0..count).filter(|number| number % GONE == 7).count() as u64;
             assert!(report.complete, "{report:?}");
             assert_eq!(report.failures.gone, gone, "{report:?}");

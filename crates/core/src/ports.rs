@@ -1,40 +1,48 @@
-//! What the rules need from outside, as narrow traits.
+//! What the rules need from outside: one trait for each role.
 //!
-//! Each promises what its docs say; the contract suites in `testing` hold the
-//! fakes and the real adapters to it.
+//! A use case names the traits whose functions it calls, and no others. Each
+//! trait's docs are a promise; the contract suites in `testing` hold the fakes
+//! and the real adapters to it.
 
-mod broadcasts;
+mod admissions;
+mod broadcast_records;
+mod capacity;
+mod clock;
+mod connection_lookup;
+mod disconnections;
+mod due_connections;
 mod metrics;
 mod outbox;
+mod randomness;
 mod recipients;
-mod store;
-mod sweep;
-mod tokens;
+mod removals;
+mod segments;
+mod sessions;
+mod sign_outs;
+mod store_error;
+mod verifier;
+mod workers;
 
-use std::future::Future;
-use std::time::Duration;
-
-use crate::time::UnixMillis;
-
-pub use broadcasts::{
-    Begun, BroadcastKey, BroadcastRecord, BroadcastStore, Kept, Lease, Progress, SegmentView,
-    Taken, Workers,
+pub use admissions::{Admission, Admissions, Admitted};
+pub use broadcast_records::{
+    Begun, BroadcastKey, BroadcastRecord, BroadcastRecords, NewBroadcasts,
 };
-pub use metrics::{Measured, Metrics};
+pub use capacity::Capacity;
+pub use clock::Clock;
+pub use connection_lookup::ConnectionLookup;
+pub use disconnections::{Disconnections, TOMBSTONE_LIFETIME};
+pub use due_connections::DueConnections;
+pub use metrics::{MetricEvent, Metrics};
 pub use outbox::{Outbox, PostError};
-pub use recipients::{Cursor, Page, RecipientStore, Segment};
-pub use store::{
-    Admission, ConnectionStore, Extended, Extension, Inserted, NotServed, Places, StoreError,
-    TOMBSTONE_LIFE, Touched,
+pub use randomness::Randomness;
+pub use recipients::{RecipientPage, Recipients, Segment};
+pub use removals::Removals;
+pub use segments::{
+    Acquired, Cursor, Lease, Progress, Reservation, SegmentLeases, SegmentOffers, SegmentStates,
+    SegmentView,
 };
-pub use sweep::{DueCursor, DuePage, PARTS, SweepStore};
-pub use tokens::{Identity, TokenVerifier, VerifyError};
-
-/// The time, and waiting.
-pub trait Clock: Send + Sync {
-    /// Now. It may jump; nothing may depend on it growing.
-    fn now(&self) -> UnixMillis;
-
-    /// Waits.
-    fn sleep(&self, duration: Duration) -> impl Future<Output = ()> + Send;
-}
+pub use sessions::{Extended, Extension, NotServed, SessionRefresh, Sessions, Touched};
+pub use sign_outs::SignOuts;
+pub use store_error::StoreError;
+pub use verifier::{Identity, TokenVerifier, VerifyError};
+pub use workers::Workers;

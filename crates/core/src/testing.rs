@@ -1,73 +1,83 @@
 //! Honest fakes of the ports, a clock for tests, and the contract suites that
-//! hold fakes and adapters to the ports' promises.
+//! hold the fakes and the real adapters to the ports' promises. A file has a
+//! port's contract and its fake.
 
-mod broadcasts;
+mod admissions;
+mod broadcast_records;
 mod clock;
-mod contract;
+mod disconnections;
+mod due_connections;
 mod metrics;
 mod outbox;
+mod randomness;
+mod recipients;
+mod removals;
+mod segments;
+mod sessions;
+mod sign_outs;
 mod store;
 mod verifier;
+mod workers;
 
 use std::time::Duration;
 
 use belfry_protocol::{ConnectionId, UserId};
 
-pub use broadcasts::FakeWorkers;
-pub use clock::TestClock;
-pub use contract::{outbox_contract, store_contract};
-pub use metrics::FakeMetrics;
-pub use outbox::FakeOutbox;
+pub use clock::{TestClock, clock_contract};
+pub use metrics::{FakeMetrics, metrics_contract};
+pub use outbox::{FakeOutbox, outbox_contract};
+pub use randomness::{SeededRandomness, randomness_contract};
 pub use store::FakeStore;
-pub use verifier::FakeVerifier;
+pub use verifier::{FakeVerifier, TestTokens, verifier_contract};
+pub use workers::{FakeWorkers, workers_contract};
 
-use crate::budget::Budget;
-use crate::connection::{Connection, Watch};
-use crate::ports::Places;
-use crate::schedule::Schedule;
+use crate::connections::{Connection, ConnectionLimits};
+use crate::frames::TokenBucket;
+use crate::liveness::{Liveness, LivenessSettings};
+use crate::ports::{
+    Admission, Admissions, Admitted, BroadcastRecords, Capacity, ConnectionLookup, Disconnections,
+    DueConnections, NewBroadcasts, NotServed, Recipients, Removals, SegmentLeases, SegmentOffers,
+    SegmentStates, SessionRefresh, Sessions, SignOuts, Touched,
+};
 use crate::time::{UnixMillis, UnixSeconds};
 
 /// When every test begins: 2026-01-01T00:00:00Z.
 pub const START: UnixMillis = UnixMillis(1_767_225_600_000);
 
-/// When connections are looked at, as template.yaml has it by default.
-pub const SCHEDULE: Schedule = Schedule {
+/// The defaults of template.yaml.
+pub const LIVENESS: LivenessSettings = LivenessSettings {
     heartbeat_interval: Duration::from_secs(480),
     heartbeat_grace: Duration::from_secs(30),
     connection_lifetime: Duration::from_secs(7_200),
 };
 
-/// A budget that no test exhausts by accident.
-pub const BUDGET: Budget = Budget {
+/// A message rate limit that no test reaches by accident.
+pub const BUCKET: TokenBucket = TokenBucket {
     interval: Duration::from_millis(10),
     burst: 1_000,
 };
 
-/// More places than a test takes.
-pub const PLACES: Places = Places {
+/// Limits that no test reaches by accident.
+pub const LIMITS: ConnectionLimits = ConnectionLimits {
     total: 1_000_000,
     per_user: 1_000,
 };
 
-/// A connection id.
-///
 /// # Panics
-/// If the text is none.
+/// If `text` is not a valid id.
 #[must_use]
 pub fn connection_id(text: &str) -> ConnectionId {
     ConnectionId::parse(text).expect("a connection id")
 }
 
-/// A user id.
-///
 /// # Panics
-/// If the text is none.
+/// If `text` is not a valid id.
 #[must_use]
 pub fn user_id(text: &str) -> UserId {
     UserId::parse(text).expect("a user id")
 }
 
-/// A connection that began at [`START`], with an hour on its token and a row
+/// A connection that began at [`START`], with a token for an hour and a row
 /// that lives for 7,500 seconds.
 #[must_use]
 pub fn connection(id: &str, user: &str) -> Connection {
@@ -82,6 +92,95 @@ pub fn connection(id: &str, user: &str) -> Connection {
         origin: None,
         source_ip: "192.0.2.1".into(),
         user_agent: Some("test".into()),
-        watch: Watch::until(START.plus(Duration::from_secs(480))),
+        liveness: Liveness::due_at(START.plus(Duration::from_secs(480))),
+    }
+}
+
+/// Every port of the store: what the contract suites need to prepare and to
+/// observe. Use cases name single ports.
+pub trait Store:
+    Admissions
+    + BroadcastRecords
+    + Capacity
+    + ConnectionLookup
+    + Disconnections
+    + DueConnections
+    + NewBroadcasts
+    + Recipients
+    + Removals
+    + SegmentLeases
+    + SegmentOffers
+    + SegmentStates
+    + SessionRefresh
+    + Sessions
+    + SignOuts
+{
+}
+
+impl<S> Store for S where
+    S: Admissions
+        + BroadcastRecords
+        + Capacity
+        + ConnectionLookup
+        + Disconnections
+        + DueConnections
+        + NewBroadcasts
+        + Recipients
+        + Removals
+        + SegmentLeases
+        + SegmentOffers
+        + SegmentStates
+        + SessionRefresh
+        + Sessions
+        + SignOuts
+{
+}
+
+/// Holds a store to the promises of its ports. `new` makes an empty one.
+///
+/// # Panics
+/// If a promise is broken.
+pub async fn store_contract<S: Store>(new: impl AsyncFn() -> S) {
+    admissions::contract(&new).await;
+    disconnections::contract(&new).await;
+    removals::contract(&new).await;
+    sessions::contract(&new).await;
+    sign_outs::contract(&new).await;
+    due_connections::contract(&new).await;
+    recipients::contract(&new).await;
+    broadcast_records::contract(&new).await;
+    segments::contract(&new).await;
+}
+
+/// Admits a connection whose token was issued at [`START`].
+async fn admit<S: Store>(store: &S, row: &Connection, limits: ConnectionLimits) -> Admitted {
+    let admission = Admission {
+        connection: row,
+        token_issued_at: START.to_seconds(),
+        replaces: None,
+    };
+    store.admit(admission, limits).await.expect("admit")
+}
+
+/// Admits a connection below every limit.
+async fn put<S: Store>(store: &S, row: &Connection) {
+    assert_eq!(admit(store, row, LIMITS).await, Admitted::Yes);
+}
+
+async fn touch_at<S: Store>(store: &S, id: &str, now: UnixMillis) -> Touched {
+    let touched = store.touch(&connection_id(id), &BUCKET, now).await;
+    touched.expect("touch")
+}
+
+async fn find<S: Store>(store: &S, id: &str) -> Option<Connection> {
+    store.find(&connection_id(id)).await.expect("find")
+}
+
+/// The row as a frame at [`START`] finds it.
+async fn live<S: Store>(store: &S, id: &str) -> Option<Connection> {
+    match touch_at(store, id, START).await {
+        Touched::Live(row) => Some(row),
+        Touched::NotServed(NotServed::Unknown) => None,
+        other => panic!("{other:?}"),
     }
 }

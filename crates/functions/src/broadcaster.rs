@@ -1,42 +1,70 @@
-//! The broadcaster: one message to a user, to some connections, or to all.
+//! The broadcaster: one message to a user, to some connections, or to everyone.
 
 use std::time::Duration;
 
-use belfry_core::{Call, Delivered, UnixMillis};
+use belfry_aws::apigateway::ManagementOutbox;
+use belfry_aws::{DynamoDb, LambdaWorkers, SystemClock, SystemRandomness};
+use belfry_core::UnixMillis;
+use belfry_core::broadcast::{Broadcaster, Call, Delivered, FanoutSettings};
 use belfry_protocol::{BroadcastInquiry, BroadcastReport, BroadcasterRequest, MessageId};
 use lambda_runtime::{Context, LambdaEvent};
 use serde_json::value::RawValue;
 
+use crate::common::Metrics;
 use crate::environment::{Environment, SettingError};
-use crate::error::FunctionError;
-use crate::fanout::{self, UseCase};
+use crate::error::{FailureEvents, FunctionError};
+use crate::fanout::{self, number};
 
-/// What is left of the invocation's time for writing down how far it is,
-/// asking a worker to go on, and answering.
+/// Time left to write a checkpoint, start a worker and answer.
 const REPORTING_TIME: Duration = Duration::from_secs(10);
 
-/// What the broadcaster needs to know.
+const FAILURES: FailureEvents = FailureEvents {
+    refused: "broadcast.refused",
+    failed: "broadcast.failed",
+};
+
 #[derive(Debug)]
-pub struct Settings(fanout::Settings);
+pub struct Settings {
+    worker: fanout::Settings,
+    fanout: FanoutSettings,
+}
 
 impl Settings {
-    /// Reads the settings.
-    ///
     /// # Errors
     /// [`SettingError`], which names the variable.
     pub fn read(environment: &Environment) -> Result<Self, SettingError> {
-        let worker = environment.required("WORKER_FUNCTION")?;
-        fanout::Settings::read(environment, worker).map(Self)
+        let worker_function = environment.required("WORKER_FUNCTION")?;
+        let worker = fanout::Settings::read(environment, worker_function)?;
+        let all_interval = environment.number("BROADCAST_ALL_INTERVAL_SECONDS", 60, 0..=86_400)?;
+        Ok(Self {
+            fanout: FanoutSettings {
+                connections_per_worker: number(
+                    environment,
+                    "CONNECTIONS_PER_WORKER",
+                    5_000,
+                    1_000_000,
+                )?,
+                max_workers: worker.max_workers,
+                all_interval: Duration::from_secs(all_interval),
+            },
+            worker,
+        })
     }
 }
 
-/// Puts the parts together, once for an environment.
-pub async fn build(Settings(settings): Settings) -> UseCase {
-    fanout::build(settings).await
+/// The use case with its adapters.
+pub type UseCase =
+    Broadcaster<DynamoDb, ManagementOutbox, SystemClock, Metrics, LambdaWorkers, SystemRandomness>;
+
+pub async fn build(settings: Settings) -> UseCase {
+    Broadcaster {
+        worker: fanout::build(settings.worker).await,
+        fanout: settings.fanout,
+    }
 }
 
-/// Handles one request. The payload is read as text first: a parser that
-/// skipped a duplicate key would send to someone the caller did not mean.
+/// Handles one request. The payload is parsed from text: a parser that ignored
+/// a duplicate key would send to a recipient that the caller did not mean.
 ///
 /// # Errors
 /// [`FunctionError`].
@@ -51,7 +79,7 @@ pub async fn handle(
             Ok(delivered.report)
         }
         Err(error) => {
-            error.log("broadcast", &request_id);
+            error.log(FAILURES, &request_id);
             Err(error)
         }
     }
@@ -68,7 +96,7 @@ async fn broadcast(
         owner: context.request_id.clone(),
         deadline: UnixMillis(context.deadline).minus(REPORTING_TIME),
     };
-    // All are large, and one of them is used.
+    // Each future is large, and only one of them is used.
     match BroadcasterRequest::parse(payload.get())? {
         BroadcasterRequest::Send(mut request) => {
             let call = match request.message_id.take() {
@@ -86,11 +114,31 @@ async fn broadcast(
     }
 }
 
-/// Lambda keeps the request id when it retries, so it is as good a key as a
-/// caller's own where the caller gave none.
+/// The id of a broadcast whose caller gave none. Lambda keeps the request id
+/// when it retries.
 fn default_message_id(context: &Context) -> Result<MessageId, FunctionError> {
     MessageId::parse(context.request_id.as_str()).map_err(|_| FunctionError {
         error_type: "InvalidRequest",
         message: "messageId: the invocation's request id cannot serve as one".into(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::common::tests::refuses;
+
+    #[test]
+    fn an_invalid_setting_is_named() {
+        refuses(
+            Settings::read,
+            &[
+                ("WORKER_FUNCTION", ""),
+                ("STACK_NAME", ""),
+                ("CONNECTIONS_PER_WORKER", "0"),
+                ("BROADCAST_ALL_INTERVAL_SECONDS", "soon"),
+                ("MAX_WORKERS", "101"),
+            ],
+        );
+    }
 }

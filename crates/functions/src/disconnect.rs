@@ -1,53 +1,42 @@
 //! `$disconnect`: forgets a connection.
 
 use belfry_aws::apigateway::{self, Event, Response};
-use belfry_aws::{Clients, DynamoConnections, SystemClock, Tables};
-use belfry_core::Disconnect;
+use belfry_aws::{DynamoDb, SystemClock};
+use belfry_core::connections::Disconnect;
 use lambda_runtime::LambdaEvent;
 
-use crate::environment::{Environment, Metrics, SettingError};
+use crate::common::{Common, Metrics};
+use crate::environment::{Environment, SettingError};
 use crate::error::FunctionError;
 
-/// What `$disconnect` needs to know.
 #[derive(Debug)]
-pub struct Settings {
-    region: String,
-    tables: Tables,
-    metrics: Metrics,
-}
+pub struct Settings(Common);
 
 impl Settings {
-    /// Reads the settings.
-    ///
     /// # Errors
     /// [`SettingError`], which names the variable.
     pub fn read(environment: &Environment) -> Result<Self, SettingError> {
-        Ok(Self {
-            region: environment.region()?,
-            tables: environment.tables()?,
-            metrics: environment.metrics()?,
-        })
+        Common::read(environment).map(Self)
     }
 }
 
 /// The use case with its adapters.
-pub type UseCase = Disconnect<DynamoConnections, SystemClock, Metrics>;
+pub type UseCase = Disconnect<DynamoDb, SystemClock, Metrics>;
 
-/// Puts the parts together, once for an environment.
-pub async fn build(settings: Settings) -> UseCase {
-    let clients = Clients::load(settings.region).await;
+pub async fn build(Settings(common): Settings) -> UseCase {
+    let adapters = common.open().await;
     Disconnect {
-        store: DynamoConnections::new(clients.dynamodb(), settings.tables),
+        store: adapters.store,
         clock: SystemClock,
-        metrics: settings.metrics,
+        metrics: adapters.metrics,
     }
 }
 
 /// Handles one `$disconnect`.
 ///
 /// # Errors
-/// [`FunctionError`] for an event that is none, and where the row could not be
-/// removed: API Gateway ignores it, the function's error count does not.
+/// [`FunctionError`] for an event of another kind, and if the row could not be
+/// removed. API Gateway ignores it; the function's error count does not.
 pub async fn handle(
     disconnect: &UseCase,
     event: LambdaEvent<Event>,
@@ -57,11 +46,11 @@ pub async fn handle(
     let status = event.payload.request_context.disconnect_status_code;
     match disconnect.handle(&id).await {
         Ok(()) => {
-            tracing::info!(connectionId = %id, requestId = %request, status, "disconnected");
+            tracing::info!(event = "connection.ended", connectionId = %id, requestId = %request, status, "disconnected");
             Ok(apigateway::status(200))
         }
         Err(error) => {
-            tracing::error!(connectionId = %id, requestId = %request, reason = %error, "could not forget a connection");
+            tracing::error!(event = "connection.remove-failed", connectionId = %id, requestId = %request, reason = %error, "could not remove a connection");
             Err(error.into())
         }
     }

@@ -6,10 +6,9 @@ use std::ops::RangeInclusive;
 use std::str::FromStr;
 use std::time::Duration;
 
-use belfry_aws::{EmfMetrics, SystemClock, Tables};
-use belfry_core::Schedule;
+use belfry_core::liveness::LivenessSettings;
 
-/// A setting that is missing or cannot be understood.
+/// A setting is missing or invalid.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{name} {problem}")]
 pub struct SettingError {
@@ -18,7 +17,6 @@ pub struct SettingError {
 }
 
 impl SettingError {
-    /// What is wrong with a variable.
     pub(crate) fn new(name: &'static str, problem: impl Display) -> Self {
         Self {
             name,
@@ -27,13 +25,13 @@ impl SettingError {
     }
 }
 
-/// The environment variables that the functions read. An empty value counts
-/// as absent: CloudFormation can leave a variable empty but not out.
+/// The environment variables. An empty value counts as absent, because
+/// CloudFormation can set a variable to nothing but cannot leave it out.
 #[derive(Debug, Default)]
 pub struct Environment(HashMap<String, String>);
 
 impl Environment {
-    /// The process's own environment. What is not Unicode counts as absent.
+    /// The process's own environment. A value that is not Unicode counts as absent.
     #[must_use]
     pub fn of_process() -> Self {
         let unicode = |(name, value): (std::ffi::OsString, std::ffi::OsString)| {
@@ -42,26 +40,26 @@ impl Environment {
         std::env::vars_os().filter_map(unicode).collect()
     }
 
-    /// A text, if it is there.
+    /// An optional text.
     #[must_use]
     pub fn optional(&self, name: &'static str) -> Option<String> {
         let value = self.0.get(name).map(|value| value.trim());
         value.filter(|value| !value.is_empty()).map(str::to_owned)
     }
 
-    /// A text that must be there.
+    /// A required text.
     ///
     /// # Errors
-    /// [`SettingError`] if it is not.
+    /// [`SettingError`] if it is absent.
     pub fn required(&self, name: &'static str) -> Result<String, SettingError> {
         self.optional(name)
             .ok_or_else(|| SettingError::new(name, "is not set"))
     }
 
-    /// A value of a type that can be read from text, or the default.
+    /// A value that can be parsed, or the default.
     ///
     /// # Errors
-    /// [`SettingError`] if it is there and cannot be read.
+    /// [`SettingError`] if it is present and invalid.
     pub fn parsed<T: FromStr<Err: Display>>(
         &self,
         name: &'static str,
@@ -75,10 +73,10 @@ impl Environment {
         }
     }
 
-    /// A whole number within a range, or the default.
+    /// A whole number in a range, or the default.
     ///
     /// # Errors
-    /// [`SettingError`] if it is there and is not such a number.
+    /// [`SettingError`] if it is present and not such a number.
     pub fn number(
         &self,
         name: &'static str,
@@ -111,10 +109,10 @@ impl Environment {
         }
     }
 
-    /// The region that AWS is called in.
+    /// The region of the AWS endpoints.
     ///
     /// # Errors
-    /// [`SettingError`] if neither Belfry's variable nor Lambda's is there.
+    /// [`SettingError`] if neither Belfry's variable nor Lambda's is set.
     pub fn region(&self) -> Result<String, SettingError> {
         match self.optional("WEBSOCKET_REGION") {
             Some(region) => Ok(region),
@@ -123,54 +121,20 @@ impl Environment {
     }
 }
 
+/// Settings that several functions share.
 impl Environment {
-    /// The management API's address with its stage.
-    ///
-    /// # Errors
-    /// [`SettingError`] if it is absent or no http address.
-    pub(crate) fn api_endpoint(&self) -> Result<String, SettingError> {
-        const NAME: &str = "WEBSOCKET_API_ENDPOINT";
-        let endpoint = self.required(NAME)?;
-        if !endpoint.starts_with("https://") && !endpoint.starts_with("http://") {
-            return Err(SettingError::new(
-                NAME,
-                "must be an http address like https://id.execute-api.region.amazonaws.com/stage",
-            ));
-        }
-        Ok(endpoint)
-    }
-}
-
-/// Where the functions' figures go.
-pub(crate) type Metrics = EmfMetrics<SystemClock>;
-
-/// What several functions need in the same words.
-impl Environment {
-    /// The names of the tables.
-    pub(crate) fn tables(&self) -> Result<Tables, SettingError> {
-        Ok(Tables {
-            connections: self.required("WEBSOCKET_CONNECTION_TABLE")?,
-            state: self.required("WEBSOCKET_STATE_TABLE")?,
-        })
-    }
-
-    /// The figures of this stack.
-    pub(crate) fn metrics(&self) -> Result<Metrics, SettingError> {
-        Ok(EmfMetrics::new(self.required("STACK_NAME")?, SystemClock))
-    }
-
     /// How long API Gateway lets a connection live.
     pub(crate) fn connection_lifetime(&self) -> Result<Duration, SettingError> {
         let seconds = self.number("CONNECTION_LIFETIME_SECONDS", 7_200, 10..=7_200)?;
         Ok(Duration::from_secs(seconds))
     }
 
-    /// When connections are looked at. An interval beyond 520 seconds and a
-    /// sweep a minute would be longer than API Gateway's idle timeout.
-    pub(crate) fn schedule(&self) -> Result<Schedule, SettingError> {
+    /// When connections are checked. With a sweep a minute, an interval beyond
+    /// 520 seconds would exceed API Gateway's idle timeout.
+    pub(crate) fn liveness(&self) -> Result<LivenessSettings, SettingError> {
         let interval = self.number("HEARTBEAT_INTERVAL_SECONDS", 480, 1..=520)?;
         let grace = self.number("HEARTBEAT_GRACE_SECONDS", 30, 1..=300)?;
-        Ok(Schedule {
+        Ok(LivenessSettings {
             heartbeat_interval: Duration::from_secs(interval),
             heartbeat_grace: Duration::from_secs(grace),
             connection_lifetime: self.connection_lifetime()?,
@@ -213,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn belfrys_region_comes_before_lambdas() {
+    fn belfrys_region_takes_precedence_over_lambdas() {
         let both = [
             ("WEBSOCKET_REGION", "eu-west-1"),
             ("AWS_REGION", "us-east-1"),

@@ -1,22 +1,20 @@
-//! What a function's failure looks like to whoever invoked it.
-
 use belfry_aws::apigateway::MalformedEvent;
-use belfry_core::BroadcastError;
+use belfry_core::broadcast::BroadcastError;
 use belfry_core::ports::StoreError;
 use belfry_protocol::InvalidRequest;
 use lambda_runtime::Diagnostic;
 
-/// A failed invocation: `errorType` for programs, `errorMessage` for people.
+/// A failed invocation, as its caller sees it: `errorType` for programs and
+/// `errorMessage` for people.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FunctionError {
-    /// One of the documented words.
+    /// One of the values that docs/PROTOCOL.md lists.
     pub error_type: &'static str,
-    /// What the caller should know.
     pub message: String,
 }
 
 impl FunctionError {
-    /// Whether the same request would fail again.
+    /// Whether the caller must change the request or wait.
     #[must_use]
     pub fn is_callers_fault(&self) -> bool {
         matches!(
@@ -25,17 +23,24 @@ impl FunctionError {
         )
     }
 
-    /// Logs that `what` was asked for was not done. What the caller did wrong
-    /// is told to the caller, in words that may repeat a part of the request;
-    /// what went wrong here is the operator's to know.
-    pub fn log(&self, what: &str, request_id: &str) {
+    /// Logs the failure as `events`, the one for the caller's fault and the one
+    /// for ours. The message about a caller's fault may repeat a part of the
+    /// request, so it goes to the caller and not into the log.
+    pub fn log(&self, events: FailureEvents, request_id: &str) {
         let error_type = self.error_type;
         if self.is_callers_fault() {
-            tracing::warn!(requestId = %request_id, errorType = error_type, "{what} refused");
+            tracing::warn!(event = events.refused, requestId = %request_id, errorType = error_type, "a request was refused");
         } else {
-            tracing::error!(requestId = %request_id, errorType = error_type, reason = self.message, "{what} failed");
+            tracing::error!(event = events.failed, requestId = %request_id, errorType = error_type, reason = self.message, "a request failed");
         }
     }
+}
+
+/// The log events of a function's failures.
+#[derive(Debug, Clone, Copy)]
+pub struct FailureEvents {
+    pub refused: &'static str,
+    pub failed: &'static str,
 }
 
 impl From<InvalidRequest> for FunctionError {

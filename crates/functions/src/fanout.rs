@@ -1,82 +1,80 @@
-//! What the broadcaster and its workers have in common.
+//! The settings and wiring that the broadcaster and its workers share.
 
 use std::time::Duration;
 
-use belfry_aws::{
-    Clients, DynamoConnections, LambdaWorkers, ManagementOutbox, SystemClock, Tables,
-};
-use belfry_core::{Broadcaster, Delivered, DeliverySettings, FanoutSettings};
+use belfry_aws::apigateway::ManagementOutbox;
+use belfry_aws::{DynamoDb, LambdaWorkers, SystemClock, SystemRandomness};
+use belfry_core::broadcast::{Delivered, DeliverySettings, Worker};
 use belfry_protocol::BroadcastStatus;
 
-use crate::environment::{Environment, Metrics, SettingError};
+use crate::common::{ApiEndpoint, Common, Metrics};
+use crate::environment::{Environment, SettingError};
 
-/// What both need to know.
 #[derive(Debug)]
 pub(crate) struct Settings {
-    region: String,
-    tables: Tables,
-    api_endpoint: String,
+    common: Common,
+    api_endpoint: ApiEndpoint,
     delivery: DeliverySettings,
-    fanout: FanoutSettings,
-    worker: String,
-    metrics: Metrics,
+    pub(crate) max_workers: u32,
+    worker_function: String,
 }
 
 impl Settings {
-    /// Reads the settings; `worker` is the function that workers are.
-    pub(crate) fn read(environment: &Environment, worker: String) -> Result<Self, SettingError> {
-        let number = |name, default, most| {
-            let number = environment.number(name, default, 1..=most)?;
-            Ok(u32::try_from(number).unwrap_or(u32::MAX))
-        };
-        let concurrency = number("POST_CONCURRENCY", 64, 1_000)?;
+    pub(crate) fn read(
+        environment: &Environment,
+        worker_function: String,
+    ) -> Result<Self, SettingError> {
+        let concurrency = number(environment, "POST_CONCURRENCY", 64, 1_000)?;
         let post_timeout = environment.number("POST_TIMEOUT_MS", 3_000, 100..=29_000)?;
-        let posts_per_second = number("POSTS_PER_SECOND", 2_500, 100_000)?;
-        // Each makes a post a second at least.
-        let max_workers = number("MAX_WORKERS", 4, 100)?.min(posts_per_second);
-        let all_interval = environment.number("BROADCAST_ALL_INTERVAL_SECONDS", 60, 0..=86_400)?;
+        let posts_per_second = number(environment, "POSTS_PER_SECOND", 2_500, 100_000)?;
+        // Every worker makes at least one post a second.
+        let max_workers = number(environment, "MAX_WORKERS", 4, 100)?.min(posts_per_second);
         Ok(Self {
-            region: environment.region()?,
-            tables: environment.tables()?,
-            api_endpoint: environment.api_endpoint()?,
+            common: Common::read(environment)?,
+            api_endpoint: ApiEndpoint::read(environment)?,
             delivery: DeliverySettings {
                 concurrency: usize::try_from(concurrency).unwrap_or(1),
                 post_timeout: Duration::from_millis(post_timeout),
-                // Each has its share, whether or not the others are at work:
-                // nobody needs to ask anybody.
+                // Each worker has its share, whether or not the others work:
+                // they need not coordinate.
                 posts_per_second: posts_per_second / max_workers,
             },
-            fanout: FanoutSettings {
-                connections_per_worker: number("CONNECTIONS_PER_WORKER", 5_000, 1_000_000)?,
-                max_workers,
-                all_interval: Duration::from_secs(all_interval),
-            },
-            worker,
-            metrics: environment.metrics()?,
+            max_workers,
+            worker_function,
         })
     }
 }
 
-/// The use case with its adapters.
-pub type UseCase =
-    Broadcaster<DynamoConnections, ManagementOutbox, SystemClock, Metrics, LambdaWorkers>;
+/// A whole number of at least one.
+pub(crate) fn number(
+    environment: &Environment,
+    name: &'static str,
+    default: u64,
+    most: u64,
+) -> Result<u32, SettingError> {
+    let number = environment.number(name, default, 1..=most)?;
+    Ok(u32::try_from(number).unwrap_or(u32::MAX))
+}
 
-/// Puts the parts together, once for an environment.
+/// The use case with its adapters.
+pub(crate) type UseCase =
+    Worker<DynamoDb, ManagementOutbox, SystemClock, Metrics, LambdaWorkers, SystemRandomness>;
+
 pub(crate) async fn build(settings: Settings) -> UseCase {
-    let clients = Clients::load(settings.region).await;
-    Broadcaster {
-        store: DynamoConnections::new(clients.dynamodb(), settings.tables),
-        outbox: ManagementOutbox::new(clients.management(&settings.api_endpoint)),
+    let adapters = settings.common.open().await;
+    let lambda = adapters.clients.lambda();
+    Worker {
+        outbox: settings.api_endpoint.outbox(&adapters.clients),
+        store: adapters.store,
         clock: SystemClock,
-        metrics: settings.metrics,
-        workers: LambdaWorkers::new(clients.lambda(), settings.worker),
+        metrics: adapters.metrics,
+        workers: LambdaWorkers::new(lambda, settings.worker_function),
+        random: SystemRandomness,
         delivery: settings.delivery,
-        fanout: settings.fanout,
     }
 }
 
-/// One line for a broadcast as it stands, with a few of the connections that
-/// failed.
+/// Logs a broadcast's present state, with some of the connections that failed.
 pub(crate) fn log(delivered: &Delivered, request_id: &str) {
     let report = &delivered.report;
     let failures = &report.failures;
@@ -85,12 +83,13 @@ pub(crate) fn log(delivered: &Delivered, request_id: &str) {
         .iter()
         .map(|(id, cause)| format!("{id}: {cause}"))
         .collect();
-    let what = match report.status {
+    let message = match report.status {
         BroadcastStatus::Done => "broadcast done",
         BroadcastStatus::Running => "broadcast running",
         BroadcastStatus::Stopped => "broadcast stopped",
     };
     tracing::info!(
+        event = "broadcast.reported",
         requestId = %request_id,
         messageId = %report.message_id,
         success = report.success,
@@ -104,6 +103,6 @@ pub(crate) fn log(delivered: &Delivered, request_id: &str) {
         rowsKept = delivered.rows_kept,
         failedSample = sample.join(", "),
         complete = report.complete,
-        "{what}"
+        "{message}"
     );
 }

@@ -1,12 +1,11 @@
 //! Structured logs: one JSON object a line, with known fields only.
 //!
-//! What may be logged is a list, not a habit: a field whose name is not on it
-//! is dropped, and so is everything that other crates log. A token, a query
-//! string or a message body has no field to stand in.
+//! A field whose name is not on the list below is dropped, and so is every line
+//! of another crate. So there is no field for a token, a query string or a
+//! message body.
 
 use std::fmt::Debug;
 use std::io::Write;
-use std::process::ExitCode;
 
 use serde::Serialize;
 use serde_json::{Map, Value};
@@ -15,10 +14,8 @@ use tracing::{Event, Level, Metadata, Subscriber};
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
 use tracing_subscriber::util::SubscriberInitExt;
 
-use crate::environment::{Environment, SettingError};
-
 /// The fields that a log line may have beside `timestamp`, `level` and `message`.
-const FIELDS: [&str; 35] = [
+const FIELDS: [&str; 36] = [
     "closed",
     "code",
     "complete",
@@ -26,6 +23,7 @@ const FIELDS: [&str; 35] = [
     "connections",
     "durationMs",
     "errorType",
+    "event",
     "expired",
     "failed",
     "failedSample",
@@ -38,69 +36,35 @@ const FIELDS: [&str; 35] = [
     "outlived",
     "pinged",
     "reason",
+    "reconnectSent",
     "replaced",
     "requestId",
     "rows",
     "rowsKept",
     "segment",
+    "shard",
     "silent",
-    "slot",
     "sourceIp",
     "status",
     "statusCode",
     "success",
     "throttled",
-    "toldToReconnect",
     "tooLarge",
     "type",
     "userId",
 ];
 
-/// The longest text of a field, in bytes: some of it comes from strangers.
+/// The longest text of a field, in bytes: some texts come from outside.
 const MAX_TEXT_BYTES: usize = 512;
 
-/// Starts a function: logs from here on, reads its settings, runs it. A
-/// setting that is wrong ends the process with a line that names it.
-pub fn start<S, F>(
-    settings: impl FnOnce(&Environment) -> Result<S, SettingError>,
-    run: impl FnOnce(S) -> F,
-) -> ExitCode
-where
-    F: Future<Output = Result<(), lambda_runtime::Error>>,
-{
-    let environment = Environment::of_process();
-    let level = environment
-        .parsed("AWS_LAMBDA_LOG_LEVEL", Level::INFO)
-        .unwrap_or(Level::INFO);
+/// Writes logs to standard output from now on.
+pub(crate) fn init(level: Level) {
     tracing_subscriber::registry()
         .with(JsonLines {
             level,
             out: std::io::stdout,
         })
         .init();
-    let settings = match settings(&environment) {
-        Ok(settings) => settings,
-        Err(error) => {
-            tracing::error!(reason = %error, "a setting is wrong, the function cannot start");
-            return ExitCode::FAILURE;
-        }
-    };
-    // An environment handles one event at a time, on less than two cores: more
-    // threads would only cost start-up time.
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build();
-    let outcome = match runtime {
-        Ok(runtime) => runtime.block_on(run(settings)),
-        Err(error) => Err(error.into()),
-    };
-    match outcome {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            tracing::error!(reason = %error, "the function ended");
-            ExitCode::FAILURE
-        }
-    }
 }
 
 struct JsonLines<W> {

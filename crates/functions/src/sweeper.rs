@@ -1,97 +1,110 @@
-//! The sweeper: ends what has to end, asks the silent for a sign of life.
+//! The sweeper: ends, pings and moves connections.
 
 use std::time::Duration;
 
-use belfry_aws::{Clients, DynamoConnections, ManagementOutbox, SystemClock, Tables};
-use belfry_core::{Schedule, Sweeper, UnixMillis};
-use belfry_protocol::{SweepReport, SweeperReport, SweeperRequest};
+use belfry_aws::apigateway::ManagementOutbox;
+use belfry_aws::{DynamoDb, SystemClock, SystemRandomness};
+use belfry_core::UnixMillis;
+use belfry_core::liveness::{LivenessSettings, Sweeper};
+use belfry_core::ports::Clock;
+use belfry_protocol::{SweepReport, SweepRequest};
 use lambda_runtime::LambdaEvent;
 use serde_json::value::RawValue;
 
-use crate::environment::{Environment, Metrics, SettingError};
-use crate::error::FunctionError;
+use crate::common::{ApiEndpoint, Common, Metrics};
+use crate::environment::{Environment, SettingError};
+use crate::error::{FailureEvents, FunctionError};
 
-/// What is left of the invocation's time for what has begun: a read and a
-/// write of five seconds at most, and a post of three.
+/// Time left for checks that are under way: a read and a write of five seconds
+/// at most, and a post of three.
 const FINISHING_TIME: Duration = Duration::from_secs(15);
 
-/// What the sweeper needs to know.
+const FAILURES: FailureEvents = FailureEvents {
+    refused: "sweep.refused",
+    failed: "sweep.failed",
+};
+
 #[derive(Debug)]
 pub struct Settings {
-    region: String,
-    tables: Tables,
-    api_endpoint: String,
-    metrics: Metrics,
-    schedule: Schedule,
+    common: Common,
+    api_endpoint: ApiEndpoint,
+    liveness: LivenessSettings,
 }
 
 impl Settings {
-    /// Reads the settings.
-    ///
     /// # Errors
     /// [`SettingError`], which names the variable.
     pub fn read(environment: &Environment) -> Result<Self, SettingError> {
         Ok(Self {
-            region: environment.region()?,
-            tables: environment.tables()?,
-            api_endpoint: environment.api_endpoint()?,
-            metrics: environment.metrics()?,
-            schedule: environment.schedule()?,
+            common: Common::read(environment)?,
+            api_endpoint: ApiEndpoint::read(environment)?,
+            liveness: environment.liveness()?,
         })
     }
 }
 
 /// The use case with its adapters.
-pub type UseCase = Sweeper<DynamoConnections, ManagementOutbox, SystemClock, Metrics>;
+pub type UseCase = Sweeper<DynamoDb, ManagementOutbox, SystemClock, Metrics, SystemRandomness>;
 
-/// Puts the parts together, once for an environment.
 pub async fn build(settings: Settings) -> UseCase {
-    let clients = Clients::load(settings.region).await;
+    let adapters = settings.common.open().await;
     Sweeper {
-        store: DynamoConnections::new(clients.dynamodb(), settings.tables),
-        outbox: ManagementOutbox::new(clients.management(&settings.api_endpoint)),
+        outbox: settings.api_endpoint.outbox(&adapters.clients),
+        store: adapters.store,
         clock: SystemClock,
-        metrics: settings.metrics,
-        schedule: settings.schedule,
+        metrics: adapters.metrics,
+        random: SystemRandomness,
+        settings: settings.liveness,
     }
 }
 
-/// Handles one request: the schedule's, or an operator's.
+/// Handles one event of the schedule.
 ///
 /// # Errors
-/// [`FunctionError`]; what was done until then stays done, and the next sweep
-/// does the rest.
+/// [`FunctionError`]. What was done stays done, and the next sweep does the
+/// rest.
 pub async fn handle(
     sweeper: &UseCase,
     event: LambdaEvent<Box<RawValue>>,
-) -> Result<SweeperReport, FunctionError> {
+) -> Result<SweepReport, FunctionError> {
     let LambdaEvent { payload, context } = event;
-    let handled = async {
-        match SweeperRequest::parse(payload.get())? {
-            SweeperRequest::Sweep {} => {
-                let deadline = UnixMillis(context.deadline).minus(FINISHING_TIME);
-                // Both are large, and one of them is not used.
-                let report = Box::pin(sweeper.sweep(deadline)).await?;
-                log(&report, &context.request_id);
-                Ok(SweeperReport::Sweep(report))
-            }
-            SweeperRequest::SignOut { user_id } => {
-                let report = Box::pin(sweeper.sign_out(&user_id)).await?;
-                tracing::info!(userId = %user_id, requestId = %context.request_id, closed = report.closed, failed = report.failed, "signed out");
-                Ok(SweeperReport::SignOut(report))
-            }
-        }
-    };
-    let handled: Result<_, FunctionError> = handled.await;
-    handled.inspect_err(|error| error.log("sweep or sign-out", &context.request_id))
+    let deadline = UnixMillis(context.deadline).minus(FINISHING_TIME);
+    let swept = sweep(sweeper, payload.get(), deadline, &context.request_id).await;
+    swept.inspect_err(|error| error.log(FAILURES, &context.request_id))
+}
+
+async fn sweep(
+    sweeper: &UseCase,
+    payload: &str,
+    deadline: UnixMillis,
+    request_id: &str,
+) -> Result<SweepReport, FunctionError> {
+    SweepRequest::parse(payload)?;
+    let swept = Box::pin(sweeper.sweep(deadline)).await;
+    audit(sweeper, deadline).await;
+    let report = swept?;
+    log(&report, request_id);
+    Ok(report)
+}
+
+/// Compares one of the counters with its rows. It needs no sweep, only
+/// something that runs every minute.
+async fn audit(sweeper: &UseCase, deadline: UnixMillis) {
+    let now = sweeper.clock.now();
+    if now < deadline
+        && let Err(error) = Box::pin(sweeper.store.audit_counters(now)).await
+    {
+        tracing::warn!(event = "counters.audit-failed", reason = %error, "could not compare a counter with its rows");
+    }
 }
 
 fn log(report: &SweepReport, request_id: &str) {
     tracing::info!(
+        event = "sweep.completed",
         requestId = %request_id,
         kept = report.kept,
         pinged = report.pinged,
-        toldToReconnect = report.told_to_reconnect,
+        reconnectSent = report.reconnect_sent,
         expired = report.expired,
         silent = report.silent,
         replaced = report.replaced,
@@ -107,27 +120,17 @@ fn log(report: &SweepReport, request_id: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::common::tests::refuses;
 
     #[test]
-    fn a_wrong_setting_is_named() {
-        for (name, value) in [
-            ("WEBSOCKET_CONNECTION_TABLE", ""),
-            ("WEBSOCKET_STATE_TABLE", ""),
-            ("WEBSOCKET_API_ENDPOINT", "wss://api.example.com/dev"),
-            ("STACK_NAME", ""),
-            ("HEARTBEAT_INTERVAL_SECONDS", "0"),
-        ] {
-            let variables = [
-                ("AWS_REGION", "eu-west-1"),
-                ("WEBSOCKET_CONNECTION_TABLE", "Connections"),
-                ("WEBSOCKET_STATE_TABLE", "State"),
-                ("WEBSOCKET_API_ENDPOINT", "https://api.example.com/dev"),
-                ("STACK_NAME", "belfry-dev"),
-                (name, value),
-            ];
-            let settings = Settings::read(&variables.into_iter().collect());
-            let error = settings.unwrap_err().to_string();
-            assert!(error.starts_with(name), "{error}");
-        }
+    fn an_invalid_setting_is_named() {
+        refuses(
+            Settings::read,
+            &[
+                ("STACK_NAME", ""),
+                ("WEBSOCKET_API_ENDPOINT", ""),
+                ("HEARTBEAT_INTERVAL_SECONDS", "0"),
+            ],
+        );
     }
 }

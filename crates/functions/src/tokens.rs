@@ -1,5 +1,4 @@
-//! Which tokens are taken: the settings that `$connect` and `$default` share.
-
+use belfry_aws::Http;
 use belfry_aws::cognito::{
     CognitoVerifier, HttpJwks, InvalidJwksUrl, JwksCache, JwksUrl, TokenPolicy, TokenUse,
     pool_issuer,
@@ -9,7 +8,8 @@ use crate::environment::{Environment, SettingError};
 
 const CLIENT_IDS: &str = "COGNITO_CLIENT_IDS";
 
-/// What a token must say, and where the keys are that sign it.
+/// The accepted tokens and the address of their signing keys: settings that
+/// `$connect` and `$default` share.
 #[derive(Debug)]
 pub(crate) struct Tokens {
     policy: TokenPolicy,
@@ -17,7 +17,6 @@ pub(crate) struct Tokens {
 }
 
 impl Tokens {
-    /// Reads the settings.
     pub(crate) fn read(environment: &Environment, region: &str) -> Result<Self, SettingError> {
         let issuer = match environment.optional("TOKEN_ISSUER") {
             Some(issuer) => issuer,
@@ -27,7 +26,7 @@ impl Tokens {
             format!("{}/.well-known/jwks.json", issuer.trim_end_matches('/')).parse();
         let jwks = match well_known {
             Ok(default) => environment.parsed("TOKEN_JWKS_URL", default)?,
-            // An issuer need not be an address, as long as the keys have one.
+            // An issuer need not be an address if the keys have one.
             Err(_) => environment
                 .required("TOKEN_JWKS_URL")?
                 .parse()
@@ -55,13 +54,9 @@ impl Tokens {
         })
     }
 
-    /// Where the keys come from.
-    pub(crate) fn keys(&self) -> HttpJwks {
-        HttpJwks::new(self.jwks.clone())
-    }
-
-    /// The judge of tokens.
-    pub(crate) fn verifier(self, keys: HttpJwks) -> CognitoVerifier<HttpJwks> {
+    /// The verifier. It fetches the keys when it sees its first token.
+    pub(crate) fn verifier(self, http: Http) -> CognitoVerifier<HttpJwks> {
+        let keys = HttpJwks::new(http, self.jwks);
         CognitoVerifier::new(self.policy, JwksCache::new(keys))
     }
 }
@@ -80,7 +75,7 @@ mod tests {
     }
 
     #[test]
-    fn the_pool_gives_issuer_and_keys() {
+    fn the_pool_determines_issuer_and_keys() {
         let tokens = read(&[]).unwrap();
         assert_eq!(
             tokens.policy.issuer,

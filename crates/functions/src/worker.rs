@@ -1,20 +1,25 @@
-//! The worker: one segment of a large broadcast.
+//! The worker: processes one segment of a large broadcast.
 
 use std::time::Duration;
 
-use belfry_aws::WorkOrder;
-use belfry_core::{Call, UnixMillis};
+use belfry_aws::SegmentTask;
+use belfry_core::UnixMillis;
+use belfry_core::broadcast::Call;
 use lambda_runtime::LambdaEvent;
 
 use crate::environment::{Environment, SettingError};
-use crate::error::FunctionError;
+use crate::error::{FailureEvents, FunctionError};
 use crate::fanout::{self, UseCase};
 
-/// What is left of the invocation's time for asking the next worker: a write
-/// and an invocation at their slowest.
-const HANDING_ON: Duration = Duration::from_secs(15);
+/// Time left to start the next worker: a write and an invocation at their
+/// slowest.
+const HANDOVER_TIME: Duration = Duration::from_secs(15);
 
-/// What a worker needs to know.
+const FAILURES: FailureEvents = FailureEvents {
+    refused: "segment.refused",
+    failed: "segment.failed",
+};
+
 #[derive(Debug)]
 pub struct Settings(fanout::Settings);
 
@@ -30,22 +35,24 @@ impl Settings {
     }
 }
 
-/// Puts the parts together, once for an environment.
 pub async fn build(Settings(settings): Settings) -> UseCase {
     fanout::build(settings).await
 }
 
-/// Handles one order.
+/// Handles one task.
 ///
 /// # Errors
-/// [`FunctionError`]; Lambda tries again.
-pub async fn handle(worker: &UseCase, event: LambdaEvent<WorkOrder>) -> Result<(), FunctionError> {
+/// [`FunctionError`]; Lambda retries.
+pub async fn handle(
+    worker: &UseCase,
+    event: LambdaEvent<SegmentTask>,
+) -> Result<(), FunctionError> {
     let LambdaEvent { payload, context } = event;
     let call = Call {
         message_id: payload.message_id,
         is_named: true,
         owner: context.request_id.clone(),
-        deadline: UnixMillis(context.deadline).minus(HANDING_ON),
+        deadline: UnixMillis(context.deadline).minus(HANDOVER_TIME),
     };
     match Box::pin(worker.work_on(payload.segment, call)).await {
         Ok(delivered) => {
@@ -54,8 +61,30 @@ pub async fn handle(worker: &UseCase, event: LambdaEvent<WorkOrder>) -> Result<(
         }
         Err(error) => {
             let error = FunctionError::from(error);
-            error.log("a part of a broadcast", &context.request_id);
+            error.log(FAILURES, &context.request_id);
             Err(error)
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::common::tests::refuses;
+
+    #[test]
+    fn an_invalid_setting_is_named() {
+        refuses(
+            Settings::read,
+            &[
+                ("AWS_LAMBDA_FUNCTION_NAME", ""),
+                ("STACK_NAME", ""),
+                ("WEBSOCKET_API_ENDPOINT", ""),
+                ("POST_CONCURRENCY", "0"),
+                ("POST_TIMEOUT_MS", "99"),
+                ("POSTS_PER_SECOND", "100001"),
+                ("MAX_WORKERS", "-1"),
+            ],
+        );
     }
 }

@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 use std::future::Future;
-use std::sync::OnceLock;
 use std::time::Duration;
 
 use belfry_core::UnixMillis;
@@ -13,23 +12,23 @@ use serde::Deserialize;
 use tokio::sync::Mutex;
 
 use super::JwksUrl;
+use crate::http::Http;
 use crate::sdk_error::chain;
 
-/// A set older than this is fetched again.
+/// A key set older than this is fetched again.
 const MAX_AGE: Duration = Duration::from_secs(60 * 60);
 
-/// A set may serve this long while the key server cannot be reached. Keys
-/// rotate rarely; a withdrawn one must not serve for days.
+/// A key set may be used this long while the key server cannot be reached. Keys
+/// rotate rarely, but a withdrawn key must not be used for days.
 const MAX_STALENESS: Duration = Duration::from_secs(4 * 60 * 60);
 
-/// The least time between two fetches while there is a set: tokens with
+/// Minimum interval between two fetches while there is a key set: tokens with
 /// made-up key ids must not become a flood of requests.
 const REFETCH_INTERVAL: Duration = Duration::from_secs(60);
 
-/// How long a fetch may take.
 const FETCH_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// The largest key set that is read, in bytes. Cognito's has about one kilobyte.
+/// Maximum size of a key set, in bytes. Cognito's has about one kilobyte.
 const MAX_BYTES: usize = 64 * 1024;
 
 /// Where key sets come from.
@@ -41,72 +40,29 @@ pub trait FetchJwks: Send + Sync {
     fn fetch(&self) -> impl Future<Output = Result<Vec<u8>, String>> + Send;
 }
 
-/// Fetches a key set over HTTP, following no redirect.
+/// Fetches a key set over HTTP.
 #[derive(Debug)]
 pub struct HttpJwks {
-    client: OnceLock<reqwest::Client>,
+    http: Http,
     url: JwksUrl,
 }
 
 impl HttpJwks {
-    /// A fetcher for one address. It costs nothing until it is used.
     #[must_use]
-    pub fn new(url: JwksUrl) -> Self {
-        Self {
-            client: OnceLock::new(),
-            url,
-        }
-    }
-
-    /// Makes the HTTP client now rather than at the first fetch: it reads the
-    /// system's certificates, which takes milliseconds.
-    ///
-    /// # Errors
-    /// If the system offers no TLS.
-    pub fn prepare(&self) -> Result<(), reqwest::Error> {
-        self.client().map(drop)
-    }
-
-    fn client(&self) -> Result<&reqwest::Client, reqwest::Error> {
-        if let Some(client) = self.client.get() {
-            return Ok(client);
-        }
-        let client = reqwest::Client::builder()
-            .timeout(FETCH_TIMEOUT)
-            .redirect(reqwest::redirect::Policy::none())
-            .build()?;
-        Ok(self.client.get_or_init(|| client))
-    }
-
-    async fn get(&self) -> Result<Vec<u8>, reqwest::Error> {
-        let mut response = self
-            .client()?
-            .get(self.url.url().clone())
-            .send()
-            .await?
-            .error_for_status()?;
-        let mut body = Vec::new();
-        while let Some(chunk) = response.chunk().await? {
-            body.extend_from_slice(&chunk);
-            if body.len() > MAX_BYTES {
-                break;
-            }
-        }
-        Ok(body)
+    pub fn new(http: Http, url: JwksUrl) -> Self {
+        Self { http, url }
     }
 }
 
 impl FetchJwks for HttpJwks {
     async fn fetch(&self) -> Result<Vec<u8>, String> {
-        let body = self.get().await.map_err(|error| chain(&error))?;
-        if body.len() > MAX_BYTES {
-            return Err(format!("the key set has more than {MAX_BYTES} bytes"));
-        }
-        Ok(body)
+        let url = self.url.url().as_str();
+        let body = self.http.get(url, FETCH_TIMEOUT, MAX_BYTES).await;
+        body.map_err(|error| chain(&error))
     }
 }
 
-/// The keys by their id.
+/// Caches the keys by their id.
 pub struct JwksCache<F> {
     source: F,
     state: Mutex<State>,
@@ -122,7 +78,7 @@ struct State {
 }
 
 impl<F: FetchJwks> JwksCache<F> {
-    /// An empty cache; the first token fills it.
+    /// An empty cache. The first token fills it.
     pub fn new(source: F) -> Self {
         Self {
             source,
@@ -132,13 +88,13 @@ impl<F: FetchJwks> JwksCache<F> {
 
     /// The key with this id.
     ///
-    /// The set is fetched when there is none or it is older than an hour, and
-    /// when the id is unknown; at most once a minute while there is a set. A
-    /// stale set serves for four hours while fetching fails.
+    /// The key set is fetched if there is none, if it is older than an hour, or
+    /// if the id is unknown, but at most once a minute while there is one. A
+    /// stale key set is used for four hours while fetching fails.
     ///
     /// # Errors
-    /// [`VerifyError::Rejected`] for a key that the current set does not have,
-    /// [`VerifyError::KeysUnavailable`] where that cannot be told.
+    /// [`VerifyError::Rejected`] if the current key set does not have the key,
+    /// [`VerifyError::KeysUnavailable`] if that cannot be decided.
     pub(super) async fn key(&self, kid: &str, now: UnixMillis) -> Result<DecodingKey, VerifyError> {
         let mut state = self.state.lock().await;
         let age = state.fetched_at.map(|at| now.since(at));
@@ -175,15 +131,15 @@ impl State {
                 self.failure = None;
             }
             Err(failure) => {
-                tracing::warn!(reason = %failure, "could not fetch the signing keys");
+                tracing::warn!(event = "keys.fetch-failed", reason = %failure, "could not fetch the signing keys");
                 self.failure = Some(failure);
             }
         }
     }
 }
 
-/// Reads the RSA signing keys of a set (RFC 7517); keys of other kinds, which
-/// a provider may publish beside them, are left out.
+/// Reads the RSA signing keys of a key set (RFC 7517). A provider may publish
+/// keys of other kinds beside them; they are skipped.
 fn parse(text: &[u8]) -> Result<HashMap<String, DecodingKey>, String> {
     #[derive(Deserialize)]
     struct Set {
@@ -320,7 +276,7 @@ mod tests {
         assert_eq!(
             outcome(&cache, "new", 61).await,
             unavailable(),
-            "it may be a good one"
+            "it may be valid"
         );
         assert_eq!(server.fetches(), 2, "the first and one in that minute");
         assert_eq!(outcome(&cache, "a", 239).await, Ok(()));
@@ -354,7 +310,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn keys_of_other_kinds_are_left_out() {
+    async fn keys_of_other_kinds_are_skipped() {
         let server = server(&[]);
         let odd = [
             jwk("enc").replace(r#""use":"sig""#, r#""use":"enc""#),

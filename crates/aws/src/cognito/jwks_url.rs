@@ -2,7 +2,7 @@
 
 use std::str::FromStr;
 
-use reqwest::Url;
+use url::Url;
 
 /// An address that keys may be fetched from: https, or http on loopback,
 /// where nobody can stand between.

@@ -9,19 +9,23 @@ use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
-use belfry_aws::{Clients, DynamoConnections};
+use belfry_aws::{Clients, DynamoDb};
+use belfry_core::UnixMillis;
+use belfry_core::UnixSeconds;
+use belfry_core::broadcast::{Broadcaster, Call, DeliverySettings, FanoutSettings, Worker};
+use belfry_core::connections::{Connection, MAX_KEPT_BYTES, Recipient};
+use belfry_core::frames::TokenBucket;
+use belfry_core::liveness::Liveness;
 use belfry_core::ports::{
-    Admission, ConnectionStore, Extended, Extension, Inserted, PARTS, RecipientStore, SweepStore,
+    Admission, Admissions, Admitted, Capacity, ConnectionLookup, Disconnections, DueConnections,
+    Extended, Extension, Removals, SessionRefresh, Sessions, Touched,
 };
 use belfry_core::testing::{
-    FakeMetrics, FakeOutbox, FakeWorkers, PLACES, START, TestClock, connection, connection_id,
-    user_id,
-};
-use belfry_core::{
-    Broadcaster, Budget, Call, Connection, DeliverySettings, FanoutSettings, Recipient, UnixMillis,
-    UnixSeconds, Watch,
+    FakeMetrics, FakeOutbox, FakeWorkers, LIMITS, START, SeededRandomness, TestClock, connection,
+    connection_id, user_id,
 };
 use belfry_protocol::{BroadcastRequest, MessageId};
+use futures_util::StreamExt;
 use serde_json::{Value, json};
 
 use crate::database::{endpoint, tables};
@@ -40,7 +44,7 @@ struct Meter {
     sum: Mutex<Units>,
 }
 
-async fn meter() -> (Arc<Meter>, DynamoConnections) {
+async fn meter() -> (Arc<Meter>, DynamoDb) {
     let meter = Arc::new(Meter {
         database: endpoint().await,
         client: reqwest::Client::new(),
@@ -51,7 +55,7 @@ async fn meter() -> (Arc<Meter>, DynamoConnections) {
     let app = Router::new().fallback(count).with_state(Arc::clone(&meter));
     tokio::spawn(async { axum::serve(listener, app).await });
     let client = Clients::from(crate::sdk_config(&url)).dynamodb();
-    (meter, DynamoConnections::new(client, tables()))
+    (meter, DynamoDb::new(client, tables()))
 }
 
 async fn count(State(meter): State<Arc<Meter>>, headers: HeaderMap, body: Bytes) -> Response {
@@ -121,6 +125,10 @@ fn admission(row: &Connection) -> Admission<'_> {
     }
 }
 
+fn is_live(touched: &Touched) -> bool {
+    matches!(touched, Touched::Live(_))
+}
+
 fn after(seconds: u64) -> UnixMillis {
     START.plus(Duration::from_secs(seconds))
 }
@@ -129,7 +137,7 @@ fn after(seconds: u64) -> UnixMillis {
 async fn connecting_and_leaving_cost_eight_writes_at_most() {
     let (meter, store) = meter().await;
     // The longest of everything that a client can choose.
-    let bounded = "x".repeat(belfry_core::MAX_KEPT_BYTES);
+    let bounded = "x".repeat(MAX_KEPT_BYTES);
     let row = |id: &str| Connection {
         origin: Some(bounded.clone()),
         user_agent: Some(bounded.clone()),
@@ -138,15 +146,15 @@ async fn connecting_and_leaving_cost_eight_writes_at_most() {
     };
     let first = row("R0oXAdfD0kwCH6w=");
     assert_eq!(
-        store.insert(admission(&first), PLACES).await,
-        Ok(Inserted::Yes)
+        store.admit(admission(&first), LIMITS).await,
+        Ok(Admitted::Yes)
     );
     assert!(meter.take("connect").write <= 8.0);
     for n in 0..19 {
         let row = row(&format!("R0oXAdfD0kwC{n:03}="));
         assert_eq!(
-            store.insert(admission(&row), PLACES).await,
-            Ok(Inserted::Yes)
+            store.admit(admission(&row), LIMITS).await,
+            Ok(Admitted::Yes)
         );
     }
     meter.take("19 more of the same user");
@@ -155,7 +163,7 @@ async fn connecting_and_leaving_cost_eight_writes_at_most() {
         replaces: Some(&first.id),
         ..admission(&row_21)
     };
-    assert_eq!(store.insert(replacing, PLACES).await, Ok(Inserted::Yes));
+    assert_eq!(store.admit(replacing, LIMITS).await, Ok(Admitted::Yes));
     assert!(
         meter
             .take("connect, the user's 21st, replacing another")
@@ -177,28 +185,28 @@ async fn connecting_and_leaving_cost_eight_writes_at_most() {
 async fn a_frame_costs_a_write_or_two() {
     let (meter, store) = meter().await;
     let row = connection("c1", "alice");
-    store.insert(admission(&row), PLACES).await.unwrap();
+    store.admit(admission(&row), LIMITS).await.unwrap();
     meter.take("connect");
-    let budget = Budget::per_minute(600);
+    let bucket = TokenBucket::per_minute(600);
     let now = after(10);
-    let touched = store.touch(&row.id, &budget, now).await.unwrap();
-    assert!(touched.is_ok());
+    let touched = store.touch(&row.id, &bucket, now).await.unwrap();
+    assert!(is_live(&touched));
     assert!(meter.take("frame").write <= 1.0);
-    let touched = store.touch(&row.id, &budget, now).await.unwrap();
-    assert!(touched.is_ok());
+    let touched = store.touch(&row.id, &bucket, now).await.unwrap();
+    assert!(is_live(&touched));
     assert!(meter.take("frame right after another").write <= 2.0);
     let extension = Extension {
         user_id: user_id("alice"),
         expires_at: UnixSeconds(row.token_expires_at.0 + 60),
     };
     for what in ["auth.refresh", "auth.refresh that changes nothing"] {
-        let extended = store.extend(&row.id, &extension, &budget, now).await;
+        let extended = store.extend(&row.id, &extension, &bucket, now).await;
         assert!(matches!(extended, Ok(Extended::Until(_))));
         assert!(meter.take(what).write <= 2.0);
     }
-    while store.touch(&row.id, &budget, now).await.unwrap().is_ok() {}
+    while is_live(&store.touch(&row.id, &bucket, now).await.unwrap()) {}
     meter.take("frames until the budget is spent");
-    assert!(store.touch(&row.id, &budget, now).await.unwrap().is_err());
+    assert!(!is_live(&store.touch(&row.id, &bucket, now).await.unwrap()));
     assert!(meter.take("frame over the budget").write <= 2.0);
     store.signed_out_at(&user_id("alice")).await.unwrap();
     meter.take("looking for a sign-out");
@@ -209,32 +217,30 @@ async fn a_sweep_costs_what_is_due() {
     let (meter, store) = meter().await;
     for n in 0..1_000_u32 {
         let row = Connection {
-            watch: Watch::until(after(if n < 10 { 0 } else { 480 })),
+            liveness: Liveness::due_at(after(if n < 10 { 0 } else { 480 })),
             ..connection(&format!("c{n}"), &format!("user-{}", n / 10))
         };
-        store.insert(admission(&row), PLACES).await.unwrap();
+        store.admit(admission(&row), LIMITS).await.unwrap();
     }
     meter.take("1,000 connects");
-    for part in 0..PARTS {
-        let page = store.due(part, None, START).await.unwrap();
-        assert!(page.next.is_none());
-    }
+    let due: Vec<_> = store.due(START).collect().await;
+    assert_eq!(due.len(), 10);
     let listing = meter.take("listing 10 that are due of 1,000");
     assert!(
         listing.read <= 16.0,
         "half a unit a part, whatever is there"
     );
-    let row = store.read(&connection_id("c1")).await.unwrap().unwrap();
-    let watch = Watch {
+    let row = store.find(&connection_id("c1")).await.unwrap().unwrap();
+    let pinged = Liveness {
         pinged_at: Some(START),
-        ..Watch::until(after(30))
+        ..Liveness::due_at(after(30))
     };
-    assert_eq!(store.watch(&row, &watch).await, Ok(true));
+    assert_eq!(store.record(&row, &pinged).await, Ok(true));
     assert!(meter.take("a visit: read, and noted").write <= 3.0);
-    store.count().await.unwrap();
+    store.open_connections().await.unwrap();
     assert!(meter.take("counting the places").read <= 16.0);
-    store.audit(START).await.unwrap();
-    store.audit(after(60)).await.unwrap();
+    store.audit_counters(START).await.unwrap();
+    store.audit_counters(after(60)).await.unwrap();
     let audit = meter.take("two audits: a counter noted, compared, another noted");
     assert!(audit.write <= 3.0 && audit.read <= 40.0, "{audit:?}");
 }
@@ -244,21 +250,24 @@ async fn a_broadcast_costs_four_writes_to_be_remembered_and_one_to_be_the_only_o
     let (meter, store) = meter().await;
     for n in 0..1_000_u32 {
         let row = connection(&format!("c{n}"), &format!("user-{n}"));
-        store.insert(admission(&row), PLACES).await.unwrap();
+        store.admit(admission(&row), LIMITS).await.unwrap();
     }
     meter.take("1,000 connects");
     let outbox = FakeOutbox::default();
     (0..1_000).for_each(|n| outbox.open(&format!("c{n}")));
     let broadcaster = Broadcaster {
-        store,
-        outbox,
-        clock: TestClock::default(),
-        metrics: FakeMetrics::default(),
-        workers: FakeWorkers::default(),
-        delivery: DeliverySettings {
-            concurrency: 64,
-            post_timeout: Duration::from_secs(3),
-            posts_per_second: 100_000,
+        worker: Worker {
+            store,
+            outbox,
+            clock: TestClock::default(),
+            metrics: FakeMetrics::default(),
+            workers: FakeWorkers::default(),
+            random: SeededRandomness::default(),
+            delivery: DeliverySettings {
+                concurrency: 64,
+                post_timeout: Duration::from_secs(3),
+                posts_per_second: 100_000,
+            },
         },
         fanout: FanoutSettings {
             connections_per_worker: 5_000,

@@ -21,13 +21,13 @@ pub(crate) fn tables() -> Tables {
     }
 }
 
-/// A client of a database of its own, with empty tables.
+/// A client of a new database with empty tables.
 pub(crate) async fn database() -> Client {
     let endpoint = endpoint().await;
     Client::new(&crate::sdk_config(&endpoint))
 }
 
-/// Where a database of its own is, with empty tables.
+/// The endpoint of a new database with empty tables.
 pub(crate) async fn endpoint() -> String {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let endpoint = format!("http://{}", listener.local_addr().unwrap());
@@ -65,7 +65,7 @@ async fn create_tables(client: &Client) {
     let keys_only = Projection::builder().projection_type(ProjectionType::KeysOnly);
     let due_index = GlobalSecondaryIndex::builder()
         .index_name("due-index")
-        .key_schema(key("slot", KeyType::Hash))
+        .key_schema(key("shard", KeyType::Hash))
         .key_schema(key("dueAt", KeyType::Range))
         .projection(keys_only.build());
     let connections = client
@@ -74,7 +74,7 @@ async fn create_tables(client: &Client) {
         .billing_mode(BillingMode::PayPerRequest)
         .attribute_definitions(attribute("connectionId", ScalarAttributeType::S))
         .attribute_definitions(attribute("userId", ScalarAttributeType::S))
-        .attribute_definitions(attribute("slot", ScalarAttributeType::N))
+        .attribute_definitions(attribute("shard", ScalarAttributeType::N))
         .attribute_definitions(attribute("dueAt", ScalarAttributeType::N))
         .key_schema(key("connectionId", KeyType::Hash))
         .global_secondary_indexes(user_index.build().unwrap())
@@ -97,31 +97,31 @@ async fn all(client: &Client, table: &str) -> Vec<Item> {
     items.unwrap()
 }
 
-/// Expects counters that count the rows that hold a place, and returns how
-/// many there are.
-pub(crate) async fn expect_slots(client: &Client, told: &str) -> i64 {
-    let mut by_slot = BTreeMap::new();
+/// Expects that the counters agree with the rows. Returns the number of
+/// connections that count.
+pub(crate) async fn expect_counters(client: &Client, context: &str) -> i64 {
+    let mut by_shard = BTreeMap::new();
     for row in all(client, CONNECTIONS).await {
         if !row.contains_key("replacedAt") {
-            let slot: u32 = row["slot"].as_n().unwrap().parse().unwrap();
-            *by_slot.entry(format!("slot#{slot:02}")).or_insert(0) += 1;
+            let shard: u32 = row["shard"].as_n().unwrap().parse().unwrap();
+            *by_shard.entry(format!("shard#{shard:02}")).or_insert(0) += 1;
         }
     }
     let mut counters = BTreeMap::new();
     for item in all(client, STATE).await {
         if let Some(count) = item.get("connections") {
             let count: i64 = count.as_n().unwrap().parse().unwrap();
-            assert!(count >= 0, "{told}: {item:?}");
+            assert!(count >= 0, "{context}: {item:?}");
             counters.insert(item["pk"].as_s().unwrap().clone(), count);
         }
     }
     counters.retain(|_, count| *count > 0);
-    assert_eq!(counters, by_slot, "{told}: the counters and the rows");
-    by_slot.values().sum()
+    assert_eq!(counters, by_shard, "{context}: the counters and the rows");
+    by_shard.values().sum()
 }
 
-/// Expects that the users' sets name the rows there are.
-pub(crate) async fn expect_sets(client: &Client, told: &str) {
+/// Expects that the users' sets list exactly the rows.
+pub(crate) async fn expect_sets(client: &Client, context: &str) {
     let mut by_user = BTreeMap::<_, BTreeSet<_>>::new();
     for row in all(client, CONNECTIONS).await {
         let user = format!("user#{}", row["userId"].as_s().unwrap());
@@ -135,5 +135,5 @@ pub(crate) async fn expect_sets(client: &Client, told: &str) {
             sets.insert(item["pk"].as_s().unwrap().clone(), ids);
         }
     }
-    assert_eq!(sets, by_user, "{told}: the users' sets and the rows");
+    assert_eq!(sets, by_user, "{context}: the users' sets and the rows");
 }

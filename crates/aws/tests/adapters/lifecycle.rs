@@ -1,42 +1,44 @@
-//! Everything that can happen to a connection, in every order, with calls to
-//! the database that conflict, are throttled, are lost, or come late because
-//! something else happened first.
+//! Everything that can happen to a connection, in every order, while calls to
+//! the database conflict, are throttled, lose their answers, or come late.
 
 use aws_sdk_dynamodb::Client;
-use belfry_aws::{Clients, DynamoConnections};
+use belfry_aws::{Clients, DynamoDb};
+use belfry_core::UnixSeconds;
+use belfry_core::connections::Recipient;
+use belfry_core::liveness::Liveness;
 use belfry_core::ports::{
-    Admission, ConnectionStore, Extension, RecipientStore, StoreError, SweepStore,
+    Admission, Admissions, ConnectionLookup, Disconnections, DueConnections, Extension, Removals,
+    SessionRefresh, Sessions, SignOuts, StoreError,
 };
-use belfry_core::testing::{BUDGET, PLACES, START, connection, connection_id, user_id};
-use belfry_core::{Recipient, UnixSeconds, Watch};
+use belfry_core::testing::{BUCKET, LIMITS, START, connection, connection_id, user_id};
 
-use crate::database::{endpoint, expect_sets, expect_slots, tables};
+use crate::database::{endpoint, expect_counters, expect_sets, tables};
 use crate::proxy::{Proxy, Trouble};
 
-/// What happens to the connection `c1` of one user.
+/// Something that happens to a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Happening {
-    /// The handshake, however often it is handled.
+enum Incident {
+    /// The handshake, possibly repeated.
     Connect,
     Disconnect,
     /// A sweep or a broadcast finds it gone.
     Removal,
-    /// Another connection takes over its place.
+    /// Another connection replaces it.
     Successor,
     Frame,
     NewToken,
-    /// A sweep has pinged it.
+    /// A sweep pings it.
     Ping,
     SignOut,
 }
 
-use Happening::{Connect, Disconnect, Frame, NewToken, Ping, Removal, SignOut, Successor};
+use Incident::{Connect, Disconnect, Frame, NewToken, Ping, Removal, SignOut, Successor};
 
-const ALL: [Happening; 8] = [
+const ALL: [Incident; 8] = [
     Connect, Disconnect, Removal, Successor, Frame, NewToken, Ping, SignOut,
 ];
 
-/// A connection's story in a database that others use, too.
+/// A connection with a user of its own in a shared database.
 #[derive(Debug, Clone)]
 struct Story {
     id: String,
@@ -55,7 +57,7 @@ impl Story {
         format!("{}-successor", self.id)
     }
 
-    async fn happen(&self, what: Happening, store: &DynamoConnections) -> Result<(), StoreError> {
+    async fn happen(&self, what: Incident, store: &DynamoDb) -> Result<(), StoreError> {
         let row = connection(&self.id, &self.user);
         let admission = Admission {
             connection: &row,
@@ -63,7 +65,7 @@ impl Story {
             replaces: None,
         };
         match what {
-            Connect => store.insert(admission, PLACES).await.map(drop),
+            Connect => store.admit(admission, LIMITS).await.map(drop),
             Disconnect => store.disconnect(&row.id, START).await,
             Removal => store.remove_unchanged(&Recipient::from(&row)).await,
             Successor => {
@@ -73,24 +75,24 @@ impl Story {
                     replaces: Some(&row.id),
                     ..admission
                 };
-                store.insert(admission, PLACES).await.map(drop)
+                store.admit(admission, LIMITS).await.map(drop)
             }
-            Frame => store.touch(&row.id, &BUDGET, START).await.map(drop),
+            Frame => store.touch(&row.id, &BUCKET, START).await.map(drop),
             NewToken => {
                 let extension = Extension {
                     user_id: user_id(&self.user),
                     expires_at: UnixSeconds(row.token_expires_at.0 + 60),
                 };
-                let extended = store.extend(&row.id, &extension, &BUDGET, START);
+                let extended = store.extend(&row.id, &extension, &BUCKET, START);
                 extended.await.map(drop)
             }
             Ping => {
-                let watch = Watch {
+                let pinged = Liveness {
                     pinged_at: Some(START),
-                    ..Watch::until(START)
+                    ..Liveness::due_at(START)
                 };
-                match store.read(&row.id).await? {
-                    Some(row) => store.watch(&row, &watch).await.map(drop),
+                match store.find(&row.id).await? {
+                    Some(row) => store.record(&row, &pinged).await.map(drop),
                     None => Ok(()),
                 }
             }
@@ -99,49 +101,50 @@ impl Story {
     }
 }
 
-fn store_at(endpoint: &str) -> DynamoConnections {
-    DynamoConnections::new(
+fn store_at(endpoint: &str) -> DynamoDb {
+    DynamoDb::new(
         Clients::from(crate::sdk_config(endpoint)).dynamodb(),
         tables(),
     )
 }
 
-/// Rows, sets and counters agree, nothing is negative, no row is a part of
-/// one. A connection that was disconnected has no row; one that connected and
-/// was neither disconnected nor removed nor kept out has one.
+/// Expects that rows, sets and counters agree, that nothing is negative and no
+/// row partial. A disconnected connection has no row. A connection that was
+/// admitted, and neither disconnected nor removed nor signed out, has one.
 ///
-/// `begun` is what has begun, `done` what is known to have been done.
-async fn expect_right(
+/// `begun` are the incidents that have begun, `done` those that certainly ended.
+async fn expect_consistent(
     client: &Client,
     story: &Story,
-    (begun, done): (&[Happening], &[Happening]),
-    told: &str,
+    (begun, done): (&[Incident], &[Incident]),
+    context: &str,
 ) {
-    let store = DynamoConnections::new(client.clone(), tables());
+    let store = DynamoDb::new(client.clone(), tables());
     let row = async |id: &str| {
-        let row = store.read(&connection_id(id)).await;
-        row.unwrap_or_else(|error| panic!("{told}: {error}"))
+        let row = store.find(&connection_id(id)).await;
+        row.unwrap_or_else(|error| panic!("{context}: {error}"))
     };
     let (first, successor) = (row(&story.id).await, row(&story.successor()).await);
     if done.contains(&Disconnect) {
-        assert_eq!(first, None, "{told}: a ghost");
+        assert_eq!(first, None, "{context}: a ghost");
     }
     let is_ended = [Disconnect, Removal, SignOut]
         .iter()
         .any(|end| begun.contains(end));
     if done.contains(&Connect) && !is_ended {
-        assert!(first.is_some(), "{told}: it was let in");
+        assert!(first.is_some(), "{context}: it was admitted");
     }
     if done.contains(&Successor) && !begun.contains(&SignOut) {
-        assert!(successor.is_some(), "{told}: the successor was let in");
+        assert!(successor.is_some(), "{context}: the successor was admitted");
     }
-    expect_slots(client, told).await;
-    expect_sets(client, told).await;
+    expect_counters(client, context).await;
+    expect_sets(client, context).await;
 }
 
-/// Each pair, with and without a row before it: the second happens while the
-/// first waits for each of its calls, and the first then goes on, or dies.
-async fn explore(first: Happening) {
+/// Runs each pair, with and without an earlier row: the second incident happens
+/// while the first waits at each of its calls, and then the first continues or
+/// dies.
+async fn explore(first: Incident) {
     let database = endpoint().await;
     let client = Client::new(&crate::sdk_config(&database));
     let direct = store_at(&database);
@@ -173,13 +176,13 @@ async fn explore(first: Happening) {
                             running.await.unwrap().unwrap();
                         }
                     }
-                    let told = format!(
+                    let context = format!(
                         "{begins:?}, {first:?} waits at call {call} for {second:?}, dies: {dies}"
                     );
-                    // Whoever dies may have done a part of it, or all.
+                    // An incident that died may be done in part, or completely.
                     let begun = [begins, &[second, first]].concat();
                     let done = &begun[..begun.len() - usize::from(dies && has_paused)];
-                    expect_right(&client, &story, (&begun, done), &told).await;
+                    expect_consistent(&client, &story, (&begun, done), &context).await;
                     if !has_paused {
                         break;
                     }
@@ -191,36 +194,36 @@ async fn explore(first: Happening) {
 }
 
 #[tokio::test]
-async fn connecting_meets_everything_else() {
+async fn a_connect_survives_everything_else() {
     explore(Connect).await;
 }
 
 #[tokio::test]
-async fn disconnecting_meets_everything_else() {
+async fn disa_connect_survives_everything_else() {
     explore(Disconnect).await;
 }
 
 #[tokio::test]
-async fn a_removal_meets_everything_else() {
+async fn a_removal_survives_everything_else() {
     explore(Removal).await;
 }
 
 #[tokio::test]
-async fn a_successor_meets_everything_else() {
+async fn a_successor_survives_everything_else() {
     explore(Successor).await;
 }
 
 #[tokio::test]
-async fn frames_and_sweeps_meet_everything_else() {
+async fn frames_and_sweeps_survive_everything_else() {
     for first in [Frame, NewToken, Ping, SignOut] {
         explore(first).await;
     }
 }
 
-/// Each pair in both orders, and each of the two a second and a third time at
-/// the end, with trouble at each call of the first.
+/// Runs each pair in both orders with trouble at each call of the first, and
+/// repeats both incidents twice at the end.
 #[tokio::test]
-async fn trouble_with_the_database_leaves_nothing_behind() {
+async fn database_trouble_leaves_nothing_behind() {
     let database = endpoint().await;
     let client = Client::new(&crate::sdk_config(&database));
     let direct = store_at(&database);
@@ -240,9 +243,10 @@ async fn trouble_with_the_database_leaves_nothing_behind() {
                     for what in [second, first, second, first] {
                         story.happen(what, &direct).await.unwrap();
                     }
-                    let told = format!("{trouble:?} at call {call} of {first:?}, then {second:?}");
+                    let context =
+                        format!("{trouble:?} at call {call} of {first:?}, then {second:?}");
                     let all = [Connect, first, second];
-                    expect_right(&client, &story, (&all, &all), &told).await;
+                    expect_consistent(&client, &story, (&all, &all), &context).await;
                     if !proxy.was_reached() {
                         break;
                     }

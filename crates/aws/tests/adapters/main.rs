@@ -1,21 +1,23 @@
-//! The adapters against servers: the contract suites of the ports, and what
-//! only the real thing can do wrong.
+//! Tests the adapters against servers: the contract suites of the ports, and
+//! faults that only a real server has.
 
-mod connections;
 mod cost;
 mod database;
+mod dynamodb;
 mod events;
 mod jwks;
+mod lambda;
 mod lifecycle;
-mod outbox;
+mod management;
+mod others;
 mod proxy;
 
 use std::time::Duration;
 
 use aws_config::retry::RetryConfig;
 
-/// Gives the SDK what Lambda would put into the environment. Tests share one
-/// process, and set nothing: clients are configured by hand.
+/// Configures the SDK by hand as Lambda's environment would: tests share one
+/// process and must not set variables.
 fn sdk_config(endpoint: &str) -> aws_config::SdkConfig {
     aws_config::SdkConfig::builder()
         .behavior_version(aws_config::BehaviorVersion::latest())
@@ -24,7 +26,7 @@ fn sdk_config(endpoint: &str) -> aws_config::SdkConfig {
             aws_sdk_dynamodb::config::Credentials::new("test", "test", None, None, "test"),
         ))
         .endpoint_url(endpoint)
-        // As often as in earnest, and sooner.
+        // As many retries as in production, but sooner.
         .retry_config(RetryConfig::standard().with_initial_backoff(Duration::from_millis(5)))
         .build()
 }

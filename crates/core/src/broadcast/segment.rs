@@ -1,226 +1,242 @@
-//! The work on one segment of a broadcast.
-
 use std::pin::pin;
 use std::time::Duration;
 
 use futures_util::future::{Either, join, select};
 
-use super::posting::Posting;
-use super::source::{Source, SourcePage, live};
-use super::tally::{Delivery, Tally};
-use super::{BroadcastError, Broadcaster};
+use super::delivery::Delivery;
+use super::recipients::{AudiencePage, live};
+use super::tally::{PostOutcome, Tally};
+use super::{Broadcast, WORKER_START, Worker};
 use crate::ports::{
-    BroadcastKey, BroadcastStore, Clock, Kept, Lease, Metrics, Outbox, Progress, RecipientStore,
-    Segment, StoreError, Workers,
+    BroadcastRecords, Clock, Cursor, Lease, Metrics, Outbox, Progress, Randomness, Recipients,
+    Removals, Reservation, Segment, SegmentLeases, SegmentStates, StoreError, Workers,
 };
 use crate::time::UnixMillis;
 
-/// For how long a segment is held at a time. Whoever is stopped for longer, as
-/// Lambda can, loses it to the next one who comes.
+/// Length of a lease. A worker that is stopped for longer, as Lambda can stop
+/// it, loses the segment to the next worker.
 pub(super) const LEASE: Duration = Duration::from_secs(120);
 
-/// How often a lease is made longer, beside the work: twice in vain does no harm.
+/// How often a lease is renewed beside the work. Two failures in a row do no harm.
 const RENEWAL: Duration = Duration::from_secs(40);
 
-/// For how long a segment is kept for a worker that was asked for, before it
-/// counts as forgotten: Lambda tries a failed event again after one minute.
-pub(super) const STARTING: Duration = Duration::from_secs(60);
-
-/// What is left of the time when no new page is begun.
+/// With less time than this left, no new page is begun.
 const LAST_PAGE: Duration = Duration::from_secs(5);
-
-/// A broadcast that is under way.
-#[derive(Debug)]
-pub(super) struct Broadcast {
-    pub(super) key: BroadcastKey,
-    pub(super) frame: String,
-    pub(super) source: Source,
-    /// In how many parts it is done, at least one.
-    pub(super) segments: u32,
-}
 
 /// How the work on a segment ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Ended {
     /// Every recipient is counted.
     Done,
-    /// Time is up; what is left is written down, and kept for whoever is asked
-    /// to go on.
+    /// Time ran out. The rest is written down and reserved for the worker that
+    /// is asked to continue.
     OutOfTime,
-    /// Somebody else has taken the segment. What they did not know of is
-    /// posted twice, and counted by them alone.
-    Lost,
+    /// Another worker has acquired the segment. It may post a page again that
+    /// was not written down, and it alone counts that page.
+    LeaseLost,
 }
 
-impl<S, O, C, M, W> Broadcaster<S, O, C, M, W>
+/// One worker's run over a segment: page by page, with one write of position
+/// and counts after each page. If the worker dies between a post and that
+/// write, the page is posted again, with the same message id, and counted once.
+///
+/// Rows of gone connections are removed after the write: before it they would
+/// be missing from the counts of the worker that continues.
+pub(super) struct SegmentRun<'a, S, O, C, M, W, R> {
+    worker: &'a Worker<S, O, C, M, W, R>,
+    broadcast: &'a Broadcast,
+    part: Segment,
+    deadline: UnixMillis,
+    /// With the progress that was written last. The counts of this run come
+    /// on top of those it began with, in `before`.
+    lease: Lease,
+    before: Progress,
+    cursor: Option<Cursor>,
+    listing_done: bool,
+    /// The next page, if it was read while the last one was posted.
+    read_ahead: Option<Result<AudiencePage, StoreError>>,
+    delivery: Delivery<'a, O, C, R>,
+    tally: &'a mut Tally,
+}
+
+impl<'a, S, O, C, M, W, R> SegmentRun<'a, S, O, C, M, W, R>
 where
-    S: RecipientStore + BroadcastStore,
+    S: Recipients + Removals + BroadcastRecords + SegmentLeases + SegmentStates,
     O: Outbox,
     C: Clock,
     M: Metrics,
     W: Workers,
+    R: Randomness,
 {
-    /// Works on a segment that was taken: page by page, and after each page
-    /// one write with the position and the counts. Whoever dies between a post
-    /// and that write leaves a page that is posted again, with the same id,
-    /// and counted once.
-    ///
-    /// Rows of connections that are gone are removed after the write: before
-    /// it they would be missing from the counts of whoever goes on.
-    ///
-    /// `lease` holds what was written last, also after an error.
-    pub(super) async fn work(
-        &self,
-        broadcast: &Broadcast,
-        segment: u32,
-        lease: &mut Lease,
+    pub(super) fn new(
+        worker: &'a Worker<S, O, C, M, W, R>,
+        broadcast: &'a Broadcast,
+        part: Segment,
+        lease: Lease,
         deadline: UnixMillis,
-        tally: &mut Tally,
-    ) -> Result<Ended, StoreError> {
-        let key = &broadcast.key;
-        let part = Segment {
-            index: segment,
-            total: broadcast.segments,
-        };
-        // What has been written; the counts of this work come on top.
+        tally: &'a mut Tally,
+    ) -> Self {
         let before = lease.progress.clone();
-        let (mut cursor, mut is_listed) = (before.cursor, before.is_listed);
-        let mut posting = self.posting(&broadcast.frame, deadline);
-        let mut ahead = None;
-        if !before.pending.is_empty() {
-            // A page of their own, after which the list goes on where it was.
-            let (found, missing) = live(&self.store, &before.pending, self.clock.now()).await?;
-            let next = cursor.clone().filter(|_| !is_listed);
-            ahead = Some(Ok(SourcePage {
+        Self {
+            worker,
+            broadcast,
+            part,
+            deadline,
+            lease,
+            cursor: before.cursor.clone(),
+            listing_done: before.listing_done,
+            before,
+            read_ahead: None,
+            delivery: worker.delivery(&broadcast.frame, deadline),
+            tally,
+        }
+    }
+
+    pub(super) async fn run(&mut self) -> Result<Ended, StoreError> {
+        loop {
+            if let Some(page) = self.next_page().await?
+                && !self.deliver(page).await
+            {
+                return Ok(Ended::LeaseLost);
+            }
+            let is_late = self.delivery.is_over(self.now().plus(LAST_PAGE));
+            if self.listing_done && !is_late && !self.retry_waiting().await {
+                return Ok(Ended::LeaseLost);
+            }
+            if let Some(ended) = self.checkpoint(is_late).await? {
+                return Ok(ended);
+            }
+        }
+    }
+
+    /// The lease as it was written last, even after an error.
+    pub(super) fn into_lease(self) -> Lease {
+        self.lease
+    }
+
+    async fn next_page(&mut self) -> Result<Option<AudiencePage>, StoreError> {
+        if let Some(page) = self.read_ahead.take() {
+            return page.map(Some);
+        }
+        let pending = std::mem::take(&mut self.before.pending);
+        if !pending.is_empty() {
+            // A page of its own. Then the listing continues where it was.
+            let (found, missing) = live(&self.worker.store, &pending, self.now()).await?;
+            return Ok(Some(AudiencePage {
                 found,
                 missing,
-                next,
+                next: self.cursor.clone().filter(|_| !self.listing_done),
             }));
         }
-        loop {
-            if !is_listed || ahead.is_some() {
-                let page = match ahead.take() {
-                    Some(page) => page,
-                    None => self.page(broadcast, part, cursor.as_deref()).await,
-                }?;
-                for id in page.missing {
-                    tally.count(&id, Delivery::Gone);
-                }
-                // The next page is read meanwhile: at many posts a second that
-                // takes long enough to cost some.
-                let reading = async {
-                    let from = page.next.as_deref()?;
-                    Some(self.page(broadcast, part, Some(from)).await)
-                };
-                let posted = join(posting.post(page.found, tally), reading);
-                match self.while_held(key, segment, lease, posted).await {
-                    Some(((), read)) => ahead = read,
-                    None => return Ok(Ended::Lost),
-                }
-                is_listed = page.next.is_none();
-                cursor = page.next.or(cursor);
-            }
-            let is_late = posting.is_over(self.clock.now().plus(LAST_PAGE));
-            if is_listed && !is_late {
-                let finished = posting.finish(tally);
-                if self
-                    .while_held(key, segment, lease, finished)
-                    .await
-                    .is_none()
-                {
-                    return Ok(Ended::Lost);
-                }
-            }
-            let pending = posting.waiting();
-            let is_done = is_listed && pending.is_empty();
-            let stops = !is_done && (is_listed || is_late);
-            let now = self.clock.now();
-            let kept = if stops {
-                Kept::ForAnyone(now.plus(STARTING))
-            } else {
-                Kept::ForOwner(now.plus(LEASE))
-            };
-            let next = Lease {
-                progress: Progress {
-                    cursor: cursor.clone(),
-                    is_listed,
-                    pending,
-                    success: before.success + tally.success,
-                    failures: before.failures + tally.failures,
-                    is_done,
-                },
-                ..lease.clone()
-            };
-            if !self.store.checkpoint(key, segment, &next, kept).await? {
-                return Ok(Ended::Lost);
-            }
-            *lease = next;
-            if stops {
-                return Ok(Ended::OutOfTime);
-            }
-            self.forget(tally, deadline).await;
-            if is_done {
-                return Ok(Ended::Done);
-            }
+        if self.listing_done {
+            return Ok(None);
         }
+        let (audience, store) = (&self.broadcast.audience, &self.worker.store);
+        let page = audience.page(store, self.part, self.cursor.as_ref(), self.now());
+        page.await.map(Some)
     }
 
-    /// What comes of some work during which the segment stays held, or `None`
-    /// where somebody else has taken it.
-    async fn while_held<T>(
-        &self,
-        key: &BroadcastKey,
-        segment: u32,
-        lease: &Lease,
-        work: impl Future<Output = T>,
-    ) -> Option<T> {
-        let losing = async {
-            loop {
-                self.clock.sleep(RENEWAL).await;
-                let until = self.clock.now().plus(LEASE);
-                // What fails now may succeed the next time.
-                if self.store.hold(key, segment, lease, until).await == Ok(false) {
-                    return;
-                }
-            }
+    /// Posts to a page and reads the next one meanwhile: at many posts a second
+    /// a read takes as long as several posts. Returns `false` if the lease was
+    /// lost.
+    async fn deliver(&mut self, page: AudiencePage) -> bool {
+        for id in page.missing {
+            self.tally.count(&id, PostOutcome::Gone);
+        }
+        let (worker, broadcast, part) = (self.worker, self.broadcast, self.part);
+        let reading = async {
+            let (from, now) = (page.next.as_ref()?, worker.clock.now());
+            let page = broadcast
+                .audience
+                .page(&worker.store, part, Some(from), now);
+            Some(page.await)
         };
-        match select(pin!(work), pin!(losing)).await {
-            Either::Left((done, _)) => Some(done),
-            Either::Right(_) => None,
+        let posting = self.delivery.post(page.found, self.tally);
+        let posted = join(posting, reading);
+        let Some(((), read)) =
+            while_leased(worker, broadcast, part.index, &self.lease, posted).await
+        else {
+            return false;
+        };
+        self.read_ahead = read;
+        self.listing_done = page.next.is_none();
+        self.cursor = page.next.or(self.cursor.take());
+        true
+    }
+
+    /// Retries the connections that wait for another attempt. Returns `false`
+    /// if the lease was lost.
+    async fn retry_waiting(&mut self) -> bool {
+        let retried = self.delivery.retry_waiting(self.tally);
+        let (worker, segment) = (self.worker, self.part.index);
+        while_leased(worker, self.broadcast, segment, &self.lease, retried)
+            .await
+            .is_some()
+    }
+
+    /// Writes position and counts, then removes the rows of gone connections.
+    /// Returns how the run ended, if it did.
+    async fn checkpoint(&mut self, is_late: bool) -> Result<Option<Ended>, StoreError> {
+        let pending = self.delivery.waiting();
+        let is_done = self.listing_done && pending.is_empty();
+        let stops = !is_done && (self.listing_done || is_late);
+        let now = self.now();
+        let reservation = if stops {
+            Reservation::NextWorker(now.plus(WORKER_START))
+        } else {
+            Reservation::Owner(now.plus(LEASE))
+        };
+        let next = Lease {
+            progress: Progress {
+                cursor: self.cursor.clone(),
+                listing_done: self.listing_done,
+                pending,
+                success: self.before.success + self.tally.success,
+                failures: self.before.failures + self.tally.failures,
+                is_done,
+            },
+            ..self.lease.clone()
+        };
+        let (store, key) = (&self.worker.store, &self.broadcast.key);
+        let written = store.checkpoint(key, self.part.index, &next, reservation);
+        if !written.await? {
+            return Ok(Some(Ended::LeaseLost));
         }
+        self.lease = next;
+        if stops {
+            return Ok(Some(Ended::OutOfTime));
+        }
+        self.worker.remove_gone(self.tally, self.deadline).await;
+        Ok(is_done.then_some(Ended::Done))
     }
 
-    /// Works on everything at once, remembering nothing: for what is small and
-    /// has no id of its caller's.
-    pub(super) async fn work_unrecorded(
-        &self,
-        broadcast: &Broadcast,
-        deadline: UnixMillis,
-        tally: &mut Tally,
-    ) -> Result<(), BroadcastError> {
-        let whole = Segment { index: 0, total: 1 };
-        let listing = self.page(broadcast, whole, None);
-        let listed = self.before(deadline, listing).await;
-        let page = listed.ok_or(BroadcastError::NoTime)??;
-        let mut posting = self.posting(&broadcast.frame, deadline);
-        posting.post(page.found, tally).await;
-        posting.finish(tally).await;
-        posting.give_up(tally);
-        self.forget(tally, deadline).await;
-        Ok(())
+    fn now(&self) -> UnixMillis {
+        self.worker.clock.now()
     }
+}
 
-    async fn page(
-        &self,
-        broadcast: &Broadcast,
-        part: Segment,
-        from: Option<&str>,
-    ) -> Result<SourcePage, StoreError> {
-        let now = self.clock.now();
-        broadcast.source.page(&self.store, part, from, now).await
-    }
-
-    fn posting<'a>(&'a self, frame: &'a str, deadline: UnixMillis) -> Posting<'a, O, C> {
-        Posting::new(&self.outbox, &self.clock, self.delivery, frame, deadline)
+/// The result of some work during which the lease is renewed, or `None` if
+/// another worker has acquired the segment.
+async fn while_leased<S: SegmentLeases, O, C: Clock, M, W, R, T>(
+    worker: &Worker<S, O, C, M, W, R>,
+    broadcast: &Broadcast,
+    segment: u32,
+    lease: &Lease,
+    work: impl Future<Output = T>,
+) -> Option<T> {
+    let losing = async {
+        loop {
+            worker.clock.sleep(RENEWAL).await;
+            let until = worker.clock.now().plus(LEASE);
+            let renewed = worker.store.renew(&broadcast.key, segment, lease, until);
+            // A renewal that fails now may succeed the next time.
+            if renewed.await == Ok(false) {
+                return;
+            }
+        }
+    };
+    match select(pin!(work), pin!(losing)).await {
+        Either::Left((done, _)) => Some(done),
+        Either::Right(_) => None,
     }
 }

@@ -1,75 +1,73 @@
-//! What became of posts.
-
 use std::time::Duration;
 
 use belfry_protocol::{ConnectionId, Failures};
 
-use super::sample::Sample;
-use crate::connection::Recipient;
+use super::latency_sample::LatencySample;
+use crate::connections::Recipient;
+use crate::ports::Randomness;
 
-/// How many failed connections a report names: enough to start looking, few
-/// enough for a log line.
+/// How many failed connections a report names: enough to start an
+/// investigation, few enough for a log line.
 pub(super) const SAMPLE: usize = 5;
 
-/// What became of one recipient.
+/// The outcome for one recipient.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Delivery {
+pub(super) enum PostOutcome {
     Accepted,
-    /// The connection is not there, as far as is known.
+    /// The connection does not exist, as far as is known.
     Gone,
-    /// The connection seemed gone, and could not be asked again; why.
-    GoneRowKept(String),
+    /// The connection seemed gone and could not be confirmed; why.
+    GoneUnconfirmed(String),
     Throttled,
     TooLarge,
-    /// It may have arrived; why that is not known.
+    /// The message may have arrived; why that is unknown.
     Failed(String),
     NotAttempted,
 }
 
-/// The counts, each recipient in one of them.
+/// Counts every recipient once, by outcome.
 #[derive(Debug, Default)]
 pub(super) struct Tally {
     pub(super) success: u64,
     pub(super) failures: Failures,
-    /// Some of those that were not reached, each with the cause.
+    /// Some of the recipients that were not reached, each with the cause.
     pub(super) sample: Vec<(ConnectionId, String)>,
-    /// Rows to be removed: nobody is behind them.
+    /// Recipients whose rows are to be removed: they are gone.
     pub(super) gone: Vec<Recipient>,
-    /// Rows that should go and are still there.
+    /// Rows that should be removed and still exist.
     pub(super) rows_kept: u64,
-    /// How long posts took.
-    pub(super) times: Sample,
+    pub(super) latencies: LatencySample,
 }
 
 impl Tally {
-    pub(super) fn time(&mut self, took: Duration) {
-        self.times.add(took);
+    pub(super) fn measure(&mut self, latency: Duration, random: &impl Randomness) {
+        self.latencies.add(latency, random);
     }
 
-    /// A 410 that is believed.
+    /// Counts a connection that is certainly gone.
     pub(super) fn gone(&mut self, recipient: Recipient) {
-        self.count(&recipient.id, Delivery::Gone);
+        self.count(&recipient.id, PostOutcome::Gone);
         self.gone.push(recipient);
     }
 
-    pub(super) fn count(&mut self, id: &ConnectionId, delivery: Delivery) {
-        let (counter, cause) = match delivery {
-            Delivery::Accepted => {
+    pub(super) fn count(&mut self, id: &ConnectionId, outcome: PostOutcome) {
+        let (counter, cause) = match outcome {
+            PostOutcome::Accepted => {
                 self.success += 1;
                 return;
             }
-            Delivery::Gone => (&mut self.failures.gone, "gone".into()),
-            Delivery::GoneRowKept(why) => {
+            PostOutcome::Gone => (&mut self.failures.gone, "gone".into()),
+            PostOutcome::GoneUnconfirmed(why) => {
                 self.rows_kept += 1;
                 (
                     &mut self.failures.gone,
-                    format!("gone, its row is kept: {why}"),
+                    format!("gone, but its row is kept: {why}"),
                 )
             }
-            Delivery::Throttled => (&mut self.failures.throttled, "throttled".into()),
-            Delivery::TooLarge => (&mut self.failures.too_large, "too large".into()),
-            Delivery::Failed(why) => (&mut self.failures.failed, format!("failed: {why}")),
-            Delivery::NotAttempted => (&mut self.failures.not_attempted, "not attempted".into()),
+            PostOutcome::Throttled => (&mut self.failures.throttled, "throttled".into()),
+            PostOutcome::TooLarge => (&mut self.failures.too_large, "too large".into()),
+            PostOutcome::Failed(why) => (&mut self.failures.failed, format!("failed: {why}")),
+            PostOutcome::NotAttempted => (&mut self.failures.not_attempted, "not attempted".into()),
         };
         *counter += 1;
         if self.sample.len() < SAMPLE {

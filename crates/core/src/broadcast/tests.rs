@@ -1,25 +1,31 @@
-use super::tally::SAMPLE;
-use super::*;
 use belfry_protocol::Failures;
 
-use crate::ports::PostError;
-use crate::testing::{FakeMetrics, FakeOutbox, FakeStore, FakeWorkers, TestClock, connection};
+use super::tally::SAMPLE;
+use super::*;
+use crate::ports::{Clock, MetricEvent, PostError};
+use crate::testing::{
+    FakeMetrics, FakeOutbox, FakeStore, FakeWorkers, SeededRandomness, TestClock, connection,
+};
 
-type Fixture = Broadcaster<FakeStore, FakeOutbox, TestClock, FakeMetrics, FakeWorkers>;
+type Fixture =
+    Broadcaster<FakeStore, FakeOutbox, TestClock, FakeMetrics, FakeWorkers, SeededRandomness>;
 
-/// Rows that are old enough for a 410 to be believed at once.
+/// A broadcaster whose rows are old enough for a 410 to be believed at once.
 async fn broadcaster(connections: &[(&str, &str)]) -> Fixture {
     let broadcaster = Broadcaster {
-        store: FakeStore::default(),
-        outbox: FakeOutbox::default(),
-        clock: TestClock::default(),
-        metrics: FakeMetrics::default(),
-        delivery: DeliverySettings {
-            concurrency: 4,
-            post_timeout: Duration::from_secs(3),
-            posts_per_second: 100_000,
+        worker: Worker {
+            store: FakeStore::default(),
+            outbox: FakeOutbox::default(),
+            clock: TestClock::default(),
+            metrics: FakeMetrics::default(),
+            workers: FakeWorkers::default(),
+            random: SeededRandomness::default(),
+            delivery: DeliverySettings {
+                concurrency: 4,
+                post_timeout: Duration::from_secs(3),
+                posts_per_second: 100_000,
+            },
         },
-        workers: FakeWorkers::default(),
         fanout: FanoutSettings {
             connections_per_worker: 1_000,
             max_workers: 4,
@@ -27,20 +33,20 @@ async fn broadcaster(connections: &[(&str, &str)]) -> Fixture {
         },
     };
     for (id, user) in connections {
-        broadcaster.store.put(id, user).await;
-        broadcaster.outbox.open(id);
+        broadcaster.worker.store.put(id, user).await;
+        broadcaster.worker.outbox.open(id);
     }
-    broadcaster.clock.advance(Duration::from_secs(60));
+    broadcaster.worker.clock.advance(Duration::from_secs(60));
     broadcaster
 }
 
-/// An invocation with so much time, whose broadcast got its id by itself.
+/// An invocation with this much time, without an id of the caller's.
 fn call(fixture: &Fixture, id: &str, time: Duration) -> Call {
     Call {
         message_id: MessageId::parse(id).unwrap(),
         is_named: false,
         owner: format!("request of {id}"),
-        deadline: fixture.clock.now().plus(time),
+        deadline: fixture.worker.clock.now().plus(time),
     }
 }
 
@@ -109,50 +115,61 @@ async fn each_target_reaches_its_connections_once() {
         assert_eq!(counts(&report), (reached.len() as u64, NONE), "{target}");
         for (id, _) in people {
             let expected = usize::from(reached.contains(&id));
-            assert_eq!(fixture.outbox.posted(id).len(), expected, "{target} {id}");
+            assert_eq!(
+                fixture.worker.outbox.posted(id).len(),
+                expected,
+                "{target} {id}"
+            );
         }
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_excluded_are_not_recipients() {
+async fn excluded_connections_get_nothing() {
     let fixture = broadcaster(&[("a1", "alice"), ("a2", "alice")]).await;
     let request = r#"{"target":{"type":"connections","connectionIds":["a1","a2","x"]},"exclude":["a1","x"],"message":{"type":"notification","data":{"kind":"k"}}}"#;
     let delivered = send_with(&fixture, request, Duration::from_secs(30))
         .await
         .unwrap();
     assert_eq!(counts(&delivered.report), (1, NONE));
-    assert!(fixture.outbox.posted("a1").is_empty());
+    assert!(fixture.worker.outbox.posted("a1").is_empty());
 }
 
 #[tokio::test(start_paused = true)]
-async fn ids_without_a_row_are_gone_and_not_posted() {
+async fn ids_without_a_row_are_counted_as_gone() {
     let fixture = broadcaster(&[("a1", "alice")]).await;
-    fixture.outbox.open("stranger");
+    fixture.worker.outbox.open("stranger");
     let report = send(
         &fixture,
         r#"{"type":"connections","connectionIds":["stranger","a1"]}"#,
     )
     .await;
     assert_eq!(counts(&report), (1, Failures { gone: 1, ..NONE }));
-    assert!(fixture.outbox.posted("stranger").is_empty());
+    assert!(fixture.worker.outbox.posted("stranger").is_empty());
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_session_past_its_token_is_not_posted() {
+async fn a_session_with_an_expired_token_gets_nothing() {
     let fixture = broadcaster(&[("a1", "alice")]).await;
-    fixture.clock.advance(Duration::from_secs(3_600));
+    fixture.worker.clock.advance(Duration::from_secs(3_600));
     assert_eq!(counts(&send(&fixture, ALL).await), (0, NONE));
-    assert!(fixture.outbox.posted("a1").is_empty());
+    assert!(fixture.worker.outbox.posted("a1").is_empty());
 }
 
 #[tokio::test(start_paused = true)]
-async fn one_failure_stops_nobody_and_each_is_counted_by_cause() {
+async fn a_failure_stops_nobody_and_is_counted_by_cause() {
     let fixture = broadcaster(&[("a", "u"), ("b", "u"), ("c", "u"), ("d", "u"), ("e", "u")]).await;
-    fixture.outbox.answer("a", [Err(PostError::Gone)]);
-    fixture.outbox.answer("b", [Err(PostError::TooLarge)]);
-    fixture.outbox.answer("c", [Err(PostError::TimedOut)]);
+    fixture.worker.outbox.answer("a", [Err(PostError::Gone)]);
     fixture
+        .worker
+        .outbox
+        .answer("b", [Err(PostError::TooLarge)]);
+    fixture
+        .worker
+        .outbox
+        .answer("c", [Err(PostError::TimedOut)]);
+    fixture
+        .worker
         .outbox
         .answer("d", [Err(PostError::Failed("500".into()))]);
     let report = send(&fixture, ALL).await;
@@ -169,86 +186,92 @@ async fn one_failure_stops_nobody_and_each_is_counted_by_cause() {
         )
     );
     assert_eq!(
-        fixture.store.row("a"),
+        fixture.worker.store.row("a"),
         None,
-        "a connection that is gone is forgotten"
+        "a gone connection is removed"
     );
     for id in ["b", "c", "d", "e"] {
-        assert!(fixture.store.row(id).is_some(), "{id}");
+        assert!(fixture.worker.store.row(id).is_some(), "{id}");
         assert_eq!(
-            fixture.outbox.attempts(id),
+            fixture.worker.outbox.attempts(id),
             1,
-            "{id}: what may have arrived is not repeated"
+            "{id}: a post that may have arrived is not retried"
         );
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_young_connection_that_seems_gone_is_asked_again() {
+async fn a_young_connection_that_seems_gone_is_retried() {
     let fixture = broadcaster(&[]).await;
     for id in ["back", "gone"] {
         let mut young = connection(id, "alice");
-        young.connected_at = fixture.clock.now().minus(Duration::from_secs(9));
-        fixture.store.put_row(&young).await;
+        young.connected_at = fixture.worker.clock.now().minus(Duration::from_secs(9));
+        fixture.worker.store.put_row(&young).await;
     }
-    fixture.outbox.open("back");
-    fixture.outbox.answer("back", [Err(PostError::Gone)]);
-    let before = fixture.clock.now();
+    fixture.worker.outbox.open("back");
+    fixture.worker.outbox.answer("back", [Err(PostError::Gone)]);
+    let before = fixture.worker.clock.now();
     let report = send(&fixture, ALL).await;
     assert_eq!(counts(&report), (1, Failures { gone: 1, ..NONE }));
-    assert_eq!(fixture.outbox.attempts("gone"), 2);
-    assert_eq!(fixture.store.row("gone"), None);
-    assert!(fixture.store.row("back").is_some());
-    let waited = fixture.clock.now().since(before);
+    assert_eq!(fixture.worker.outbox.attempts("gone"), 2);
+    assert_eq!(fixture.worker.store.row("gone"), None);
+    assert!(fixture.worker.store.row("back").is_some());
+    let waited = fixture.worker.clock.now().since(before);
     assert!((1_000..=2_000).contains(&waited.as_millis()), "{waited:?}");
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_session_that_ends_during_the_broadcast_gets_nothing() {
     let fixture = broadcaster(&[]).await;
-    let now = fixture.clock.now();
+    let now = fixture.worker.clock.now();
     let mut ending = connection("ending", "alice");
     ending.token_expires_at = now.plus(Duration::from_secs(1)).to_seconds();
     ending.connected_at = now;
-    fixture.store.put_row(&ending).await;
-    fixture.outbox.open("ending");
-    // Asked again after a second or two.
-    fixture.outbox.answer("ending", [Err(PostError::Gone)]);
+    fixture.worker.store.put_row(&ending).await;
+    fixture.worker.outbox.open("ending");
+    // Retried after a second or two.
+    fixture
+        .worker
+        .outbox
+        .answer("ending", [Err(PostError::Gone)]);
     let report = send(&fixture, ALL).await;
     assert_eq!(counts(&report), (0, Failures { gone: 1, ..NONE }));
-    assert!(fixture.outbox.posted("ending").is_empty());
+    assert!(fixture.worker.outbox.posted("ending").is_empty());
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_row_that_was_replaced_meanwhile_is_kept() {
     let fixture = broadcaster(&[("a", "alice")]).await;
-    fixture.outbox.answer("a", [Err(PostError::Gone)]);
-    fixture.store.before_removal("a", |row| {
+    fixture.worker.outbox.answer("a", [Err(PostError::Gone)]);
+    fixture.worker.store.before_removal("a", |row| {
         row.connected_at = row.connected_at.plus(Duration::from_secs(1))
     });
     let report = send(&fixture, ALL).await;
     assert_eq!(counts(&report), (0, Failures { gone: 1, ..NONE }));
-    assert!(fixture.store.row("a").is_some());
+    assert!(fixture.worker.store.row("a").is_some());
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_removal_that_hangs_does_not_delay_the_report() {
     let fixture = broadcaster(&[("a", "u"), ("b", "u")]).await;
-    fixture.outbox.answer("a", [Err(PostError::Gone)]);
-    fixture.store.hang_on_removal();
-    let begun = fixture.clock.now();
+    fixture.worker.outbox.answer("a", [Err(PostError::Gone)]);
+    fixture.worker.store.hang_on("remove_unchanged");
+    let begun = fixture.worker.clock.now();
     let delivered = send_with(&fixture, TO_ALL, Duration::from_secs(5))
         .await
         .unwrap();
     assert_eq!(counts(&delivered.report), (1, Failures { gone: 1, ..NONE }));
     assert_eq!(delivered.rows_kept, 1);
-    assert_eq!(fixture.clock.now().since(begun), Duration::from_secs(5));
+    assert_eq!(
+        fixture.worker.clock.now().since(begun),
+        Duration::from_secs(5)
+    );
 }
 
 #[tokio::test(start_paused = true)]
 async fn the_sample_says_why_posts_failed() {
     let fixture = broadcaster(&[("a", "u")]).await;
-    fixture.outbox.answer(
+    fixture.worker.outbox.answer(
         "a",
         [Err(PostError::Failed("403 ForbiddenException".into()))],
     );
@@ -263,12 +286,14 @@ async fn the_sample_says_why_posts_failed() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn throttling_is_waited_out_and_never_deletes() {
+async fn throttled_posts_are_retried_and_their_rows_kept() {
     let fixture = broadcaster(&[("a", "u"), ("b", "u")]).await;
     fixture
+        .worker
         .outbox
         .answer("a", vec![Err(PostError::Throttled); 3]);
     fixture
+        .worker
         .outbox
         .answer("b", vec![Err(PostError::Throttled); 1_000]);
     let report = send(&fixture, ALL).await;
@@ -282,20 +307,20 @@ async fn throttling_is_waited_out_and_never_deletes() {
             }
         )
     );
-    assert_eq!(fixture.outbox.attempts("a"), 4);
-    assert!(fixture.outbox.attempts("b") < 20);
-    assert!(fixture.store.row("b").is_some());
+    assert_eq!(fixture.worker.outbox.attempts("a"), 4);
+    assert!(fixture.worker.outbox.attempts("b") < 20);
+    assert!(fixture.worker.store.row("b").is_some());
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_time_does_not_allow_is_counted_as_not_attempted() {
+async fn recipients_without_time_are_counted_as_not_attempted() {
     let ids: Vec<String> = (0..20).map(|n| format!("c{n:02}")).collect();
     let people: Vec<_> = ids.iter().map(|id| (id.as_str(), "u")).collect();
     let fixture = broadcaster(&people).await;
     for id in &ids {
-        fixture.outbox.answer(id, [Err(PostError::TimedOut)]);
+        fixture.worker.outbox.answer(id, [Err(PostError::TimedOut)]);
     }
-    let begun = fixture.clock.now();
+    let begun = fixture.worker.clock.now();
     let delivered = send_with(&fixture, TO_U, Duration::from_secs(7))
         .await
         .unwrap();
@@ -311,7 +336,7 @@ async fn what_time_does_not_allow_is_counted_as_not_attempted() {
             }
         )
     );
-    assert_eq!(fixture.clock.now().since(begun).as_secs(), 6);
+    assert_eq!(fixture.worker.clock.now().since(begun).as_secs(), 6);
     assert_eq!(delivered.sample.len(), SAMPLE);
 }
 
@@ -319,6 +344,7 @@ async fn what_time_does_not_allow_is_counted_as_not_attempted() {
 async fn a_throttled_post_at_the_deadline_stays_throttled() {
     let fixture = broadcaster(&[("a", "u")]).await;
     fixture
+        .worker
         .outbox
         .answer("a", vec![Err(PostError::Throttled); 1_000]);
     let delivered = send_with(&fixture, TO_U, Duration::from_millis(50))
@@ -339,23 +365,31 @@ async fn a_throttled_post_at_the_deadline_stays_throttled() {
 #[tokio::test(start_paused = true)]
 async fn a_listing_that_fails_reaches_nobody() {
     let fixture = broadcaster(&[("a", "u")]).await;
-    fixture.store.fail_from_now_on();
-    let error = send_with(&fixture, TO_ALL, Duration::from_secs(30))
-        .await
-        .unwrap_err();
-    assert!(matches!(error, BroadcastError::Store(_)));
-    let error = send_with(&fixture, TO_ALL, Duration::ZERO)
-        .await
-        .unwrap_err();
-    assert!(matches!(
-        error,
-        BroadcastError::Store(_) | BroadcastError::NoTime
-    ));
-    assert_eq!(fixture.outbox.attempts("a"), 0);
+    fixture.worker.store.fail_from_now_on();
+    for request in [TO_ALL, TO_U] {
+        let error = send_with(&fixture, request, Duration::from_secs(30))
+            .await
+            .unwrap_err();
+        assert!(matches!(error, BroadcastError::Store(_)), "{error:?}");
+    }
+    assert_eq!(fixture.worker.outbox.attempts("a"), 0);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_message_that_cannot_be_sent_is_refused_before_anyone_gets_it() {
+async fn a_listing_that_takes_all_the_time_reaches_nobody() {
+    let fixture = broadcaster(&[("a", "u")]).await;
+    fixture.worker.store.hang_on("of_user");
+    let begun = fixture.worker.clock.now();
+    let error = send_with(&fixture, TO_U, Duration::from_secs(7))
+        .await
+        .unwrap_err();
+    assert_eq!(error, BroadcastError::NoTime);
+    assert_eq!(fixture.worker.clock.now().since(begun).as_secs(), 7);
+    assert_eq!(fixture.worker.outbox.attempts("a"), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_message_that_is_too_large_is_refused_before_anyone_gets_it() {
     let fixture = broadcaster(&[("a", "u")]).await;
     let text = "x".repeat(MAX_FRAME_BYTES);
     let request = format!(
@@ -365,27 +399,27 @@ async fn a_message_that_cannot_be_sent_is_refused_before_anyone_gets_it() {
         .await
         .unwrap_err();
     assert!(matches!(error, BroadcastError::PayloadTooLarge { bytes } if bytes > MAX_FRAME_BYTES));
-    assert_eq!(fixture.outbox.attempts("a"), 0);
+    assert_eq!(fixture.worker.outbox.attempts("a"), 0);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_broadcast_is_measured_once_with_every_post() {
     let fixture = broadcaster(&[("a1", "alice"), ("a2", "alice"), ("b1", "bob")]).await;
-    fixture.outbox.answer("b1", [Err(PostError::Gone)]);
+    fixture.worker.outbox.answer("b1", [Err(PostError::Gone)]);
     let report = send(&fixture, ALL).await;
-    let measured = fixture.metrics.take();
+    let measured = fixture.worker.metrics.take();
     let [
-        Measured::Posted {
+        MetricEvent::Posted {
             success,
             failures,
-            posts,
+            latencies,
         },
-        Measured::Broadcast { recipients: 3, .. },
+        MetricEvent::BroadcastDone { recipients: 3, .. },
     ] = measured.as_slice()
     else {
         panic!("{measured:?}");
     };
     assert_eq!((*success, *failures), counts(&report));
     assert_eq!((*success, failures.gone), (2, 1));
-    assert_eq!(posts.len(), 3);
+    assert_eq!(latencies.len(), 3);
 }

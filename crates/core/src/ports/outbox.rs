@@ -6,11 +6,11 @@ use belfry_protocol::ConnectionId;
 /// Why a post did not succeed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PostError {
-    /// The connection does not exist. On a connection that is being opened
-    /// this can be wrong for a moment.
+    /// The connection does not exist. For a connection that is still being
+    /// opened this can be wrong for a moment.
     #[error("gone")]
     Gone,
-    /// Too many calls, or the client's buffer is full. It may succeed later.
+    /// Too many calls, or the client's buffer is full. A retry may succeed.
     #[error("throttled")]
     Throttled,
     /// The message is larger than the API carries.
@@ -19,15 +19,15 @@ pub enum PostError {
     /// No answer in time. The message may have arrived.
     #[error("timed out")]
     TimedOut,
-    /// Anything else. The message may have arrived.
+    /// Any other failure. The message may have arrived.
     #[error("failed: {0}")]
     Failed(String),
 }
 
-/// The way to the sockets.
+/// Reaches the sockets.
 ///
-/// Nothing is retried inside: the caller knows what a second post would mean.
-/// Two posts to one connection have no promised order.
+/// Implementations never retry: only the caller knows whether a second post
+/// would be a duplicate. Two posts to one connection have no promised order.
 pub trait Outbox: Send + Sync {
     /// Sends a text frame. Success means that API Gateway accepted it, not
     /// that the client read it.
@@ -38,6 +38,6 @@ pub trait Outbox: Send + Sync {
         timeout: Duration,
     ) -> impl Future<Output = Result<(), PostError>> + Send;
 
-    /// Closes the connection. Closing what is not there succeeds.
+    /// Closes the connection. Closing a connection that does not exist succeeds.
     fn close(&self, id: &ConnectionId) -> impl Future<Output = Result<(), PostError>> + Send;
 }

@@ -5,8 +5,8 @@ use std::time::Duration;
 use crate::ports::Clock;
 use crate::time::UnixMillis;
 
-/// A clock for tests under tokio's paused time: waiting costs nothing, and
-/// tests move it by hand. Clones share their time.
+/// A clock for tests under tokio's paused time: sleeping costs nothing, and
+/// tests can set the time. Clones share it.
 #[derive(Debug, Clone)]
 pub struct TestClock {
     created: tokio::time::Instant,
@@ -23,12 +23,11 @@ impl Default for TestClock {
 }
 
 impl TestClock {
-    /// Moves the clock forward, waking nobody.
+    /// Moves the clock forward without waking sleepers.
     pub fn advance(&self, duration: Duration) {
         self.set(self.now().plus(duration));
     }
 
-    /// Sets the clock.
     pub fn set(&self, now: UnixMillis) {
         let elapsed = self.created.elapsed();
         self.at_creation_ms
@@ -43,5 +42,27 @@ impl Clock for TestClock {
 
     async fn sleep(&self, duration: Duration) {
         tokio::time::sleep(duration).await;
+    }
+}
+
+/// Holds a clock to the promises of [`Clock`].
+///
+/// # Panics
+/// If a promise is broken.
+pub async fn clock_contract(clock: &impl Clock) {
+    let before = clock.now();
+    assert!(before >= super::START, "{before:?} is not this century's");
+    let wait = Duration::from_millis(20);
+    clock.sleep(wait).await;
+    assert!(clock.now().since(before) >= wait);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn the_fake_keeps_the_contract() {
+        clock_contract(&TestClock::default()).await;
     }
 }

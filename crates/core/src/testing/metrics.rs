@@ -1,27 +1,72 @@
 use std::sync::Mutex;
+use std::time::Duration;
 
-use crate::ports::{Measured, Metrics};
+use belfry_protocol::{ErrorCode, Failures, SweepReport};
 
-/// Remembers what was measured.
+use crate::connections::Refusal;
+use crate::ports::{MetricEvent, Metrics};
+
+/// Remembers what was recorded.
 #[derive(Debug, Default)]
 pub struct FakeMetrics {
-    measured: Mutex<Vec<Measured>>,
+    events: Mutex<Vec<MetricEvent>>,
 }
 
 impl FakeMetrics {
-    /// What was measured since this was last asked.
+    /// Takes what was recorded since the last call.
     ///
     /// # Panics
     /// If a thread panicked while it recorded.
     #[must_use]
-    pub fn take(&self) -> Vec<Measured> {
-        std::mem::take(&mut *self.measured.lock().expect("a whole list"))
+    pub fn take(&self) -> Vec<MetricEvent> {
+        std::mem::take(&mut *self.events.lock().expect("a whole list"))
     }
 }
 
 impl Metrics for FakeMetrics {
-    fn record(&self, measured: Measured) {
-        let mut list = self.measured.lock().expect("a whole list");
-        list.push(measured);
+    fn record(&self, event: MetricEvent) {
+        self.events.lock().expect("a whole list").push(event);
+    }
+}
+
+/// Holds metrics to their one promise: any event can be recorded. Returns the
+/// events, so that a caller can observe what became of them.
+pub fn metrics_contract(metrics: &impl Metrics) -> Vec<MetricEvent> {
+    let events = vec![
+        MetricEvent::ConnectionAccepted,
+        MetricEvent::ConnectionRefused(Refusal::NoToken),
+        MetricEvent::ConnectionEnded,
+        MetricEvent::FrameServed("ping"),
+        MetricEvent::FrameRefused(ErrorCode::RateLimited),
+        MetricEvent::Posted {
+            success: 0,
+            failures: Failures::default(),
+            latencies: Vec::new(),
+        },
+        MetricEvent::BroadcastDone {
+            recipients: u64::MAX,
+            took: Duration::MAX,
+        },
+        MetricEvent::SweepDone {
+            report: SweepReport::default(),
+            took: Duration::ZERO,
+        },
+    ];
+    for event in &events {
+        metrics.record(event.clone());
+    }
+    events
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_fake_keeps_the_contract() {
+        let metrics = FakeMetrics::default();
+        let events = metrics_contract(&metrics);
+        assert_eq!(metrics.take(), events);
+        assert!(metrics.take().is_empty());
     }
 }

@@ -4,11 +4,12 @@ use std::time::Duration;
 
 use belfry_protocol::ConnectionId;
 
+use super::connection_id;
 use crate::ports::{Outbox, PostError};
 
-/// Sockets in memory. A post to one that is not open is gone; answers can be
-/// prepared for each. A prepared [`PostError::TimedOut`] takes the whole
-/// timeout of the post, as it would in earnest.
+/// Sockets in memory. A post to a socket that is not open is gone. Tests can
+/// prepare the answers of each. A prepared [`PostError::TimedOut`] takes the
+/// post's whole timeout, like a real one.
 #[derive(Default)]
 pub struct FakeOutbox {
     state: Mutex<State>,
@@ -30,12 +31,10 @@ impl FakeOutbox {
             .expect("no test panics while it holds the outbox")
     }
 
-    /// Opens a socket.
     pub fn open(&self, id: &str) {
         self.state().open.insert(id.into());
     }
 
-    /// Whether the socket is open.
     #[must_use]
     pub fn is_open(&self, id: &str) -> bool {
         self.state().open.contains(id)
@@ -64,7 +63,7 @@ impl FakeOutbox {
         self.state().posted.get(id).cloned().unwrap_or_default()
     }
 
-    /// How often a post to the connection was tried.
+    /// The number of posts to the connection, failed ones included.
     #[must_use]
     pub fn attempts(&self, id: &str) -> usize {
         self.state().attempts.get(id).copied().unwrap_or_default()
@@ -112,6 +111,29 @@ impl Outbox for FakeOutbox {
         }
         state.open.remove(id.as_str());
         Ok(())
+    }
+}
+
+/// Holds an outbox to the promises of [`Outbox`]. `open` is the id of an open
+/// connection, `gone` of none. The frames `one` and `two` are posted to
+/// `open`, which is closed at the end.
+///
+/// # Panics
+/// If a promise is broken.
+pub async fn outbox_contract<O: Outbox>(outbox: &O, open: &str, gone: &str) {
+    let (open, gone) = (connection_id(open), connection_id(gone));
+    let timeout = Duration::from_secs(10);
+    assert_eq!(outbox.post(&open, "one", timeout).await, Ok(()));
+    assert_eq!(outbox.post(&open, "two", timeout).await, Ok(()));
+    assert_eq!(outbox.post(&gone, "x", timeout).await, Err(PostError::Gone));
+    assert_eq!(
+        outbox.close(&gone).await,
+        Ok(()),
+        "closing an unknown connection"
+    );
+    for _ in 0..2 {
+        assert_eq!(outbox.close(&open).await, Ok(()));
+        assert_eq!(outbox.post(&open, "x", timeout).await, Err(PostError::Gone));
     }
 }
 

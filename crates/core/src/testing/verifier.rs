@@ -1,9 +1,11 @@
+use std::time::Duration;
+
 use crate::ports::{Identity, TokenVerifier, VerifyError};
 use crate::time::{UnixMillis, UnixSeconds};
 
-/// Takes `good:<user>` for that user's token with an hour to go, `late:<user>`
-/// for one that ended a second ago, within a handshake's leeway, `keys down`
-/// for one that cannot be checked, and refuses everything else.
+/// Accepts `good:<user>` as that user's token with an hour to go, and
+/// `late:<user>` as one that expired a second ago, within a handshake's
+/// leeway. `keys down` cannot be checked. Everything else is refused.
 #[derive(Debug, Default)]
 pub struct FakeVerifier;
 
@@ -23,5 +25,58 @@ impl TokenVerifier for FakeVerifier {
             issued_at: UnixSeconds(now),
             expires_at: UnixSeconds(expires_at),
         })
+    }
+}
+
+/// Tokens for [`verifier_contract`], all of them as of its `now`.
+#[derive(Debug)]
+pub struct TestTokens {
+    /// Alice's, issued now, for an hour.
+    pub valid: String,
+    /// Alice's, expired a second ago: within a handshake's leeway.
+    pub late: String,
+    pub invalid: Vec<String>,
+}
+
+/// Holds a verifier to the promises of [`TokenVerifier`].
+///
+/// # Panics
+/// If a promise is broken.
+pub async fn verifier_contract(
+    verifier: &impl TokenVerifier,
+    tokens: &TestTokens,
+    now: UnixMillis,
+) {
+    let seconds = now.to_seconds();
+    let identity = verifier.verify(&tokens.valid, now).await;
+    let expected = Identity {
+        user_id: super::user_id("alice"),
+        issued_at: seconds,
+        expires_at: now.plus(Duration::from_secs(3_600)).to_seconds(),
+    };
+    assert_eq!(identity, Ok(expected));
+    let late = verifier.verify(&tokens.late, now).await.expect("leeway");
+    assert!(late.expires_at.has_passed(now), "the real end is returned");
+    for token in &tokens.invalid {
+        let refused = verifier.verify(token, now).await.unwrap_err();
+        assert!(matches!(refused, VerifyError::Rejected(_)), "{refused}");
+        let told = refused.to_string();
+        assert!(token.is_empty() || !told.contains(token.as_str()), "{told}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::START;
+
+    #[tokio::test]
+    async fn the_fake_keeps_the_contract() {
+        let tokens = TestTokens {
+            valid: "good:alice".into(),
+            late: "late:alice".into(),
+            invalid: vec![String::new(), "bad:alice".into()],
+        };
+        verifier_contract(&FakeVerifier, &tokens, START).await;
     }
 }

@@ -1,4 +1,4 @@
-//! The Lambda function that sends messages to connections.
+//! The Lambda function that REST handlers invoke to broadcast.
 
 use std::process::ExitCode;
 

@@ -7,7 +7,7 @@ use lambda_runtime::{run, service_fn};
 
 fn main() -> ExitCode {
     start(connect::Settings::read, async |settings| {
-        let use_case = &connect::build(settings).await?;
+        let use_case = &connect::build(settings).await;
         run(service_fn(|event| connect::handle(use_case, event))).await
     })
 }

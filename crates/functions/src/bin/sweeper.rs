@@ -1,4 +1,4 @@
-//! The Lambda function that looks after connections.
+//! The Lambda function that ends, pings and moves connections every minute.
 
 use std::process::ExitCode;
 

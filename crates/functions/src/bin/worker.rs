@@ -1,4 +1,4 @@
-//! The Lambda function that does a part of a large broadcast.
+//! The Lambda function that processes a segment of a large broadcast.
 
 use std::process::ExitCode;
 

@@ -1,0 +1,169 @@
+//! The store on DynamoDB: a shared client, and one file for each port.
+//!
+//! A connection's row is in the table `Connections`. The table `State` has its
+//! id in its user's set and its count in a shard's counter (see `state.rs`).
+//! One transaction writes all three, and one removes them: if a function dies
+//! in between, the counts are still those of the rows. Frames and sweeps write
+//! single items.
+
+mod admissions;
+mod broadcast_records;
+mod connection_lookup;
+mod counter_audit;
+mod disconnections;
+mod due_connections;
+mod new_broadcasts;
+mod recipients;
+mod removals;
+mod row;
+mod segments;
+mod session_refresh;
+mod sessions;
+mod shard_counters;
+mod sign_outs;
+mod state;
+mod transaction;
+
+use std::time::Duration;
+
+use aws_sdk_dynamodb::Client;
+use aws_sdk_dynamodb::config::http::HttpResponse;
+use aws_sdk_dynamodb::error::{ProvideErrorMetadata, SdkError};
+use aws_sdk_dynamodb::types::KeysAndAttributes;
+use belfry_core::ports::StoreError;
+use belfry_protocol::ConnectionId;
+
+use self::row::{CONNECTION_ID, Item, Row, text};
+use crate::randomness::SystemRandomness;
+use crate::sdk_error::describe;
+
+/// The condition of a live row. DynamoDB may keep rows for days after their
+/// TTL, so every read has it.
+const IS_LIVE: &str = "expiresAt > :now";
+
+/// DynamoDB's limit for one batch.
+const BATCH: usize = 100;
+
+/// How often DynamoDB may leave a part of a batch unprocessed before the read
+/// fails.
+const BATCH_ATTEMPTS: u32 = 6;
+
+/// The names of the tables.
+#[derive(Debug, Clone)]
+pub struct Tables {
+    /// Live connections and nothing else.
+    pub connections: String,
+    /// Everything else that is remembered.
+    pub state: String,
+}
+
+/// Implements every store port on two DynamoDB tables.
+#[derive(Debug, Clone)]
+pub struct DynamoDb {
+    client: Client,
+    tables: Tables,
+    random: SystemRandomness,
+}
+
+impl DynamoDb {
+    #[must_use]
+    pub fn new(client: Client, tables: Tables) -> Self {
+        Self {
+            client,
+            tables,
+            random: SystemRandomness,
+        }
+    }
+
+    /// A connection's row, live or not, by a consistent read.
+    async fn row(&self, id: &ConnectionId) -> Result<Option<Row>, StoreError> {
+        let item = self.item(&self.tables.connections, key(id)).await?;
+        let row = item.as_ref().map(row::row).transpose();
+        row.map_err(|error| failed("GetItem", error))
+    }
+
+    /// An item, by a consistent read.
+    async fn item(&self, table: &str, key: Item) -> Result<Option<Item>, StoreError> {
+        let get = self.client.get_item().table_name(table).set_key(Some(key));
+        let answer = get.consistent_read(true).send().await;
+        let answer = answer.map_err(|error| sdk_failed("GetItem", &error))?;
+        Ok(answer.item)
+    }
+
+    /// The items with these keys, by a consistent read; at most [`BATCH`] of
+    /// them. Missing items are left out.
+    async fn batch(
+        &self,
+        table: &str,
+        mut keys: Vec<Item>,
+        attributes: &str,
+    ) -> Result<Vec<Item>, StoreError> {
+        const OPERATION: &str = "BatchGetItem";
+        let mut items = Vec::with_capacity(keys.len());
+        for attempt in 0..BATCH_ATTEMPTS {
+            let wanted = KeysAndAttributes::builder()
+                .set_keys(Some(keys))
+                .projection_expression(attributes)
+                // A missing row means "gone", so a row that was just written
+                // must be found.
+                .consistent_read(true)
+                .build()
+                .map_err(|error| failed(OPERATION, error))?;
+            let answer = self
+                .client
+                .batch_get_item()
+                .request_items(table, wanted)
+                .send()
+                .await
+                .map_err(|error| sdk_failed(OPERATION, &error))?;
+            let found = answer.responses.into_iter().flatten();
+            items.extend(found.flat_map(|(_, found)| found));
+            let left = answer.unprocessed_keys.into_iter().flatten();
+            keys = left.flat_map(|(_, left)| left.keys).collect();
+            if keys.is_empty() {
+                return Ok(items);
+            }
+            tokio::time::sleep(Duration::from_millis(20 << attempt)).await;
+        }
+        Err(failed(OPERATION, "some keys were never processed"))
+    }
+}
+
+/// The key of a connection's row.
+fn key(id: &ConnectionId) -> Item {
+    Item::from([(CONNECTION_ID.to_owned(), text(id.as_str()))])
+}
+
+/// Whether a write was not made because its condition did not hold.
+fn condition_failed<E: ProvideErrorMetadata>(error: &SdkError<E, HttpResponse>) -> bool {
+    error.code() == Some("ConditionalCheckFailedException")
+}
+
+/// Whether a conditional write was made.
+fn written<T, E>(
+    operation: &'static str,
+    sent: Result<T, SdkError<E, HttpResponse>>,
+) -> Result<bool, StoreError>
+where
+    E: ProvideErrorMetadata + std::error::Error + 'static,
+{
+    match sent {
+        Ok(_) => Ok(true),
+        Err(error) if condition_failed(&error) => Ok(false),
+        Err(error) => Err(sdk_failed(operation, &error)),
+    }
+}
+
+fn failed(operation: &'static str, cause: impl ToString) -> StoreError {
+    StoreError {
+        operation,
+        cause: cause.to_string(),
+    }
+}
+
+fn sdk_failed<E>(operation: &'static str, error: &SdkError<E, HttpResponse>) -> StoreError
+where
+    E: ProvideErrorMetadata + std::error::Error + 'static,
+{
+    failed(operation, describe(error))
+}

@@ -1,0 +1,351 @@
+use aws_sdk_dynamodb::types::{
+    AttributeValue, ConditionCheck, Put, ReturnValuesOnConditionCheckFailure, TransactWriteItem,
+    Update,
+};
+use belfry_core::connections::{Connection, ConnectionLimits, Recipient, shard_of};
+use belfry_core::ports::{Admission, Admissions, Admitted, Removals, StoreError};
+use belfry_protocol::ConnectionId;
+use uuid::Uuid;
+
+use super::row::{self, CONNECTION_ID, Item, Row, number, text};
+use super::shard_counters::{SHARDS, capacity};
+use super::transaction::{Attempt, Condition, IMPATIENT, Transaction};
+use super::{BATCH, DynamoDb, failed, key, state};
+
+const OPERATION: &str = "TransactWriteItems";
+
+/// Where a new connection is counted.
+enum CountedIn<'a> {
+    /// In a shard with room.
+    Shard(u32),
+    /// In the stead of a connection of the same user, which is not counted
+    /// from then on.
+    Predecessor(&'a Row),
+}
+
+impl CountedIn<'_> {
+    fn shard(&self) -> u32 {
+        match self {
+            Self::Shard(shard) => *shard,
+            Self::Predecessor(old) => old.shard,
+        }
+    }
+}
+
+/// Result of one transaction.
+enum Written {
+    Final(Admitted),
+    /// The user's set is full; its ids.
+    UserAtCapacity(Vec<String>),
+    /// The shard has no room, or the predecessor was replaced already.
+    NoRoom,
+}
+
+impl Admissions for DynamoDb {
+    /// Invariant: after `disconnect` of the same connection no row is left, in
+    /// whatever order the two run. This function writes the row first and
+    /// looks for the tombstone afterwards; `disconnect` writes the tombstone
+    /// first and looks for the row afterwards. The later one sees the other's
+    /// write.
+    async fn admit(
+        &self,
+        admission: Admission<'_>,
+        limits: ConnectionLimits,
+    ) -> Result<Admitted, StoreError> {
+        // On the heap: their state must not be a part of every caller's future.
+        let admitted = Box::pin(self.write_somewhere(admission, limits)).await?;
+        if admitted != Admitted::Yes {
+            return Ok(admitted);
+        }
+        let has_ended = self.has_ended(&admission.connection.id).await;
+        if let Ok(false) = has_ended {
+            return Ok(Admitted::Yes);
+        }
+        // Remove the row even if the tombstone could not be read: a client that
+        // is refused gets no `$disconnect`, so the row would count for long.
+        let seen = Recipient::from(admission.connection);
+        let removed = self.remove_unchanged(&seen).await;
+        has_ended.and(removed).map(|()| Admitted::Ended)
+    }
+}
+
+impl DynamoDb {
+    /// Ids are not used twice, so a tombstone counts however old it is.
+    async fn has_ended(&self, id: &ConnectionId) -> Result<bool, StoreError> {
+        let tombstone = self.item(&self.tables.state, state::tombstone(id)).await?;
+        Ok(tombstone.is_some())
+    }
+
+    async fn write_somewhere(
+        &self,
+        admission: Admission<'_>,
+        limits: ConnectionLimits,
+    ) -> Result<Admitted, StoreError> {
+        if let Some(old) = self.predecessor(admission).await? {
+            let counted_in = CountedIn::Predecessor(&old);
+            match self.write(admission, &counted_in, limits, false).await? {
+                Written::Final(inserted) => return Ok(inserted),
+                Written::UserAtCapacity(_) => return Ok(Admitted::UserAtCapacity),
+                // It closed, or another successor was faster.
+                Written::NoRoom => {}
+            }
+        }
+        // Always the same shard first: a handshake that is handled twice must
+        // begin with the same transaction.
+        let mut candidates = vec![shard_of(&admission.connection.id, SHARDS)];
+        let (mut is_first, mut has_looked, mut has_cleaned) = (true, false, false);
+        loop {
+            let Some(shard) = candidates.pop() else {
+                if has_looked {
+                    return Ok(Admitted::AtCapacity);
+                }
+                has_looked = true;
+                candidates = self.shards_with_room(limits.total).await?;
+                continue;
+            };
+            let written = self
+                .write(admission, &CountedIn::Shard(shard), limits, is_first)
+                .await?;
+            is_first = false;
+            match written {
+                Written::Final(inserted) => return Ok(inserted),
+                Written::NoRoom => {}
+                Written::UserAtCapacity(_) if has_cleaned => return Ok(Admitted::UserAtCapacity),
+                Written::UserAtCapacity(ids) => {
+                    has_cleaned = true;
+                    if !self.drop_stale(admission.connection, &ids).await? {
+                        return Ok(Admitted::UserAtCapacity);
+                    }
+                    candidates.push(shard);
+                }
+            }
+        }
+    }
+
+    /// The connection to replace, if it is one of the same user's that was not
+    /// replaced yet.
+    async fn predecessor(&self, admission: Admission<'_>) -> Result<Option<Row>, StoreError> {
+        let Some(id) = admission.replaces else {
+            return Ok(None);
+        };
+        let row = self.row(id).await?;
+        Ok(row.filter(|row| {
+            row.connection.user_id == admission.connection.user_id
+                && row.connection.liveness.replaced_at.is_none()
+        }))
+    }
+
+    async fn write(
+        &self,
+        admission: Admission<'_>,
+        counted_in: &CountedIn<'_>,
+        limits: ConnectionLimits,
+        is_first: bool,
+    ) -> Result<Written, StoreError> {
+        let connection = admission.connection;
+        if matches!(counted_in, CountedIn::Shard(shard) if capacity(limits.total, *shard) == 0) {
+            return Ok(Written::NoRoom);
+        }
+        let items = [
+            self.put(connection, counted_in.shard())?,
+            self.join_user(admission, counted_in, limits)?,
+            self.count(connection, counted_in, limits)?,
+        ];
+        let attempt = |retries| Attempt {
+            items: items.to_vec(),
+            token: (is_first && retries == 0).then(|| name(connection)),
+        };
+        let conditions = match self.transact(IMPATIENT, attempt).await? {
+            Transaction::Done => return Ok(Written::Final(Admitted::Yes)),
+            Transaction::Refused(conditions) => conditions,
+        };
+        Ok(match conditions.as_slice() {
+            // Lambda and the SDK retry calls whose answer was lost. The same
+            // handshake's row counts as written.
+            [Condition::Failed(old), ..] => {
+                let old = old.as_ref().and_then(|item| row::connection(item).ok());
+                let same = old.is_some_and(|old| {
+                    old.user_id == connection.user_id && old.connected_at == connection.connected_at
+                });
+                Written::Final(if same {
+                    Admitted::Yes
+                } else {
+                    Admitted::IdTaken
+                })
+            }
+            [_, Condition::Failed(Some(user)), ..] if is_signed_out(admission, user) => {
+                Written::Final(Admitted::SignedOut)
+            }
+            [_, Condition::Failed(Some(user)), ..] if has_just_ended(connection, user) => {
+                Written::Final(Admitted::Ended)
+            }
+            [_, Condition::Failed(user), ..] => {
+                Written::UserAtCapacity(connection_ids(user.as_ref()))
+            }
+            _ => Written::NoRoom,
+        })
+    }
+
+    fn put(&self, connection: &Connection, shard: u32) -> Result<TransactWriteItem, StoreError> {
+        let put = Put::builder()
+            .table_name(&self.tables.connections)
+            .set_item(Some(row::to_item(connection, shard)))
+            .condition_expression("attribute_not_exists(connectionId)")
+            .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld)
+            .build()
+            .map_err(|error| failed(OPERATION, error))?;
+        Ok(TransactWriteItem::builder().put(put).build())
+    }
+
+    /// Adds the connection to its user's set, unless the set is full or the
+    /// user was signed out since the token was made.
+    fn join_user(
+        &self,
+        admission: Admission<'_>,
+        counted_in: &CountedIn<'_>,
+        limits: ConnectionLimits,
+    ) -> Result<TransactWriteItem, StoreError> {
+        let connection = admission.connection;
+        let most = match counted_in {
+            CountedIn::Shard(_) => limits.per_user,
+            // Both rows exist until the old one closes.
+            CountedIn::Predecessor(_) => limits.per_user.saturating_mul(2),
+        };
+        let not_signed_out = "(attribute_not_exists(signedOutAt) OR signedOutAt < :issuedAt)";
+        let has_not_ended = "(attribute_not_exists(lastEnded) OR lastEnded <> :id)";
+        let has_room = "(attribute_not_exists(connectionIds) OR size(connectionIds) < :most)";
+        let update = Update::builder()
+            .table_name(&self.tables.state)
+            .set_key(Some(state::user(&connection.user_id)))
+            .update_expression("ADD connectionIds :ids SET expiresAt = :end")
+            .condition_expression(format!(
+                "{not_signed_out} AND {has_not_ended} AND {has_room}"
+            ))
+            .expression_attribute_values(":most", number(most))
+            .expression_attribute_values(":ids", set(&connection.id))
+            .expression_attribute_values(":id", text(connection.id.as_str()))
+            .expression_attribute_values(
+                ":end",
+                number(state::user_expires_at(connection.connected_at).0),
+            )
+            .expression_attribute_values(":issuedAt", number(admission.token_issued_at.0))
+            .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld)
+            .build()
+            .map_err(|error| failed(OPERATION, error))?;
+        Ok(TransactWriteItem::builder().update(update).build())
+    }
+
+    fn count(
+        &self,
+        connection: &Connection,
+        counted_in: &CountedIn<'_>,
+        limits: ConnectionLimits,
+    ) -> Result<TransactWriteItem, StoreError> {
+        let update = match counted_in {
+            CountedIn::Shard(shard) => Update::builder()
+                .table_name(&self.tables.state)
+                .set_key(Some(state::shard(*shard)))
+                .update_expression("ADD connections :one, inserted :one")
+                .condition_expression(
+                    "attribute_not_exists(connections) OR connections < :capacity",
+                )
+                .expression_attribute_values(":one", number(1))
+                .expression_attribute_values(":capacity", number(capacity(limits.total, *shard))),
+            CountedIn::Predecessor(old) => Update::builder()
+                .table_name(&self.tables.connections)
+                .set_key(Some(key(&old.connection.id)))
+                .update_expression("SET replacedAt = :now")
+                .condition_expression("connectedAt = :seen AND attribute_not_exists(replacedAt)")
+                .expression_attribute_values(":seen", number(old.connection.connected_at.0))
+                .expression_attribute_values(":now", number(connection.connected_at.0)),
+        };
+        let update = update.build().map_err(|error| failed(OPERATION, error))?;
+        Ok(TransactWriteItem::builder().update(update).build())
+    }
+
+    /// Removes ids without a row from a user's set: DynamoDB or an operator
+    /// removed the row. Returns whether there were any.
+    async fn drop_stale(&self, newcomer: &Connection, ids: &[String]) -> Result<bool, StoreError> {
+        let ids: Vec<_> = ids
+            .iter()
+            .filter_map(|id| ConnectionId::parse(id).ok())
+            .collect();
+        let mut rows = Vec::new();
+        for ids in ids.chunks(BATCH) {
+            let keys = ids.iter().map(key).collect();
+            let found = self.batch(&self.tables.connections, keys, CONNECTION_ID);
+            rows.extend(found.await?);
+        }
+        let has_row = |id: &&ConnectionId| rows.contains(&key(id));
+        let mut dropped = false;
+        for id in ids.iter().filter(|id| !has_row(id)) {
+            // A read may see a transaction's set before its row. A transaction
+            // sees both or neither.
+            let check = ConditionCheck::builder()
+                .table_name(&self.tables.connections)
+                .set_key(Some(key(id)))
+                .condition_expression("attribute_not_exists(connectionId)")
+                .build()
+                .map_err(|error| failed(OPERATION, error))?;
+            let items = vec![
+                TransactWriteItem::builder().condition_check(check).build(),
+                self.leave_user(newcomer, id)?,
+            ];
+            let done = self.transact(IMPATIENT, |_| items.clone().into()).await?;
+            dropped |= matches!(done, Transaction::Done);
+        }
+        Ok(dropped)
+    }
+
+    /// Removes an id from the set of a connection's user.
+    pub(super) fn leave_user(
+        &self,
+        connection: &Connection,
+        id: &ConnectionId,
+    ) -> Result<TransactWriteItem, StoreError> {
+        let end = state::user_expires_at(connection.connected_at);
+        let update = Update::builder()
+            .table_name(&self.tables.state)
+            .set_key(Some(state::user(&connection.user_id)))
+            // If the item was lost, this creates it, so it needs an end.
+            .update_expression(
+                "DELETE connectionIds :ids SET lastEnded = :id, expiresAt = if_not_exists(expiresAt, :end)",
+            )
+            .expression_attribute_values(":ids", set(id))
+            .expression_attribute_values(":id", text(id.as_str()))
+            .expression_attribute_values(":end", number(end.0))
+            .build()
+            .map_err(|error| failed(OPERATION, error))?;
+        Ok(TransactWriteItem::builder().update(update).build())
+    }
+}
+
+/// The name of a handshake's first attempt. If a handshake is handled again
+/// after its connection has ended, DynamoDB recognises the name and changes
+/// nothing. (Later attempts have no name, because they may differ between two
+/// handlings; for those the user's item remembers which connection ended last.)
+fn name(connection: &Connection) -> String {
+    let handshake = format!(
+        "{} {} {} {}",
+        connection.id, connection.connected_at.0, connection.user_id, connection.token_expires_at.0,
+    );
+    Uuid::new_v5(&Uuid::NAMESPACE_OID, handshake.as_bytes()).to_string()
+}
+
+fn set(id: &ConnectionId) -> AttributeValue {
+    AttributeValue::Ss(vec![id.to_string()])
+}
+
+fn has_just_ended(connection: &Connection, user: &Item) -> bool {
+    user.get("lastEnded") == Some(&text(connection.id.as_str()))
+}
+
+fn is_signed_out(admission: Admission<'_>, user: &Item) -> bool {
+    let mark = row::integer(user, "signedOutAt");
+    mark.is_ok_and(|mark| admission.token_issued_at.0 <= mark)
+}
+
+pub(super) fn connection_ids(user: Option<&Item>) -> Vec<String> {
+    let ids = user.and_then(|user| user.get("connectionIds")?.as_ss().ok());
+    ids.cloned().unwrap_or_default()
+}

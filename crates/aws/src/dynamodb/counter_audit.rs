@@ -1,0 +1,262 @@
+//! Compares the shards' counters with their rows.
+//!
+//! Counters and rows change in one transaction, so they differ only if somebody
+//! else changed one of them: an operator, or DynamoDB, which removed an expired
+//! row before a sweep did.
+//!
+//! A shard's rows are counted in the due index, which lags. So a counter is
+//! noted first and compared at least [`LAG_MS`] later: by then, every row that
+//! existed when it was noted is in the index. Changes since then may be in the
+//! index or not, and the counter is believed either way.
+
+use aws_sdk_dynamodb::operation::query::builders::QueryFluentBuilder;
+use aws_sdk_dynamodb::operation::update_item::builders::UpdateItemFluentBuilder;
+use aws_sdk_dynamodb::types::{AttributeValue, Select};
+use belfry_core::UnixMillis;
+use belfry_core::ports::StoreError;
+
+use super::due_connections::DUE_INDEX;
+use super::row::{CONNECTION_ID, SHARD, number};
+use super::shard_counters::{Counter, Shard};
+use super::transaction::send_past_transactions;
+use super::{DynamoDb, sdk_failed, state, written};
+
+/// More than the index ever lags, in milliseconds. (AWS: changes are propagated
+/// "within a fraction of a second, under normal conditions".)
+const LAG_MS: u64 = 30_000;
+
+impl DynamoDb {
+    /// Compares the counter that was noted longest ago with its rows, corrects
+    /// it if it is wrong, and notes the next one. A correct counter stays
+    /// correct.
+    ///
+    /// # Errors
+    /// [`StoreError`]; the next audit continues.
+    pub async fn audit_counters(&self, now: UnixMillis) -> Result<(), StoreError> {
+        let shards = self.shards().await?;
+        let noted = shards
+            .iter()
+            .filter_map(|shard| Some((shard.noted?.1, shard)));
+        match noted.min_by_key(|(at, _)| *at) {
+            Some((at, _)) if at.saturating_add(LAG_MS) > now.0 => return Ok(()),
+            Some((_, shard)) => self.compare(shard.number, now).await?,
+            None => {}
+        }
+        let unnoted = shards.iter().filter(|shard| shard.noted.is_none());
+        match unnoted.min_by_key(|shard| shard.audited_at) {
+            Some(next) => self.note(next, now).await,
+            None => Ok(()),
+        }
+    }
+
+    async fn note(&self, shard: &Shard, now: UnixMillis) -> Result<(), StoreError> {
+        let update = self
+            .of_counter(shard.number)
+            .update_expression(
+                "SET notedConnections = :connections, notedInserted = :inserted, notedAt = :now",
+            )
+            .expression_attribute_values(":connections", number(shard.counter.connections))
+            .expression_attribute_values(":inserted", number(shard.counter.inserted))
+            .expression_attribute_values(":now", number(now.0));
+        let sent = send_past_transactions(update).await;
+        sent.map(drop)
+            .map_err(|error| sdk_failed("UpdateItem", &error))
+    }
+
+    /// A counter that is too low is corrected at once, because it admits too
+    /// many. A counter that is too high is corrected if it was too high at the
+    /// last audit, too: while a connection replaces another, the index may show
+    /// neither of the two.
+    async fn compare(&self, number: u32, now: UnixMillis) -> Result<(), StoreError> {
+        // The rows first: changes between the two reads count as changes since
+        // the counter was noted.
+        let rows = self.rows_in(number).await?;
+        let shard = self.shard(number).await?;
+        let Some((noted, _)) = shard.noted else {
+            return Ok(());
+        };
+        let says = shard.counter.connections;
+        let mut right = corrected(shard.counter, noted, rows);
+        if right > says {
+            // Replaced connections are in the index but do not count. They are
+            // few, and reading every row only for those would be expensive.
+            right = says;
+            if rows > noted.connections + noted.connections / 8 {
+                let counted = self.counted_in(number).await?;
+                right = corrected(shard.counter, noted, counted).max(says);
+            }
+        }
+        let is_suspected = right < says;
+        if is_suspected && !shard.is_suspected {
+            right = says;
+        }
+        if right != says {
+            tracing::warn!(
+                event = "counters.corrected",
+                shard = number,
+                rows,
+                connections = right,
+                "a counter differed from its rows and was corrected"
+            );
+        }
+        self.set_right(&shard, right, is_suspected, now).await
+    }
+
+    /// Writes the correction if the counter has not changed meanwhile. If it
+    /// has, the counter is compared again when its turn comes.
+    async fn set_right(
+        &self,
+        shard: &Shard,
+        right: u64,
+        is_suspected: bool,
+        now: UnixMillis,
+    ) -> Result<(), StoreError> {
+        let forget_note = "REMOVE notedConnections, notedInserted, notedAt";
+        let suspect = if is_suspected {
+            format!("SET connections = :right, auditedAt = :now, suspected = :yes {forget_note}")
+        } else {
+            format!("SET connections = :right, auditedAt = :now {forget_note}, suspected")
+        };
+        let mut update = self
+            .of_counter(shard.number)
+            .update_expression(suspect)
+            // A counter that was never used has no numbers.
+            .condition_expression(
+                "attribute_not_exists(connections) OR (connections = :says AND inserted = :inserted)",
+            )
+            .expression_attribute_values(":right", number(right))
+            .expression_attribute_values(":now", number(now.0))
+            .expression_attribute_values(":says", number(shard.counter.connections))
+            .expression_attribute_values(":inserted", number(shard.counter.inserted));
+        if is_suspected {
+            update = update.expression_attribute_values(":yes", AttributeValue::Bool(true));
+        }
+        if written("UpdateItem", send_past_transactions(update).await)? {
+            return Ok(());
+        }
+        let update = self
+            .of_counter(shard.number)
+            .update_expression(format!("SET auditedAt = :now {forget_note}"))
+            .expression_attribute_values(":now", number(now.0));
+        let sent = send_past_transactions(update).await;
+        sent.map(drop)
+            .map_err(|error| sdk_failed("UpdateItem", &error))
+    }
+
+    fn of_counter(&self, shard: u32) -> UpdateItemFluentBuilder {
+        self.client
+            .update_item()
+            .table_name(&self.tables.state)
+            .set_key(Some(state::shard(shard)))
+    }
+
+    /// The number of a shard's rows in the index.
+    async fn rows_in(&self, shard: u32) -> Result<u64, StoreError> {
+        let mut pages = self
+            .of_shard(shard)
+            .select(Select::Count)
+            .into_paginator()
+            .send();
+        let mut rows = 0;
+        while let Some(page) = pages.next().await {
+            let page = page.map_err(|error| sdk_failed("Query", &error))?;
+            rows += u64::try_from(page.count()).unwrap_or(0);
+        }
+        Ok(rows)
+    }
+
+    /// The number of them that count, by reading every row.
+    async fn counted_in(&self, shard: u32) -> Result<u64, StoreError> {
+        let mut pages = self.of_shard(shard).limit(100).into_paginator().send();
+        let mut counted = 0;
+        while let Some(page) = pages.next().await {
+            let page = page.map_err(|error| sdk_failed("Query", &error))?;
+            let keys = page.items.into_iter().flatten().map(|mut item| {
+                item.retain(|name, _| name == CONNECTION_ID);
+                item
+            });
+            let attributes = "connectionId, replacedAt";
+            let rows = self
+                .batch(&self.tables.connections, keys.collect(), attributes)
+                .await?;
+            let counting = rows.iter().filter(|row| !row.contains_key("replacedAt"));
+            counted += counting.count() as u64;
+        }
+        Ok(counted)
+    }
+
+    fn of_shard(&self, shard: u32) -> QueryFluentBuilder {
+        self.client
+            .query()
+            .table_name(&self.tables.connections)
+            .index_name(DUE_INDEX)
+            .key_condition_expression("#shard = :shard")
+            .expression_attribute_names("#shard", SHARD)
+            .expression_attribute_values(":shard", number(shard.into()))
+    }
+}
+
+/// The correct value of a counter, given the value that was noted long enough
+/// ago and the number of rows that were found since.
+///
+/// There are at most the rows that were found and all that came since the note,
+/// and at least the rows that were found without all that went since. A counter
+/// between the two is left alone.
+fn corrected(now: Counter, noted: Counter, rows: u64) -> u64 {
+    let inserted = now.inserted.saturating_sub(noted.inserted);
+    let released = (noted.connections + inserted).saturating_sub(now.connections);
+    let (least, most) = (rows.saturating_sub(released), rows + inserted);
+    now.connections.clamp(least, most)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn counter(connections: u64, inserted: u64) -> Counter {
+        Counter {
+            connections,
+            inserted,
+        }
+    }
+
+    #[test]
+    fn without_changes_the_rows_are_right() {
+        let counter = counter(10, 50);
+        for rows in [0, 7, 10, 13] {
+            assert_eq!(corrected(counter, counter, rows), rows);
+        }
+    }
+
+    proptest! {
+        /// However far the index lags, a correct counter stays, and a wrong one
+        /// is never corrected beyond the truth.
+        #[test]
+        fn it_never_makes_a_counter_worse(
+            begin in 0u64..50,
+            inserted in 0u64..20,
+            released in 0u64..20,
+            // Which of the changes since the note the index shows.
+            shown_inserted in 0u64..20,
+            shown_released in 0u64..20,
+            drift in -20i64..20,
+        ) {
+            let released = released.min(begin + inserted);
+            let (shown_inserted, shown_released) =
+                (shown_inserted.min(inserted), shown_released.min(released));
+            prop_assume!(begin + shown_inserted >= shown_released);
+            let truth = begin + inserted - released;
+            let rows = begin + shown_inserted - shown_released;
+            prop_assume!(begin.checked_add_signed(drift).is_some());
+            prop_assume!(truth.checked_add_signed(drift).is_some());
+            let noted = counter(begin.strict_add_signed(drift), 100);
+            let now = counter(truth.strict_add_signed(drift), 100 + inserted);
+            let right = corrected(now, noted, rows);
+            prop_assert!(right.abs_diff(truth) <= now.connections.abs_diff(truth));
+            if drift >= 0 {
+                prop_assert!(right >= truth, "more rows than counted");
+            }
+        }
+    }
+}

@@ -1,0 +1,107 @@
+use belfry_core::UnixMillis;
+use belfry_core::connections::Recipient;
+use belfry_core::ports::{RecipientPage, Recipients, Segment, StoreError};
+use belfry_protocol::{ConnectionId, UserId};
+use futures_util::stream::{self, StreamExt, TryStreamExt};
+
+use super::row::{self, CONNECTION_ID, Item, RECIPIENT_ATTRIBUTES, number, text};
+use super::{BATCH, DynamoDb, IS_LIVE, failed, key, sdk_failed};
+
+const USER_INDEX: &str = "userId-index";
+
+/// The most rows that a page of a scan reads, and so the most posts that a
+/// worker repeats after another one died.
+const PAGE: i32 = 1_000;
+
+/// Maximum concurrent batches.
+const BATCHES: usize = 4;
+
+impl Recipients for DynamoDb {
+    async fn of_user(&self, user: &UserId, now: UnixMillis) -> Result<Vec<Recipient>, StoreError> {
+        let mut pages = self
+            .client
+            .query()
+            .table_name(&self.tables.connections)
+            .index_name(USER_INDEX)
+            .key_condition_expression("userId = :user")
+            .filter_expression(IS_LIVE)
+            .expression_attribute_values(":user", text(user.as_str()))
+            .expression_attribute_values(":now", number(now.to_seconds().0))
+            .into_paginator()
+            .send();
+        let mut found = Vec::new();
+        while let Some(page) = pages.next().await {
+            let page = page.map_err(|error| sdk_failed("Query", &error))?;
+            found.extend(readable(page.items()));
+        }
+        Ok(found)
+    }
+
+    async fn of_ids(
+        &self,
+        ids: &[ConnectionId],
+        now: UnixMillis,
+    ) -> Result<Vec<Recipient>, StoreError> {
+        let batches: Vec<Vec<Item>> = ids
+            .chunks(BATCH)
+            .map(|chunk| chunk.iter().map(key).collect())
+            .collect();
+        let items = stream::iter(batches)
+            .map(|keys| self.batch(&self.tables.connections, keys, RECIPIENT_ATTRIBUTES))
+            .buffer_unordered(BATCHES)
+            .try_concat()
+            .await?;
+        let is_live = |item: &&Item| row::expires_at(item).is_some_and(|end| !end.has_passed(now));
+        Ok(readable(items.iter().filter(is_live)))
+    }
+
+    async fn scan(
+        &self,
+        segment: Segment,
+        after: Option<&ConnectionId>,
+        now: UnixMillis,
+    ) -> Result<RecipientPage, StoreError> {
+        const OPERATION: &str = "Scan";
+        let number_of = |n: u32| i32::try_from(n).map_err(|error| failed(OPERATION, error));
+        let output = self
+            .client
+            .scan()
+            .table_name(&self.tables.connections)
+            .segment(number_of(segment.index)?)
+            .total_segments(number_of(segment.total)?)
+            .limit(PAGE)
+            .set_exclusive_start_key(after.map(key))
+            .projection_expression(RECIPIENT_ATTRIBUTES)
+            .filter_expression(IS_LIVE)
+            .expression_attribute_values(":now", number(now.to_seconds().0))
+            .send()
+            .await
+            .map_err(|error| sdk_failed(OPERATION, &error))?;
+        let next = output.last_evaluated_key().map(row::id).transpose();
+        Ok(RecipientPage {
+            recipients: readable(output.items()),
+            next: next.map_err(|error| failed(OPERATION, error))?,
+        })
+    }
+}
+
+/// The rows that can be read. The others are skipped and logged together: one
+/// bad row must neither stop a broadcast nor flood the log.
+fn readable<'a>(items: impl IntoIterator<Item = &'a Item>) -> Vec<Recipient> {
+    let mut found = Vec::new();
+    let mut unreadable = Vec::new();
+    for item in items {
+        match row::recipient(item) {
+            Ok(recipient) => found.push(recipient),
+            Err(error) => unreadable.push((item, error)),
+        }
+    }
+    if let Some((item, error)) = unreadable.first() {
+        let id = item
+            .get(CONNECTION_ID)
+            .and_then(|id| id.as_s().ok())
+            .map_or("", String::as_str);
+        tracing::warn!(event = "rows.unreadable", rows = unreadable.len(), connectionId = id, reason = %error, "skipped rows that cannot be read, this one for example");
+    }
+    found
+}

@@ -1,0 +1,85 @@
+use aws_sdk_dynamodb::types::{Delete, TransactWriteItem, Update};
+use belfry_core::connections::Recipient;
+use belfry_core::ports::{Removals, StoreError};
+
+use super::row::{Row, number};
+use super::transaction::{Condition, PATIENT, Transaction};
+use super::{DynamoDb, failed, key, state};
+
+const OPERATION: &str = "TransactWriteItems";
+
+/// How often a removal is attempted while the row changes. A row can be
+/// replaced once, so a few attempts are enough.
+pub(super) const ATTEMPTS: u32 = 8;
+
+impl Removals for DynamoDb {
+    async fn remove_unchanged(&self, seen: &Recipient) -> Result<(), StoreError> {
+        for _ in 0..ATTEMPTS {
+            match self.row(&seen.id).await? {
+                Some(row) if row.connection.connected_at == seen.connected_at => {
+                    if Box::pin(self.remove(&row)).await? {
+                        return Ok(());
+                    }
+                }
+                _ => return Ok(()),
+            }
+        }
+        Err(failed(
+            "remove_unchanged",
+            "the row changed at every attempt",
+        ))
+    }
+}
+
+impl DynamoDb {
+    /// Removes the row, its id in the user's set and its count. Returns `false`
+    /// if the row has changed since it was read: it is gone or was replaced.
+    pub(super) async fn remove(&self, row: &Row) -> Result<bool, StoreError> {
+        let connection = &row.connection;
+        let is_counted = connection.liveness.replaced_at.is_none();
+        let condition = if is_counted {
+            "connectedAt = :seen AND attribute_not_exists(replacedAt)"
+        } else {
+            "connectedAt = :seen AND attribute_exists(replacedAt)"
+        };
+        let delete = Delete::builder()
+            .table_name(&self.tables.connections)
+            .set_key(Some(key(&connection.id)))
+            .condition_expression(condition)
+            .expression_attribute_values(":seen", number(connection.connected_at.0))
+            .build()
+            .map_err(|error| failed(OPERATION, error))?;
+        let mut items = vec![
+            TransactWriteItem::builder().delete(delete).build(),
+            self.leave_user(connection, &connection.id)?,
+        ];
+        if is_counted {
+            items.push(self.count_down(row.shard)?);
+        }
+        match self.transact(PATIENT, |_| items.clone().into()).await? {
+            Transaction::Done => return Ok(true),
+            Transaction::Refused(conditions) => {
+                if conditions.first().is_some_and(Condition::has_failed) {
+                    return Ok(false);
+                }
+            }
+        }
+        // The counter is zero: somebody changed it by hand. Remove the row all
+        // the same; the audit corrects the counter.
+        items.truncate(2);
+        let without_counter = self.transact(PATIENT, |_| items.clone().into()).await?;
+        Ok(matches!(without_counter, Transaction::Done))
+    }
+
+    fn count_down(&self, shard: u32) -> Result<TransactWriteItem, StoreError> {
+        let update = Update::builder()
+            .table_name(&self.tables.state)
+            .set_key(Some(state::shard(shard)))
+            .update_expression("SET connections = connections - :one")
+            .condition_expression("connections >= :one")
+            .expression_attribute_values(":one", number(1))
+            .build()
+            .map_err(|error| failed(OPERATION, error))?;
+        Ok(TransactWriteItem::builder().update(update).build())
+    }
+}

@@ -1,0 +1,133 @@
+//! The counters of connections, one for each shard.
+//!
+//! A single counter would be one item that every connect and disconnect of the
+//! stack writes. Each shard has its share of the limit, and a connection tries
+//! its own shard first.
+
+use belfry_core::ports::{Capacity, Randomness, StoreError};
+
+use super::row::{Item, integer};
+use super::{DynamoDb, failed, state};
+
+/// The number of shards. A row's shard is also its partition of the due index,
+/// so a shard's rows can be counted there.
+pub(super) const SHARDS: u32 = 16;
+
+/// The numbers of a shard's counter.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Counter {
+    /// Connections that count now.
+    pub(super) connections: u64,
+    /// Connections that were ever counted.
+    pub(super) inserted: u64,
+}
+
+/// A shard's item.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Shard {
+    pub(super) number: u32,
+    pub(super) counter: Counter,
+    /// What the audit noted, and when: see `counter_audit.rs`.
+    pub(super) noted: Option<(Counter, u64)>,
+    pub(super) audited_at: u64,
+    /// Whether the last audit found fewer rows than the counter says.
+    pub(super) is_suspected: bool,
+}
+
+/// A shard's share of the limit.
+pub(super) fn capacity(total: u64, shard: u32) -> u64 {
+    total / u64::from(SHARDS) + u64::from(u64::from(shard) < total % u64::from(SHARDS))
+}
+
+impl Capacity for DynamoDb {
+    async fn open_connections(&self) -> Result<u64, StoreError> {
+        let shards = self.shards().await?;
+        Ok(shards.iter().map(|shard| shard.counter.connections).sum())
+    }
+}
+
+impl DynamoDb {
+    /// Every shard, in the order of their numbers.
+    pub(super) async fn shards(&self) -> Result<Vec<Shard>, StoreError> {
+        let keys = (0..SHARDS).map(state::shard).collect();
+        let attributes = "pk, connections, inserted, notedConnections, notedInserted, notedAt, auditedAt, suspected";
+        let items = self.batch(&self.tables.state, keys, attributes).await?;
+        let mut shards: Vec<_> = (0..SHARDS).map(Shard::empty).collect();
+        for item in &items {
+            let found = read(item)?;
+            if let Some(shard) = shards.get_mut(found.number as usize) {
+                *shard = found;
+            }
+        }
+        Ok(shards)
+    }
+
+    pub(super) async fn shard(&self, number: u32) -> Result<Shard, StoreError> {
+        let item = self.item(&self.tables.state, state::shard(number)).await?;
+        item.as_ref().map_or_else(|| Ok(Shard::empty(number)), read)
+    }
+
+    /// Shards with room, in random order: connections that look for the last
+    /// room must not all try the same shard.
+    pub(super) async fn shards_with_room(&self, total: u64) -> Result<Vec<u32>, StoreError> {
+        let has_room = |shard: &Shard| shard.counter.connections < capacity(total, shard.number);
+        let shards = self.shards().await?;
+        let with_room = shards.iter().filter(|shard| has_room(shard));
+        let mut numbers: Vec<_> = with_room.map(|shard| shard.number).collect();
+        for last in (1..numbers.len()).rev() {
+            numbers.swap(last, self.random.index(last + 1));
+        }
+        Ok(numbers)
+    }
+}
+
+impl Shard {
+    fn empty(number: u32) -> Self {
+        Self {
+            number,
+            counter: Counter::default(),
+            noted: None,
+            audited_at: 0,
+            is_suspected: false,
+        }
+    }
+}
+
+fn read(item: &Item) -> Result<Shard, StoreError> {
+    let number = item.get("pk").and_then(|pk| pk.as_s().ok());
+    let number = number
+        .and_then(|pk| pk.strip_prefix("shard#"))
+        .and_then(|number| number.parse().ok())
+        .ok_or_else(|| failed("BatchGetItem", "a shard without a number"))?;
+    let field = |name| integer(item, name).unwrap_or(0);
+    let noted = integer(item, "notedAt").ok().map(|at| {
+        let counter = Counter {
+            connections: field("notedConnections"),
+            inserted: field("notedInserted"),
+        };
+        (counter, at)
+    });
+    Ok(Shard {
+        number,
+        counter: Counter {
+            connections: field("connections"),
+            inserted: field("inserted"),
+        },
+        noted,
+        audited_at: field("auditedAt"),
+        is_suspected: item.contains_key("suspected"),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_shares_add_up_to_the_limit() {
+        for total in [0, 1, 15, 16, 17, 100, 12_345] {
+            let shares: u64 = (0..SHARDS).map(|shard| capacity(total, shard)).sum();
+            assert_eq!(shares, total);
+        }
+    }
+}

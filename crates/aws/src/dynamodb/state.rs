@@ -1,0 +1,74 @@
+//! The items of the table `State`. docs/ARCHITECTURE.md lists them.
+
+use std::time::Duration;
+
+use belfry_core::ports::BroadcastKey;
+use belfry_core::{UnixMillis, UnixSeconds};
+use belfry_protocol::{ConnectionId, MessageId, UserId};
+
+use super::row::{Item, text};
+
+/// How long a sign-out is remembered: the longest life of a Cognito access
+/// token (AWS: "between 5 minutes and 24 hours"). Older tokens have expired.
+const SIGN_OUT_LIFETIME: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// The longest lifetime of a row: the upper bound of `CONNECTION_TTL_SECONDS`.
+const MAX_ROW_LIFETIME: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// A user's connections, and when the user was signed out.
+pub(super) fn user(id: &UserId) -> Item {
+    item(&format!("user#{id}"), "connections")
+}
+
+/// When a user's item may expire: not before every connection that it lists
+/// and every sign-out that it marks, whichever write came last.
+pub(super) fn user_expires_at(written_at: UnixMillis) -> UnixSeconds {
+    written_at
+        .plus(MAX_ROW_LIFETIME)
+        .plus(SIGN_OUT_LIFETIME)
+        .to_seconds()
+}
+
+/// The counter of a shard's connections.
+pub(super) fn shard(shard: u32) -> Item {
+    item(&format!("shard#{shard:02}"), "connections")
+}
+
+/// The mark of a connection that ended before its row was written.
+pub(super) fn tombstone(id: &ConnectionId) -> Item {
+    item(&format!("connection#{id}"), "ended")
+}
+
+/// The partition of a broadcast: its record and its segments.
+pub(super) fn broadcast_pk(id: &MessageId) -> String {
+    format!("broadcast#{id}")
+}
+
+/// The record of a broadcast.
+pub(super) fn broadcast(id: &MessageId) -> Item {
+    item(&broadcast_pk(id), "record")
+}
+
+/// The prefix of the sort keys of a broadcast's segments; the number follows.
+/// It has the time, because DynamoDB may delete the record of an older
+/// broadcast with the same id before its segments.
+pub(super) fn segments(key: &BroadcastKey) -> String {
+    format!("segment#{}#", key.started_at.0)
+}
+
+/// A segment of a broadcast.
+pub(super) fn segment(key: &BroadcastKey, segment: u32) -> Item {
+    let sk = format!("{}{segment:04}", segments(key));
+    item(&broadcast_pk(&key.id), &sk)
+}
+
+/// The last broadcast to everyone.
+pub(super) fn last_to_all() -> Item {
+    item("broadcasts#all", "last")
+}
+
+fn item(pk: &str, sk: &str) -> Item {
+    [("pk", pk), ("sk", sk)]
+        .map(|(name, value)| (name.to_owned(), text(value)))
+        .into()
+}

@@ -1,0 +1,19 @@
+//! The contracts of the small adapters.
+
+use belfry_aws::{EmfMetrics, SystemClock, SystemRandomness};
+use belfry_core::testing::{clock_contract, metrics_contract, randomness_contract};
+
+#[tokio::test]
+async fn the_clock_keeps_the_contract() {
+    clock_contract(&SystemClock).await;
+}
+
+#[test]
+fn the_randomness_keeps_the_contract() {
+    randomness_contract(&SystemRandomness);
+}
+
+#[test]
+fn the_metrics_keep_the_contract() {
+    metrics_contract(&EmfMetrics::new("belfry-dev".into(), SystemClock));
+}

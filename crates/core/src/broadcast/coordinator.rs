@@ -1,0 +1,257 @@
+use std::time::Duration;
+
+use belfry_protocol::{
+    BroadcastInquiry, BroadcastReport, BroadcastRequest, BroadcastStatus, Target, WaitSeconds,
+};
+use futures_util::future::join_all;
+
+use super::recipients::Audience;
+use super::report::Reports;
+use super::tally::Tally;
+use super::{Broadcast, BroadcastError, Call, Delivered, WORKER_START, Worker, expires_at};
+use crate::ports::{
+    Begun, BroadcastRecord, BroadcastRecords, Capacity, Clock, MetricEvent, Metrics, NewBroadcasts,
+    Outbox, Randomness, Recipients, Removals, SegmentLeases, SegmentOffers, SegmentStates,
+    StoreError, Workers,
+};
+use crate::time::UnixMillis;
+
+/// Makes broadcasts: remembers them, limits their rate, splits the large ones
+/// among workers, and reports.
+///
+/// A broadcast with an id of its caller's, or to more than one user, is
+/// remembered. Its segments are leased, processed page by page, and released,
+/// each by one conditional write. If an invocation dies, its retry, a repeated
+/// request, or `resume` continues the work.
+#[derive(Debug)]
+pub struct Broadcaster<S, O, C, M, W, R> {
+    /// Processes the segments of small broadcasts; its ports serve the
+    /// coordination, too.
+    pub worker: Worker<S, O, C, M, W, R>,
+    pub fanout: FanoutSettings,
+}
+
+/// When a broadcast is split, and how often one may go to everyone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FanoutSettings {
+    /// Largest broadcast that one invocation delivers itself, at least one.
+    pub connections_per_worker: u32,
+    /// Maximum concurrent workers of a broadcast, at least one.
+    pub max_workers: u32,
+    /// Minimum interval between two broadcasts to everyone.
+    pub all_interval: Duration,
+}
+
+impl<S, O, C, M, W, R> Broadcaster<S, O, C, M, W, R>
+where
+    S: Recipients
+        + Removals
+        + Capacity
+        + NewBroadcasts
+        + BroadcastRecords
+        + SegmentOffers
+        + SegmentLeases
+        + SegmentStates,
+    O: Outbox,
+    C: Clock,
+    M: Metrics,
+    W: Workers,
+    R: Randomness,
+{
+    /// Sends the message, or has it sent by workers.
+    ///
+    /// # Errors
+    /// [`BroadcastError`]. After [`BroadcastError::Store`] and
+    /// [`BroadcastError::NoWorker`] some recipients may have the message; after
+    /// every other error nobody has.
+    pub async fn send(
+        &self,
+        request: BroadcastRequest,
+        call: Call,
+    ) -> Result<Delivered, BroadcastError> {
+        let requested_at = self.now();
+        if matches!(request.target, Target::User { .. }) && !call.is_named {
+            return self.send_unrecorded(request, call, requested_at).await;
+        }
+        let wait = request.wait_seconds;
+        let broadcast = self.begin(request, &call, requested_at).await?;
+        self.proceed(&broadcast, &call, wait, requested_at).await
+    }
+
+    /// Answers an inquiry about a broadcast.
+    ///
+    /// # Errors
+    /// [`BroadcastError`].
+    pub async fn inquire(
+        &self,
+        inquiry: BroadcastInquiry,
+        call: Call,
+    ) -> Result<Delivered, BroadcastError> {
+        let requested_at = self.now();
+        let broadcast = self.worker.remembered(&call.message_id).await?;
+        match inquiry {
+            BroadcastInquiry::Report { wait_seconds, .. } => {
+                let reports = self.reports();
+                let report = reports.wait(&broadcast, call.deadline, wait_seconds);
+                Ok(self.delivered(report.await?, requested_at, Tally::default()))
+            }
+            BroadcastInquiry::Resume { wait_seconds, .. } => {
+                self.proceed(&broadcast, &call, wait_seconds, requested_at)
+                    .await
+            }
+        }
+    }
+
+    /// A message to one user without an id of the caller's: nothing is
+    /// remembered, because there is little to lose.
+    async fn send_unrecorded(
+        &self,
+        request: BroadcastRequest,
+        call: Call,
+        requested_at: UnixMillis,
+    ) -> Result<Delivered, BroadcastError> {
+        let broadcast = Broadcast::new(&call.message_id, request, requested_at)?;
+        let mut tally = Tally::default();
+        self.worker
+            .deliver_at_once(&broadcast, call.deadline, &mut tally)
+            .await?;
+        self.worker.measure_posts(&mut tally);
+        let (success, failures) = (tally.success, tally.failures);
+        self.worker.metrics.record(MetricEvent::BroadcastDone {
+            recipients: success + failures.total(),
+            took: self.now().since(requested_at),
+        });
+        let report = BroadcastReport {
+            message_id: call.message_id,
+            status: BroadcastStatus::Done,
+            success,
+            failure: failures.total(),
+            failures,
+            complete: true,
+        };
+        Ok(self.delivered(report, requested_at, tally))
+    }
+
+    /// Remembers a new broadcast, or finds the original of a repeated request.
+    async fn begin(
+        &self,
+        request: BroadcastRequest,
+        call: &Call,
+        requested_at: UnixMillis,
+    ) -> Result<Broadcast, BroadcastError> {
+        let id = &call.message_id;
+        let canonical = request.canonical();
+        let bytes = canonical.len();
+        let to_all = matches!(request.target, Target::All {});
+        let mut broadcast = Broadcast::new(id, request, requested_at)?;
+        if to_all {
+            self.reserve_all(call, requested_at).await?;
+        }
+        broadcast.segments = self.split(&broadcast.audience).await?;
+        let record = BroadcastRecord {
+            request: canonical,
+            started_at: requested_at,
+            segments: broadcast.segments,
+        };
+        let begun = self.store().begin(id, &record, expires_at(requested_at));
+        match begun.await? {
+            Begun::New => Ok(broadcast),
+            Begun::Known(original) if original.request == record.request => {
+                Broadcast::restore(id, &original)
+            }
+            Begun::Known(_) => Err(BroadcastError::OtherRequest),
+            Begun::TooLarge { max_bytes } => {
+                Err(BroadcastError::RequestTooLarge { bytes, max_bytes })
+            }
+        }
+    }
+
+    /// A repeated request needs no reservation: the original had one.
+    async fn reserve_all(&self, call: &Call, now: UnixMillis) -> Result<(), BroadcastError> {
+        let (id, interval) = (&call.message_id, self.fanout.all_interval);
+        if interval.is_zero() || self.store().find_record(id, now).await?.is_some() {
+            return Ok(());
+        }
+        match self.store().reserve_all(id, now, interval).await? {
+            None => Ok(()),
+            Some(wait) => Err(BroadcastError::RateLimited { interval, wait }),
+        }
+    }
+
+    /// The number of segments.
+    async fn split(&self, audience: &Audience) -> Result<u32, StoreError> {
+        let recipients = match audience.named() {
+            Some(named) => u64::try_from(named).unwrap_or(u64::MAX),
+            None => self.store().open_connections().await?,
+        };
+        let per_worker = u64::from(self.fanout.connections_per_worker.max(1));
+        let workers = recipients.div_ceil(per_worker);
+        let most = u64::from(self.fanout.max_workers.max(1));
+        Ok(u32::try_from(workers.clamp(1, most)).unwrap_or(1))
+    }
+
+    /// Processes what is left, here or in workers, and reports.
+    async fn proceed(
+        &self,
+        broadcast: &Broadcast,
+        call: &Call,
+        wait: WaitSeconds,
+        requested_at: UnixMillis,
+    ) -> Result<Delivered, BroadcastError> {
+        let mut tally = Tally::default();
+        if broadcast.segments == 1 {
+            self.worker.process(broadcast, 0, call, &mut tally).await?;
+        } else {
+            self.start_workers(broadcast).await?;
+        }
+        let report = self.reports().wait(broadcast, call.deadline, wait).await?;
+        Ok(self.delivered(report, requested_at, tally))
+    }
+
+    /// Starts a worker for every segment that is neither done nor leased.
+    /// Workers that were asked for earlier may have been lost.
+    async fn start_workers(&self, broadcast: &Broadcast) -> Result<(), BroadcastError> {
+        let key = &broadcast.key;
+        let now = self.now();
+        let views = self.store().segments(key).await?;
+        let taken_care_of: Vec<u32> = views
+            .iter()
+            .filter(|(_, view)| {
+                view.progress.is_done || view.is_leased && view.reserved_until > now
+            })
+            .map(|(index, _)| *index)
+            .collect();
+        let idle = (0..broadcast.segments).filter(|index| !taken_care_of.contains(index));
+        let started = idle.map(|segment| async move {
+            self.worker.start_worker(&key.id, segment).await?;
+            let until = now.plus(WORKER_START);
+            let offered = self
+                .store()
+                .offer(key, segment, now, until, broadcast.expires_at());
+            Ok(offered.await?)
+        });
+        // All of them, even if one fails: the others have work to do.
+        join_all(started).await.into_iter().collect()
+    }
+
+    fn delivered(
+        &self,
+        report: BroadcastReport,
+        requested_at: UnixMillis,
+        tally: Tally,
+    ) -> Delivered {
+        self.worker.delivered(report, requested_at, tally)
+    }
+
+    fn reports(&self) -> Reports<'_, S, C> {
+        self.worker.reports()
+    }
+
+    fn store(&self) -> &S {
+        &self.worker.store
+    }
+
+    fn now(&self) -> UnixMillis {
+        self.worker.clock.now()
+    }
+}

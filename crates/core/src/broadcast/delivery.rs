@@ -1,0 +1,259 @@
+#[cfg(test)]
+mod tests;
+
+use std::pin::pin;
+use std::time::Duration;
+
+use belfry_protocol::ConnectionId;
+use futures_util::future::{Either, select};
+use futures_util::stream::{FuturesUnordered, StreamExt};
+
+use super::rate_limiter::RateLimiter;
+use super::retry_queue::{Attempt, RetryQueue};
+use super::tally::{PostOutcome, Tally};
+use crate::connections::{Recipient, confirm_after};
+use crate::ports::{Clock, Outbox, PostError, Randomness};
+use crate::time::UnixMillis;
+
+/// How long a throttled connection is retried while others get through.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// The same while few others get through either.
+const PATIENCE_IF_SLOWED: Duration = Duration::from_secs(60);
+
+/// The longest wait before the first retry of a throttled post. It doubles
+/// with each retry, up to [`MAX_BACKOFF`].
+const BACKOFF: Duration = Duration::from_millis(100);
+
+const MAX_BACKOFF: Duration = Duration::from_secs(2);
+
+/// How posts are made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DeliverySettings {
+    /// Maximum concurrent posts, at least one.
+    pub concurrency: usize,
+    pub post_timeout: Duration,
+    /// Posts that may begin in a second, at least one.
+    pub posts_per_second: u32,
+}
+
+/// Posts a frame to many connections.
+///
+/// A post that may have arrived (timeout, unknown failure) is never retried. A
+/// post that certainly did not arrive (throttled, or a 410 of a young
+/// connection) waits in the retry queue while the others go on.
+pub(super) struct Delivery<'a, O, C, R> {
+    outbox: &'a O,
+    clock: &'a C,
+    random: &'a R,
+    settings: DeliverySettings,
+    frame: &'a str,
+    deadline: UnixMillis,
+    /// No post begins later: with less than its whole time it might arrive and
+    /// count as failed.
+    begins_until: UnixMillis,
+    rate_limiter: RateLimiter,
+    retries: RetryQueue,
+    /// Recipients whose turn had not come when time ran out.
+    unattempted: Vec<Recipient>,
+}
+
+/// A post that has ended: its result and its latency.
+type Posted = (Result<(), PostError>, Duration);
+
+impl<'a, O: Outbox, C: Clock, R: Randomness> Delivery<'a, O, C, R> {
+    pub(super) fn new(
+        outbox: &'a O,
+        clock: &'a C,
+        random: &'a R,
+        settings: DeliverySettings,
+        frame: &'a str,
+        deadline: UnixMillis,
+    ) -> Self {
+        let now = clock.now();
+        // With less time than two posts may take, a post gets half of it.
+        let last = settings.post_timeout.min(deadline.since(now) / 2);
+        Self {
+            outbox,
+            clock,
+            random,
+            settings,
+            frame,
+            deadline,
+            begins_until: deadline.minus(last),
+            rate_limiter: RateLimiter::new(settings.posts_per_second, now),
+            retries: RetryQueue::default(),
+            unattempted: Vec::new(),
+        }
+    }
+
+    /// Whether no post may begin at this time or later.
+    pub(super) fn is_over(&self, now: UnixMillis) -> bool {
+        now >= self.begins_until
+    }
+
+    /// Posts to each recipient once, while posts may begin. Recipients that
+    /// are not counted then are in [`Self::waiting`].
+    pub(super) async fn post(&mut self, recipients: Vec<Recipient>, tally: &mut Tally) {
+        self.run(recipients, false, tally).await;
+    }
+
+    /// Retries until every waiting recipient is counted, or no post may begin.
+    pub(super) async fn retry_waiting(&mut self, tally: &mut Tally) {
+        self.run(Vec::new(), true, tally).await;
+    }
+
+    /// Recipients that were not reached yet and are not counted.
+    pub(super) fn waiting(&self) -> Vec<ConnectionId> {
+        let all = self.retries.recipients().chain(&self.unattempted);
+        all.map(|recipient| recipient.id.clone()).collect()
+    }
+
+    async fn run(&mut self, recipients: Vec<Recipient>, drain: bool, tally: &mut Tally) {
+        let mut fresh = recipients.into_iter();
+        let mut in_flight = FuturesUnordered::new();
+        loop {
+            let now = self.clock.now();
+            let (mut wait, mut paused) = (self.begins_until.since(now), false);
+            while in_flight.len() < self.settings.concurrency && !wait.is_zero() {
+                let Some(next) = self.next(&mut fresh, now) else {
+                    break;
+                };
+                // A large broadcast takes a while, and sessions end meanwhile.
+                if next.recipient.token_expires_at.has_passed(now) {
+                    tally.count(&next.recipient.id, PostOutcome::Gone);
+                    continue;
+                }
+                if let Err(pause) = self.rate_limiter.take(now) {
+                    // It is due: it goes first when there is a token.
+                    self.retries.push(next);
+                    (wait, paused) = (wait.min(pause), true);
+                    break;
+                }
+                in_flight.push(self.attempt(next));
+            }
+            if !paused && let Some(next) = self.retries.wait(now) {
+                wait = wait.min(next);
+            }
+            if in_flight.is_empty() {
+                let idle = self.retries.is_empty() || !drain;
+                if wait.is_zero() || (idle && fresh.len() == 0 && !paused) {
+                    break;
+                }
+                self.clock.sleep(wait).await;
+                continue;
+            }
+            // Every post has a timeout. If no more may begin, an end is all
+            // that there is to wait for.
+            let full = in_flight.len() == self.settings.concurrency || wait.is_zero();
+            let ended = if full {
+                in_flight.next().await
+            } else {
+                match select(in_flight.next(), pin!(self.clock.sleep(wait))).await {
+                    Either::Left((ended, _)) => ended,
+                    Either::Right(_) => None,
+                }
+            };
+            if let Some((attempt, posted)) = ended {
+                self.settle(attempt, posted, tally);
+            }
+        }
+        self.unattempted.extend(fresh);
+    }
+
+    /// The next attempt: a retry that is due, or else a new recipient.
+    fn next(
+        &mut self,
+        fresh: &mut impl Iterator<Item = Recipient>,
+        now: UnixMillis,
+    ) -> Option<Attempt> {
+        if let Some(retry) = self.retries.pop_due(now) {
+            return Some(retry);
+        }
+        if self.retries.is_full() {
+            return None;
+        }
+        fresh.next().map(|recipient| Attempt::first(recipient, now))
+    }
+
+    /// One post. It borrows nothing that the loop changes.
+    fn attempt(
+        &self,
+        attempt: Attempt,
+    ) -> impl Future<Output = (Attempt, Posted)> + use<'a, O, C, R> {
+        let (outbox, clock, frame) = (self.outbox, self.clock, self.frame);
+        let (deadline, longest) = (self.deadline, self.settings.post_timeout);
+        async move {
+            let begun = clock.now();
+            let timeout = deadline.since(begun).min(longest);
+            let posted = outbox.post(&attempt.recipient.id, frame, timeout).await;
+            (attempt, (posted, clock.now().since(begun)))
+        }
+    }
+
+    /// Counts the recipient, or queues a retry.
+    fn settle(&mut self, mut attempt: Attempt, (posted, latency): Posted, tally: &mut Tally) {
+        let now = self.clock.now();
+        tally.measure(latency, self.random);
+        let throttled = posted == Err(PostError::Throttled);
+        if !attempt.confirming {
+            let is_first = attempt.throttled == 0;
+            self.rate_limiter.learn(is_first, throttled, now);
+        }
+        let outcome = match posted {
+            Ok(()) => PostOutcome::Accepted,
+            Err(PostError::TooLarge) => PostOutcome::TooLarge,
+            Err(error @ PostError::TimedOut) => PostOutcome::Failed(error.to_string()),
+            Err(PostError::Failed(cause)) => PostOutcome::Failed(cause),
+            Err(PostError::Gone) if !attempt.confirming && attempt.recipient.is_young(now) => {
+                attempt.confirming = true;
+                attempt.at = now.plus(confirm_after(self.random));
+                return self.retries.push(attempt);
+            }
+            Err(PostError::Gone) => return tally.gone(attempt.recipient),
+            Err(PostError::Throttled) => {
+                if attempt.throttled == 0 {
+                    attempt.since = now;
+                }
+                let patience = if self.rate_limiter.is_slowed() {
+                    PATIENCE_IF_SLOWED
+                } else {
+                    PATIENCE
+                };
+                let is_patient = now.since(attempt.since) < patience;
+                attempt.throttled += 1;
+                attempt.at = now.plus(self.backoff(attempt.throttled));
+                if is_patient {
+                    return self.retries.push(attempt);
+                }
+                PostOutcome::Throttled
+            }
+        };
+        tally.count(&attempt.recipient.id, outcome);
+    }
+
+    /// Full jitter, so that many connections that were throttled together are
+    /// not retried together.
+    fn backoff(&self, throttled: u32) -> Duration {
+        let longest = BACKOFF * 2_u32.saturating_pow(throttled.saturating_sub(1).min(10));
+        self.random
+            .between(Duration::ZERO, longest.min(MAX_BACKOFF))
+    }
+
+    /// Counts every recipient that waits, by what is known of it.
+    pub(super) fn give_up(&mut self, tally: &mut Tally) {
+        for left in self.retries.drain() {
+            let outcome = match left {
+                Attempt { throttled: 1.., .. } => PostOutcome::Throttled,
+                Attempt {
+                    confirming: true, ..
+                } => PostOutcome::GoneUnconfirmed("no time to confirm it".into()),
+                _ => PostOutcome::NotAttempted,
+            };
+            tally.count(&left.recipient.id, outcome);
+        }
+        for recipient in self.unattempted.drain(..) {
+            tally.count(&recipient.id, PostOutcome::NotAttempted);
+        }
+    }
+}

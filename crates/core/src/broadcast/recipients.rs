@@ -1,0 +1,240 @@
+use std::collections::{BTreeSet, HashSet};
+
+use belfry_protocol::{ConnectionId, List, Target, UserId};
+use futures_util::future::try_join_all;
+
+use crate::connections::Recipient;
+use crate::ports::{Cursor, Recipients, Segment, StoreError};
+use crate::time::UnixMillis;
+
+/// Maximum concurrent queries if a broadcast names many users.
+const QUERIES: usize = 16;
+
+/// Connections in a page. Of named users there may be more: the last users of
+/// a page may have as many as `MaxConnectionsPerUser` allows.
+const PAGE: usize = 1_000;
+
+/// The recipients of a broadcast, each once.
+#[derive(Debug)]
+pub(super) struct Audience {
+    target: Named,
+    excluded: HashSet<ConnectionId>,
+}
+
+#[derive(Debug)]
+enum Named {
+    Everyone,
+    Users(Vec<UserId>),
+    Connections(Vec<ConnectionId>),
+}
+
+/// A page of the recipients.
+#[derive(Debug)]
+pub(super) struct AudiencePage {
+    /// Open connections.
+    pub(super) found: Vec<Recipient>,
+    /// Connections that the caller named and that are not open.
+    pub(super) missing: Vec<ConnectionId>,
+    /// Where the listing continues; `None` at the end.
+    pub(super) next: Option<Cursor>,
+}
+
+impl Audience {
+    pub(super) fn new(target: Target, exclude: Option<List<ConnectionId, 0, 1_000>>) -> Self {
+        // Sorted and distinct, so that an index says what comes next.
+        fn distinct<T: Ord>(list: Vec<T>) -> Vec<T> {
+            BTreeSet::from_iter(list).into_iter().collect()
+        }
+        let target = match target {
+            Target::All {} => Named::Everyone,
+            Target::User { user_id } => Named::Users(vec![user_id]),
+            Target::Users { user_ids } => Named::Users(distinct(user_ids.into_vec())),
+            Target::Connections { connection_ids } => {
+                Named::Connections(distinct(connection_ids.into_vec()))
+            }
+        };
+        let excluded = exclude.map(List::into_vec).unwrap_or_default();
+        Self {
+            target,
+            excluded: excluded.into_iter().collect(),
+        }
+    }
+
+    /// The number of users or connections that were named; `None` for everyone.
+    pub(super) fn named(&self) -> Option<usize> {
+        match &self.target {
+            Named::Everyone => None,
+            Named::Users(users) => Some(users.len()),
+            Named::Connections(ids) => Some(ids.len()),
+        }
+    }
+
+    /// A page of a segment: connections whose row is live and whose token has
+    /// not expired.
+    pub(super) async fn page<S: Recipients>(
+        &self,
+        store: &S,
+        segment: Segment,
+        from: Option<&Cursor>,
+        now: UnixMillis,
+    ) -> Result<AudiencePage, StoreError> {
+        let mut page = match &self.target {
+            Named::Everyone => {
+                let after = match from {
+                    None => None,
+                    Some(Cursor::After(id)) => Some(id),
+                    Some(Cursor::Index(_)) => return Err(foreign_cursor()),
+                };
+                let page = store.scan(segment, after, now).await?;
+                AudiencePage {
+                    found: page.recipients,
+                    missing: Vec::new(),
+                    next: page.next.map(Cursor::After),
+                }
+            }
+            Named::Users(users) => {
+                let (mut found, mut next) = (Vec::new(), from.cloned());
+                loop {
+                    let (some, after) = slice(users, segment, next.as_ref(), QUERIES)?;
+                    let queries = some.iter().map(|user| store.of_user(user, now));
+                    for recipients in try_join_all(queries).await? {
+                        found.extend(recipients);
+                    }
+                    next = after;
+                    if next.is_none() || found.len() >= PAGE {
+                        break;
+                    }
+                }
+                AudiencePage {
+                    found,
+                    missing: Vec::new(),
+                    next,
+                }
+            }
+            Named::Connections(ids) => {
+                let (ids, next) = slice(ids, segment, from, PAGE)?;
+                let (found, missing) = live(store, ids, now).await?;
+                AudiencePage {
+                    found,
+                    missing,
+                    next,
+                }
+            }
+        };
+        page.found
+            .retain(|recipient| !recipient.token_expires_at.has_passed(now));
+        // A listing that lags may show a row twice.
+        page.found.sort_unstable();
+        page.found.dedup_by(|a, b| a.id == b.id);
+        page.found
+            .retain(|recipient| !self.excluded.contains(&recipient.id));
+        page.missing.retain(|id| !self.excluded.contains(id));
+        Ok(page)
+    }
+}
+
+/// Splits connections into those that are open and those that are not or whose
+/// token has expired.
+pub(super) async fn live<S: Recipients>(
+    store: &S,
+    ids: &[ConnectionId],
+    now: UnixMillis,
+) -> Result<(Vec<Recipient>, Vec<ConnectionId>), StoreError> {
+    let mut found = store.of_ids(ids, now).await?;
+    found.retain(|recipient| !recipient.token_expires_at.has_passed(now));
+    let open: HashSet<_> = found.iter().map(|recipient| &recipient.id).collect();
+    let missing = ids
+        .iter()
+        .filter(|id| !open.contains(id))
+        .cloned()
+        .collect();
+    Ok((found, missing))
+}
+
+/// The next items of a segment of a list, and the cursor after them.
+fn slice<'a, T>(
+    list: &'a [T],
+    segment: Segment,
+    from: Option<&Cursor>,
+    size: usize,
+) -> Result<(&'a [T], Option<Cursor>), StoreError> {
+    let border = |index: u32| list.len() * index as usize / segment.total.max(1) as usize;
+    let (first, end) = (border(segment.index), border(segment.index + 1));
+    let begin = match from {
+        None => first,
+        Some(Cursor::Index(index)) if (first..=end).contains(index) => *index,
+        Some(_) => return Err(foreign_cursor()),
+    };
+    let stop = (begin + size).min(end);
+    let next = (stop < end).then_some(Cursor::Index(stop));
+    Ok((&list[begin..stop], next))
+}
+
+/// Starting the segment again would post to everyone twice.
+fn foreign_cursor() -> StoreError {
+    StoreError {
+        operation: "continuing a segment",
+        cause: "the cursor does not belong to the broadcast's target".into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    use crate::testing::{FakeStore, START, connection_id};
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn the_segments_together_are_the_list(
+            count in 0_usize..300,
+            total in 1_u32..20,
+            size in 1_usize..50,
+        ) {
+            let list: Vec<usize> = (0..count).collect();
+            let mut seen = Vec::new();
+            for index in 0..total {
+                let mut from: Option<Cursor> = None;
+                loop {
+                    let segment = Segment { index, total };
+                    let (items, next) = slice(&list, segment, from.as_ref(), size).unwrap();
+                    prop_assert!(items.len() <= size);
+                    seen.extend_from_slice(items);
+                    from = next;
+                    if from.is_none() {
+                        break;
+                    }
+                }
+            }
+            prop_assert_eq!(seen, list);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_cursor_of_another_target_is_an_error() {
+        let store = FakeStore::default();
+        let whole = Segment { index: 0, total: 1 };
+        let second = Segment { index: 1, total: 2 };
+        let users = ["a", "b", "c", "d"]
+            .map(|user| format!("{user:?}"))
+            .join(",");
+        let users = format!(r#"{{"type":"users","userIds":[{users}]}}"#);
+        let after = || Cursor::After(connection_id("c1"));
+        for (target, segment, cursor) in [
+            (r#"{"type":"all"}"#, whole, Cursor::Index(1)),
+            (users.as_str(), whole, after()),
+            (
+                r#"{"type":"connections","connectionIds":["c1"]}"#,
+                whole,
+                after(),
+            ),
+            (users.as_str(), whole, Cursor::Index(5)),
+            (users.as_str(), second, Cursor::Index(1)),
+        ] {
+            let audience = Audience::new(serde_json::from_str(target).unwrap(), None);
+            let page = audience.page(&store, segment, Some(&cursor), START).await;
+            assert!(page.is_err(), "{target} {cursor}");
+        }
+    }
+}

@@ -1,0 +1,75 @@
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::time::Duration;
+
+use crate::connections::Recipient;
+use crate::time::UnixMillis;
+
+/// Connections that may wait for a retry. Beyond that nothing new is begun: so
+/// many are throttled that no single client can be the cause.
+const CAPACITY: usize = 256;
+
+/// A connection that is to be posted to.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Attempt {
+    /// When it is due.
+    pub(super) at: UnixMillis,
+    pub(super) recipient: Recipient,
+    /// How often it was throttled.
+    pub(super) throttled: u32,
+    /// When it was throttled first.
+    pub(super) since: UnixMillis,
+    /// A first 410 was not believed.
+    pub(super) confirming: bool,
+}
+
+impl Attempt {
+    pub(super) fn first(recipient: Recipient, now: UnixMillis) -> Self {
+        Self {
+            at: now,
+            recipient,
+            throttled: 0,
+            since: now,
+            confirming: false,
+        }
+    }
+}
+
+/// Connections that wait for a retry, while the others are posted to.
+#[derive(Debug, Default)]
+pub(super) struct RetryQueue(BinaryHeap<Reverse<Attempt>>);
+
+impl RetryQueue {
+    pub(super) fn push(&mut self, attempt: Attempt) {
+        self.0.push(Reverse(attempt));
+    }
+
+    /// Takes the first attempt that is due.
+    pub(super) fn pop_due(&mut self, now: UnixMillis) -> Option<Attempt> {
+        let is_due = self.0.peek().is_some_and(|Reverse(next)| next.at <= now);
+        is_due.then(|| self.0.pop())?.map(|Reverse(next)| next)
+    }
+
+    /// The wait until the first attempt is due; `None` if one is due already,
+    /// or if none waits.
+    pub(super) fn wait(&self, now: UnixMillis) -> Option<Duration> {
+        let Reverse(next) = self.0.peek()?;
+        (next.at > now).then(|| next.at.since(now))
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    pub(super) fn is_full(&self) -> bool {
+        self.0.len() >= CAPACITY
+    }
+
+    pub(super) fn recipients(&self) -> impl Iterator<Item = &Recipient> {
+        self.0.iter().map(|Reverse(attempt)| &attempt.recipient)
+    }
+
+    pub(super) fn drain(&mut self) -> impl Iterator<Item = Attempt> {
+        self.0.drain().map(|Reverse(attempt)| attempt)
+    }
+}

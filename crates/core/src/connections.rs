@@ -1,0 +1,18 @@
+//! Connections: how they are let in, remembered and forgotten.
+
+mod close_with_reason;
+mod connect;
+mod connection;
+mod disconnect;
+mod limits;
+mod origin;
+mod shard;
+
+pub(crate) use close_with_reason::{Closed, close_with_reason};
+pub use connect::{Connect, Handshake, MAX_KEPT_BYTES, Refusal};
+pub(crate) use connection::confirm_after;
+pub use connection::{Connection, Recipient};
+pub use disconnect::Disconnect;
+pub use limits::ConnectionLimits;
+pub use origin::{AllowedOrigins, InvalidOrigin, OriginPolicy};
+pub use shard::shard_of;

@@ -1,0 +1,48 @@
+use std::time::Duration;
+
+use belfry_protocol::{ConnectionId, ErrorCode, Refused};
+
+use crate::ports::{Clock, Outbox, PostError};
+
+/// Time limit of the error frame before the close. A client that reads more
+/// slowly is closed without it.
+const TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Result of [`close_with_reason`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Closed {
+    Yes,
+    /// The client had already left.
+    Gone,
+    /// The connection may still be open.
+    Failed(PostError),
+}
+
+/// Posts the reason, then closes the connection. API Gateway's close carries
+/// no code, and a route response would leave only after the invocation, when
+/// the connection is already closed.
+pub(crate) async fn close_with_reason<O: Outbox, C: Clock>(
+    outbox: &O,
+    clock: &C,
+    id: &ConnectionId,
+    code: ErrorCode,
+    reason: &str,
+) -> Closed {
+    let mut gone = false;
+    let frame = Refused::new(code, reason)
+        .into_frame(clock.now().to_timestamp())
+        .to_json();
+    match outbox.post(id, &frame, TIMEOUT).await {
+        Ok(()) => {}
+        // This can be wrong for a moment, so close the connection all the same.
+        Err(PostError::Gone) => gone = true,
+        Err(error) => {
+            tracing::warn!(event = "connection.reason-not-sent", connectionId = %id, reason = %error, "the client was not told why its connection is closed");
+        }
+    }
+    match outbox.close(id).await {
+        Ok(()) if gone => Closed::Gone,
+        Ok(()) => Closed::Yes,
+        Err(error) => Closed::Failed(error),
+    }
+}

@@ -1,0 +1,315 @@
+use std::time::Duration;
+
+use belfry_protocol::{BearerToken, ConnectionId, UserId};
+
+use super::{Connection, ConnectionLimits, OriginPolicy};
+use crate::liveness::{Liveness, LivenessSettings};
+use crate::ports::{
+    Admission, Admissions, Admitted, Clock, MetricEvent, Metrics, StoreError, TokenVerifier,
+    VerifyError,
+};
+use crate::time::UnixMillis;
+
+/// The longest `userAgent` and `origin` that a row keeps, in bytes. With the
+/// longest user id a row stays under one kilobyte, which is one write unit.
+pub const MAX_KEPT_BYTES: usize = 96;
+
+/// A request to open a connection.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Handshake {
+    pub connection_id: ConnectionId,
+    /// Start of the handshake, as API Gateway says.
+    pub connected_at: UnixMillis,
+    /// The `Origin` header. Several are joined by commas and match nothing.
+    pub origin: Option<String>,
+    /// The token from each source that held one.
+    pub tokens: Vec<BearerToken>,
+    pub source_ip: String,
+    pub user_agent: Option<String>,
+    /// The client's other connection, which this one replaces.
+    pub replaces: Option<ConnectionId>,
+}
+
+/// Why a handshake was refused. `Display` is for the operator's log.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// A page that may not connect, or no origin although one is required.
+    #[error("origin not allowed")]
+    Origin,
+    /// Several sources hold a token, so it is undecided which one counts.
+    #[error("more than one token source")]
+    SeveralTokens,
+    #[error("no token")]
+    NoToken,
+    /// The token is invalid, or cannot be checked now.
+    #[error("token: {0}")]
+    Token(VerifyError),
+    #[error("store: {0}")]
+    Store(#[from] StoreError),
+    /// Another handshake's row has this connection's id.
+    #[error("connection id already in use")]
+    IdTaken,
+    #[error("the client left during the handshake")]
+    Ended,
+    #[error("connection limit reached")]
+    AtCapacity,
+    #[error("connection limit of this user reached")]
+    UserAtCapacity,
+    /// The token was issued before its user was signed out.
+    #[error("signed out")]
+    SignedOut,
+}
+
+/// Handles `$connect`: checks the client, then remembers it.
+#[derive(Debug)]
+pub struct Connect<V, S, C, M> {
+    pub verifier: V,
+    pub store: S,
+    pub clock: C,
+    pub metrics: M,
+    pub origins: OriginPolicy,
+    /// A row stops counting this long after its handshake: a little more than
+    /// a connection can live.
+    pub row_lifetime: Duration,
+    pub liveness: LivenessSettings,
+    pub limits: ConnectionLimits,
+}
+
+impl<V: TokenVerifier, S: Admissions, C: Clock, M: Metrics> Connect<V, S, C, M> {
+    /// Lets the client in or refuses it. Nothing is posted, because the
+    /// upgrade is still pending.
+    ///
+    /// # Errors
+    /// [`Refusal`]. There is no row then, except that [`Refusal::Store`] may
+    /// leave one: a sweep finds that nobody is behind it.
+    pub async fn handle(&self, handshake: Handshake) -> Result<UserId, Refusal> {
+        let admitted = self.admit(handshake).await;
+        self.metrics.record(match &admitted {
+            Ok(_) => MetricEvent::ConnectionAccepted,
+            Err(refusal) => MetricEvent::ConnectionRefused(refusal.clone()),
+        });
+        admitted
+    }
+
+    async fn admit(&self, handshake: Handshake) -> Result<UserId, Refusal> {
+        if !self.origins.allows(handshake.origin.as_deref()) {
+            return Err(Refusal::Origin);
+        }
+        let token = match handshake.tokens.as_slice() {
+            [] => return Err(Refusal::NoToken),
+            [token] => token,
+            _ => return Err(Refusal::SeveralTokens),
+        };
+        let now = self.clock.now();
+        let identity = self
+            .verifier
+            .verify(token.reveal(), now)
+            .await
+            .map_err(Refusal::Token)?;
+        let mut connection = Connection {
+            id: handshake.connection_id,
+            user_id: identity.user_id,
+            connected_at: handshake.connected_at,
+            last_seen_at: handshake.connected_at,
+            expires_at: handshake.connected_at.plus(self.row_lifetime).to_seconds(),
+            token_expires_at: identity.expires_at,
+            origin: handshake.origin.map(bounded),
+            source_ip: bounded(handshake.source_ip),
+            user_agent: handshake.user_agent.map(bounded),
+            liveness: Liveness::due_at(handshake.connected_at),
+        };
+        connection.liveness.due_at = self.liveness.next_due(&connection);
+        let admission = Admission {
+            connection: &connection,
+            token_issued_at: identity.issued_at,
+            replaces: handshake.replaces.as_ref(),
+        };
+        match self.store.admit(admission, self.limits).await? {
+            Admitted::Yes => Ok(connection.user_id),
+            Admitted::IdTaken => Err(Refusal::IdTaken),
+            Admitted::Ended => Err(Refusal::Ended),
+            Admitted::AtCapacity => Err(Refusal::AtCapacity),
+            Admitted::UserAtCapacity => Err(Refusal::UserAtCapacity),
+            Admitted::SignedOut => Err(Refusal::SignedOut),
+        }
+    }
+}
+
+fn bounded(mut text: String) -> String {
+    text.truncate(text.floor_char_boundary(MAX_KEPT_BYTES));
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ports::{Disconnections, SignOuts};
+    use crate::testing::{
+        FakeMetrics, FakeStore, FakeVerifier, LIMITS, LIVENESS, TestClock, connection_id, user_id,
+    };
+
+    type Fixture = Connect<FakeVerifier, FakeStore, TestClock, FakeMetrics>;
+
+    fn connect() -> Fixture {
+        Connect {
+            verifier: FakeVerifier,
+            store: FakeStore::default(),
+            clock: TestClock::default(),
+            metrics: FakeMetrics::default(),
+            origins: OriginPolicy {
+                allowed: "https://app.example.com".parse().unwrap(),
+                allow_missing: true,
+            },
+            row_lifetime: Duration::from_secs(7_500),
+            liveness: LIVENESS,
+            limits: LIMITS,
+        }
+    }
+
+    fn handshake(connect: &Fixture) -> Handshake {
+        Handshake {
+            connection_id: connection_id("c1"),
+            connected_at: connect.clock.now(),
+            origin: None,
+            tokens: vec!["good:alice".into()],
+            source_ip: "192.0.2.1".into(),
+            user_agent: None,
+            replaces: None,
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_valid_token_becomes_a_row() {
+        let connect = connect();
+        let request = Handshake {
+            origin: Some("https://app.example.com".into()),
+            user_agent: Some("ü".repeat(300)),
+            ..handshake(&connect)
+        };
+        assert_eq!(connect.handle(request.clone()).await, Ok(user_id("alice")));
+        assert_eq!(connect.metrics.take(), [MetricEvent::ConnectionAccepted]);
+        let row = connect.store.row("c1").unwrap();
+        assert_eq!(row.user_id, user_id("alice"));
+        assert_eq!(row.connected_at, request.connected_at);
+        assert_eq!(
+            row.expires_at,
+            request
+                .connected_at
+                .plus(Duration::from_secs(7_500))
+                .to_seconds()
+        );
+        let first_look = request.connected_at.plus(LIVENESS.heartbeat_interval);
+        assert_eq!(row.liveness, Liveness::due_at(first_look));
+        assert_eq!(row.user_agent.unwrap().len(), MAX_KEPT_BYTES);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_repeated_handshake_is_the_same_handshake() {
+        let connect = connect();
+        let request = handshake(&connect);
+        connect.handle(request.clone()).await.unwrap();
+        assert!(connect.handle(request.clone()).await.is_ok());
+        let other = Handshake {
+            tokens: vec!["good:bob".into()],
+            ..request
+        };
+        assert_eq!(connect.handle(other).await, Err(Refusal::IdTaken));
+        assert_eq!(connect.store.row("c1").unwrap().user_id, user_id("alice"));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn each_refusal_writes_no_row() {
+        let connect = connect();
+        let base = handshake(&connect);
+        let rejected = |reason| Refusal::Token(VerifyError::Rejected(reason));
+        for (request, expected) in [
+            (
+                Handshake {
+                    origin: Some("https://evil.test".into()),
+                    ..base.clone()
+                },
+                Refusal::Origin,
+            ),
+            (
+                Handshake {
+                    tokens: vec![],
+                    ..base.clone()
+                },
+                Refusal::NoToken,
+            ),
+            (
+                Handshake {
+                    tokens: vec!["good:alice".into(); 2],
+                    ..base.clone()
+                },
+                Refusal::SeveralTokens,
+            ),
+            (
+                Handshake {
+                    tokens: vec!["bad".into()],
+                    ..base.clone()
+                },
+                rejected("not a token"),
+            ),
+            (
+                Handshake {
+                    tokens: vec!["keys down".into()],
+                    ..base.clone()
+                },
+                Refusal::Token(VerifyError::KeysUnavailable("down".into())),
+            ),
+        ] {
+            assert_eq!(connect.handle(request).await, Err(expected.clone()));
+            assert_eq!(
+                connect.metrics.take(),
+                [MetricEvent::ConnectionRefused(expected)]
+            );
+        }
+        assert!(connect.store.is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn each_result_of_an_admission_has_its_refusal() {
+        let mut connect = connect();
+        let base = handshake(&connect);
+        connect.limits = ConnectionLimits {
+            total: 2,
+            per_user: 1,
+        };
+        let named = |id: &str, user: &str| Handshake {
+            connection_id: connection_id(id),
+            tokens: vec![format!("good:{user}").as_str().into()],
+            ..base.clone()
+        };
+        assert!(connect.handle(named("a1", "alice")).await.is_ok());
+        let refused = connect.handle(named("a2", "alice")).await;
+        assert_eq!(refused, Err(Refusal::UserAtCapacity));
+        let successor = Handshake {
+            replaces: Some(connection_id("a1")),
+            ..named("a3", "alice")
+        };
+        assert!(connect.handle(successor).await.is_ok());
+        assert!(connect.handle(named("b1", "bob")).await.is_ok());
+        let refused = connect.handle(named("c1", "carol")).await;
+        assert_eq!(refused, Err(Refusal::AtCapacity));
+        let now = connect.clock.now();
+        connect.store.sign_out(&user_id("dave"), now).await.unwrap();
+        let refused = connect.handle(named("d1", "dave")).await;
+        assert_eq!(refused, Err(Refusal::SignedOut));
+        connect
+            .store
+            .disconnect(&connection_id("e1"), now)
+            .await
+            .unwrap();
+        let refused = connect.handle(named("e1", "erin")).await;
+        assert_eq!(refused, Err(Refusal::Ended));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_failing_store_refuses() {
+        let connect = connect();
+        connect.store.fail_from_now_on();
+        let refusal = connect.handle(handshake(&connect)).await.unwrap_err();
+        assert!(matches!(refusal, Refusal::Store(_)));
+    }
+}

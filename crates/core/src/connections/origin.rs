@@ -1,0 +1,273 @@
+//! Which web pages may connect.
+//!
+//! Browsers let any page open a WebSocket to any server and name the page's
+//! origin in `Origin` (RFC 6455, section 10.2). The token admits a user; the
+//! origin check keeps foreign pages from using a token that they found.
+
+use std::str::FromStr;
+
+/// The origins whose pages may connect.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct AllowedOrigins(Vec<Pattern>);
+
+/// How `Origin` is judged.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OriginPolicy {
+    pub allowed: AllowedOrigins,
+    /// Whether clients without an origin may connect. Browsers always send one.
+    pub allow_missing: bool,
+}
+
+impl OriginPolicy {
+    /// Whether a handshake with this `Origin` header may proceed.
+    #[must_use]
+    pub fn allows(&self, origin: Option<&str>) -> bool {
+        match origin {
+            Some(origin) => self.allowed.allows(origin),
+            None => self.allow_missing,
+        }
+    }
+}
+
+/// An entry of the list of allowed origins is malformed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is not an origin like https://app.example.com or https://*.example.com:8443")]
+pub struct InvalidOrigin(String);
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Pattern {
+    /// Like `https`.
+    scheme: String,
+    /// Whether exactly one more label precedes the authority.
+    one_label: bool,
+    /// The host and, unless it is the scheme's default, the port. After a
+    /// wildcard it begins with a dot.
+    authority: String,
+}
+
+impl AllowedOrigins {
+    /// Whether an entry matches scheme, host and port exactly. A leading `*.`
+    /// stands for exactly one label. `null` never matches.
+    #[must_use]
+    pub fn allows(&self, origin: &str) -> bool {
+        let Some((scheme, authority)) = split(origin) else {
+            return false;
+        };
+        self.0.iter().any(|pattern| {
+            pattern.scheme == scheme
+                && if pattern.one_label {
+                    authority
+                        .strip_suffix(pattern.authority.as_str())
+                        .is_some_and(is_label)
+                } else {
+                    authority == pattern.authority
+                }
+        })
+    }
+}
+
+impl FromStr for AllowedOrigins {
+    type Err = InvalidOrigin;
+
+    /// Parses a comma-separated list. An empty list allows no browser at all.
+    fn from_str(list: &str) -> Result<Self, InvalidOrigin> {
+        list.split(',')
+            .map(str::trim)
+            .filter(|entry| !entry.is_empty())
+            .map(|entry| Pattern::parse(entry).ok_or_else(|| InvalidOrigin(entry.into())))
+            .collect::<Result<_, _>>()
+            .map(Self)
+    }
+}
+
+impl Pattern {
+    fn parse(entry: &str) -> Option<Self> {
+        let entry = entry.to_ascii_lowercase();
+        let (scheme, rest) = entry.split_once("://")?;
+        let (one_label, host) = match rest.strip_prefix("*.") {
+            Some(host) => (true, host),
+            None => (false, rest),
+        };
+        let (scheme, authority) = split(&format!("{scheme}://{host}"))?;
+        Some(Self {
+            scheme,
+            one_label,
+            authority: if one_label {
+                format!(".{authority}")
+            } else {
+                authority
+            },
+        })
+    }
+}
+
+/// Splits an origin into scheme and authority, in lower case and without the
+/// scheme's default port. Returns `None` for anything that no browser sends.
+fn split(origin: &str) -> Option<(String, String)> {
+    let origin = origin.to_ascii_lowercase();
+    let (scheme, authority) = origin.split_once("://")?;
+    let default_port = match scheme {
+        "https" => ":443",
+        "http" => ":80",
+        // Browser extensions and app shells have no ports.
+        _ if is_scheme(scheme) => "",
+        _ => return None,
+    };
+    let authority = match authority.strip_suffix(default_port) {
+        Some(host) if !default_port.is_empty() => host,
+        _ => authority,
+    };
+    is_authority(authority).then(|| (scheme.to_owned(), authority.to_owned()))
+}
+
+fn is_scheme(text: &str) -> bool {
+    text.starts_with(|c: char| c.is_ascii_lowercase())
+        && text
+            .chars()
+            .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || "+-.".contains(c))
+}
+
+/// A host name or address, optionally with a port.
+fn is_authority(text: &str) -> bool {
+    let (host, port) = match text.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+        Some((address, rest)) => {
+            let address_ok = address
+                .chars()
+                .all(|c| c.is_ascii_hexdigit() || c == ':' || c == '.');
+            if address.is_empty() || !address_ok {
+                return false;
+            }
+            (
+                "v6",
+                rest.strip_prefix(':').or(rest.is_empty().then_some("1")),
+            )
+        }
+        None => match text.split_once(':') {
+            Some((host, port)) => (host, Some(port)),
+            None => (text, Some("1")),
+        },
+    };
+    let host_ok = host.split('.').all(is_label);
+    host_ok && port.is_some_and(|port| port.parse::<u16>().is_ok() && !port.starts_with('+'))
+}
+
+fn is_label(text: &str) -> bool {
+    (1..=63).contains(&text.len())
+        && text
+            .chars()
+            .all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn allowed(list: &str, origin: &str) -> bool {
+        list.parse::<AllowedOrigins>().unwrap().allows(origin)
+    }
+
+    #[test]
+    fn matches_scheme_host_and_port_exactly() {
+        let list = "https://app.example.com, http://localhost:3000";
+        assert!(allowed(list, "https://app.example.com"));
+        assert!(allowed(list, "https://APP.example.com"));
+        assert!(allowed(list, "https://app.example.com:443"));
+        assert!(allowed(list, "http://localhost:3000"));
+        for wrong in [
+            "http://app.example.com",
+            "https://app.example.com:8443",
+            "https://app.example.com.evil.test",
+            "https://evil.test/https://app.example.com",
+            "https://app.example.com@evil.test",
+            "https://app.example.com/",
+            "https://app.example.com, https://evil.test",
+            "https://appxexample.com",
+            "http://localhost",
+            "http://localhost:30000",
+            "app.example.com",
+            "null",
+            "",
+            "://",
+            "https://",
+        ] {
+            assert!(!allowed(list, wrong), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_wildcard_is_one_label() {
+        let list = "https://*.example.com";
+        assert!(allowed(list, "https://a.example.com"));
+        assert!(allowed(list, "https://a-1.example.com"));
+        for wrong in [
+            "https://example.com",
+            "https://.example.com",
+            "https://a.b.example.com",
+            "https://a.example.com:8443",
+            "http://a.example.com",
+            "https://evil.test#.example.com",
+            "https://evil.test?.example.com",
+            "https://evil/.example.com",
+            "https://*.example.com",
+        ] {
+            assert!(!allowed(list, wrong), "{wrong}");
+        }
+        assert!(allowed(
+            "http://*.localhost:3000",
+            "http://a.localhost:3000"
+        ));
+    }
+
+    #[test]
+    fn addresses_are_hosts_too() {
+        assert!(allowed("http://127.0.0.1:5173", "http://127.0.0.1:5173"));
+        assert!(allowed("http://[::1]:5173", "http://[::1]:5173"));
+        assert!(!allowed("http://[::1]:5173", "http://[::1]:5174"));
+    }
+
+    #[test]
+    fn an_empty_list_refuses_every_browser() {
+        for list in ["", " ", ","] {
+            assert!(!allowed(list, "https://app.example.com"));
+        }
+    }
+
+    #[test]
+    fn entries_that_are_too_broad_or_malformed_are_refused() {
+        for wrong in [
+            "*",
+            "null",
+            "https://*",
+            "https://*.*.example.com",
+            "https://a*.example.com",
+            "https://example.com/path",
+            "example.com",
+            "https://example.com:port",
+            "https://user@example.com",
+        ] {
+            assert!(wrong.parse::<AllowedOrigins>().is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn an_absent_origin_is_allowed_by_policy_only() {
+        let policy = |allow_missing| OriginPolicy {
+            allowed: AllowedOrigins::default(),
+            allow_missing,
+        };
+        assert!(policy(true).allows(None));
+        assert!(!policy(false).allows(None));
+        assert!(!policy(true).allows(Some("https://app.example.com")));
+        assert!(!policy(true).allows(Some("")));
+    }
+
+    proptest! {
+        #[test]
+        fn only_the_exact_origin_passes(origin in r"[a-z:/.*@#0-9-]{0,40}") {
+            let passes = allowed("https://a.example.com", &origin);
+            let same = origin == "https://a.example.com" || origin == "https://a.example.com:443";
+            prop_assert_eq!(passes, same);
+        }
+    }
+}

@@ -1,0 +1,109 @@
+use std::pin::pin;
+
+use belfry_protocol::{ConnectionId, SweepReport};
+use futures_util::future::ready;
+use futures_util::stream::StreamExt;
+
+use super::LivenessSettings;
+use super::check::{Check, Checked};
+use super::deadlines::EndReason;
+use crate::ports::{
+    Capacity, Clock, ConnectionLookup, DueConnections, MetricEvent, Metrics, Outbox, Randomness,
+    Removals, StoreError,
+};
+use crate::time::UnixMillis;
+
+/// Maximum concurrent checks.
+const CONCURRENCY: usize = 64;
+
+/// Ends the connections that must end, pings the silent ones, and asks those
+/// that will be cut to reconnect.
+///
+/// A sweep acts first and records afterwards, on condition that the row is
+/// still as it was read. So a sweep may die at any point, and two may run at
+/// once: a client may be pinged twice, but none is closed without a ping, and
+/// nothing that is due is lost.
+#[derive(Debug)]
+pub struct Sweeper<S, O, C, M, R> {
+    pub store: S,
+    pub outbox: O,
+    pub clock: C,
+    pub metrics: M,
+    pub random: R,
+    pub settings: LivenessSettings,
+}
+
+impl<S, O, C, M, R> Sweeper<S, O, C, M, R>
+where
+    S: DueConnections + ConnectionLookup + Removals + Capacity,
+    O: Outbox,
+    C: Clock,
+    M: Metrics,
+    R: Randomness,
+{
+    /// Checks every connection that is due. No check begins after `deadline`.
+    ///
+    /// # Errors
+    /// [`StoreError`] if some due connections could not be listed, or the open
+    /// ones not counted. Everything else was done.
+    pub async fn sweep(&self, deadline: UnixMillis) -> Result<SweepReport, StoreError> {
+        let begun = self.clock.now();
+        let (mut report, mut complete, mut unlisted) = (SweepReport::default(), true, None);
+        {
+            // Checks that are under way at the deadline are finished.
+            let in_time = |_: &_| {
+                complete = self.clock.now() < deadline;
+                ready(complete)
+            };
+            let checks = self
+                .store
+                .due(begun)
+                .take_while(in_time)
+                .map(async |listed| Ok(self.check(&listed?).await))
+                .buffer_unordered(CONCURRENCY);
+            let mut checks = pin!(checks);
+            while let Some(checked) = checks.next().await {
+                match checked {
+                    Ok(checked) => count(&mut report, checked),
+                    Err(error) => unlisted = Some(error),
+                }
+            }
+        }
+        report.complete = complete;
+        report.connections = self.store.open_connections().await?;
+        let took = self.clock.now().since(begun);
+        self.metrics.record(MetricEvent::SweepDone { report, took });
+        unlisted.map_or(Ok(report), Err)
+    }
+
+    async fn check(&self, id: &ConnectionId) -> Checked {
+        let check = Check {
+            store: &self.store,
+            outbox: &self.outbox,
+            clock: &self.clock,
+            random: &self.random,
+            settings: &self.settings,
+        };
+        let checked = check.run(id).await;
+        let checked = checked.unwrap_or_else(|error| Checked::Failed(error.to_string()));
+        if let Checked::Failed(reason) = &checked {
+            tracing::warn!(event = "connection.check-failed", connectionId = %id, reason, "could not check a connection; the next sweep retries");
+        }
+        checked
+    }
+}
+
+fn count(report: &mut SweepReport, checked: Checked) {
+    let counter = match checked {
+        Checked::Kept => &mut report.kept,
+        Checked::Pinged => &mut report.pinged,
+        Checked::AskedToReconnect => &mut report.reconnect_sent,
+        Checked::Ended(EndReason::TokenExpired) => &mut report.expired,
+        Checked::Ended(EndReason::Silent) => &mut report.silent,
+        Checked::Ended(EndReason::Replaced) => &mut report.replaced,
+        Checked::Ended(EndReason::Outlived) => &mut report.outlived,
+        Checked::Gone => &mut report.gone,
+        Checked::Failed(_) => &mut report.failed,
+    };
+    *counter += 1;
+}

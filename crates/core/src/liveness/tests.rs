@@ -1,0 +1,271 @@
+use std::time::Duration;
+
+use super::*;
+use crate::connections::Connection;
+use crate::ports::{MetricEvent, Outbox, PostError, Sessions, Touched};
+use crate::testing::{
+    BUCKET, FakeMetrics, FakeOutbox, FakeStore, LIVENESS, START, SeededRandomness, TestClock,
+    connection, connection_id,
+};
+use crate::time::UnixSeconds;
+use belfry_protocol::SweepReport;
+use serde_json::Value;
+
+type Fixture = Sweeper<FakeStore, FakeOutbox, TestClock, FakeMetrics, SeededRandomness>;
+
+fn sweeper() -> Fixture {
+    Sweeper {
+        store: FakeStore::default(),
+        outbox: FakeOutbox::default(),
+        clock: TestClock::default(),
+        metrics: FakeMetrics::default(),
+        random: SeededRandomness::default(),
+        settings: LIVENESS,
+    }
+}
+
+fn after(seconds: u64) -> UnixMillis {
+    START.plus(Duration::from_secs(seconds))
+}
+
+/// An open socket with its row, and a token for a day.
+async fn open(sweeper: &Fixture, id: &str) {
+    let row = Connection {
+        token_expires_at: UnixSeconds(START.to_seconds().0 + 86_400),
+        ..connection(id, "alice")
+    };
+    sweeper.store.put_row(&row).await;
+    sweeper.outbox.open(id);
+}
+
+async fn sweep_at(sweeper: &Fixture, now: UnixMillis) -> SweepReport {
+    sweeper.clock.set(now);
+    let deadline = now.plus(Duration::from_secs(55));
+    sweeper.sweep(deadline).await.unwrap()
+}
+
+async fn frame_at(sweeper: &Fixture, id: &str, now: UnixMillis) {
+    let bucket = BUCKET;
+    let touched = sweeper.store.touch(&connection_id(id), &bucket, now).await;
+    assert!(matches!(touched, Ok(Touched::Live(_))));
+}
+
+fn last_posted(sweeper: &Fixture, id: &str) -> Value {
+    serde_json::from_str(sweeper.outbox.posted(id).last().unwrap()).unwrap()
+}
+
+/// A row that is due while its handshake may still be pending.
+async fn with_a_young_row() -> Fixture {
+    let mut sweeper = sweeper();
+    sweeper.settings.heartbeat_interval = Duration::from_secs(5);
+    let row = Connection {
+        liveness: Liveness::due_at(after(5)),
+        ..connection("c1", "alice")
+    };
+    sweeper.store.put_row(&row).await;
+    sweeper
+}
+
+fn nothing() -> SweepReport {
+    SweepReport {
+        complete: true,
+        connections: 1,
+        ..SweepReport::default()
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_silent_client_is_pinged_once_and_closed_after_the_grace() {
+    let sweeper = sweeper();
+    open(&sweeper, "c1").await;
+    assert_eq!(sweep_at(&sweeper, after(479)).await, nothing());
+    let pinged = SweepReport {
+        pinged: 1,
+        ..nothing()
+    };
+    assert_eq!(sweep_at(&sweeper, after(500)).await, pinged);
+    assert_eq!(last_posted(&sweeper, "c1")["type"], "ping");
+    assert_eq!(sweep_at(&sweeper, after(529)).await, nothing());
+    let silent = SweepReport {
+        silent: 1,
+        connections: 0,
+        ..nothing()
+    };
+    let _ = sweeper.metrics.take();
+    assert_eq!(sweep_at(&sweeper, after(560)).await, silent);
+    let took = Duration::ZERO;
+    let report = silent;
+    assert_eq!(
+        sweeper.metrics.take(),
+        [MetricEvent::SweepDone { report, took }]
+    );
+    assert!(!sweeper.outbox.is_open("c1"));
+    assert!(sweeper.store.is_empty());
+    assert_eq!(sweeper.outbox.attempts("c1"), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn any_frame_proves_life_and_prevents_pings() {
+    let sweeper = sweeper();
+    open(&sweeper, "c1").await;
+    sweep_at(&sweeper, after(500)).await;
+    frame_at(&sweeper, "c1", after(520)).await;
+    let kept = SweepReport {
+        kept: 1,
+        ..nothing()
+    };
+    assert_eq!(sweep_at(&sweeper, after(560)).await, kept);
+    assert_eq!(sweep_at(&sweeper, after(999)).await, nothing());
+    // Frames do not move the due time; sweeps do.
+    frame_at(&sweeper, "c1", after(990)).await;
+    assert_eq!(sweep_at(&sweeper, after(1_001)).await, kept);
+    assert_eq!(sweep_at(&sweeper, after(1_469)).await, nothing());
+    assert_eq!(sweep_at(&sweeper, after(1_470)).await.pinged, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_that_is_gone_is_removed_at_the_ping() {
+    let sweeper = sweeper();
+    open(&sweeper, "c1").await;
+    sweeper.outbox.close(&connection_id("c1")).await.unwrap();
+    assert_eq!(sweep_at(&sweeper, after(500)).await.gone, 1);
+    assert!(sweeper.store.is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_young_connection_that_seems_gone_is_retried() {
+    let sweeper = with_a_young_row().await;
+    sweeper.outbox.answer("c1", [Err(PostError::Gone)]);
+    sweeper.outbox.open("c1");
+    assert_eq!(sweep_at(&sweeper, after(6)).await.pinged, 1);
+    assert_eq!(sweeper.outbox.attempts("c1"), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_young_connection_that_is_gone_is_removed_by_the_same_sweep() {
+    let sweeper = with_a_young_row().await;
+    assert_eq!(sweep_at(&sweeper, after(6)).await.gone, 1);
+    assert_eq!(sweeper.outbox.attempts("c1"), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_session_ends_with_its_token_and_is_told() {
+    let sweeper = sweeper();
+    sweeper.store.put("c1", "alice").await;
+    sweeper.outbox.open("c1");
+    for n in 1..=7 {
+        frame_at(&sweeper, "c1", after(n * 450)).await;
+        sweep_at(&sweeper, after(n * 480)).await;
+    }
+    assert!(sweeper.outbox.is_open("c1"));
+    assert_eq!(sweep_at(&sweeper, after(3_600)).await.expired, 1);
+    assert_eq!(last_posted(&sweeper, "c1")["data"]["code"], "TOKEN_EXPIRED");
+    assert!(!sweeper.outbox.is_open("c1"));
+    assert!(sweeper.store.is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_is_asked_once_to_reconnect_before_it_is_cut() {
+    let sweeper = sweeper();
+    open(&sweeper, "c1").await;
+    let mut asked = Vec::new();
+    for minute in 1..120 {
+        let now = after(minute * 60);
+        frame_at(&sweeper, "c1", now).await;
+        let report = sweep_at(&sweeper, now).await;
+        if report.reconnect_sent == 1 {
+            asked.push(minute);
+        }
+    }
+    assert_eq!(asked.len(), 1, "{asked:?}");
+    assert!((105..=110).contains(&asked[0]), "{asked:?}");
+    let frame = last_posted(&sweeper, "c1");
+    assert_eq!(frame["type"], "reconnect");
+    assert_eq!(frame["data"]["deadline"], "2026-01-01T02:00:00.000Z");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_next_sweep_retries_failures() {
+    let sweeper = sweeper();
+    open(&sweeper, "c1").await;
+    for (error, at) in [(PostError::Throttled, 500), (PostError::TimedOut, 560)] {
+        sweeper.outbox.answer("c1", [Err(error)]);
+        assert_eq!(sweep_at(&sweeper, after(at)).await.failed, 1);
+        assert_eq!(
+            sweep_at(&sweeper, after(at)).await,
+            nothing(),
+            "not at once"
+        );
+    }
+    assert_eq!(sweep_at(&sweeper, after(620)).await.pinged, 1);
+    sweeper.outbox.refuse_closing("c1");
+    assert_eq!(sweep_at(&sweeper, after(660)).await.failed, 1);
+    assert!(sweeper.store.row("c1").is_some(), "it is open and due");
+    sweeper.store.fail_from_now_on();
+    sweeper.clock.set(after(720));
+    assert!(sweeper.sweep(after(800)).await.is_err());
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_unreachable_client_is_given_up_after_a_while() {
+    let sweeper = sweeper();
+    for id in ["deaf", "back", "talks"] {
+        open(&sweeper, id).await;
+    }
+    for minute in 9..14 {
+        for id in ["deaf", "back", "talks"] {
+            sweeper.outbox.answer(id, [Err(PostError::Throttled)]);
+        }
+        let report = sweep_at(&sweeper, after(minute * 60)).await;
+        assert!(report.failed >= 2, "minute {minute}: {report:?}");
+        if minute == 10 {
+            frame_at(&sweeper, "talks", after(620)).await;
+        }
+    }
+    // The last attempt decides, not the time alone.
+    sweeper.outbox.answer("deaf", [Err(PostError::Throttled)]);
+    sweeper.outbox.answer("back", []);
+    let report = sweep_at(&sweeper, after(14 * 60)).await;
+    assert_eq!((report.silent, report.pinged), (1, 1), "{report:?}");
+    let back = sweeper.store.row("back").unwrap();
+    assert_eq!(back.liveness.unreachable_since, None, "it was reached");
+    assert!(!sweeper.outbox.is_open("deaf"));
+    assert!(sweeper.outbox.is_open("back") && sweeper.outbox.is_open("talks"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_row_that_outlived_its_connection_is_removed() {
+    let sweeper = sweeper();
+    open(&sweeper, "c1").await;
+    assert_eq!(sweep_at(&sweeper, after(7_300)).await.outlived, 1);
+    assert!(sweeper.store.is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn checks_without_time_are_left_and_reported() {
+    let sweeper = sweeper();
+    for n in 0..300 {
+        open(&sweeper, &format!("c{n}")).await;
+    }
+    sweeper.clock.set(after(500));
+    let report = sweeper.sweep(after(500)).await.unwrap();
+    assert!(!report.complete);
+    assert_eq!(report.pinged, 0);
+    let report = sweep_at(&sweeper, after(500)).await;
+    assert_eq!((report.pinged, report.complete), (300, true));
+}
+
+#[tokio::test(start_paused = true)]
+async fn two_sweeps_at_once_count_each_connection_once() {
+    let sweeper = sweeper();
+    for n in 0..100 {
+        open(&sweeper, &format!("c{n}")).await;
+    }
+    sweeper.clock.set(after(500));
+    let deadline = after(555);
+    let (one, other) = tokio::join!(sweeper.sweep(deadline), sweeper.sweep(deadline));
+    let (one, other) = (one.unwrap(), other.unwrap());
+    assert_eq!(one.pinged + other.pinged, 100);
+    assert_eq!(one.failed + other.failed, 0);
+    assert_eq!(sweep_at(&sweeper, after(500)).await.pinged, 0);
+}

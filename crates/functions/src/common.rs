@@ -1,0 +1,118 @@
+//! The settings and adapters that every function has.
+
+use belfry_aws::apigateway::ManagementOutbox;
+use belfry_aws::{Clients, DynamoDb, EmfMetrics, SystemClock, Tables};
+
+use crate::environment::{Environment, SettingError};
+
+pub(crate) type Metrics = EmfMetrics<SystemClock>;
+
+#[derive(Debug)]
+pub(crate) struct Common {
+    pub(crate) region: String,
+    tables: Tables,
+    metrics: Metrics,
+}
+
+impl Common {
+    pub(crate) fn read(environment: &Environment) -> Result<Self, SettingError> {
+        let stack = environment.required("STACK_NAME")?;
+        Ok(Self {
+            region: environment.region()?,
+            tables: Tables {
+                connections: environment.required("WEBSOCKET_CONNECTION_TABLE")?,
+                state: environment.required("WEBSOCKET_STATE_TABLE")?,
+            },
+            metrics: EmfMetrics::new(stack, SystemClock),
+        })
+    }
+
+    /// Opens the clients, once for an execution environment and before its
+    /// first event: a starting function has a whole processor.
+    pub(crate) async fn open(self) -> Adapters {
+        let clients = Clients::load(self.region).await;
+        Adapters {
+            store: DynamoDb::new(clients.dynamodb(), self.tables),
+            metrics: self.metrics,
+            clients,
+        }
+    }
+}
+
+pub(crate) struct Adapters {
+    pub(crate) clients: Clients,
+    pub(crate) store: DynamoDb,
+    pub(crate) metrics: Metrics,
+}
+
+/// The address of the management API, with its stage.
+#[derive(Debug)]
+pub(crate) struct ApiEndpoint(String);
+
+impl ApiEndpoint {
+    pub(crate) fn read(environment: &Environment) -> Result<Self, SettingError> {
+        const NAME: &str = "WEBSOCKET_API_ENDPOINT";
+        let endpoint = environment.required(NAME)?;
+        if !endpoint.starts_with("https://") && !endpoint.starts_with("http://") {
+            return Err(SettingError::new(
+                NAME,
+                "must be an http address like https://id.execute-api.region.amazonaws.com/stage",
+            ));
+        }
+        Ok(Self(endpoint))
+    }
+
+    pub(crate) fn outbox(&self, clients: &Clients) -> ManagementOutbox {
+        ManagementOutbox::new(clients.management(&self.0))
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    /// Asserts that `read` refuses each of these values and names the variable,
+    /// among variables that are valid for every function.
+    pub(crate) fn refuses<S: std::fmt::Debug>(
+        read: impl Fn(&Environment) -> Result<S, SettingError>,
+        wrong: &[(&str, &str)],
+    ) {
+        let valid = [
+            ("AWS_REGION", "eu-west-1"),
+            ("AWS_LAMBDA_FUNCTION_NAME", "belfry-dev-Function"),
+            ("WEBSOCKET_CONNECTION_TABLE", "Connections"),
+            ("WEBSOCKET_STATE_TABLE", "State"),
+            ("WEBSOCKET_API_ENDPOINT", "https://api.example.com/dev"),
+            ("COGNITO_USER_POOL_ID", "eu-west-1_abc"),
+            ("COGNITO_CLIENT_IDS", "web, app,"),
+            ("WORKER_FUNCTION", "belfry-dev-Worker"),
+            ("STACK_NAME", "belfry-dev"),
+        ];
+        read(&valid.into_iter().collect()).expect("valid settings");
+        for wrong in wrong {
+            let variables = valid.iter().chain([wrong]).copied();
+            let error = read(&variables.collect()).expect_err(wrong.0).to_string();
+            assert!(error.starts_with(wrong.0), "{error}");
+        }
+    }
+
+    #[test]
+    fn every_function_needs_these() {
+        refuses(
+            Common::read,
+            &[
+                ("AWS_REGION", ""),
+                ("WEBSOCKET_CONNECTION_TABLE", ""),
+                ("WEBSOCKET_STATE_TABLE", " "),
+                ("STACK_NAME", ""),
+            ],
+        );
+        refuses(
+            ApiEndpoint::read,
+            &[
+                ("WEBSOCKET_API_ENDPOINT", ""),
+                ("WEBSOCKET_API_ENDPOINT", "wss://api.example.com/dev"),
+            ],
+        );
+    }
+}
