@@ -1,6 +1,8 @@
-"""POST ?file=x.png, the body being the file: stores it in S3 and tells its
-owner's browsers through Belfry. A Lambda function behind an HTTP API, whose
-JWT authorizer has checked the token's signature, issuer, client and time.
+"""Stores an upload in S3 and notifies its owner's browsers through Belfry.
+
+The request is POST ?file=x.png with the file as the body. This is a Lambda
+function behind an HTTP API, whose JWT authorizer has verified the token's
+signature, issuer, client and expiry.
 """
 
 import base64
@@ -14,7 +16,7 @@ from urllib.parse import quote
 import boto3
 from botocore.config import Config
 
-MAX_BYTES = 4 * 1024 * 1024  # In base64 still below the 6 MB that Lambda takes.
+MAX_BYTES = 4 * 1024 * 1024  # In base64 this is still below Lambda's 6 MB.
 
 BUCKET = os.environ["UPLOADS_BUCKET"]
 BROADCASTER = os.environ["BROADCASTER_FUNCTION"]
@@ -22,7 +24,8 @@ BROADCASTER = os.environ["BROADCASTER_FUNCTION"]
 log = logging.getLogger()
 log.setLevel(logging.INFO)
 s3 = boto3.client("s3")
-# The upload's answer waits for this call: a few seconds at the very most.
+# The response to the upload waits for this call, so it may take a few seconds
+# at most.
 lambda_ = boto3.client(
     "lambda",
     config=Config(connect_timeout=1, read_timeout=2, retries={"total_max_attempts": 2}),
@@ -31,21 +34,21 @@ lambda_ = boto3.client(
 
 def handler(event, context):
     claims = event["requestContext"]["authorizer"]["jwt"]["claims"]
-    # The authorizer takes ID tokens, too.
+    # The authorizer accepts ID tokens, too.
     if claims.get("token_use") != "access":
-        return answer(401, error="an access token is needed")
+        return answer(401, error="an access token is required")
     file = (event.get("queryStringParameters") or {}).get("file", "")
     if not re.fullmatch(r"[^\x00-\x1f\x7f-\x9f/\\]{1,255}", file):
-        return answer(400, error="?file= must be the file's name")
+        return answer(400, error="?file= must be a file name")
     body = body_of(event)
     if len(body) > MAX_BYTES:
-        return answer(413, error=f"a file may have {MAX_BYTES} bytes")
+        return answer(413, error=f"a file may be at most {MAX_BYTES} bytes")
 
     upload_id = str(uuid.uuid4())
-    # Where this fails the client gets 500, and Lambda's error metric counts it.
+    # If this fails, the client gets 500, and Lambda's error metric counts it.
     s3.put_object(
         Bucket=BUCKET,
-        Key=f"{quote(claims['sub'], safe='')}/{upload_id}",  # nothing in it is the client's choice
+        Key=f"{quote(claims['sub'], safe='')}/{upload_id}",  # the client chooses no part of it
         Body=body,
         ContentDisposition=f"attachment; filename*=UTF-8''{quote(file, safe='')}",
     )
@@ -66,8 +69,8 @@ def tell(user_id, file, upload_id):
     }
     try:
         lambda_.invoke(FunctionName=BROADCASTER, InvocationType="Event", Payload=json.dumps(request))
-    except Exception:  # The file is stored by now: whatever goes wrong is logged and no more.
-        log.exception("upload %s: its owner was not told", upload_id)
+    except Exception:  # The file is stored already, so the upload must not fail.
+        log.exception("upload %s: could not notify its owner", upload_id)
 
 
 def answer(status, **fields):

@@ -1,13 +1,13 @@
-// POST ?file=x.png, the body being the file: stores it in S3 and tells its
-// owner's browsers through Belfry. A Web-standard handler, the form that Vercel
-// and Next.js take.
+// Stores an upload in S3 and notifies its owner's browsers through Belfry. The
+// request is POST ?file=x.png with the file as the body. The handler has the
+// Web-standard form that Vercel and Next.js expect.
 import { randomUUID } from "node:crypto";
 import { InvokeCommand, LambdaClient } from "@aws-sdk/client-lambda";
 import { PutObjectCommand, S3Client } from "@aws-sdk/client-s3";
 import { awsCredentialsProvider } from "@vercel/oidc-aws-credentials-provider";
 import { createRemoteJWKSet, errors, jwtVerify } from "jose";
 
-const MAX_BYTES = 4 * 1024 * 1024; // Vercel takes requests of 4.5 MB at most.
+const MAX_BYTES = 4 * 1024 * 1024; // Vercel accepts at most 4.5 MB.
 
 const bucket = setting("UPLOADS_BUCKET");
 const broadcaster = setting("BROADCASTER_FUNCTION");
@@ -25,12 +25,12 @@ export async function POST(request: Request): Promise<Response> {
   try {
     const userId = await userOf(request);
     const file = new URL(request.url).searchParams.get("file") ?? "";
-    if (!/^[^\p{Cc}/\\]{1,255}$/u.test(file)) throw refusal(400, "?file= must be the file's name");
+    if (!/^[^\p{Cc}/\\]{1,255}$/u.test(file)) throw refusal(400, "?file= must be a file name");
     const body = await bodyOf(request);
     const uploadId = randomUUID();
     await s3.send(new PutObjectCommand({
       Bucket: bucket,
-      Key: `${encodeURIComponent(userId)}/${uploadId}`, // nothing in it is the client's choice
+      Key: `${encodeURIComponent(userId)}/${uploadId}`, // the client chooses no part of it
       Body: body,
       ContentDisposition: `attachment; filename*=UTF-8''${encodeURIComponent(file)}`,
     }));
@@ -47,13 +47,13 @@ async function userOf(request: Request): Promise<string> {
   const token = /^Bearer +(\S+)$/i.exec(request.headers.get("authorization") ?? "")?.[1] ?? "";
   const { payload } = await jwtVerify(token, keys, { issuer, algorithms: ["RS256"], requiredClaims: ["exp"] })
     .catch((error: unknown) => {
-      // Keys that cannot be fetched say nothing about the token.
+      // If the keys cannot be fetched, the token may still be valid: not a 401.
       const fetched = error instanceof errors.JOSEError && !/GENERIC|TIMEOUT|JWKS_INVALID/.test(error.code);
-      throw fetched ? refusal(401, "a valid access token is needed") : error;
+      throw fetched ? refusal(401, "a valid access token is required") : error;
     });
   const { sub, token_use, client_id } = payload;
   if (sub && token_use === "access" && clients.includes(String(client_id))) return sub;
-  throw refusal(401, "a valid access token is needed");
+  throw refusal(401, "a valid access token is required");
 }
 
 async function bodyOf(request: Request): Promise<Buffer> {
@@ -61,20 +61,20 @@ async function bodyOf(request: Request): Promise<Buffer> {
   let size = 0;
   for await (const chunk of request.body ?? []) {
     size += chunk.byteLength; // Content-Length can be absent or wrong
-    if (size > MAX_BYTES) throw refusal(413, `a file may have ${MAX_BYTES} bytes`);
+    if (size > MAX_BYTES) throw refusal(413, `a file may be at most ${MAX_BYTES} bytes`);
     chunks.push(chunk);
   }
   return Buffer.concat(chunks);
 }
 
-/** The file is stored by now, so what goes wrong here is logged and no more. */
+/** Only logs a failure: the file is stored already, so the upload must not fail. */
 async function tell(userId: string, file: string, uploadId: string): Promise<void> {
   const target = { type: "user", userId };
   const message = { type: "notification", data: { kind: "upload.completed", file } };
   const Payload = JSON.stringify({ target, message, messageId: uploadId });
   const command = new InvokeCommand({ FunctionName: broadcaster, InvocationType: "Event", Payload });
   await lambda.send(command, { abortSignal: AbortSignal.timeout(3000) })
-    .catch((error: unknown) => console.error(`upload ${uploadId}: its owner was not told:`, error));
+    .catch((error: unknown) => console.error(`upload ${uploadId}: could not notify its owner:`, error));
 }
 
 function refusal(status: number, error: string): Response {

@@ -1,4 +1,5 @@
-// Serves the handler on this machine, to try it with curl. Hosts have their own.
+// Serves the handler locally, so that you can try it with curl. A host such as
+// Vercel brings its own server.
 import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
 import { Readable } from "node:stream";
