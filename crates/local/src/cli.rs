@@ -7,12 +7,12 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 
 use crate::duration;
-use crate::fault::Description;
+use crate::fault::FaultSpec;
 use crate::issuer::DEFAULT_TTL;
 use crate::lambda::RetryDelays;
 
-/// Belfry's local stack: API Gateway for WebSockets, Lambda and DynamoDB in
-/// one process, running the binaries that are deployed.
+/// Belfry's local stack: API Gateway for WebSockets, Lambda and DynamoDB in one
+/// process. It runs the binaries that you deploy.
 #[derive(Debug, Parser)]
 #[command(name = "belfry", version)]
 pub(crate) struct Cli {
@@ -22,38 +22,38 @@ pub(crate) struct Cli {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Start the local stack that a SAM template describes
-    Run(Box<Run>),
-    /// Print an access token of the running stack's issuer
-    Token(Token),
-    /// Invoke a function of the running stack with an event file
-    Invoke(Invoke),
+    /// Start a local stack from a SAM template
+    Run(Box<RunArgs>),
+    /// Print an access token from the running stack's issuer
+    Token(TokenArgs),
+    /// Invoke a function of the running stack with an event from a file
+    Invoke(InvokeArgs),
 }
 
 #[derive(Debug, Args)]
 #[command(next_line_help = true, after_help = RUN_HELP)]
-pub(crate) struct Run {
-    /// The SAM template, like --template stacks/chat.yaml
+pub(crate) struct RunArgs {
+    /// SAM template, like --template stacks/chat.yaml
     #[arg(long, value_name = "FILE", default_value = "template.yaml")]
     pub template: PathBuf,
 
-    /// A template parameter, like --parameter Stage=test; repeatable
+    /// Template parameter, like --parameter Stage=test; repeatable
     #[arg(long = "parameter", value_name = "NAME=VALUE", value_parser = name_and_value)]
     pub parameters: Vec<(String, String)>,
 
-    /// The port of the WebSocket, management and Lambda APIs, like --port 3002; 0 picks a free one
+    /// Port of the WebSocket, management and Lambda APIs, like --port 3002; 0 picks a free port
     #[arg(long, default_value_t = 3001)]
     pub port: u16,
 
-    /// The port of the embedded DynamoDB, like --dynamodb-port 8001; 0 picks a free one
+    /// Port of the embedded DynamoDB, like --dynamodb-port 8001; 0 picks a free port
     #[arg(long, value_name = "PORT", default_value_t = 8000)]
     pub dynamodb_port: u16,
 
-    /// The address to listen on; with --host 0.0.0.0 everyone on the network can invoke the functions
+    /// Address to listen on; with --host 0.0.0.0 everyone on the network can invoke the functions
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1", value_parser = loopback_or_all)]
     pub host: IpAddr,
 
-    /// The region that the functions are told, like --region eu-west-1
+    /// AWS region that the functions see, like --region eu-west-1
     #[arg(long, default_value = "us-east-1")]
     pub region: String,
 
@@ -61,92 +61,91 @@ pub(crate) struct Run {
     #[arg(long)]
     pub release: bool,
 
-    /// The folder of the functions' binaries, like --functions /tmp/build [default: target/debug beside the template]
+    /// Folder of the functions' binaries, like --functions /tmp/build [default: target/debug beside the template]
     #[arg(long, value_name = "FOLDER", conflicts_with = "release")]
     pub functions: Option<PathBuf>,
 
-    /// Print one line of JSON with the URLs when ready, and nothing else to stdout
+    /// When ready, print the URLs to stdout as one line of JSON and nothing else
     #[arg(long)]
     pub json: bool,
 
     #[command(flatten)]
-    pub api_gateway: ApiGateway,
+    pub api_gateway: ApiGatewayArgs,
 
     #[command(flatten)]
-    pub lambda: Lambda,
+    pub lambda: LambdaArgs,
 
-    /// Something that goes wrong from the start, like --fault post-410,share=0.1; repeatable, see below
+    /// Fault to inject from the start, like --fault post-410,share=0.1; repeatable, see below
     #[arg(long = "fault", value_name = "FAULT", help_heading = "Faults")]
-    pub faults: Vec<Description>,
+    pub faults: Vec<FaultSpec>,
 }
 
-/// What API Gateway allows. The defaults are its own.
+/// API Gateway's limits. The defaults are AWS's.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "API Gateway")]
-pub(crate) struct ApiGateway {
-    /// How long a connection may be without a message in either direction, like --idle-timeout 10s
+pub(crate) struct ApiGatewayArgs {
+    /// Close a connection after this long without a message in either direction, like --idle-timeout 10s
     #[arg(long, value_name = "DURATION", default_value = "600s", value_parser = duration::parse_positive)]
     pub idle_timeout: Duration,
 
-    /// How long a connection may live, like --max-duration 1m
+    /// Maximum lifetime of a connection, like --max-duration 1m
     #[arg(long, value_name = "DURATION", default_value = "2h", value_parser = duration::parse_positive)]
     pub max_duration: Duration,
 
-    /// New connections per second, like --connect-rate 5; more are refused with 429; 0 is no limit
+    /// New connections per second, like --connect-rate 5; more get a 429; 0 means no limit
     #[arg(long, value_name = "COUNT", default_value_t = 500)]
     pub connect_rate: u32,
 
-    /// Messages and @connections calls per second, like --request-rate 100, and half as many at once; more are answered 429; 0 is no limit
+    /// Messages and @connections calls per second, like --request-rate 100, with bursts of half as many; more get a 429; 0 means no limit
     #[arg(long, value_name = "COUNT", default_value_t = 10_000)]
     pub request_rate: u32,
 }
 
-/// How functions are run.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Lambda")]
-pub(crate) struct Lambda {
-    /// Invocations under way in all, like --concurrency 10; more are answered 429. A function's own share is its ReservedConcurrentExecutions in the template
+pub(crate) struct LambdaArgs {
+    /// Concurrent invocations of all functions, like --concurrency 10; more get a 429. The template's ReservedConcurrentExecutions reserves some for one function
     #[arg(long, value_name = "COUNT", default_value_t = 1_000)]
     pub concurrency: u32,
 
-    /// Processes of one function on this machine, like --environments 2; events beyond wait for one
+    /// Maximum processes of one function, like --environments 2; further events wait
     #[arg(long, value_name = "COUNT", default_value_t = 10, value_parser = clap::value_parser!(u16).range(1..=1000))]
     pub environments: u16,
 
-    /// How long an idle process is kept, frozen, like --reclaim-after 5s
+    /// Stop a process after this long idle (frozen), like --reclaim-after 5s
     #[arg(long, value_name = "DURATION", default_value = "10m", value_parser = duration::parse_positive)]
     pub reclaim_after: Duration,
 
-    /// How long a failed asynchronous event waits for its second and third attempt, like --retry-delay 1s,2s
+    /// Waits before the second and third attempt of a failed asynchronous event, like --retry-delay 1s,2s
     #[arg(long, value_name = "FIRST,SECOND", default_value = "1m,2m", value_parser = retry_delays)]
     pub retry_delay: RetryDelays,
 
-    /// How often every schedule ticks, like --schedule-every 1s [default: as the template says]
+    /// Run every schedule this often, like --schedule-every 1s [default: as in the template]
     #[arg(long, value_name = "DURATION", value_parser = duration::parse_positive)]
     pub schedule_every: Option<Duration>,
 
-    /// Show the lines with which functions report metrics (CloudWatch's embedded metric format), too
+    /// Also show the metrics that functions write (CloudWatch embedded metric format)
     #[arg(long)]
     pub metrics: bool,
 }
 
-/// What stands below the flags of `belfry run --help`.
+/// The text below the flags in `belfry run --help`.
 const RUN_HELP: &str = "\
-Faults are written NAME[,share=0.1][,times=3][,…]:
+A fault is written NAME[,share=0.1][,times=3][,…]:
   disconnect-drop, disconnect-duplicate, disconnect-delay,delay=2s
       $disconnect never runs, runs twice, runs late
   post-410, post-429, post-500, post-silence
-      what @connections answers a post, which is not delivered
+      a post to @connections fails this way and is not delivered
   peer-freeze
       the client neither reads nor sends; its connection stays open
   dynamodb-throttle, dynamodb-conflict, dynamodb-slow,delay=2s
       calls are refused or take longer
   dynamodb-timeout, dynamodb-lose-answer
-      calls are never carried out, or carried out and never answered
+      calls are lost, or executed and their responses lost
   function-kill[,delay=50ms], function-lose-answer
-      a process is killed in mid-event, or when its work is done
-One connection, function or operation: connection=ID, function=Connect, operation=PutItem.
-While the stack runs: GET, POST and DELETE /_local/faults, like
+      a process is killed in mid-event, or after its work but before its response
+To strike one connection, function or operation: connection=ID, function=Connect, operation=PutItem.
+While the stack runs, use GET, POST and DELETE /_local/faults, like
   curl http://127.0.0.1:3001/_local/faults --json '{\"fault\":\"post-410\",\"share\":0.1}'
 
 Durations are written 250ms, 90s, 10m or 2h.
@@ -157,47 +156,47 @@ Examples:
   belfry run --fault disconnect-drop,share=0.5 --fault dynamodb-throttle,operation=PutItem,times=3";
 
 #[derive(Debug, Args)]
-pub(crate) struct Endpoint {
-    /// The running stack
+pub(crate) struct EndpointArgs {
+    /// URL of the running stack
     #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:3001")]
     pub endpoint: String,
 }
 
 #[derive(Debug, Args)]
-pub(crate) struct Token {
-    /// The user: the token's sub and username
+pub(crate) struct TokenArgs {
+    /// User: the token's sub and username
     #[arg(long)]
     pub user: String,
 
-    /// How long it is good, in seconds; negative makes an expired token
+    /// Lifetime in seconds; a negative one makes an expired token
     #[arg(long, default_value_t = DEFAULT_TTL, allow_negative_numbers = true)]
     pub ttl: i64,
 
-    /// A group of the user; repeatable
+    /// Group of the user; repeatable
     #[arg(long = "group", value_name = "GROUP")]
     pub groups: Vec<String>,
 
-    /// A claim over the defaults, like --claim custom:tenant=acme; repeatable
+    /// Claim to add or override, like --claim custom:tenant=acme; repeatable
     #[arg(long = "claim", value_name = "NAME=VALUE", value_parser = name_and_value)]
     pub claims: Vec<(String, String)>,
 
     #[command(flatten)]
-    pub endpoint: Endpoint,
+    pub endpoint: EndpointArgs,
 }
 
 #[derive(Debug, Args)]
-pub(crate) struct Invoke {
-    /// The function's name, like Broadcaster
+pub(crate) struct InvokeArgs {
+    /// Name of the function, like Broadcaster
     pub function: String,
 
-    /// A file with the event's JSON; - reads standard input
+    /// File with the event's JSON; - reads standard input
     pub file: PathBuf,
 
     #[command(flatten)]
-    pub endpoint: Endpoint,
+    pub endpoint: EndpointArgs,
 }
 
-/// The functions reach the gateway over loopback, so it must be there.
+/// The functions reach the local stack over loopback, so it must listen there.
 fn loopback_or_all(text: &str) -> Result<IpAddr, String> {
     let address: IpAddr = text
         .parse()
@@ -205,11 +204,11 @@ fn loopback_or_all(text: &str) -> Result<IpAddr, String> {
     if address.is_loopback() || address.is_unspecified() {
         Ok(address)
     } else {
-        Err("must be a loopback address, or 0.0.0.0 or :: for all".into())
+        Err("must be a loopback address, or 0.0.0.0 or :: for all addresses".into())
     }
 }
 
-/// Two durations, or one for both.
+/// Two durations, or one that counts for both.
 fn retry_delays(text: &str) -> Result<RetryDelays, String> {
     let (first, second) = text.split_once(',').unwrap_or((text, text));
     Ok(RetryDelays {
@@ -227,8 +226,10 @@ fn name_and_value(text: &str) -> Result<(String, String), String> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use clap::CommandFactory;
+    use proptest::prelude::*;
+
+    use super::*;
 
     #[test]
     fn the_command_line_is_consistent() {
@@ -236,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn every_flag_of_run_that_takes_something_shows_how() {
+    fn every_flag_of_run_with_a_value_shows_an_example() {
         let command = Cli::command();
         let run = command.find_subcommand("run").unwrap();
         let taking = run
@@ -253,7 +254,7 @@ mod tests {
     }
 
     #[test]
-    fn it_listens_where_the_functions_find_it() {
+    fn it_listens_only_where_functions_can_reach_it() {
         assert!(
             ["127.0.0.1", "::1", "0.0.0.0", "::"]
                 .iter()
@@ -267,7 +268,7 @@ mod tests {
     }
 
     #[test]
-    fn retries_wait_as_told() {
+    fn retry_delays_are_one_or_two_durations() {
         let delays = |text| retry_delays(text).map(|delays| (delays.first, delays.second));
         let seconds = Duration::from_secs;
         assert_eq!(delays("1m,2m"), Ok((seconds(60), seconds(120))));
@@ -277,10 +278,26 @@ mod tests {
     }
 
     #[test]
-    fn a_value_may_hold_equals_signs() {
+    fn a_value_may_contain_equals_signs() {
         assert_eq!(name_and_value("A=b=c"), Ok(("A".into(), "b=c".into())));
         assert_eq!(name_and_value("A="), Ok(("A".into(), String::new())));
         assert!(name_and_value("A").is_err());
         assert!(name_and_value("=b").is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn any_value_of_a_flag_is_taken_or_refused(
+            flag in prop::sample::select(vec![
+                "--parameter", "--port", "--host", "--idle-timeout", "--connect-rate",
+                "--concurrency", "--environments", "--retry-delay", "--schedule-every", "--fault",
+            ]),
+            value in "(?s).{0,40}|-?[0-9]{1,25}[a-z,.:=]{0,4}[0-9]{0,9}[a-z]{0,2}",
+        ) {
+            let refused = Cli::try_parse_from(["belfry", "run", &format!("{flag}={value}")]).err();
+            if let Some(error) = refused {
+                prop_assert!(error.to_string().contains(flag), "{error}");
+            }
+        }
     }
 }

@@ -1,4 +1,4 @@
-//! The commands that talk to a running stack.
+//! The commands `token` and `invoke`, which talk to a running stack.
 
 use std::io::Read;
 use std::path::Path;
@@ -8,23 +8,21 @@ use serde_json::{Map, Value, json};
 use crate::cli;
 use crate::issuer::{TokenRequest, Tokens};
 
-/// Why a command failed, for the person at the terminal.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ClientError {
     #[error(
-        "no stack answers at {endpoint}: {cause}\nStart one with `make run`, or name another with --endpoint."
+        "no local stack responds at {endpoint}: {cause}\nStart one with `make run`, or choose another with --endpoint."
     )]
     NoStack { endpoint: String, cause: String },
-    #[error("the stack answered: {0}")]
+    #[error("the local stack refused: {0}")]
     Refused(String),
     #[error("cannot read {path}: {cause}")]
     File { path: String, cause: std::io::Error },
-    #[error("the function answered with an error")]
+    #[error("the function returned an error")]
     Function,
 }
 
-/// Prints an access token.
-pub(crate) fn token(arguments: cli::Token) -> Result<(), ClientError> {
+pub(crate) fn token(arguments: cli::TokenArgs) -> Result<(), ClientError> {
     let claims: Map<String, Value> = arguments
         .claims
         .into_iter()
@@ -48,8 +46,8 @@ pub(crate) fn token(arguments: cli::Token) -> Result<(), ClientError> {
     Ok(())
 }
 
-/// Invokes a function and prints what it answers.
-pub(crate) fn invoke(arguments: &cli::Invoke) -> Result<(), ClientError> {
+/// Invokes a function and prints its response.
+pub(crate) fn invoke(arguments: &cli::InvokeArgs) -> Result<(), ClientError> {
     let event = read(&arguments.file).map_err(|cause| ClientError::File {
         path: arguments.file.display().to_string(),
         cause,
@@ -76,8 +74,12 @@ fn read(path: &Path) -> std::io::Result<Vec<u8>> {
     Ok(event)
 }
 
-/// Posts JSON. Returns whether the answer is a function's error, and its body.
-fn post(endpoint: &cli::Endpoint, url: &str, body: &[u8]) -> Result<(bool, String), ClientError> {
+/// Posts JSON. Returns whether the response is a function's error, and its body.
+fn post(
+    endpoint: &cli::EndpointArgs,
+    url: &str,
+    body: &[u8],
+) -> Result<(bool, String), ClientError> {
     let no_stack = |error: ureq::Error| ClientError::NoStack {
         endpoint: endpoint.endpoint.clone(),
         cause: error.to_string(),

@@ -1,4 +1,4 @@
-//! The time in the unit of API Gateway's events.
+//! The time, in the unit that API Gateway's events use.
 
 use std::time::SystemTime;
 

@@ -13,7 +13,7 @@ use crate::fault::Faults;
 use crate::server;
 use crate::template::TableSpec;
 
-/// A table that the embedded DynamoDB will not make.
+/// The embedded DynamoDB refused to create a table.
 #[derive(Debug, thiserror::Error)]
 #[error("table {table}: {problem}")]
 pub(crate) struct TableError {
@@ -51,16 +51,16 @@ pub(crate) fn with_tables(tables: &[TableSpec]) -> Result<Database, TableError> 
     Ok(database)
 }
 
-/// Serves the database behind a proxy on `listener`, itself on a port that
-/// nobody is told. It ends only by failing, and then says why.
+/// Serves a proxy on `listener`, and the database behind it on a private port.
+/// Returns only after a failure, with its message.
 pub(crate) async fn serve(
     listener: TcpListener,
     database: Database,
     faults: Faults,
 ) -> io::Result<String> {
-    let hidden = TcpListener::bind((std::net::Ipv4Addr::LOCALHOST, 0)).await?;
-    let proxy = proxy::router(hidden.local_addr()?, faults);
-    let served = dynoxide::server::serve_with_shutdown(hidden, database, std::future::pending());
+    let private = TcpListener::bind((std::net::Ipv4Addr::LOCALHOST, 0)).await?;
+    let proxy = proxy::router(private.local_addr()?, faults);
+    let served = dynoxide::server::serve_with_shutdown(private, database, std::future::pending());
     tokio::select! {
         ended = served => Ok(ended.err().unwrap_or_default()),
         () = server::serve(listener, proxy) => Ok(String::new()),

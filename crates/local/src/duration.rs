@@ -4,29 +4,31 @@ use std::time::Duration;
 
 use jiff::SignedDuration;
 
-/// Reads a duration that is not negative and not unreasonably long.
+/// Parses a duration of at most a year.
 pub(crate) fn parse(text: &str) -> Result<Duration, String> {
     let duration: Option<SignedDuration> = text.parse().ok();
     duration
         .and_then(|duration| Duration::try_from(duration).ok())
-        .filter(|duration| *duration <= LONGEST)
-        .ok_or_else(|| "must be a duration like 250ms, 90s, 10m or 2h".to_owned())
+        .filter(|duration| *duration <= MAX)
+        .ok_or_else(|| "must be a duration like 250ms, 90s, 10m or 2h, at most a year".to_owned())
 }
 
-/// Far more than anything here needs, and far less than breaks a clock.
-const LONGEST: Duration = Duration::from_secs(366 * 24 * 3_600);
+/// No setting needs more, and no clock overflows.
+const MAX: Duration = Duration::from_secs(366 * 24 * 3_600);
 
-/// Reads a duration that is not zero.
+/// Parses a duration above zero.
 pub(crate) fn parse_positive(text: &str) -> Result<Duration, String> {
     let duration = parse(text)?;
     if duration.is_zero() {
-        return Err("must be longer than nothing".into());
+        return Err("must be longer than zero".into());
     }
     Ok(duration)
 }
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -46,5 +48,16 @@ mod tests {
             assert!(parse(text).is_err(), "{text}");
         }
         assert!(parse_positive("0s").is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_a_duration_of_at_most_a_year_or_an_error(
+            text in "(?s).{0,40}|[-+]?[0-9]{1,30}[.,]?[0-9]{0,12} ?[a-zµ]{0,9}|P?T?([0-9]{1,20}[YMWDHS]){1,4}",
+        ) {
+            for duration in [parse(&text), parse_positive(&text)].into_iter().flatten() {
+                prop_assert!(duration <= MAX);
+            }
+        }
     }
 }

@@ -1,9 +1,8 @@
-//! Faults on demand: what AWS does on a bad day, when someone asks for it.
-//! [`Description`] is how a fault is written, [`Fault`] is what it means, and
-//! [`Faults`] is what is in force.
+//! Fault injection: AWS's bad days on demand. A [`FaultSpec`] is a fault as it
+//! is written, a [`Fault`] is its meaning, and [`Faults`] holds the active ones.
 
 mod api;
-mod description;
+mod spec;
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -14,20 +13,20 @@ use serde_json::{Value, json};
 use tokio::sync::watch;
 
 pub(crate) use api::router;
-pub(crate) use description::Description;
+pub(crate) use spec::FaultSpec;
+use spec::InvalidFault;
 
-/// What goes wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Fault {
     Disconnect(DisconnectFault),
     Post(PostFault),
-    /// The peer neither reads nor sends, and its connection stays open.
+    /// The client neither reads nor sends, and its connection stays open.
     FreezePeer,
     Database(DatabaseFault),
     Function(FunctionFault),
 }
 
-/// What happens instead of one `$disconnect` at once.
+/// Replaces the one immediate `$disconnect` of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum DisconnectFault {
     Drop,
@@ -35,95 +34,92 @@ pub(crate) enum DisconnectFault {
     Duplicate,
 }
 
-/// What a post to a connection is answered. The message is not delivered.
+/// The response to a post to a connection. The message is not delivered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum PostFault {
     Gone,
     Throttled,
     ServerError,
-    /// Nothing, until the caller gives up.
+    /// No response; the caller times out.
     Silence,
 }
 
-/// What happens to a call of DynamoDB.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum DatabaseFault {
     Throttle,
-    /// As a write that another transaction is in the way of.
+    /// The write conflicts with an ongoing transaction.
     Conflict,
-    /// Never arrives and is never answered.
+    /// The call is not executed, and there is no response.
     Timeout,
-    /// Is carried out and never answered.
-    LoseAnswer,
+    /// The call is executed, but there is no response.
+    LoseResponse,
     Slow(Duration),
 }
 
-/// What happens to a function's environment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum FunctionFault {
-    /// Killed so long after it got an event.
+    /// The environment is killed this long after it got an event.
     Kill { after: Duration },
-    /// Killed when it has done its work and answers.
-    LoseAnswer,
+    /// The environment is killed after its work, before the response counts.
+    LoseResponse,
 }
 
-/// Whom a fault strikes, out of all that it could.
+/// The subjects that a fault strikes: connections, functions or operations.
 #[derive(Debug, Clone, PartialEq)]
-struct Aim {
-    /// The connection id, the function or the operation; everything without.
-    only: Option<String>,
-    /// Of connections the share that is struck, each always or never; of
-    /// calls and events every so many.
+struct Target {
+    /// This subject only; `None` means all.
+    subject: Option<String>,
+    /// A share of the connections, each struck always or never; or an evenly
+    /// spread share of the calls and events.
     share: f64,
-    /// How often it strikes before it is spent.
+    /// Strikes before the fault is spent.
     times: Option<u64>,
 }
 
-/// A fault that is in force.
 #[derive(Debug)]
-struct Active {
+struct ActiveFault {
     id: String,
-    description: Description,
+    spec: FaultSpec,
     fault: Fault,
-    aim: Aim,
-    /// How many it could have struck, and how many it has struck.
+    target: Target,
+    /// Opportunities to strike, and strikes.
     seen: AtomicU64,
     struck: AtomicU64,
 }
 
-/// The faults in force, for everyone who may be struck by one.
+/// The active faults. Every component that a fault can strike has a clone.
 #[derive(Clone, Default)]
 pub(crate) struct Faults(Arc<Inner>);
 
 #[derive(Default)]
 struct Inner {
-    active: RwLock<Vec<Arc<Active>>>,
-    /// Asked first, so that without faults nobody waits for the list.
+    active: RwLock<Vec<Arc<ActiveFault>>>,
+    /// Checked first: without faults, no caller waits for the lock.
     count: AtomicUsize,
     next_id: AtomicU64,
     changed: watch::Sender<()>,
 }
 
 impl Faults {
-    /// Puts a fault into force.
-    pub(crate) fn add(&self, description: Description) -> Result<Value, description::Wrong> {
-        let (fault, aim) = description.meaning()?;
+    /// Activates a fault, and returns its JSON.
+    pub(crate) fn add(&self, spec: FaultSpec) -> Result<Value, InvalidFault> {
+        let (fault, target) = spec.resolve()?;
         let id = format!("f{}", self.0.next_id.fetch_add(1, Ordering::Relaxed) + 1);
-        tracing::warn!(fault = id, "FAULT in force: {description}");
-        let active = Arc::new(Active {
+        tracing::warn!(fault = id, "FAULT active: {spec}");
+        let active = Arc::new(ActiveFault {
             id,
-            description,
+            spec,
             fault,
-            aim,
+            target,
             seen: AtomicU64::new(0),
             struck: AtomicU64::new(0),
         });
-        let told = active.told();
+        let json = active.to_json();
         self.change(|list| list.push(active));
-        Ok(told)
+        Ok(json)
     }
 
-    /// Ends a fault, and says whether it was in force.
+    /// Ends a fault. Returns `false` if there is no such fault.
     fn remove(&self, id: &str) -> bool {
         let mut found = false;
         self.change(|list| {
@@ -131,7 +127,7 @@ impl Faults {
                 let ends = active.id == id;
                 found |= ends;
                 if ends {
-                    active.ended();
+                    active.log_end();
                 }
                 !ends
             });
@@ -139,32 +135,31 @@ impl Faults {
         found
     }
 
-    /// Ends every fault.
     pub(crate) fn clear(&self) {
-        self.change(|list| list.drain(..).for_each(|active| active.ended()));
+        self.change(|list| list.drain(..).for_each(|active| active.log_end()));
     }
 
-    fn change(&self, change: impl FnOnce(&mut Vec<Arc<Active>>)) {
+    fn change(&self, change: impl FnOnce(&mut Vec<Arc<ActiveFault>>)) {
         let mut list = self
             .0
             .active
             .write()
-            .expect("no one panics while holding the list");
+            .expect("no code panics while holding the lock");
         change(&mut list);
         self.0.count.store(list.len(), Ordering::Release);
         drop(list);
         self.0.changed.send_replace(());
     }
 
-    fn list(&self) -> Vec<Arc<Active>> {
+    fn list(&self) -> Vec<Arc<ActiveFault>> {
         self.0
             .active
             .read()
-            .expect("no one panics while holding the list")
+            .expect("no code panics while holding the lock")
             .clone()
     }
 
-    /// The first fault in force of the wanted kind that strikes here.
+    /// The first active fault of the wanted kind that strikes this subject.
     fn strike<T>(&self, subject: &str, wanted: impl Fn(Fault) -> Option<T>) -> Option<T> {
         if self.0.count.load(Ordering::Acquire) == 0 {
             return None;
@@ -191,7 +186,7 @@ impl Faults {
         self.strike(connection, wanted)
     }
 
-    /// What happens to a call of this operation of DynamoDB.
+    /// `operation` is DynamoDB's, like `PutItem`.
     pub(crate) fn on_call(&self, operation: &str) -> Option<DatabaseFault> {
         let wanted = |fault| match fault {
             Fault::Database(DatabaseFault::Conflict) if !can_conflict(operation) => None,
@@ -209,36 +204,36 @@ impl Faults {
         self.strike(function, wanted)
     }
 
-    /// Looked at again and again, so it does not count as a strike.
+    /// Does not count as a strike: this is checked repeatedly.
     fn freezes(&self, connection: &str) -> bool {
         self.0.count.load(Ordering::Acquire) > 0
             && self.list().iter().any(|active| {
                 active.fault == Fault::FreezePeer
-                    && active.aims_at(connection)
-                    && active.has_in_its_share(connection)
+                    && active.targets(connection)
+                    && active.includes_connection(connection)
             })
     }
 
-    /// Waits until this connection's peer is to be frozen.
+    /// Waits until a fault freezes this connection's client.
     pub(crate) async fn frozen(&self, connection: &str) {
-        self.wait(|| self.freezes(connection)).await;
+        self.wait_until(|| self.freezes(connection)).await;
         let wanted = |fault| (fault == Fault::FreezePeer).then_some(());
         self.strike(connection, wanted);
     }
 
-    /// Waits until this connection's peer is to be frozen no longer.
+    /// Waits until no fault freezes this connection's client any more.
     pub(crate) async fn thawed(&self, connection: &str) {
-        self.wait(|| !self.freezes(connection)).await;
+        self.wait_until(|| !self.freezes(connection)).await;
     }
 
-    async fn wait(&self, is_so: impl Fn() -> bool) {
+    async fn wait_until(&self, holds: impl Fn() -> bool) {
         let mut changed = self.0.changed.subscribe();
-        // Fails only without a sender, and this is the sender.
-        let _ = changed.wait_for(|()| is_so()).await;
+        // This fails only without a sender, and `self` holds the sender.
+        let _ = changed.wait_for(|()| holds()).await;
     }
 }
 
-/// The writes that DynamoDB may refuse for a transaction's sake.
+/// Whether an ongoing transaction can make DynamoDB refuse this operation.
 fn can_conflict(operation: &str) -> bool {
     [
         "PutItem",
@@ -250,73 +245,73 @@ fn can_conflict(operation: &str) -> bool {
     .contains(&operation)
 }
 
-impl Active {
-    fn aims_at(&self, subject: &str) -> bool {
-        self.aim.only.as_deref().is_none_or(|only| only == subject)
+impl ActiveFault {
+    fn targets(&self, subject: &str) -> bool {
+        let only = self.target.subject.as_deref();
+        only.is_none_or(|only| only == subject)
     }
 
-    /// Of connections, each is struck always or never.
-    fn has_in_its_share(&self, connection: &str) -> bool {
-        place_of(connection) < self.aim.share
+    /// Always the same for one connection.
+    fn includes_connection(&self, connection: &str) -> bool {
+        unit_hash(connection) < self.target.share
     }
 
     fn strikes(&self, subject: &str) -> bool {
-        if !self.aims_at(subject) {
+        if !self.targets(subject) {
             return false;
         }
         let seen = self.seen.fetch_add(1, Ordering::Relaxed);
-        let is_meant = match self.fault {
+        let is_included = match self.fault {
             Fault::Disconnect(_) | Fault::Post(_) | Fault::FreezePeer => {
-                self.has_in_its_share(subject)
+                self.includes_connection(subject)
             }
-            // Of calls and events, every so many.
-            Fault::Database(_) | Fault::Function(_) => is_due(seen, self.aim.share),
+            Fault::Database(_) | Fault::Function(_) => is_due(seen, self.target.share),
         };
-        if !is_meant {
+        if !is_included {
             return false;
         }
         let struck = self
             .struck
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |struck| {
-                self.aim
+                self.target
                     .times
                     .is_none_or(|times| struck < times)
                     .then_some(struck + 1)
             });
         if let Ok(before) = struck {
-            tracing::debug!(fault = self.id, on = subject, "a fault strikes");
-            if Some(before + 1) == self.aim.times {
-                tracing::warn!(fault = self.id, "fault spent: {}", self.description);
+            tracing::debug!(fault = self.id, subject, "a fault strikes");
+            if Some(before + 1) == self.target.times {
+                tracing::warn!(fault = self.id, "fault spent: {}", self.spec);
             }
         }
         struck.is_ok()
     }
 
-    fn told(&self) -> Value {
-        let mut told = json!(self.description);
-        told["id"] = self.id.as_str().into();
-        told["struck"] = self.struck.load(Ordering::Relaxed).into();
-        told
+    fn to_json(&self) -> Value {
+        let mut json = json!(self.spec);
+        json["id"] = self.id.as_str().into();
+        json["struck"] = self.struck.load(Ordering::Relaxed).into();
+        json
     }
 
-    fn ended(&self) {
+    fn log_end(&self) {
         let struck = self.struck.load(Ordering::Relaxed);
-        tracing::warn!(fault = self.id, struck, "fault ended: {}", self.description);
+        tracing::warn!(fault = self.id, struck, "fault ended: {}", self.spec);
     }
 }
 
-/// Where a connection stands between 0 and 1: the same place every time.
-fn place_of(connection: &str) -> f64 {
+/// A connection's hash, at least 0 and below 1.
+fn unit_hash(connection: &str) -> f64 {
     let mut hasher = DefaultHasher::new();
     connection.hash(&mut hasher);
     let upper = u32::try_from(hasher.finish() >> 32).unwrap_or(u32::MAX);
     f64::from(upper) / (f64::from(u32::MAX) + 1.0)
 }
 
-/// Whether the nth call is one of a share that is spread evenly: of a half,
-/// every other one.
+/// Whether the nth call belongs to an evenly spread share. A share of one half
+/// is every second call.
 fn is_due(nth: u64, share: f64) -> bool {
-    // Exact for as many calls as a stack will ever see.
+    // Exact up to 2^53 calls.
     let due = |calls: u64| (calls as f64 * share).floor();
     due(nth + 1) > due(nth)
 }
@@ -332,7 +327,7 @@ mod tests {
     }
 
     #[test]
-    fn a_share_of_connections_is_always_the_same_ones() {
+    fn a_share_of_connections_is_always_the_same_connections() {
         let faults = faults("post-410,share=0.25");
         let ids: Vec<_> = (0..2_000).map(|n| format!("connection-{n}")).collect();
         let strikes = || -> Vec<_> { ids.iter().map(|id| faults.on_post(id).is_some()).collect() };
@@ -353,11 +348,14 @@ mod tests {
     }
 
     #[test]
-    fn it_strikes_only_whom_it_is_aimed_at_and_only_so_often() {
+    fn a_fault_strikes_only_its_target_and_only_so_many_times() {
         let faults = faults("function-lose-answer,function=Connect,times=2");
         assert_eq!(faults.on_event("Default"), None);
         for _ in 0..2 {
-            assert_eq!(faults.on_event("Connect"), Some(FunctionFault::LoseAnswer));
+            assert_eq!(
+                faults.on_event("Connect"),
+                Some(FunctionFault::LoseResponse)
+            );
         }
         assert_eq!(faults.on_event("Connect"), None);
     }

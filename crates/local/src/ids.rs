@@ -1,4 +1,4 @@
-//! Random names in the forms that AWS gives them.
+//! Random ids in the forms that AWS uses.
 
 use aws_lc_rs::rand;
 use base64::Engine;
@@ -6,8 +6,7 @@ use base64::engine::general_purpose::{STANDARD, URL_SAFE};
 
 fn random<const N: usize>() -> [u8; N] {
     let mut bytes = [0; N];
-    // Fails only where the operating system has no random numbers at all.
-    rand::fill(&mut bytes).expect("the operating system gives random numbers");
+    rand::fill(&mut bytes).expect("the operating system has a source of random numbers");
     bytes
 }
 
@@ -15,7 +14,7 @@ fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// The form of Lambda's request ids.
+/// An id in the form of Lambda's request ids.
 pub(crate) fn uuid() -> String {
     uuid::Uuid::new_v4().to_string()
 }
@@ -25,8 +24,8 @@ pub(crate) fn connection() -> String {
     URL_SAFE.encode(random::<11>())
 }
 
-/// Whether a text has the form of a connection id.
-pub(crate) fn is_connection(text: &str) -> bool {
+/// Whether `text` has the form of a connection id.
+pub(crate) fn is_connection_id(text: &str) -> bool {
     URL_SAFE.decode(text).is_ok_and(|bytes| bytes.len() == 11)
 }
 
@@ -46,18 +45,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ids_have_the_forms_of_aws() {
+    fn ids_have_awss_forms() {
         assert_eq!(connection().len(), 16);
         assert!(connection().ends_with('='));
-        assert!(is_connection(&connection()));
-        for wrong in [
+        assert!(is_connection_id(&connection()));
+        for malformed in [
             "",
             "x",
             "R0oXAdfD0kwCH6w",
             "R0oXAdfD0kwCH6w==",
             "R0oXAdfD0k+CH6w=",
         ] {
-            assert!(!is_connection(wrong), "{wrong}");
+            assert!(!is_connection_id(malformed), "{malformed}");
         }
         assert_eq!(
             trace().len(),

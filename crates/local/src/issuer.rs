@@ -1,5 +1,5 @@
-//! A token issuer in the manner of a Cognito user pool, for development: its
-//! key lives as long as the process.
+//! A token issuer for development that behaves like a Cognito user pool. Its key
+//! lives as long as the process.
 
 use std::sync::Arc;
 
@@ -13,16 +13,16 @@ use serde_json::{Map, Value, json};
 
 use crate::ids;
 
-/// The path below the gateway's address that stands for the pool.
+/// The user pool's id: the path below the local stack's URL.
 pub(crate) const POOL: &str = "local_belfry";
 
-/// The app client whose tokens are issued.
+/// The app client's id.
 pub(crate) const CLIENT_ID: &str = "local";
 
-/// How long a token lives where nothing else is asked for, in seconds.
+/// A token's default lifetime, in seconds.
 pub(crate) const DEFAULT_TTL: i64 = 3_600;
 
-/// Signs tokens, and publishes the key to check them with.
+/// Signs tokens, and publishes the key that verifies them.
 #[derive(Clone)]
 pub(crate) struct Issuer {
     url: String,
@@ -30,19 +30,19 @@ pub(crate) struct Issuer {
     key: Arc<KeyPair>,
 }
 
-/// A request for tokens: the body of `POST /_local/tokens`.
+/// The body of `POST /_local/tokens`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct TokenRequest {
-    /// Becomes `sub` and `username`.
+    /// The claims `sub` and `username`.
     pub user: String,
-    /// Seconds from now; negative makes an expired token.
+    /// Lifetime in seconds; a negative one makes an expired token.
     #[serde(default = "default_ttl")]
     pub ttl: i64,
-    /// Becomes `cognito:groups`.
+    /// The claim `cognito:groups`.
     #[serde(default)]
     pub groups: Vec<String>,
-    /// Added to both tokens, over the defaults; null takes a claim away.
+    /// Claims to add to both tokens or to override; null removes a claim.
     #[serde(default)]
     pub claims: Map<String, Value>,
 }
@@ -51,29 +51,27 @@ fn default_ttl() -> i64 {
     DEFAULT_TTL
 }
 
-/// The answer to a [`TokenRequest`].
+/// The response to a [`TokenRequest`].
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Tokens {
-    /// For `$connect`.
     pub access_token: String,
-    /// What Cognito gives beside it.
     pub id_token: String,
-    /// Seconds.
+    /// In seconds.
     pub expires_in: i64,
 }
 
-/// The issuer has no key: the system's cryptography failed.
+/// The system's cryptography failed.
 #[derive(Debug, thiserror::Error)]
-#[error("could not make a signing key")]
-pub(crate) struct NoKey;
+#[error("the token issuer cannot create or use its signing key")]
+pub(crate) struct SigningError;
 
 impl Issuer {
-    /// An issuer with a new key, below the gateway's address.
-    pub(crate) fn new(gateway_url: &str) -> Result<Self, NoKey> {
-        let key = KeyPair::generate(KeySize::Rsa2048).map_err(|_| NoKey)?;
+    /// An issuer with a new key, below the local stack's URL.
+    pub(crate) fn new(stack_url: &str) -> Result<Self, SigningError> {
+        let key = KeyPair::generate(KeySize::Rsa2048).map_err(|_| SigningError)?;
         Ok(Self {
-            url: format!("{gateway_url}/{POOL}"),
+            url: format!("{stack_url}/{POOL}"),
             kid: ids::uuid(),
             key: Arc::new(key),
         })
@@ -84,7 +82,7 @@ impl Issuer {
         &self.url
     }
 
-    /// The key set (RFC 7517) that the tokens are checked with.
+    /// The key set (RFC 7517) that verifies the tokens.
     pub(crate) fn jwks(&self) -> Value {
         let public = self.key.public_key();
         let number = |bytes: &[u8]| URL_SAFE_NO_PAD.encode(bytes);
@@ -99,7 +97,7 @@ impl Issuer {
     }
 
     /// Issues an access token and an ID token with Cognito's claims.
-    pub(crate) fn issue(&self, request: &TokenRequest) -> Result<Tokens, NoKey> {
+    pub(crate) fn issue(&self, request: &TokenRequest) -> Result<Tokens, SigningError> {
         let now = jiff::Timestamp::now().as_second();
         let mut common = json!({
             "sub": request.user,
@@ -133,7 +131,7 @@ impl Issuer {
     }
 
     /// Signs claims (RFC 7515, RS256).
-    fn sign(&self, claims: &Value) -> Result<String, NoKey> {
+    fn sign(&self, claims: &Value) -> Result<String, SigningError> {
         let header = json!({"alg": "RS256", "kid": self.kid});
         let part = |value: &Value| URL_SAFE_NO_PAD.encode(value.to_string());
         let text = format!("{}.{}", part(&header), part(claims));
@@ -145,7 +143,7 @@ impl Issuer {
                 text.as_bytes(),
                 &mut signature,
             )
-            .map_err(|_| NoKey)?;
+            .map_err(|_| SigningError)?;
         Ok(format!("{text}.{}", URL_SAFE_NO_PAD.encode(signature)))
     }
 }
@@ -160,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn tokens_have_cognitos_claims_and_the_callers_over_them() {
+    fn tokens_have_cognitos_claims_and_the_callers_override_them() {
         let issuer = Issuer::new("http://127.0.0.1:1").unwrap();
         let request = json!({"user": "alice", "ttl": -5, "groups": ["staff"], "claims": {"client_id": "x", "jti": null, "custom:a": "b"}});
         let tokens = issuer

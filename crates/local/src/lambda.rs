@@ -1,5 +1,5 @@
-//! Lambda on one machine: execution environments that are spawned on demand,
-//! and the APIs on both sides of them.
+//! Lambda on one machine: execution environments, started on demand, and the
+//! two APIs around them, Invoke and the Runtime API.
 
 mod asynchronous;
 mod environment;
@@ -23,49 +23,43 @@ use tokio::sync::Semaphore;
 use crate::fault::Faults;
 use crate::ids;
 use crate::template::{ACCOUNT, FunctionSpec};
-use asynchronous::Queue;
+use asynchronous::EventQueue;
 pub(crate) use asynchronous::{DeadLetters, RetryDelays};
 use function::Function;
 pub(crate) use invoke_api::router as invoke_router;
-use runtime_api::Environments;
+use runtime_api::RuntimeRegistry;
 pub(crate) use runtime_api::router as runtime_router;
 pub(crate) use schedule::start as start_schedules;
 
-/// How long the environments may take to end: killing them takes milliseconds.
+/// How long all environments may take to stop. Killing them takes milliseconds.
 const STOP_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// How many times an environment's idle time is looked at before it is
-/// reclaimed: it lives at most a quarter longer than it may.
+/// Checks per idle period: an environment lives at most a quarter too long.
 const RECLAIM_CHECKS: u32 = 4;
 
-/// What every function's environment has in common.
+/// Settings that all functions share.
 #[derive(Debug, Clone)]
 pub(crate) struct Settings {
-    /// The folder that holds the functions' binaries.
+    /// The folder of the functions' binaries.
     pub binaries: PathBuf,
-    /// Where the Runtime API is served. With its scheme: Lambda's own value has
-    /// none, but then Rust's runtime takes no path.
+    /// The Runtime API's URL. Lambda's own value has no scheme, but the Rust
+    /// runtime accepts a path only after one.
     pub runtime_api: String,
-    /// Where the embedded DynamoDB is served.
     pub dynamodb_url: String,
-    /// Where Lambda's own API is served.
     pub lambda_url: String,
-    /// The region that functions are told.
     pub region: String,
-    /// How many environments of one function this machine runs; events beyond wait.
-    pub environments: usize,
-    /// How many invocations may be under way in all; more are refused.
+    /// Environments of one function; further events wait.
+    pub max_environments: usize,
+    /// Concurrent invocations of all functions; further ones are refused.
     pub concurrency: usize,
-    /// How long an environment may be idle before it is reclaimed.
+    /// Idle time after which an environment is stopped.
     pub reclaim_after: Duration,
-    /// How long a failed asynchronous event waits for its next attempt.
     pub retry_delays: RetryDelays,
-    /// Whether lines that report metrics are shown among the functions' output.
+    /// Whether the functions' output includes their metrics.
     pub show_metrics: bool,
 }
 
 impl Settings {
-    /// A function's ARN.
     fn arn(&self, name: &str) -> String {
         format!("arn:aws:lambda:{}:{ACCOUNT}:function:{name}", self.region)
     }
@@ -76,13 +70,13 @@ impl Settings {
 pub(crate) struct Invocation {
     /// The same for every attempt at an asynchronous event.
     request_id: String,
-    /// X-Ray's header, with the lineage that stops endless recursion.
+    /// X-Ray's header. Its lineage stops endless recursion.
     trace: String,
     payload: Bytes,
 }
 
 impl Invocation {
-    /// An event with a request id of its own.
+    /// An event with a new request id.
     pub(crate) fn new(payload: Bytes) -> Self {
         Self {
             request_id: ids::uuid(),
@@ -92,52 +86,54 @@ impl Invocation {
     }
 }
 
-/// What an invocation came to.
+/// The result of an invocation.
 #[derive(Debug, Clone)]
 pub(crate) struct Outcome {
-    /// What the function returned, or its error as JSON.
+    /// The function's return value, or its error as JSON.
     pub payload: Bytes,
-    /// Whether the payload is an error.
     pub is_error: bool,
-    /// The end of what it logged.
-    pub log: Bytes,
+    /// The end of the invocation's log.
+    pub log_tail: Bytes,
 }
 
-/// Why a function was not even started.
+/// Why a function was not invoked.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum NotInvoked {
     #[error("Function not found: {0}")]
     Unknown(String),
     #[error("Rate Exceeded.")]
     Throttled {
-        /// Whether the function's own reserved concurrency is the limit.
+        /// Whether the limit is the function's own reserved concurrency.
         reserved: bool,
     },
     #[error("the local stack is stopping")]
     Stopping,
 }
 
-/// The functions of the stack.
+/// The stack's functions.
 #[derive(Clone)]
 pub(crate) struct Lambda {
     functions: Arc<BTreeMap<String, Arc<Function>>>,
-    environments: Environments,
-    queue: Queue,
+    runtimes: RuntimeRegistry,
+    queue: EventQueue,
 }
 
 impl Lambda {
-    /// Functions that can be invoked; nothing is spawned yet. What they
-    /// reserve of the concurrency is theirs alone, as on AWS.
+    /// Starts no environment yet. Reserved concurrency is taken from the pool
+    /// that the other functions share, as on AWS.
     pub(crate) fn new(specs: Vec<FunctionSpec>, settings: &Settings, faults: &Faults) -> Self {
-        let environments = Environments::default();
-        let reserved: usize = specs.iter().filter_map(|spec| spec.reserved).sum();
+        let runtimes = RuntimeRegistry::default();
+        let reserved: usize = specs
+            .iter()
+            .filter_map(|spec| spec.reserved_concurrency)
+            .sum();
         let unreserved = Arc::new(Semaphore::new(
             settings.concurrency.saturating_sub(reserved),
         ));
         let functions = specs
             .into_iter()
             .map(|spec| {
-                let capacity = match spec.reserved {
+                let concurrency = match spec.reserved_concurrency {
                     Some(reserved) => Arc::new(Semaphore::new(reserved)),
                     None => Arc::clone(&unreserved),
                 };
@@ -145,8 +141,8 @@ impl Lambda {
                 let function = Function::new(
                     spec,
                     settings.clone(),
-                    environments.clone(),
-                    capacity,
+                    runtimes.clone(),
+                    concurrency,
                     faults.clone(),
                 );
                 (name, Arc::new(function))
@@ -154,27 +150,25 @@ impl Lambda {
             .collect();
         let lambda = Self {
             functions: Arc::new(functions),
-            environments,
-            queue: Queue::new(settings.retry_delays),
+            runtimes,
+            queue: EventQueue::new(settings.retry_delays),
         };
         tokio::spawn(lambda.clone().reclaim(settings.reclaim_after));
         lambda
     }
 
-    /// Asynchronous events that failed for good.
     pub(crate) fn dead_letters(&self) -> &DeadLetters {
         self.queue.dead_letters()
     }
 
-    /// The function that a name, a partial or a whole ARN means, with or
-    /// without a version.
+    /// Finds a function by name, partial ARN or ARN, with or without `:$LATEST`.
     fn find(&self, name: &str) -> Result<Arc<Function>, NotInvoked> {
-        let whole = format!(":{ACCOUNT}:function:");
-        let partial = format!("{ACCOUNT}:function:");
+        let arn_prefix = format!(":{ACCOUNT}:function:");
+        let partial_prefix = format!("{ACCOUNT}:function:");
         let short = name
-            .split_once(&whole)
+            .split_once(&arn_prefix)
             .map(|(_, rest)| rest)
-            .or(name.strip_prefix(&partial))
+            .or(name.strip_prefix(&partial_prefix))
             .unwrap_or(name);
         let short = short.strip_suffix(":$LATEST").unwrap_or(short);
         let function = self.functions.get(short).map(Arc::clone);
@@ -185,31 +179,31 @@ impl Lambda {
     }
 
     /// Runs a function for one event. The caller may stop waiting, as API
-    /// Gateway does: an event that has begun goes on to its end, one that still
-    /// waits for its turn never begins.
+    /// Gateway does: a running invocation then continues to its end, and a
+    /// queued one never starts.
     pub(crate) async fn invoke(
         &self,
         name: &str,
         invocation: Invocation,
     ) -> Result<Outcome, NotInvoked> {
         let function = self.find(name)?;
-        let turn = function.turn().await?;
-        let run = tokio::spawn(async move { function.invoke(turn, invocation).await });
-        // A task ends early only with its runtime.
+        let permit = function.acquire().await?;
+        let run = tokio::spawn(async move { function.invoke(permit, invocation).await });
+        // The task is lost only if the async runtime shuts down.
         run.await.unwrap_or(Err(NotInvoked::Stopping))
     }
 
-    /// Takes an event for later: tried again where the function fails, and a
-    /// dead letter in the end.
+    /// Accepts an asynchronous event. It is retried if the function fails, and
+    /// becomes a dead letter in the end.
     pub(crate) fn invoke_later(
         &self,
         name: &str,
         invocation: Invocation,
     ) -> Result<(), NotInvoked> {
-        self.queue.take(self.find(name)?, invocation)
+        self.queue.accept(self.find(name)?, invocation)
     }
 
-    /// Ends environments that had nothing to do for so long.
+    /// Stops environments that have been idle for `after`.
     async fn reclaim(self, after: Duration) {
         let mut checks =
             tokio::time::interval((after / RECLAIM_CHECKS).max(Duration::from_millis(1)));
@@ -221,8 +215,8 @@ impl Lambda {
         }
     }
 
-    /// Ends every environment, or after a moment leaves the rest to the end of
-    /// the process.
+    /// Stops every environment. After a timeout, the end of this process stops
+    /// the rest.
     pub(crate) async fn stop(&self) {
         self.queue.stop();
         let all = join_all(self.functions.values().map(|function| function.stop()));
@@ -230,7 +224,7 @@ impl Lambda {
     }
 }
 
-/// An error in the form in which Lambda reports them.
+/// An error in the form that Lambda reports.
 fn error_payload(error_type: &str, message: &str) -> Bytes {
     json!({"errorType": error_type, "errorMessage": message})
         .to_string()

@@ -1,7 +1,7 @@
-//! Belfry's local stack: API Gateway for WebSockets, Lambda and DynamoDB in
-//! one process. It depends on none of Belfry's other crates: it speaks event
-//! JSON, the Lambda Runtime API and HTTP, and runs the binaries that are
-//! deployed, so it can never flatter them.
+//! Belfry's local stack: API Gateway for WebSockets, Lambda and DynamoDB in one
+//! process. It depends on none of Belfry's other crates. It runs the deployed
+//! binaries and talks to them through event JSON, the Lambda Runtime API and
+//! HTTP only, as AWS does, so it cannot hide a mistake in them.
 
 mod cli;
 mod client;
@@ -12,8 +12,8 @@ mod fault;
 mod ids;
 mod issuer;
 mod lambda;
-mod local;
-mod rate;
+mod local_api;
+mod rate_limiter;
 mod ready;
 mod run;
 mod server;
@@ -30,7 +30,7 @@ use tracing_subscriber::EnvFilter;
 
 use cli::{Cli, Command};
 
-/// How long what is still busy may take when the stack stops.
+/// How long blocking tasks may take when the stack stops.
 const STOP_TIMEOUT: Duration = Duration::from_secs(1);
 
 fn main() -> ExitCode {
@@ -48,37 +48,33 @@ fn main() -> ExitCode {
     }
 }
 
-fn start(arguments: cli::Run) -> Result<(), run::RunError> {
+fn start(arguments: cli::RunArgs) -> Result<(), run::RunError> {
     let filter =
         EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("belfry=info"));
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_target(false)
-        .with_ansi(io_is_terminal())
+        .with_ansi(std::io::stderr().is_terminal())
         .with_writer(std::io::stderr)
-        // A terminal that was closed must not end the stack with a panic.
+        // A closed terminal must not make the stack panic.
         .log_internal_errors(false)
         .init();
-    raise_open_files();
+    raise_open_file_limit();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()?;
     let outcome = runtime.block_on(run::run(arguments));
-    // Dropping what is still running ends the functions' processes with it.
+    // Dropping the remaining tasks kills the functions' processes.
     runtime.shutdown_timeout(STOP_TIMEOUT);
     outcome
 }
 
-/// Every socket is an open file, and the usual limit is 1,024 of them: the
-/// process takes as many as it may.
-fn raise_open_files() {
+/// Raises the limit of open files as far as allowed. Each socket is an open file,
+/// and the usual limit is 1,024.
+fn raise_open_file_limit() {
     let raised = getrlimit(Resource::RLIMIT_NOFILE)
         .and_then(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard, hard));
     if let Err(error) = raised {
-        tracing::warn!(reason = %error, "the limit of open files stays as it is");
+        tracing::warn!(reason = %error, "cannot raise the limit of open files");
     }
-}
-
-fn io_is_terminal() -> bool {
-    std::io::stderr().is_terminal()
 }

@@ -1,10 +1,10 @@
-//! What is printed when the stack is ready.
+//! The output of `belfry run` when the stack is ready.
 
 use std::io::{self, Write};
 
 use serde::Serialize;
 
-/// Where everything is: the line that `--json` prints.
+/// The stack's URLs; their JSON is the line that `--json` prints.
 #[derive(Debug, Serialize)]
 pub(crate) struct Ready {
     pub event: &'static str,
@@ -16,8 +16,8 @@ pub(crate) struct Ready {
 }
 
 impl Ready {
-    /// Tells where everything is: one line of JSON, or lines to paste.
-    pub(crate) fn announce(&self, json: bool) -> io::Result<()> {
+    /// Prints one line of JSON, or text with commands to paste.
+    pub(crate) fn print(&self, json: bool) -> io::Result<()> {
         let mut out = io::stdout().lock();
         if json {
             let line = serde_json::to_string(self).map_err(io::Error::other)?;
@@ -48,7 +48,7 @@ Connect as alice:
 
   npx --yes wscat@6.1.0 --connect \"{websocket}?token=$({belfry} token --user alice --endpoint {lambda})\"
 
-then type {{\"type\":\"ping\",\"version\":\"1.0\"}} and, in another terminal, tell her something:
+then type {{\"type\":\"ping\",\"version\":\"1.0\"}}. In another terminal, send her a notification:
 
   {belfry} invoke Broadcaster events/broadcast-to-user.json --endpoint {lambda}
 "

@@ -1,5 +1,4 @@
-//! `belfry run`: puts the local stack together and runs it until it is told
-//! to stop.
+//! `belfry run`: assembles the local stack and runs it until a signal stops it.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -13,22 +12,22 @@ use tokio::task::JoinError;
 use crate::cli;
 use crate::database::{self, TableError};
 use crate::fault::{self, Faults};
-use crate::issuer::{CLIENT_ID, Issuer, NoKey};
+use crate::issuer::{CLIENT_ID, Issuer, SigningError};
 use crate::lambda::{self, Lambda};
-use crate::local;
-use crate::rate::Rate;
+use crate::local_api;
+use crate::rate_limiter::RateLimiter;
 use crate::ready::Ready;
 use crate::server;
-use crate::template::{FunctionSpec, Schedule, Stack, Template, TemplateError};
+use crate::template::{FunctionSpec, ScheduleSpec, StackSpec, Template, TemplateError};
 use crate::websocket::{Limits, WebSocketApi};
 
-/// Why the stack could not start or had to stop, for the person at the terminal.
+/// Why the stack could not start, or had to stop.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum RunError {
     #[error("{path}: {error}")]
     Template { path: String, error: TemplateError },
     #[error(
-        "cannot listen on {address}: {cause}\nIs another stack running? Choose a port with {flag}; 0 picks a free one."
+        "cannot listen on {address}: {cause}\nIs another stack running? Choose another port with {flag}; 0 picks a free port."
     )]
     Listen {
         address: SocketAddr,
@@ -36,17 +35,17 @@ pub(crate) enum RunError {
         cause: io::Error,
     },
     #[error(
-        "no binary {path} for function {function}\nBuild it with `cargo build --workspace --bins`{release}, or name another folder with --functions."
+        "there is no binary {path} for function {function}\nBuild it with `cargo build --workspace --bins{release}`, or choose another folder with --functions."
     )]
     NoBinary {
         function: String,
         path: String,
         release: &'static str,
     },
-    #[error("the embedded DynamoDB ended: {0}")]
+    #[error("the embedded DynamoDB stopped: {0}")]
     Database(String),
     #[error(
-        "the functions reserve {reserved} of a concurrency of {concurrency}; choose more with --concurrency, or reserve less in the template"
+        "the functions reserve {reserved} of a concurrency of {concurrency}; raise it with --concurrency, or reserve less in the template"
     )]
     Concurrency { reserved: usize, concurrency: u32 },
     #[error("--fault: {0}")]
@@ -54,13 +53,13 @@ pub(crate) enum RunError {
     #[error(transparent)]
     Table(#[from] TableError),
     #[error(transparent)]
-    Issuer(#[from] NoKey),
+    Issuer(#[from] SigningError),
     #[error(transparent)]
     Io(#[from] io::Error),
 }
 
 /// Runs the stack until Ctrl-C, SIGTERM or SIGHUP.
-pub(crate) async fn run(arguments: cli::Run) -> Result<(), RunError> {
+pub(crate) async fn run(arguments: cli::RunArgs) -> Result<(), RunError> {
     let template =
         Template::read(&arguments.template).map_err(|error| template_error(&arguments, error))?;
     let listener = listen(&arguments, arguments.port, "--port").await?;
@@ -75,7 +74,7 @@ pub(crate) async fn run(arguments: cli::Run) -> Result<(), RunError> {
         dynamodb_url: format!("http://{dynamodb_address}"),
         lambda_url: url.clone(),
         region: arguments.region.clone(),
-        environments: usize::from(arguments.lambda.environments),
+        max_environments: usize::from(arguments.lambda.environments),
         concurrency: usize::try_from(arguments.lambda.concurrency).unwrap_or(usize::MAX),
         reclaim_after: arguments.lambda.reclaim_after,
         retry_delays: arguments.lambda.retry_delay,
@@ -83,14 +82,17 @@ pub(crate) async fn run(arguments: cli::Run) -> Result<(), RunError> {
     };
     check_binaries(&stack, &settings.binaries, arguments.release)?;
     for (kind, ids) in &stack.ignored {
-        tracing::info!("ignoring {}: {kind} has no local meaning", ids.join(", "));
+        tracing::info!(
+            "ignoring {}: the local stack does not emulate {kind}",
+            ids.join(", ")
+        );
     }
 
     let faults = Faults::default();
-    for description in &arguments.faults {
+    for spec in &arguments.faults {
         faults
-            .add(description.clone())
-            .map_err(|wrong| RunError::Fault(wrong.to_string()))?;
+            .add(spec.clone())
+            .map_err(|invalid| RunError::Fault(invalid.to_string()))?;
     }
     let database = database::with_tables(&stack.tables)?;
     let specs: Vec<_> = stack.functions.into_values().collect();
@@ -112,36 +114,36 @@ pub(crate) async fn run(arguments: cli::Run) -> Result<(), RunError> {
         .merge(lambda::invoke_router(lambda.clone()))
         .merge(lambda::runtime_router(&lambda))
         .merge(fault::router(faults.clone()))
-        .merge(local::router(issuer, lambda.dead_letters().clone()));
-    let mut stop = Stop::new()?;
+        .merge(local_api::router(issuer, lambda.dead_letters().clone()));
+    let mut signals = StopSignals::new()?;
     tokio::spawn(server::serve(listener, router));
     let mut database = tokio::spawn(database::serve(dynamodb, database, faults.clone()));
     let every = arguments.lambda.schedule_every;
     let schedules = lambda::start_schedules(&lambda, schedules, every, &arguments.region);
-    ready.announce(arguments.json)?;
+    ready.print(arguments.json)?;
     tokio::select! {
-        problem = &mut database => return Err(RunError::Database(ended(problem))),
-        () = stop.told() => {}
+        stopped = &mut database => return Err(RunError::Database(problem(stopped))),
+        () = signals.next() => {}
     }
     tracing::info!("stopping");
-    // The end is in good order, whatever went wrong on demand before.
+    // The shutdown itself is orderly, without faults.
     faults.clear();
     for schedule in schedules {
         schedule.abort();
     }
     tokio::select! {
         () = api.stop() => {}
-        () = stop.told() => tracing::warn!("told again: stopping at once"),
+        () = signals.next() => tracing::warn!("second signal: stopping at once"),
     }
     lambda.stop().await;
     Ok(())
 }
 
-/// The signals that end the stack: Ctrl-C, SIGTERM, and SIGHUP, which says
-/// that the terminal was closed.
-struct Stop([Signal; 3]);
+/// The signals that stop the stack: Ctrl-C, SIGTERM, and SIGHUP, which a closed
+/// terminal sends.
+struct StopSignals([Signal; 3]);
 
-impl Stop {
+impl StopSignals {
     fn new() -> io::Result<Self> {
         Ok(Self([
             signal(SignalKind::interrupt())?,
@@ -150,8 +152,7 @@ impl Stop {
         ]))
     }
 
-    /// Waits for the next of them.
-    async fn told(&mut self) {
+    async fn next(&mut self) {
         let [interrupt, terminate, hangup] = &mut self.0;
         tokio::select! {
             _ = interrupt.recv() => {}
@@ -161,16 +162,16 @@ impl Stop {
     }
 }
 
-fn ended(database: Result<io::Result<String>, JoinError>) -> String {
-    match database {
+fn problem(stopped: Result<io::Result<String>, JoinError>) -> String {
+    match stopped {
         Ok(Ok(problem)) => problem,
         Ok(Err(error)) => error.to_string(),
         Err(error) => error.to_string(),
     }
 }
 
-fn limits(arguments: &cli::ApiGateway) -> Limits {
-    let cli::ApiGateway {
+fn limits(arguments: &cli::ApiGatewayArgs) -> Limits {
+    let cli::ApiGatewayArgs {
         idle_timeout,
         max_duration,
         connect_rate,
@@ -179,17 +180,21 @@ fn limits(arguments: &cli::ApiGateway) -> Limits {
     Limits {
         idle_timeout,
         max_duration,
-        connects: Rate::new(connect_rate, connect_rate),
-        // The proportion of the account's quota: 10,000 a second, 5,000 at once.
-        requests: Rate::new(request_rate, request_rate / 2),
+        connects: RateLimiter::new(connect_rate, connect_rate),
+        // In proportion to the account's quota: 10,000 a second, bursts of 5,000.
+        requests: RateLimiter::new(request_rate, request_rate / 2),
     }
 }
 
-/// What is reserved must be there, and something must be left for functions
-/// that reserve nothing, as AWS has it at the deploy.
+/// As AWS does on deployment, checks that the concurrency covers all reserved
+/// concurrency, and that functions without a reservation have some left.
 fn check_concurrency(specs: &[FunctionSpec], concurrency: u32) -> Result<(), RunError> {
-    let reserved: usize = specs.iter().filter_map(|spec| spec.reserved).sum();
-    let needed = reserved + usize::from(specs.iter().any(|spec| spec.reserved.is_none()));
+    let reserved: usize = specs
+        .iter()
+        .filter_map(|spec| spec.reserved_concurrency)
+        .sum();
+    let needed =
+        reserved + usize::from(specs.iter().any(|spec| spec.reserved_concurrency.is_none()));
     if usize::try_from(concurrency).is_ok_and(|concurrency| needed > concurrency) {
         return Err(RunError::Concurrency {
             reserved,
@@ -199,18 +204,18 @@ fn check_concurrency(specs: &[FunctionSpec], concurrency: u32) -> Result<(), Run
     Ok(())
 }
 
-/// Every schedule with its function.
-fn schedules(specs: &[FunctionSpec]) -> Vec<(String, Schedule)> {
-    let of = |spec: &FunctionSpec| {
+/// Every schedule with its function's name.
+fn schedules(specs: &[FunctionSpec]) -> Vec<(String, ScheduleSpec)> {
+    let with_name = |spec: &FunctionSpec| {
         let name = spec.name.clone();
         let schedules = spec.schedules.clone().into_iter();
         schedules.map(move |schedule| (name.clone(), schedule))
     };
-    specs.iter().flat_map(of).collect()
+    specs.iter().flat_map(with_name).collect()
 }
 
 async fn listen(
-    arguments: &cli::Run,
+    arguments: &cli::RunArgs,
     port: u16,
     flag: &'static str,
 ) -> Result<TcpListener, RunError> {
@@ -224,8 +229,8 @@ async fn listen(
         })
 }
 
-/// The address that clients on this machine use: a listener on all addresses
-/// is on loopback too.
+/// The address for clients on this machine: a listener on all addresses is
+/// reached over loopback.
 fn reachable(listener: &TcpListener) -> io::Result<SocketAddr> {
     let mut address = listener.local_addr()?;
     if address.ip().is_unspecified() {
@@ -238,14 +243,14 @@ fn reachable(listener: &TcpListener) -> io::Result<SocketAddr> {
     Ok(address)
 }
 
-/// Evaluates the template with the parameters that make it local, unless they
-/// were given.
+/// Evaluates the template. Parameters that were not given point to the local
+/// stack.
 fn evaluate(
     template: &Template,
-    arguments: &cli::Run,
+    arguments: &cli::RunArgs,
     url: &str,
     issuer: &str,
-) -> Result<Stack, RunError> {
+) -> Result<StackSpec, RunError> {
     let mut parameters: BTreeMap<_, _> = arguments.parameters.iter().cloned().collect();
     let stage = parameters
         .get("Stage")
@@ -269,15 +274,15 @@ fn evaluate(
         .map_err(|error| template_error(arguments, error))
 }
 
-fn template_error(arguments: &cli::Run, error: TemplateError) -> RunError {
+fn template_error(arguments: &cli::RunArgs, error: TemplateError) -> RunError {
     RunError::Template {
         path: arguments.template.display().to_string(),
         error,
     }
 }
 
-/// Where cargo puts the functions' binaries.
-fn binaries(arguments: &cli::Run) -> PathBuf {
+/// The folder of the functions' binaries.
+fn binaries(arguments: &cli::RunArgs) -> PathBuf {
     if let Some(folder) = &arguments.functions {
         return folder.clone();
     }
@@ -291,8 +296,8 @@ fn binaries(arguments: &cli::Run) -> PathBuf {
     })
 }
 
-/// A missing binary is found out now, not at the first event.
-fn check_binaries(stack: &Stack, folder: &Path, release: bool) -> Result<(), RunError> {
+/// Reports a missing binary now, not at the first event.
+fn check_binaries(stack: &StackSpec, folder: &Path, release: bool) -> Result<(), RunError> {
     for (id, function) in &stack.functions {
         let path = folder.join(&function.binary);
         if !path.is_file() {

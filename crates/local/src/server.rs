@@ -1,6 +1,6 @@
-//! The HTTP server, and what it remembers of a client: its address and how it
-//! spelt its headers. HTTP libraries put names into lower case; API Gateway
-//! passes them on as they came, and handlers must cope with that.
+//! The HTTP server. It records each client's address and the original case of
+//! its header names: HTTP libraries convert names to lower case, but API Gateway
+//! passes them on unchanged, and handlers must cope with that.
 
 use std::io;
 use std::net::SocketAddr;
@@ -20,55 +20,54 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tower_service::Service;
 
-/// The longest request head that is remembered, in bytes.
+/// The longest request head that is recorded, in bytes.
 const MAX_HEAD_BYTES: usize = 16 * 1024;
 
-/// The most headers that are remembered.
+/// The most headers that are recorded.
 const MAX_HEADERS: usize = 128;
 
-/// How long a client may take to send a request's head, the wait for its next
-/// request included. Longer than clients keep unused connections.
+/// How long a client may take to send a request's head, including the idle time
+/// before a further request. Clients close unused connections earlier.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(300);
 
-/// The most that is read ahead of a client, in bytes: a longer head is refused.
+/// The HTTP library's read buffer, in bytes. A longer head is refused.
 const MAX_BUFFER_BYTES: usize = 64 * 1024;
 
-/// How long accepting rests when it fails: the process may have no file left
-/// until a connection ends.
+/// The pause after a failure to accept: the process may have no file descriptor
+/// left until a connection ends.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// A client, for handlers.
+/// A request extension for handlers.
 #[derive(Debug, Clone)]
-pub(crate) struct Client {
-    /// Where it comes from.
+pub(crate) struct ClientInfo {
     pub address: SocketAddr,
-    head: Arc<Mutex<Head>>,
+    head: Arc<Mutex<RequestHead>>,
 }
 
-/// The beginning of what a client sent: its first request's head.
+/// The head of a client's first request.
 #[derive(Debug, Default)]
-struct Head {
+struct RequestHead {
     bytes: Vec<u8>,
     complete: bool,
 }
 
-impl Client {
-    /// The header names of the client's first request as it spelt them, once:
-    /// what was remembered, tokens among it, is forgotten. WebSocket handshakes
-    /// are the first request of their connection.
-    pub(crate) fn take_spellings(&self) -> Spellings {
+impl ClientInfo {
+    /// The header names of the client's first request in their original case. A
+    /// WebSocket handshake is the first request of its connection. This works
+    /// once: the recorded head may contain a token, so it is dropped.
+    pub(crate) fn take_header_case(&self) -> HeaderCase {
         let bytes = std::mem::take(
             &mut self
                 .head
                 .lock()
-                .expect("no one panics while holding the head")
+                .expect("no code panics while holding the lock")
                 .bytes,
         );
         let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
         let mut request = httparse::Request::new(&mut headers);
-        // What cannot be parsed has been refused before it comes here.
+        // The HTTP library has already refused a head that does not parse.
         let _ = request.parse(&bytes);
-        Spellings(
+        HeaderCase(
             request
                 .headers
                 .iter()
@@ -78,22 +77,21 @@ impl Client {
     }
 }
 
-/// Header names as a client spelt them.
-pub(crate) struct Spellings(Vec<String>);
+/// Header names in the case that a client sent.
+pub(crate) struct HeaderCase(Vec<String>);
 
-impl Spellings {
-    /// How the client spelt a name.
+impl HeaderCase {
     pub(crate) fn of(&self, name: &HeaderName) -> String {
-        let spelt = self
+        let original = self
             .0
             .iter()
-            .find(|spelt| spelt.eq_ignore_ascii_case(name.as_str()));
-        spelt.map_or(name.as_str(), String::as_str).to_owned()
+            .find(|original| original.eq_ignore_ascii_case(name.as_str()));
+        original.map_or(name.as_str(), String::as_str).to_owned()
     }
 }
 
-/// Serves the router to every client, each with its [`Client`] as a request
-/// extension, until it is dropped.
+/// Serves the router until it is dropped. Each request has a [`ClientInfo`] as
+/// an extension.
 pub(crate) async fn serve(listener: TcpListener, router: Router) {
     loop {
         match listener.accept().await {
@@ -109,10 +107,10 @@ pub(crate) async fn serve(listener: TcpListener, router: Router) {
 }
 
 async fn serve_client(stream: TcpStream, address: SocketAddr, router: Router) {
-    // Small frames must not wait for each other; without it they only come later.
+    // Small frames must not wait for each other. If this fails, they only arrive later.
     let _ = stream.set_nodelay(true);
     let head = Arc::default();
-    let client = Client {
+    let client = ClientInfo {
         address,
         head: Arc::clone(&head),
     };
@@ -121,8 +119,8 @@ async fn serve_client(stream: TcpStream, address: SocketAddr, router: Router) {
         // A router is always ready.
         router.clone().call(request.map(Body::new))
     });
-    let stream = TokioIo::new(RememberingStream { stream, head });
-    // A client that breaks off or talks nonsense is its own affair.
+    let stream = TokioIo::new(RecordingStream { stream, head });
+    // An error here concerns only this client.
     let _ = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIMEOUT)
@@ -132,20 +130,20 @@ async fn serve_client(stream: TcpStream, address: SocketAddr, router: Router) {
         .await;
 }
 
-/// A TCP stream that remembers its first request's head.
-pub(crate) struct RememberingStream {
+/// A TCP stream that records its first request's head.
+pub(crate) struct RecordingStream {
     stream: TcpStream,
-    head: Arc<Mutex<Head>>,
+    head: Arc<Mutex<RequestHead>>,
 }
 
-impl RememberingStream {
-    /// The plain stream, when the requests are over.
+impl RecordingStream {
+    /// The plain stream, after the requests are over.
     pub(crate) fn into_stream(self) -> TcpStream {
         self.stream
     }
 }
 
-impl AsyncRead for RememberingStream {
+impl AsyncRead for RecordingStream {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -157,15 +155,15 @@ impl AsyncRead for RememberingStream {
             let mut head = self
                 .head
                 .lock()
-                .expect("no one panics while holding the head");
-            head.remember(&buffer.filled()[before..]);
+                .expect("no code panics while holding the lock");
+            head.record(&buffer.filled()[before..]);
         }
         outcome
     }
 }
 
-impl Head {
-    fn remember(&mut self, bytes: &[u8]) {
+impl RequestHead {
+    fn record(&mut self, bytes: &[u8]) {
         if self.complete {
             return;
         }
@@ -177,7 +175,7 @@ impl Head {
     }
 }
 
-impl AsyncWrite for RememberingStream {
+impl AsyncWrite for RecordingStream {
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -212,40 +210,43 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_are_given_back_as_they_came_however_they_came() {
-        let head = Arc::new(Mutex::new(Head::default()));
+    fn header_names_keep_their_case_across_reads() {
+        let head = Arc::new(Mutex::new(RequestHead::default()));
         for part in [
             "GET /dev HTTP/1.1\r\nHo",
             "st: x\r\nauthORIZATION: y\r\n",
             "\r\n",
             "Host: late",
         ] {
-            head.lock().unwrap().remember(part.as_bytes());
+            head.lock().unwrap().record(part.as_bytes());
         }
-        let client = Client {
+        let client = ClientInfo {
             address: ([127, 0, 0, 1], 1).into(),
             head,
         };
-        let spellings = client.take_spellings();
-        assert_eq!(spellings.of(&http::header::AUTHORIZATION), "authORIZATION");
-        assert_eq!(spellings.of(&http::header::HOST), "Host");
-        assert_eq!(spellings.of(&http::header::ORIGIN), "origin");
-        assert!(
-            client.head.lock().unwrap().bytes.is_empty(),
-            "nothing is kept"
+        let header_case = client.take_header_case();
+        assert_eq!(
+            header_case.of(&http::header::AUTHORIZATION),
+            "authORIZATION"
         );
-        client.head.lock().unwrap().remember(b"GET / HTTP/1.1");
+        assert_eq!(header_case.of(&http::header::HOST), "Host");
+        assert_eq!(header_case.of(&http::header::ORIGIN), "origin");
         assert!(
             client.head.lock().unwrap().bytes.is_empty(),
-            "nor of later requests"
+            "the head is dropped"
+        );
+        client.head.lock().unwrap().record(b"GET / HTTP/1.1");
+        assert!(
+            client.head.lock().unwrap().bytes.is_empty(),
+            "later requests are not recorded"
         );
     }
 
     #[test]
-    fn a_long_head_is_cut() {
-        let mut head = Head::default();
+    fn a_long_head_is_truncated() {
+        let mut head = RequestHead::default();
         for _ in 0..10 {
-            head.remember(&[b'x'; 10_000]);
+            head.record(&[b'x'; 10_000]);
         }
         assert_eq!(head.bytes.len(), MAX_HEAD_BYTES);
     }

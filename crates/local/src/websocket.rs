@@ -1,5 +1,4 @@
-//! API Gateway's side of a WebSocket API: handshakes, sockets, routes and the
-//! management API.
+//! API Gateway's part: handshakes, sockets, routes and the management API.
 
 mod assumed;
 mod connection;
@@ -23,42 +22,41 @@ use tokio_util::task::TaskTracker;
 
 use crate::fault::Faults;
 use crate::lambda::Lambda;
-use crate::template::Api;
-use connection::End;
+use crate::template::ApiSpec;
+use connection::CloseStatus;
 pub(crate) use limits::Limits;
-use registry::Registry;
+use registry::ConnectionRegistry;
 
-/// How long the stack waits, when it stops, for one more connection to end.
+/// How long a stopping stack waits for at least one more connection to end.
 const STOP_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How many `$disconnect`s are under way at a time. Nobody waits for one and
-/// API Gateway promises no moment for it; thousands at once would wait for
-/// each other longer than an integration may take.
-const DISCONNECTS_AT_A_TIME: usize = 100;
+/// Concurrent `$disconnect` invocations. No caller waits for one, and API Gateway
+/// does not promise when it runs; but thousands at once would wait for each other
+/// longer than the integration timeout.
+const MAX_CONCURRENT_DISCONNECTS: usize = 100;
 
-/// What every handler of the WebSocket API shares.
+/// The WebSocket API; its handlers share it.
 #[derive(Clone)]
 pub(crate) struct WebSocketApi {
     inner: Arc<Inner>,
 }
 
 struct Inner {
-    api: Api,
+    api: ApiSpec,
     lambda: Lambda,
     limits: Limits,
     faults: Faults,
-    connections: Registry,
-    /// The life of each connection, from the handshake to its `$disconnect`.
-    lives: TaskTracker,
+    connections: ConnectionRegistry,
+    /// One task for each connection, from the handshake to its `$disconnect`.
+    connection_tasks: TaskTracker,
     disconnects: Semaphore,
     stopping: CancellationToken,
     address: SocketAddr,
 }
 
 impl WebSocketApi {
-    /// The API on this address, with its functions.
     pub(crate) fn new(
-        api: Api,
+        api: ApiSpec,
         lambda: Lambda,
         limits: Limits,
         faults: Faults,
@@ -69,9 +67,9 @@ impl WebSocketApi {
             lambda,
             limits,
             faults,
-            connections: Registry::default(),
-            lives: TaskTracker::new(),
-            disconnects: Semaphore::new(DISCONNECTS_AT_A_TIME),
+            connections: ConnectionRegistry::default(),
+            connection_tasks: TaskTracker::new(),
+            disconnects: Semaphore::new(MAX_CONCURRENT_DISCONNECTS),
             stopping: CancellationToken::new(),
             address,
         };
@@ -80,7 +78,7 @@ impl WebSocketApi {
         }
     }
 
-    /// The routes of the WebSocket URL and of the management API.
+    /// Serves the WebSocket URL and the management API.
     pub(crate) fn router(&self) -> Router {
         let management = || {
             post(management::post)
@@ -96,28 +94,28 @@ impl WebSocketApi {
             .with_state(self.clone())
     }
 
-    /// Lets nobody in any more, closes every connection with 1001, and waits
-    /// until each `$disconnect` has run, as long as there is progress.
+    /// Refuses new connections, closes every open one with 1001, and waits for
+    /// each `$disconnect` as long as there is progress.
     pub(crate) async fn stop(&self) {
         self.inner.stopping.cancel();
         let open = self.inner.connections.all();
         if !open.is_empty() {
             tracing::info!(
-                "closing {} connections and running their $disconnect; Ctrl-C again stops at once",
+                "closing {} connections and running their $disconnect; press Ctrl-C again to stop at once",
                 open.len()
             );
         }
         for connection in open {
-            connection.cut(End::going_away());
+            connection.terminate(CloseStatus::going_away());
         }
-        self.inner.lives.close();
-        let mut left = self.inner.lives.len();
-        while tokio::time::timeout(STOP_TIMEOUT, self.inner.lives.wait())
+        self.inner.connection_tasks.close();
+        let mut left = self.inner.connection_tasks.len();
+        while tokio::time::timeout(STOP_TIMEOUT, self.inner.connection_tasks.wait())
             .await
             .is_err()
         {
-            // However many there are: as long as some end, the rest may.
-            let before = std::mem::replace(&mut left, self.inner.lives.len());
+            // Thousands may take long. While some end, the rest may still end too.
+            let before = std::mem::replace(&mut left, self.inner.connection_tasks.len());
             if left >= before {
                 tracing::warn!("{left} connections did not end in time");
                 return;

@@ -1,6 +1,6 @@
-//! What stands before the embedded DynamoDB: it lets every call through but
-//! those that a fault strikes. The embedded one knows no throttles, no
-//! conflicts and no bad network; clients of the real one must.
+//! A proxy in front of the embedded DynamoDB. It passes every call on, except
+//! those that a fault strikes. The embedded DynamoDB never throttles, conflicts
+//! or loses a response; clients of the real one must handle all three.
 
 use std::net::SocketAddr;
 
@@ -17,10 +17,10 @@ use serde_json::{Value, json};
 
 use crate::fault::{DatabaseFault, Faults};
 
-/// DynamoDB's limit for a request, in bytes.
+/// DynamoDB's request limit, in bytes.
 const MAX_REQUEST_BYTES: usize = 16 * 1024 * 1024;
 
-/// The namespace of DynamoDB's errors.
+/// The namespace of DynamoDB's error types.
 const NAMESPACE: &str = "com.amazonaws.dynamodb.v20120810";
 
 #[derive(Clone)]
@@ -30,7 +30,7 @@ struct Proxy {
     faults: Faults,
 }
 
-/// Every path, before the database at this address.
+/// Serves every path; `database` is the embedded DynamoDB's address.
 pub(super) fn router(database: SocketAddr, faults: Faults) -> Router {
     let mut connector = HttpConnector::new();
     connector.set_nodelay(true);
@@ -47,8 +47,8 @@ pub(super) fn router(database: SocketAddr, faults: Faults) -> Router {
 
 async fn call(State(proxy): State<Proxy>, request: Request) -> Response<Body> {
     let (head, body) = request.into_parts();
-    // All of it, whatever follows: an answer before its end would reach the
-    // client as a reset.
+    // Always read the whole request: a response before its end would reach the
+    // client as a connection reset.
     let Ok(body) = to_bytes(body, MAX_REQUEST_BYTES).await else {
         return status(StatusCode::PAYLOAD_TOO_LARGE);
     };
@@ -62,7 +62,7 @@ async fn call(State(proxy): State<Proxy>, request: Request) -> Response<Body> {
         ),
         Some(DatabaseFault::Conflict) => conflict(&operation, &body),
         Some(DatabaseFault::Timeout) => std::future::pending().await,
-        Some(DatabaseFault::LoseAnswer) => {
+        Some(DatabaseFault::LoseResponse) => {
             drop(proxy.pass(head, body).await);
             std::future::pending().await
         }
@@ -91,7 +91,7 @@ impl Proxy {
         match self.client.request(request).await {
             Ok(response) => response.map(Body::new),
             Err(error) => {
-                tracing::error!(reason = %error, "the embedded DynamoDB does not answer");
+                tracing::error!(reason = %error, "the embedded DynamoDB does not respond");
                 status(StatusCode::SERVICE_UNAVAILABLE)
             }
         }
@@ -104,8 +104,8 @@ fn status(status: StatusCode) -> Response<Body> {
     response
 }
 
-/// A single write has an error of its own; a transaction tells for each of its
-/// items what became of it.
+/// A single write has its own error. A cancelled transaction lists a reason for
+/// each of its items.
 fn conflict(operation: &str, body: &[u8]) -> Response<Body> {
     if !operation.starts_with("Transact") {
         let message = "Transaction is ongoing for the item";
@@ -131,10 +131,10 @@ fn conflict(operation: &str, body: &[u8]) -> Response<Body> {
     )
 }
 
-fn refuse(kind: &str, message: &str, more: Value) -> Response<Body> {
-    let mut body = more;
-    body["__type"] = format!("{NAMESPACE}#{kind}").into();
-    // A cancelled transaction spells it with a capital, all others without.
+fn refuse(error_type: &str, message: &str, fields: Value) -> Response<Body> {
+    let mut body = fields;
+    body["__type"] = format!("{NAMESPACE}#{error_type}").into();
+    // Only TransactionCanceledException spells it with a capital.
     let name = if body.get("CancellationReasons").is_some() {
         "Message"
     } else {

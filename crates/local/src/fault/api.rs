@@ -1,4 +1,4 @@
-//! `/_local/faults`: puts faults into force and ends them while the stack runs.
+//! `/_local/faults`: activates and ends faults while the stack runs.
 
 use axum::extract::rejection::JsonRejection;
 use axum::extract::{Path, State};
@@ -7,9 +7,8 @@ use axum::routing::{delete, get};
 use axum::{Json, Router};
 use serde_json::{Value, json};
 
-use super::{Description, Faults};
+use super::{FaultSpec, Faults};
 
-/// GET lists, POST adds, DELETE ends one or all.
 pub(crate) fn router(faults: Faults) -> Router {
     Router::new()
         .route("/_local/faults", get(list).post(add).delete(clear))
@@ -17,38 +16,42 @@ pub(crate) fn router(faults: Faults) -> Router {
         .with_state(faults)
 }
 
-type Refusal = (StatusCode, Json<Value>);
+type ApiError = (StatusCode, Json<Value>);
 
-fn refusal(status: StatusCode, message: &str) -> Refusal {
+fn error(status: StatusCode, message: &str) -> ApiError {
     (status, Json(json!({"message": message})))
 }
 
 async fn list(State(faults): State<Faults>) -> Json<Value> {
-    let list: Vec<_> = faults.list().iter().map(|active| active.told()).collect();
+    let list: Vec<_> = faults
+        .list()
+        .iter()
+        .map(|active| active.to_json())
+        .collect();
     Json(list.into())
 }
 
 async fn add(
     State(faults): State<Faults>,
-    description: Result<Json<Description>, JsonRejection>,
-) -> Result<Json<Value>, Refusal> {
-    let Json(description) = description
-        .map_err(|rejection| refusal(StatusCode::BAD_REQUEST, &rejection.body_text()))?;
-    let added = faults.add(description);
+    spec: Result<Json<FaultSpec>, JsonRejection>,
+) -> Result<Json<Value>, ApiError> {
+    let Json(spec) =
+        spec.map_err(|rejection| error(StatusCode::BAD_REQUEST, &rejection.body_text()))?;
+    let added = faults.add(spec);
     added
         .map(Json)
-        .map_err(|wrong| refusal(StatusCode::BAD_REQUEST, &wrong.to_string()))
+        .map_err(|invalid| error(StatusCode::BAD_REQUEST, &invalid.to_string()))
 }
 
 async fn remove(
     State(faults): State<Faults>,
     Path(id): Path<String>,
-) -> Result<StatusCode, Refusal> {
+) -> Result<StatusCode, ApiError> {
     if faults.remove(&id) {
         Ok(StatusCode::NO_CONTENT)
     } else {
-        let message = format!("no fault {id} is in force; GET /_local/faults lists them");
-        Err(refusal(StatusCode::NOT_FOUND, &message))
+        let message = format!("there is no fault {id}; GET /_local/faults lists the active faults");
+        Err(error(StatusCode::NOT_FOUND, &message))
     }
 }
 

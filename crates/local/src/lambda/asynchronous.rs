@@ -1,6 +1,6 @@
-//! Asynchronous events: Lambda takes them, tries again where the function
-//! fails, and gives up in the end ("Error handling for asynchronous
-//! invocation" in the Lambda developer guide).
+//! Asynchronous events: Lambda accepts them, retries them if the function
+//! fails, and finally gives up ("Error handling for asynchronous invocation" in
+//! the Lambda developer guide).
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -14,22 +14,22 @@ use tokio::time::{Instant, sleep};
 use super::function::Function;
 use super::{Invocation, NotInvoked, Outcome};
 
-/// How much may be under way in all, in KB; an event counts as 1 KB at least.
-/// Lambda's own queue has no known end; this one must.
+/// The queue's size in KB; an event counts as at least 1 KB. Lambda documents
+/// no limit for its own queue, but this one needs one.
 const MAX_QUEUED_KB: u32 = 64 * 1024;
 
-/// How many dead letters are kept: the last ones.
+/// Only the latest dead letters are kept.
 const MAX_DEAD_LETTERS: usize = 200;
 
-/// The longest answer of a function that a dead letter quotes, in bytes.
-const MAX_QUOTED_BYTES: usize = 256 * 1024;
+/// The longest response that a dead letter includes, in bytes.
+const MAX_RECORDED_RESPONSE_BYTES: usize = 256 * 1024;
 
-/// How long a throttled event waits at first and at most: "from 1 second after
-/// the first attempt to a maximum of 5 minutes".
+/// A throttled event's first and longest wait: "from 1 second after the first
+/// attempt to a maximum of 5 minutes".
 const FIRST_THROTTLE_DELAY: Duration = Duration::from_secs(1);
-const LAST_THROTTLE_DELAY: Duration = Duration::from_secs(5 * 60);
+const MAX_THROTTLE_DELAY: Duration = Duration::from_secs(5 * 60);
 
-/// How long a failed event waits for its second and for its third attempt.
+/// A failed event's wait before its second and its third attempt.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct RetryDelays {
     pub first: Duration,
@@ -46,20 +46,20 @@ impl RetryDelays {
     }
 }
 
-/// Events on their way to their functions.
+/// Asynchronous events that have not succeeded or failed for good yet.
 #[derive(Clone)]
-pub(super) struct Queue {
+pub(super) struct EventQueue {
     delays: RetryDelays,
-    room: Arc<Semaphore>,
+    capacity_kb: Arc<Semaphore>,
     unfinished: Arc<AtomicUsize>,
     dead_letters: DeadLetters,
 }
 
-impl Queue {
+impl EventQueue {
     pub(super) fn new(delays: RetryDelays) -> Self {
         Self {
             delays,
-            room: Arc::new(Semaphore::new(MAX_QUEUED_KB as usize)),
+            capacity_kb: Arc::new(Semaphore::new(MAX_QUEUED_KB as usize)),
             unfinished: Arc::default(),
             dead_letters: DeadLetters::default(),
         }
@@ -69,14 +69,13 @@ impl Queue {
         &self.dead_letters
     }
 
-    /// Takes an event.
-    pub(super) fn take(
+    pub(super) fn accept(
         &self,
         function: Arc<Function>,
         invocation: Invocation,
     ) -> Result<(), NotInvoked> {
         let kb = u32::try_from(invocation.payload.len().div_ceil(1_024)).unwrap_or(u32::MAX);
-        let Ok(room) = Arc::clone(&self.room).try_acquire_many_owned(kb.max(1)) else {
+        let Ok(permit) = Arc::clone(&self.capacity_kb).try_acquire_many_owned(kb.max(1)) else {
             return Err(NotInvoked::Throttled { reserved: false });
         };
         let queue = self.clone();
@@ -84,22 +83,22 @@ impl Queue {
         tokio::spawn(async move {
             queue.deliver(&function, &invocation).await;
             queue.unfinished.fetch_sub(1, Ordering::Relaxed);
-            drop(room);
+            drop(permit);
         });
         Ok(())
     }
 
-    /// Tells what is lost when the stack stops.
+    /// Warns about the events that are lost when the stack stops.
     pub(super) fn stop(&self) {
         let unfinished = self.unfinished.load(Ordering::Relaxed);
         if unfinished > 0 {
-            tracing::warn!("{unfinished} asynchronous events are not finished and are lost");
+            tracing::warn!("{unfinished} unfinished asynchronous events are lost");
         }
     }
 
     async fn deliver(&self, function: &Function, invocation: &Invocation) {
-        let policy = &function.spec.asynchronous;
-        let taken = Instant::now();
+        let config = &function.spec.event_invoke;
+        let accepted = Instant::now();
         let mut attempts = 0;
         let mut throttle_delay = FIRST_THROTTLE_DELAY;
         loop {
@@ -111,17 +110,17 @@ impl Queue {
                 }
                 Err(NotInvoked::Throttled { .. }) => {
                     let delay = throttle_delay;
-                    throttle_delay = (delay * 2).min(LAST_THROTTLE_DELAY);
+                    throttle_delay = (delay * 2).min(MAX_THROTTLE_DELAY);
                     (delay, None)
                 }
                 Err(NotInvoked::Stopping | NotInvoked::Unknown(_)) => return,
             };
-            let condition = if attempts > policy.max_retries {
+            let condition = if attempts > config.max_retries {
                 Some("RetriesExhausted")
-            } else if function.spec.reserved == Some(0) {
+            } else if function.spec.reserved_concurrency == Some(0) {
                 // "Lambda sends any new events … without any retries."
                 Some("ZeroReservedConcurrency")
-            } else if taken.elapsed() + delay > policy.max_age {
+            } else if accepted.elapsed() + delay > config.max_age {
                 Some("EventAgeExceeded")
             } else {
                 None
@@ -134,7 +133,7 @@ impl Queue {
                 function = function.spec.name,
                 request = invocation.request_id,
                 attempts,
-                "an asynchronous event failed or was throttled; again in {delay:?}"
+                "an asynchronous event failed or was throttled; retrying in {delay:?}"
             );
             sleep(delay).await;
         }
@@ -142,12 +141,12 @@ impl Queue {
 }
 
 async fn attempt(function: &Function, invocation: &Invocation) -> Result<Outcome, NotInvoked> {
-    let turn = function.turn().await?;
-    function.invoke(turn, invocation.clone()).await
+    let permit = function.acquire().await?;
+    function.invoke(permit, invocation.clone()).await
 }
 
-/// The record that Lambda sends to an on-failure destination. `failed` is what
-/// the last attempt came to, where that was not throttled.
+/// The record that Lambda sends to an on-failure destination. `failed` is the
+/// last attempt's outcome, or `None` if that attempt was throttled.
 fn record(
     function: &Function,
     invocation: &Invocation,
@@ -173,8 +172,8 @@ fn record(
             "executedVersion": "$LATEST",
             "functionError": "Unhandled",
         });
-        record["responsePayload"] = if outcome.payload.len() > MAX_QUOTED_BYTES {
-            "(too long to be kept)".into()
+        record["responsePayload"] = if outcome.payload.len() > MAX_RECORDED_RESPONSE_BYTES {
+            "(too long to keep)".into()
         } else {
             parsed(&outcome.payload)
         };
@@ -182,14 +181,14 @@ fn record(
     record
 }
 
-/// The events that failed for good, the last ones of them.
+/// The latest events that failed for good.
 #[derive(Clone, Default)]
 pub(crate) struct DeadLetters(Arc<Mutex<VecDeque<Value>>>);
 
 impl DeadLetters {
     fn add(&self, function: &Function, condition: &str, record: &Value) {
         let spec = &function.spec;
-        let destination = spec.asynchronous.destination.as_deref();
+        let destination = spec.event_invoke.destination.as_deref();
         tracing::error!(
             function = spec.name,
             condition,
@@ -207,12 +206,14 @@ impl DeadLetters {
         }));
     }
 
-    /// All that are kept, the oldest first.
+    /// Oldest first.
     pub(crate) fn list(&self) -> Vec<Value> {
         self.letters().iter().cloned().collect()
     }
 
     fn letters(&self) -> MutexGuard<'_, VecDeque<Value>> {
-        self.0.lock().expect("no one panics while holding the list")
+        self.0
+            .lock()
+            .expect("no code panics while holding the lock")
     }
 }

@@ -10,20 +10,22 @@ use nix::unistd::Pid;
 use tokio::process::{Child, Command};
 use tokio::time::{Instant, sleep, timeout};
 
-use super::output::Output;
-use super::runtime_api::{Answer, Environments, Event, FromRuntime, Link};
+use super::output::ProcessOutput;
+use super::runtime_api::{
+    FunctionResponse, RuntimeEvent, RuntimeLink, RuntimeMessage, RuntimeRegistry,
+};
 use super::{Invocation, Settings};
 use crate::fault::FunctionFault;
 use crate::template::FunctionSpec;
 
-/// How long a function may take until it asks for its first event (AWS: "the
-/// Init phase is limited to 10 seconds").
+/// How long a function may take to ask for its first event (AWS: "the Init
+/// phase is limited to 10 seconds").
 const INIT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Why an environment is of no more use.
+/// Why an environment failed and cannot be used again.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum Failure {
-    #[error("could not start {path}: {cause}; build it with `cargo build --workspace --bins`")]
+pub(super) enum EnvironmentError {
+    #[error("cannot start {path}: {cause}; build it with `cargo build --workspace --bins`")]
     Spawn { path: String, cause: io::Error },
     #[error("Runtime exited with error: {0}")]
     Exit(ExitStatus),
@@ -31,12 +33,12 @@ pub(super) enum Failure {
     Timeout(Duration),
     #[error("the function did not ask for an event within {} seconds", INIT_TIMEOUT.as_secs())]
     Init,
-    #[error("the function reported that it cannot start: {0}")]
+    #[error("the function reported an initialization error: {0}")]
     InitError(String),
 }
 
-impl Failure {
-    /// The word that Lambda has for it.
+impl EnvironmentError {
+    /// Lambda's name for it.
     pub(super) fn error_type(&self) -> &'static str {
         match self {
             Self::Spawn { .. } => "Runtime.InvalidEntrypoint",
@@ -48,27 +50,28 @@ impl Failure {
     }
 }
 
-/// A running process, the leader of a group of its own. Dropping it kills them.
+/// A running process that leads its own process group. Dropping this kills the
+/// group.
 pub(super) struct Environment {
     child: Child,
-    link: Link,
+    runtime: RuntimeLink,
     arn: String,
     memory_mb: u64,
-    output: Output,
+    output: ProcessOutput,
 }
 
 impl Environment {
-    /// Starts the function's binary with the environment that Lambda gives.
-    /// Nothing of this process's own environment reaches it but `PATH`: a
-    /// developer's real credentials stay out.
+    /// Starts the function's binary with Lambda's environment variables. Of this
+    /// process's own environment it gets only `PATH`, so it never sees a
+    /// developer's real credentials.
     pub(super) fn spawn(
         spec: &FunctionSpec,
         settings: &Settings,
-        environments: &Environments,
-    ) -> Result<Self, Failure> {
+        runtimes: &RuntimeRegistry,
+    ) -> Result<Self, EnvironmentError> {
         let path = settings.binaries.join(&spec.binary);
-        let spawned = Self::try_spawn(spec, settings, environments);
-        spawned.map_err(|cause| Failure::Spawn {
+        let spawned = Self::try_spawn(spec, settings, runtimes);
+        spawned.map_err(|cause| EnvironmentError::Spawn {
             path: path.display().to_string(),
             cause,
         })
@@ -77,12 +80,12 @@ impl Environment {
     fn try_spawn(
         spec: &FunctionSpec,
         settings: &Settings,
-        environments: &Environments,
+        runtimes: &RuntimeRegistry,
     ) -> io::Result<Self> {
         let (name, region) = (spec.name.as_str(), settings.region.as_str());
-        let link = environments.link();
-        // One pipe for both, so that their lines stay in order.
-        let (output, written) = io::pipe()?;
+        let runtime = runtimes.register();
+        // One pipe for stdout and stderr keeps their lines in order.
+        let (output, writer) = io::pipe()?;
         let child = Command::new(settings.binaries.join(&spec.binary))
             .env_clear()
             .envs(std::env::var_os("PATH").map(|path| ("PATH", path)))
@@ -101,146 +104,149 @@ impl Environment {
             .env("AWS_LAMBDA_FUNCTION_VERSION", "$LATEST")
             .env("AWS_LAMBDA_INITIALIZATION_TYPE", "on-demand")
             .env("AWS_LAMBDA_LOG_GROUP_NAME", format!("/aws/lambda/{name}"))
-            .env("AWS_LAMBDA_LOG_STREAM_NAME", link.id())
+            .env("AWS_LAMBDA_LOG_STREAM_NAME", runtime.id())
             .env(
                 "AWS_LAMBDA_RUNTIME_API",
-                format!("{}{}", settings.runtime_api, link.path()),
+                format!("{}{}", settings.runtime_api, runtime.path()),
             )
             .env("LAMBDA_TASK_ROOT", &settings.binaries)
             .env("_HANDLER", "bootstrap")
             .env("TZ", ":UTC")
             .envs(&spec.environment)
             .stdin(Stdio::null())
-            .stdout(written.try_clone()?)
-            .stderr(written)
-            // Ctrl-C in the terminal is for the gateway, which then stops its
-            // functions. And where the gateway itself is killed, the system
-            // wakes and ends the frozen processes of such an orphaned group.
+            .stdout(writer.try_clone()?)
+            .stderr(writer)
+            // Ctrl-C in the terminal must reach only the local stack, which then
+            // stops its functions. If the local stack itself is killed, the
+            // kernel ends the stopped processes of an orphaned group.
             .process_group(0)
             .kill_on_drop(true)
             .spawn()?;
         if let Some(id) = child.id().and_then(|id| i32::try_from(id).ok()) {
-            link.of_process(Pid::from_raw(id));
+            runtime.set_process_group(Pid::from_raw(id));
         }
         Ok(Self {
             child,
-            link,
+            runtime,
             arn: settings.arn(name),
             memory_mb: spec.memory_mb,
-            output: Output::new(name, output, settings.show_metrics)?,
+            output: ProcessOutput::new(name, output, settings.show_metrics)?,
         })
     }
 
     /// Waits until the function asks for an event.
-    pub(super) async fn ready(&mut self) -> Result<(), Failure> {
-        let asked = timeout(INIT_TIMEOUT, self.said()).await;
-        match asked.unwrap_or(Err(Failure::Init))? {
-            // It may have asked and died since.
-            FromRuntime::Next => match self.child.try_wait() {
-                Ok(Some(status)) => Err(Failure::Exit(status)),
+    pub(super) async fn ready(&mut self) -> Result<(), EnvironmentError> {
+        let message = timeout(INIT_TIMEOUT, self.next_message()).await;
+        match message.unwrap_or(Err(EnvironmentError::Init))? {
+            // It may have died since it asked.
+            RuntimeMessage::Next => match self.child.try_wait() {
+                Ok(Some(status)) => Err(EnvironmentError::Exit(status)),
                 _ => Ok(()),
             },
-            FromRuntime::InitError(error) => Err(Failure::InitError(error)),
-            FromRuntime::Answer { .. } => Err(Failure::Init),
+            RuntimeMessage::InitError(error) => Err(EnvironmentError::InitError(error)),
+            RuntimeMessage::Response { .. } => Err(EnvironmentError::Init),
         }
     }
 
-    /// Hands an event to the function, which must be ready, and waits for
-    /// what it answers.
+    /// Sends an event to the function, which must be ready, and waits for its
+    /// response.
     pub(super) async fn handle(
         &mut self,
         invocation: Invocation,
         limit: Duration,
         fault: Option<FunctionFault>,
-    ) -> Result<Answer, Failure> {
+    ) -> Result<FunctionResponse, EnvironmentError> {
         let request_id = invocation.request_id.clone();
-        self.output.begin(&request_id);
-        let begun = Instant::now();
-        self.link.send(Event {
+        self.output.start_log(&request_id);
+        let started = Instant::now();
+        self.runtime.send(RuntimeEvent {
             invocation,
             deadline: SystemTime::now() + limit,
             arn: self.arn.clone(),
         });
-        let answered = timeout(limit, self.answer(&request_id, fault)).await;
-        let answered = answered.unwrap_or(Err(Failure::Timeout(limit)));
-        // What it wrote before it answered is in the pipe by now.
-        self.output.take();
-        if let Err(failure) = &answered {
-            let line = format!("RequestId: {request_id} Error: {failure}\n");
-            self.output.note(line.as_bytes());
+        let response = timeout(limit, self.respond(&request_id, fault)).await;
+        let response = response.unwrap_or(Err(EnvironmentError::Timeout(limit)));
+        // Everything that it wrote before its response is in the pipe by now.
+        self.output.print_pending();
+        if let Err(error) = &response {
+            let line = format!("RequestId: {request_id} Error: {error}\n");
+            self.output.log(line.as_bytes());
         }
-        let took = begun.elapsed();
+        let duration = started.elapsed();
         let end = format!(
             "END RequestId: {request_id}\nREPORT RequestId: {request_id}\tDuration: {:.2} ms\tBilled Duration: {} ms\tMemory Size: {} MB\t\n",
-            took.as_secs_f64() * 1_000.0,
-            took.as_micros().div_ceil(1_000),
+            duration.as_secs_f64() * 1_000.0,
+            duration.as_micros().div_ceil(1_000),
             self.memory_mb,
         );
-        self.output.note(end.as_bytes());
-        answered
+        self.output.log(end.as_bytes());
+        response
     }
 
-    /// The end of what was logged for the last event.
-    pub(super) fn log(&self) -> Bytes {
-        self.output.tail()
+    /// The end of the last invocation's log.
+    pub(super) fn log_tail(&self) -> Bytes {
+        self.output.log_tail()
     }
 
-    async fn answer(
+    async fn respond(
         &mut self,
         request_id: &str,
         fault: Option<FunctionFault>,
-    ) -> Result<Answer, Failure> {
+    ) -> Result<FunctionResponse, EnvironmentError> {
         if let Some(FunctionFault::Kill { after }) = fault {
             tokio::select! {
-                answer = self.answer_to(request_id) => return answer,
+                response = self.response_to(request_id) => return response,
                 () = sleep(after) => self.kill(),
             }
         }
-        let answer = self.answer_to(request_id).await?;
-        if matches!(fault, Some(FunctionFault::LoseAnswer)) {
+        let response = self.response_to(request_id).await?;
+        if matches!(fault, Some(FunctionFault::LoseResponse)) {
             self.kill();
-            return self.answer_to(request_id).await;
+            return self.response_to(request_id).await;
         }
-        Ok(answer)
+        Ok(response)
     }
 
-    async fn answer_to(&mut self, request_id: &str) -> Result<Answer, Failure> {
+    async fn response_to(
+        &mut self,
+        request_id: &str,
+    ) -> Result<FunctionResponse, EnvironmentError> {
         loop {
-            match self.said().await? {
-                FromRuntime::Answer {
+            match self.next_message().await? {
+                RuntimeMessage::Response {
                     request_id: answered,
-                    answer,
-                } if answered == request_id => return Ok(answer),
-                // Of an event that it gave up, or out of turn.
+                    response,
+                } if answered == request_id => return Ok(response),
+                // A late response to an earlier event, or a message out of order.
                 _ => {}
             }
         }
     }
 
-    /// What the runtime says next, while its output is shown.
-    async fn said(&mut self) -> Result<FromRuntime, Failure> {
+    /// Waits for the runtime's next message, and prints the output meanwhile.
+    async fn next_message(&mut self) -> Result<RuntimeMessage, EnvironmentError> {
         loop {
             tokio::select! {
-                message = self.link.received() => return Ok(message),
+                message = self.runtime.next_message() => return Ok(message),
                 status = self.child.wait() => {
-                    self.output.take();
-                    return Err(status.map_or(Failure::Init, Failure::Exit));
+                    self.output.print_pending();
+                    return Err(status.map_or(EnvironmentError::Init, EnvironmentError::Exit));
                 }
-                () = self.output.more() => {}
+                () = self.output.print_next() => {}
             }
         }
     }
 
-    /// Kills the function's process and whatever it has started itself.
+    /// Kills the function's process and the processes that it started.
     fn kill(&mut self) {
-        // A group keeps its id for as long as one of it lives or was not waited
-        // for. Where none is left there is nothing to kill.
-        if let Some(group) = self.link.process() {
+        // The id stays this group's for as long as a member lives or has not
+        // been reaped. An empty group needs no signal.
+        if let Some(group) = self.runtime.process_group() {
             let _ = killpg(group, Signal::SIGKILL);
         }
     }
 
-    /// Ends the process and waits until it is gone.
+    /// Kills the process and waits until it is gone.
     pub(super) async fn stop(mut self) {
         self.kill();
         let _ = self.child.wait().await;

@@ -7,35 +7,35 @@ use bytes::Bytes;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::Instant;
 
-use super::environment::{Environment, Failure};
-use super::runtime_api::Environments;
+use super::environment::{Environment, EnvironmentError};
+use super::runtime_api::RuntimeRegistry;
 use super::{Invocation, NotInvoked, Outcome, Settings, error_payload};
 use crate::fault::Faults;
 use crate::template::FunctionSpec;
 
-/// A function. Its environments handle one event at a time each.
+/// A function. Each of its environments handles one event at a time.
 ///
-/// Two limits hold: `capacity` is Lambda's concurrency, beyond which an
-/// invocation is refused; `slots` is what this machine runs of one function,
-/// beyond which an event that Lambda would have started waits.
+/// Two limits apply. `concurrency` is Lambda's: beyond it, an invocation is
+/// refused. `environments` is this machine's: beyond it, an event that Lambda
+/// would have started waits.
 pub(super) struct Function {
     pub(super) spec: FunctionSpec,
     settings: Settings,
-    environments: Environments,
-    capacity: Arc<Semaphore>,
-    slots: Arc<Semaphore>,
+    runtimes: RuntimeRegistry,
+    concurrency: Arc<Semaphore>,
+    environments: Arc<Semaphore>,
     stop: watch::Sender<bool>,
-    idle: Mutex<Vec<Idle>>,
+    idle: Mutex<Vec<IdleEnvironment>>,
     faults: Faults,
 }
 
-/// The right to run one event now.
-pub(super) struct Turn {
-    _slot: OwnedSemaphorePermit,
-    _capacity: OwnedSemaphorePermit,
+/// Permission to run one event now.
+pub(super) struct Permit {
+    _environment: OwnedSemaphorePermit,
+    _concurrency: OwnedSemaphorePermit,
 }
 
-struct Idle {
+struct IdleEnvironment {
     since: Instant,
     environment: Environment,
 }
@@ -44,17 +44,17 @@ impl Function {
     pub(super) fn new(
         spec: FunctionSpec,
         settings: Settings,
-        environments: Environments,
-        capacity: Arc<Semaphore>,
+        runtimes: RuntimeRegistry,
+        concurrency: Arc<Semaphore>,
         faults: Faults,
     ) -> Self {
-        let slots = Arc::new(Semaphore::new(settings.environments));
+        let environments = Arc::new(Semaphore::new(settings.max_environments));
         Self {
             spec,
             settings,
+            runtimes,
+            concurrency,
             environments,
-            capacity,
-            slots,
             stop: watch::Sender::new(false),
             idle: Mutex::default(),
             faults,
@@ -65,67 +65,64 @@ impl Function {
         self.settings.arn(&self.spec.name)
     }
 
-    /// Waits until this machine can run one more event, which Lambda then runs
-    /// or refuses. Whoever stops waiting leaves the queue.
-    pub(super) async fn turn(&self) -> Result<Turn, NotInvoked> {
-        let Ok(slot) = Arc::clone(&self.slots).acquire_owned().await else {
+    /// Waits until this machine can run one more event. Lambda then runs or
+    /// refuses it. Cancelling this leaves the queue.
+    pub(super) async fn acquire(&self) -> Result<Permit, NotInvoked> {
+        let Ok(environment) = Arc::clone(&self.environments).acquire_owned().await else {
             return Err(NotInvoked::Stopping);
         };
-        // After the slot: what waits for this machine is not under way.
-        let Ok(capacity) = Arc::clone(&self.capacity).try_acquire_owned() else {
-            let reserved = self.spec.reserved.is_some();
+        // Second, because an event that waits for this machine is not running yet.
+        let Ok(concurrency) = Arc::clone(&self.concurrency).try_acquire_owned() else {
+            let reserved = self.spec.reserved_concurrency.is_some();
             return Err(NotInvoked::Throttled { reserved });
         };
-        Ok(Turn {
-            _slot: slot,
-            _capacity: capacity,
+        Ok(Permit {
+            _environment: environment,
+            _concurrency: concurrency,
         })
     }
 
-    /// Handles one event, to its end.
+    /// Runs one event to its end.
     pub(super) async fn invoke(
         &self,
-        _turn: Turn,
+        _permit: Permit,
         invocation: Invocation,
     ) -> Result<Outcome, NotInvoked> {
         let request_id = invocation.request_id.clone();
         let ready = tokio::select! {
             biased;
-            () = self.told_to_stop() => return Err(NotInvoked::Stopping),
+            () = self.stop_requested() => return Err(NotInvoked::Stopping),
             ready = self.ready_environment() => ready,
         };
         let mut environment = match ready {
             Ok(environment) => environment,
-            Err(failure) => return Ok(self.failed(&request_id, &failure, Bytes::new())),
+            Err(error) => return Ok(self.failed(&request_id, &error, Bytes::new())),
         };
         let fault = self.faults.on_event(&self.spec.name);
-        let handled = tokio::select! {
-            handled = environment.handle(invocation, self.spec.timeout, fault) => Some(handled),
-            () = self.told_to_stop() => None,
+        let response = tokio::select! {
+            response = environment.handle(invocation, self.spec.timeout, fault) => Some(response),
+            () = self.stop_requested() => None,
         };
-        let log = environment.log();
-        match handled {
-            Some(Ok(answer)) => {
-                if answer.is_error {
-                    tracing::warn!(
-                        function = self.spec.name,
-                        "the function answered with an error"
-                    );
+        let log_tail = environment.log_tail();
+        match response {
+            Some(Ok(response)) => {
+                if response.is_error {
+                    tracing::warn!(function = self.spec.name, "the function returned an error");
                 }
-                self.idle().push(Idle {
+                self.idle().push(IdleEnvironment {
                     since: Instant::now(),
                     environment,
                 });
                 Ok(Outcome {
-                    payload: answer.payload,
-                    is_error: answer.is_error,
-                    log,
+                    payload: response.payload,
+                    is_error: response.is_error,
+                    log_tail,
                 })
             }
-            Some(Err(failure)) => {
+            Some(Err(error)) => {
                 // The next event gets a new environment.
                 environment.stop().await;
-                Ok(self.failed(&request_id, &failure, log))
+                Ok(self.failed(&request_id, &error, log_tail))
             }
             None => {
                 environment.stop().await;
@@ -134,12 +131,13 @@ impl Function {
         }
     }
 
-    /// An environment that asks for an event: the one that became idle last,
-    /// or a new one. One that died while idle costs nobody an event.
-    async fn ready_environment(&self) -> Result<Environment, Failure> {
+    /// An environment that asks for an event: the one that became idle last, or
+    /// a new one. An environment that died while idle is replaced, and no event
+    /// is lost.
+    async fn ready_environment(&self) -> Result<Environment, EnvironmentError> {
         loop {
             let idle = self.idle().pop();
-            let Some(Idle {
+            let Some(IdleEnvironment {
                 mut environment, ..
             }) = idle
             else {
@@ -147,61 +145,58 @@ impl Function {
             };
             match environment.ready().await {
                 Ok(()) => return Ok(environment),
-                Err(failure) => {
-                    tracing::warn!(function = self.spec.name, reason = %failure, "an idle environment ended, starting another");
+                Err(error) => {
+                    tracing::warn!(function = self.spec.name, reason = %error, "an idle environment ended; starting another");
                 }
             }
         }
-        let mut environment = Environment::spawn(&self.spec, &self.settings, &self.environments)?;
+        let mut environment = Environment::spawn(&self.spec, &self.settings, &self.runtimes)?;
         environment.ready().await?;
         Ok(environment)
     }
 
-    fn failed(&self, request_id: &str, failure: &Failure, log: Bytes) -> Outcome {
-        tracing::error!(function = self.spec.name, reason = %failure, "the function failed");
-        let message = format!("RequestId: {request_id} Error: {failure}");
+    fn failed(&self, request_id: &str, error: &EnvironmentError, log_tail: Bytes) -> Outcome {
+        tracing::error!(function = self.spec.name, reason = %error, "the function failed");
+        let message = format!("RequestId: {request_id} Error: {error}");
         Outcome {
-            payload: error_payload(failure.error_type(), &message),
+            payload: error_payload(error.error_type(), &message),
             is_error: true,
-            log,
+            log_tail,
         }
     }
 
-    async fn told_to_stop(&self) {
-        // Fails only without a sender, and this is the sender.
+    async fn stop_requested(&self) {
+        // This fails only without a sender, and `self` holds the sender.
         let _ = self.stop.subscribe().wait_for(|stop| *stop).await;
     }
 
-    fn idle(&self) -> MutexGuard<'_, Vec<Idle>> {
+    fn idle(&self) -> MutexGuard<'_, Vec<IdleEnvironment>> {
         self.idle
             .lock()
-            .expect("no one panics while holding the list")
+            .expect("no code panics while holding the lock")
     }
 
-    /// Ends the environments that have been idle for so long.
+    /// Stops the environments that have been idle for `after`.
     pub(super) async fn reclaim(&self, after: Duration) {
         let old: Vec<_> = self
             .idle()
             .extract_if(.., |idle| idle.since.elapsed() >= after)
             .collect();
         for idle in old {
-            tracing::debug!(
-                function = self.spec.name,
-                "an idle environment is reclaimed"
-            );
+            tracing::debug!(function = self.spec.name, "reclaiming an idle environment");
             idle.environment.stop().await;
         }
     }
 
-    /// Ends every environment, busy ones too, and lets no other start.
+    /// Stops every environment, busy ones too, and starts no more.
     pub(super) async fn stop(&self) {
         self.stop.send_replace(true);
-        // Whoever holds a slot ends its environment now; with all slots back
-        // only idle environments are left.
-        let all = u32::try_from(self.settings.environments).unwrap_or(u32::MAX);
-        let slots = self.slots.acquire_many(all).await;
-        self.slots.close();
-        drop(slots);
+        // Running invocations stop their environments now. After all permits are
+        // back, only idle environments are left.
+        let all = u32::try_from(self.settings.max_environments).unwrap_or(u32::MAX);
+        let permits = self.environments.acquire_many(all).await;
+        self.environments.close();
+        drop(permits);
         let idle = std::mem::take(&mut *self.idle());
         for idle in idle {
             idle.environment.stop().await;

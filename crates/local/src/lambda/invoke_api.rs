@@ -1,4 +1,4 @@
-//! Lambda's `Invoke`, as every AWS SDK calls it.
+//! Lambda's `Invoke` API, for AWS SDKs.
 
 use axum::Router;
 use axum::body::Body;
@@ -14,18 +14,17 @@ use serde_json::{Value, json};
 use super::{Invocation, Lambda, NotInvoked, trace};
 use crate::ids;
 
-/// Lambda's limit for a synchronous request, in bytes.
+/// Lambda's limit for a synchronous payload, in bytes.
 const MAX_REQUEST_BYTES: usize = 6 * 1024 * 1024;
 
-/// Lambda's limit for an asynchronous one, in bytes. AWS has raised it since;
-/// this much is certain everywhere.
+/// Lambda's limit for an asynchronous payload, in bytes. AWS has since raised
+/// it, but this much works everywhere.
 const MAX_EVENT_BYTES: usize = 256 * 1024;
 
-/// How much of a request is read: a refusal before the end of what a client
-/// sends would reach it as a reset.
+/// The most that is read of a request. A refusal before the end of the request
+/// would reach the client as a connection reset.
 const MAX_READ_BYTES: usize = 16 * 1024 * 1024;
 
-/// The routes of Lambda's API.
 pub(crate) fn router(lambda: Lambda) -> Router {
     Router::new()
         .route("/2015-03-31/functions/{name}/invocations", post(invoke))
@@ -33,13 +32,14 @@ pub(crate) fn router(lambda: Lambda) -> Router {
         .with_state(lambda)
 }
 
-/// Why a call is refused.
-enum Refusal {
+enum InvokeError {
     NotInvoked(NotInvoked),
-    /// For this type of invocation, which has this limit.
-    TooLarge(&'static str, usize),
-    NoJson,
-    WrongType(String),
+    TooLarge {
+        invocation_type: &'static str,
+        limit: usize,
+    },
+    InvalidJson,
+    InvalidType(String),
     Recursive,
 }
 
@@ -51,7 +51,7 @@ async fn invoke(
 ) -> Response<Body> {
     match try_invoke(&lambda, &name, &headers, payload).await {
         Ok(response) => response,
-        Err(refusal) => refusal.response(),
+        Err(error) => error.response(),
     }
 }
 
@@ -60,37 +60,40 @@ async fn try_invoke(
     name: &str,
     headers: &HeaderMap,
     payload: Result<Bytes, BytesRejection>,
-) -> Result<Response<Body>, Refusal> {
-    lambda.find(name).map_err(Refusal::NotInvoked)?;
-    let too_large = || Refusal::TooLarge("RequestResponse", MAX_REQUEST_BYTES);
+) -> Result<Response<Body>, InvokeError> {
+    lambda.find(name).map_err(InvokeError::NotInvoked)?;
+    let too_large = || InvokeError::TooLarge {
+        invocation_type: "RequestResponse",
+        limit: MAX_REQUEST_BYTES,
+    };
     let payload = payload.map_err(|_| too_large())?;
     if payload.len() > MAX_REQUEST_BYTES {
         return Err(too_large());
     }
     let payload = json_payload(payload)?;
-    let text = |name: &str| headers.get(name).map(|v| v.to_str().unwrap_or_default());
-    let trace = trace::next(text("X-Amzn-Trace-Id")).map_err(|_| Refusal::Recursive)?;
+    let header = |name: &str| headers.get(name).map(|v| v.to_str().unwrap_or_default());
+    let trace = trace::next(header("X-Amzn-Trace-Id")).map_err(|_| InvokeError::Recursive)?;
     let request_id = ids::uuid();
     let invocation = Invocation {
         request_id: request_id.clone(),
         trace,
         payload,
     };
-    match text("X-Amz-Invocation-Type") {
+    match header("X-Amz-Invocation-Type") {
         None | Some("RequestResponse") => {
             let outcome = lambda.invoke(name, invocation).await;
-            let outcome = outcome.map_err(Refusal::NotInvoked)?;
+            let outcome = outcome.map_err(InvokeError::NotInvoked)?;
             let mut response = respond(StatusCode::OK, &request_id, outcome.payload);
-            let answer = response.headers_mut();
+            let headers = response.headers_mut();
             if outcome.is_error {
-                answer.insert(
+                headers.insert(
                     "X-Amz-Function-Error",
                     HeaderValue::from_static("Unhandled"),
                 );
             }
-            if text("X-Amz-Log-Type") == Some("Tail") {
-                let log = HeaderValue::try_from(STANDARD.encode(outcome.log));
-                answer.extend(
+            if header("X-Amz-Log-Type") == Some("Tail") {
+                let log = HeaderValue::try_from(STANDARD.encode(outcome.log_tail));
+                headers.extend(
                     log.map(|log| (http::HeaderName::from_static("x-amz-log-result"), log)),
                 );
             }
@@ -98,24 +101,27 @@ async fn try_invoke(
         }
         Some("Event") => {
             if invocation.payload.len() > MAX_EVENT_BYTES {
-                return Err(Refusal::TooLarge("Event", MAX_EVENT_BYTES));
+                return Err(InvokeError::TooLarge {
+                    invocation_type: "Event",
+                    limit: MAX_EVENT_BYTES,
+                });
             }
-            let taken = lambda.invoke_later(name, invocation);
-            taken.map_err(Refusal::NotInvoked)?;
+            let accepted = lambda.invoke_later(name, invocation);
+            accepted.map_err(InvokeError::NotInvoked)?;
             Ok(respond(StatusCode::ACCEPTED, &request_id, Bytes::new()))
         }
         Some("DryRun") => Ok(respond(StatusCode::NO_CONTENT, &request_id, Bytes::new())),
-        Some(other) => Err(Refusal::WrongType(other.to_owned())),
+        Some(other) => Err(InvokeError::InvalidType(other.to_owned())),
     }
 }
 
-/// The payload, which must be JSON. None at all stands for an empty object.
-fn json_payload(payload: Bytes) -> Result<Bytes, Refusal> {
+/// Checks that the payload is JSON. An empty payload means `{}`.
+fn json_payload(payload: Bytes) -> Result<Bytes, InvokeError> {
     if payload.is_empty() {
         return Ok(Bytes::from_static(b"{}"));
     }
-    let text = std::str::from_utf8(&payload).map_err(|_| Refusal::NoJson)?;
-    serde_json::from_str::<serde::de::IgnoredAny>(text).map_err(|_| Refusal::NoJson)?;
+    let text = std::str::from_utf8(&payload).map_err(|_| InvokeError::InvalidJson)?;
+    serde_json::from_str::<serde::de::IgnoredAny>(text).map_err(|_| InvokeError::InvalidJson)?;
     Ok(payload)
 }
 
@@ -135,15 +141,15 @@ fn respond(status: StatusCode, request_id: &str, payload: Bytes) -> Response<Bod
     response
 }
 
-impl Refusal {
-    /// The status, `errortype` and body that Lambda's API has for it.
+impl InvokeError {
+    /// Lambda's status, error type and body.
     fn response(self) -> Response<Body> {
-        let user = |message: String| json!({"Type": "User", "Message": message});
+        let user_error = |message: String| json!({"Type": "User", "Message": message});
         let (status, kind, body): (_, _, Value) = match self {
             Self::NotInvoked(unknown @ NotInvoked::Unknown(_)) => (
                 StatusCode::NOT_FOUND,
                 "ResourceNotFoundException",
-                user(unknown.to_string()),
+                user_error(unknown.to_string()),
             ),
             Self::NotInvoked(throttled @ NotInvoked::Throttled { reserved }) => {
                 let reason = if reserved {
@@ -162,29 +168,32 @@ impl Refusal {
                 "ServiceException",
                 json!({"Type": "Service", "Message": stopping.to_string()}),
             ),
-            Self::TooLarge(invocation, limit) => (
+            Self::TooLarge {
+                invocation_type,
+                limit,
+            } => (
                 StatusCode::PAYLOAD_TOO_LARGE,
                 "RequestTooLargeException",
-                user(format!(
-                    "the payload is too large for the {invocation} invocation type (limit {limit} bytes)"
+                user_error(format!(
+                    "the payload is too large for the {invocation_type} invocation type (limit {limit} bytes)"
                 )),
             ),
-            Self::NoJson => (
+            Self::InvalidJson => (
                 StatusCode::BAD_REQUEST,
                 "InvalidRequestContentException",
-                user("Could not parse request body into json".into()),
+                user_error("Could not parse request body into json".into()),
             ),
-            Self::WrongType(given) => (
+            Self::InvalidType(given) => (
                 StatusCode::BAD_REQUEST,
                 "InvalidParameterValueException",
-                user(format!(
+                user_error(format!(
                     "invocation type {given:?} is not one of RequestResponse, Event, DryRun"
                 )),
             ),
             Self::Recursive => (
                 StatusCode::BAD_REQUEST,
                 "RecursiveInvocationException",
-                user("functions have invoked each other too many times in a chain".into()),
+                user_error("too many functions invoked each other in a chain".into()),
             ),
         };
         let mut response = respond(status, &ids::uuid(), body.to_string().into());

@@ -1,4 +1,4 @@
-//! What a function's process writes.
+//! The output of a function's process.
 
 use std::io::{self, ErrorKind, PipeReader, Write};
 use std::os::fd::OwnedFd;
@@ -7,22 +7,22 @@ use bytes::Bytes;
 use serde_json::Value;
 use tokio::net::unix::pipe::Receiver;
 
-/// The longest line of a function's output that is shown in one piece.
+/// The longest line of output that is printed in one piece.
 const MAX_LINE_BYTES: usize = 64 * 1024;
 
-/// How much is taken at a time, in bytes.
+/// The size of one read, in bytes.
 const CHUNK_BYTES: usize = 8 * 1024;
 
-/// How many times that a pipe holds at most: what was written before an answer
-/// is within as many.
+/// A full pipe in chunks. Reading this many returns everything that the process
+/// wrote before its response.
 const CHUNKS_IN_PIPE: usize = 8;
 
-/// How much of an invocation's log `Invoke` gives back (AWS: "the last 4 KB").
+/// The part of an invocation's log that `Invoke` returns (AWS: "the last 4 KB").
 const TAIL_BYTES: usize = 4 * 1024;
 
-/// A process's output, shown line by line under its name; the end of what it
-/// wrote for the present event is kept.
-pub(super) struct Output {
+/// Prints a process's output line by line under the function's name, and keeps
+/// the end of the current invocation's log.
+pub(super) struct ProcessOutput {
     name: String,
     pipe: Option<Receiver>,
     line: Vec<u8>,
@@ -30,7 +30,7 @@ pub(super) struct Output {
     show_metrics: bool,
 }
 
-impl Output {
+impl ProcessOutput {
     pub(super) fn new(name: &str, pipe: PipeReader, show_metrics: bool) -> io::Result<Self> {
         Ok(Self {
             name: name.to_owned(),
@@ -41,39 +41,39 @@ impl Output {
         })
     }
 
-    /// Waits until there is more, and takes some of it. Never ends once the
-    /// process has closed its output. Nothing is lost when this is cancelled.
-    pub(super) async fn more(&mut self) {
+    /// Waits for output and prints some of it. Never returns after the process
+    /// has closed its output. Cancelling this loses nothing.
+    pub(super) async fn print_next(&mut self) {
         match &self.pipe {
             None => std::future::pending().await,
             Some(pipe) => {
-                // Where this fails, reading tells why.
+                // If this fails, so does the read below.
                 let _ = pipe.readable().await;
             }
         }
-        // No more than a chunk, and then the others' turn: a function that
-        // never stops writing must not keep its own timeout from being seen.
-        self.take_chunk();
+        // One chunk, then other tasks may run: a function that never stops
+        // writing must not hide its own timeout.
+        self.print_chunk();
         tokio::task::yield_now().await;
     }
 
-    /// Takes what is there without waiting.
-    pub(super) fn take(&mut self) {
+    /// Prints everything that is already in the pipe.
+    pub(super) fn print_pending(&mut self) {
         for _ in 0..CHUNKS_IN_PIPE {
-            if !self.take_chunk() {
+            if !self.print_chunk() {
                 return;
             }
         }
     }
 
-    /// Whether there was something.
-    fn take_chunk(&mut self) -> bool {
+    /// Returns whether there was anything to print.
+    fn print_chunk(&mut self) -> bool {
         let mut buffer = [0; CHUNK_BYTES];
         let Some(pipe) = &self.pipe else { return false };
         match pipe.try_read(&mut buffer) {
             Ok(0) => self.pipe = None,
             Ok(read) => {
-                self.show(&buffer[..read]);
+                self.print(&buffer[..read]);
                 return true;
             }
             Err(error) if error.kind() == ErrorKind::WouldBlock => {}
@@ -82,60 +82,59 @@ impl Output {
         false
     }
 
-    fn show(&mut self, bytes: &[u8]) {
-        self.note(bytes);
+    fn print(&mut self, bytes: &[u8]) {
+        self.log(bytes);
         for piece in bytes.split_inclusive(|byte| *byte == b'\n') {
             self.line.extend_from_slice(piece);
             if piece.ends_with(b"\n") || self.line.len() >= MAX_LINE_BYTES {
-                self.show_line();
+                self.print_line();
             }
         }
     }
 
-    fn show_line(&mut self) {
+    fn print_line(&mut self) {
         if !self.show_metrics && is_metrics(&self.line) {
             self.line.clear();
             return;
         }
         let line = String::from_utf8_lossy(&self.line);
         let line = format!("[{}] {}\n", self.name, line.trim_end());
-        // Where nobody reads our own output any more, the show goes on.
+        // A closed stderr must not stop the stack.
         let _ = io::stderr().write_all(line.as_bytes());
         self.line.clear();
     }
 
-    /// Begins the log of an event.
-    pub(super) fn begin(&mut self, request_id: &str) {
+    /// Starts the log of an invocation.
+    pub(super) fn start_log(&mut self, request_id: &str) {
         self.tail.clear();
-        self.note(format!("START RequestId: {request_id} Version: $LATEST\n").as_bytes());
+        self.log(format!("START RequestId: {request_id} Version: $LATEST\n").as_bytes());
     }
 
-    /// Adds to the event's log.
-    pub(super) fn note(&mut self, text: &[u8]) {
+    /// Adds to the invocation's log.
+    pub(super) fn log(&mut self, text: &[u8]) {
         self.tail.extend_from_slice(text);
         let excess = self.tail.len().saturating_sub(TAIL_BYTES);
         self.tail.drain(..excess);
     }
 
-    /// The end of the event's log.
-    pub(super) fn tail(&self) -> Bytes {
+    /// The end of the invocation's log.
+    pub(super) fn log_tail(&self) -> Bytes {
         Bytes::copy_from_slice(&self.tail)
     }
 }
 
-/// Whether a line reports metrics: JSON with a member `_aws` (AWS:
-/// "Specification: Embedded metric format").
+/// Whether a line is in CloudWatch's embedded metric format: JSON with a member
+/// `_aws`.
 fn is_metrics(line: &[u8]) -> bool {
     line.starts_with(b"{")
         && serde_json::from_slice::<Value>(line).is_ok_and(|json| json.get("_aws").is_some())
 }
 
-impl Drop for Output {
-    /// Last words.
+impl Drop for ProcessOutput {
     fn drop(&mut self) {
-        self.take();
+        self.print_pending();
         if !self.line.is_empty() {
-            self.show_line();
+            self.print_line();
         }
     }
 }
@@ -145,7 +144,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lines_with_metrics_are_known() {
+    fn metric_lines_are_recognised() {
         assert!(is_metrics(b"{\"N\":1,\"_aws\":{\"Timestamp\":1}}\n"));
         for other in [
             "",

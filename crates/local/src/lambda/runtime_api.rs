@@ -1,5 +1,5 @@
-//! The Runtime API: how a function's process asks for events and answers
-//! them. Every environment has a path of its own, so that it is known who asks.
+//! The Runtime API, through which a function's process asks for events and
+//! responds to them. Each environment has its own path, which identifies it.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
@@ -20,55 +20,53 @@ use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
 use super::{Invocation, error_payload};
 use crate::ids;
 
-/// Lambda's limit for a response, in bytes. The number is the one in its error
-/// message: 6 MB and 100 bytes.
+/// Lambda's limit for a response, in bytes: 6 MB and 100 bytes, as in its error
+/// message.
 const MAX_RESPONSE_BYTES: usize = 6_291_556;
 
-/// An event on its way to a function.
-pub(super) struct Event {
+/// An event for a function's runtime.
+pub(super) struct RuntimeEvent {
     pub(super) invocation: Invocation,
     pub(super) deadline: SystemTime,
     pub(super) arn: String,
 }
 
-/// What a function answered.
-pub(super) struct Answer {
-    /// What it returned, or its error as JSON.
+pub(super) struct FunctionResponse {
+    /// The function's return value, or its error as JSON.
     pub(super) payload: Bytes,
     pub(super) is_error: bool,
 }
 
-/// What a function's runtime says.
-pub(super) enum FromRuntime {
-    /// It asks for an event.
+/// A call that a function's runtime made.
+pub(super) enum RuntimeMessage {
     Next,
-    /// It has handled one.
-    Answer { request_id: String, answer: Answer },
-    /// It cannot start.
+    Response {
+        request_id: String,
+        response: FunctionResponse,
+    },
     InitError(String),
 }
 
-/// The environments that are running, by their id.
+/// The running environments by id.
 #[derive(Clone, Default)]
-pub(super) struct Environments(Arc<Mutex<HashMap<String, RuntimeSide>>>);
+pub(super) struct RuntimeRegistry(Arc<Mutex<HashMap<String, RuntimeHandle>>>);
 
-/// What the handlers need to speak with one environment.
+/// The HTTP handlers' end of a [`RuntimeLink`].
 #[derive(Clone)]
-struct RuntimeSide {
-    events: Arc<tokio::sync::Mutex<UnboundedReceiver<Event>>>,
-    said: UnboundedSender<FromRuntime>,
-    process: Arc<OnceLock<Pid>>,
+struct RuntimeHandle {
+    events: Arc<tokio::sync::Mutex<UnboundedReceiver<RuntimeEvent>>>,
+    messages: UnboundedSender<RuntimeMessage>,
+    process_group: Arc<OnceLock<Pid>>,
 }
 
-/// A group of processes that is stopped, as Lambda freezes an environment
-/// between events: nothing runs in it, no timer and no thread. Dropping this
-/// wakes it.
+/// A stopped process group. Lambda freezes an environment between events: no
+/// thread and no timer runs in it. Dropping this resumes the group.
 struct Frozen(Pid);
 
 impl Frozen {
     fn freeze(group: Pid) -> Self {
-        // It speaks with us right now; where it was killed meanwhile, there is
-        // no such group for as long as ids are not used again.
+        // The process has just made a call. If it was killed since, the group
+        // does not exist, unless the kernel has already reused its id.
         let _ = killpg(group, Signal::SIGSTOP);
         Self(group)
     }
@@ -80,90 +78,88 @@ impl Drop for Frozen {
     }
 }
 
-/// The gateway's end of an environment's Runtime API; gone when dropped.
-pub(super) struct Link {
+/// An environment's channel to its runtime. Dropping this closes the
+/// environment's Runtime API.
+pub(super) struct RuntimeLink {
     id: String,
-    environments: Environments,
-    events: UnboundedSender<Event>,
-    said: UnboundedReceiver<FromRuntime>,
-    process: Arc<OnceLock<Pid>>,
+    registry: RuntimeRegistry,
+    events: UnboundedSender<RuntimeEvent>,
+    messages: UnboundedReceiver<RuntimeMessage>,
+    process_group: Arc<OnceLock<Pid>>,
 }
 
-impl Environments {
-    fn lock(&self) -> MutexGuard<'_, HashMap<String, RuntimeSide>> {
-        self.0.lock().expect("no one panics while holding the map")
+impl RuntimeRegistry {
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, RuntimeHandle>> {
+        self.0
+            .lock()
+            .expect("no code panics while holding the lock")
     }
 
-    /// A new environment's link.
-    pub(super) fn link(&self) -> Link {
+    pub(super) fn register(&self) -> RuntimeLink {
         let id = ids::uuid();
-        let (events, events_received) = mpsc::unbounded_channel();
-        let (says, said) = mpsc::unbounded_channel();
-        let process = Arc::new(OnceLock::new());
-        let side = RuntimeSide {
-            events: Arc::new(tokio::sync::Mutex::new(events_received)),
-            said: says,
-            process: Arc::clone(&process),
+        let (events, events_receiver) = mpsc::unbounded_channel();
+        let (messages_sender, messages) = mpsc::unbounded_channel();
+        let process_group = Arc::new(OnceLock::new());
+        let handle = RuntimeHandle {
+            events: Arc::new(tokio::sync::Mutex::new(events_receiver)),
+            messages: messages_sender,
+            process_group: Arc::clone(&process_group),
         };
-        self.lock().insert(id.clone(), side);
-        Link {
+        self.lock().insert(id.clone(), handle);
+        RuntimeLink {
             id,
-            environments: self.clone(),
+            registry: self.clone(),
             events,
-            said,
-            process,
+            messages,
+            process_group,
         }
     }
 
-    fn find(&self, id: &str) -> Result<RuntimeSide, StatusCode> {
+    fn find(&self, id: &str) -> Result<RuntimeHandle, StatusCode> {
         self.lock().get(id).cloned().ok_or(StatusCode::FORBIDDEN)
     }
 }
 
-impl Link {
+impl RuntimeLink {
     pub(super) fn id(&self) -> &str {
         &self.id
     }
 
-    /// Where this environment's Runtime API is, below the gateway's address.
+    /// The path of this environment's Runtime API on the local stack.
     pub(super) fn path(&self) -> String {
         format!("/_runtime/{}", self.id)
     }
 
-    /// Names the process group at the other end: from now on it is frozen while
-    /// it waits.
-    pub(super) fn of_process(&self, group: Pid) {
-        // There is one for each link.
-        let _ = self.process.set(group);
+    /// From now on the process group is frozen while it waits for an event.
+    pub(super) fn set_process_group(&self, group: Pid) {
+        // Called once for each link.
+        let _ = self.process_group.set(group);
     }
 
-    /// The process group at the other end, once it has been named.
-    pub(super) fn process(&self) -> Option<Pid> {
-        self.process.get().copied()
+    pub(super) fn process_group(&self) -> Option<Pid> {
+        self.process_group.get().copied()
     }
 
-    pub(super) fn send(&self, event: Event) {
-        // The receiver lives in the map for as long as this link.
+    pub(super) fn send(&self, event: RuntimeEvent) {
+        // The registry keeps the receiver for as long as this link lives.
         let _ = self.events.send(event);
     }
 
-    /// What the runtime says next.
-    pub(super) async fn received(&mut self) -> FromRuntime {
-        match self.said.recv().await {
+    pub(super) async fn next_message(&mut self) -> RuntimeMessage {
+        match self.messages.recv().await {
             Some(message) => message,
-            // Cannot come: the sender lives in the map for as long as this link.
+            // Unreachable: the registry keeps a sender for as long as this link lives.
             None => std::future::pending().await,
         }
     }
 }
 
-impl Drop for Link {
+impl Drop for RuntimeLink {
     fn drop(&mut self) {
-        self.environments.lock().remove(&self.id);
+        self.registry.lock().remove(&self.id);
     }
 }
 
-/// The Runtime API's routes.
 pub(crate) fn router(lambda: &super::Lambda) -> Router {
     Router::new()
         .route(
@@ -183,23 +179,24 @@ pub(crate) fn router(lambda: &super::Lambda) -> Router {
             post(init_error),
         )
         .layer(DefaultBodyLimit::max(MAX_RESPONSE_BYTES))
-        .with_state(lambda.environments.clone())
+        .with_state(lambda.runtimes.clone())
 }
 
 async fn next(
-    State(environments): State<Environments>,
+    State(registry): State<RuntimeRegistry>,
     Path(environment): Path<String>,
 ) -> Result<Response<Body>, StatusCode> {
-    let side = environments.find(&environment)?;
-    side.said
-        .send(FromRuntime::Next)
+    let runtime = registry.find(&environment)?;
+    runtime
+        .messages
+        .send(RuntimeMessage::Next)
         .map_err(|_| StatusCode::FORBIDDEN)?;
-    let mut events = side.events.lock().await;
+    let mut events = runtime.events.lock().await;
     let event = match events.try_recv() {
         Ok(event) => Some(event),
         Err(TryRecvError::Disconnected) => None,
         Err(TryRecvError::Empty) => {
-            let _frozen = side.process.get().copied().map(Frozen::freeze);
+            let _frozen = runtime.process_group.get().copied().map(Frozen::freeze);
             events.recv().await
         }
     };
@@ -225,44 +222,44 @@ async fn next(
 }
 
 async fn response(
-    environments: State<Environments>,
+    registry: State<RuntimeRegistry>,
     path: Path<(String, String)>,
     payload: Result<Bytes, BytesRejection>,
-) -> Answered {
-    answered(&environments, path, payload, false)
+) -> Reply {
+    respond(&registry, path, payload, false)
 }
 
 async fn error(
-    environments: State<Environments>,
+    registry: State<RuntimeRegistry>,
     path: Path<(String, String)>,
     payload: Result<Bytes, BytesRejection>,
-) -> Answered {
-    answered(&environments, path, payload, true)
+) -> Reply {
+    respond(&registry, path, payload, true)
 }
 
-/// 202, or 403 for an environment that is not there.
-type Answered = Result<StatusCode, StatusCode>;
+/// 202, or 403 for an unknown environment.
+type Reply = Result<StatusCode, StatusCode>;
 
-fn answered(
-    environments: &Environments,
+fn respond(
+    registry: &RuntimeRegistry,
     Path((environment, request_id)): Path<(String, String)>,
     payload: Result<Bytes, BytesRejection>,
     is_error: bool,
-) -> Answered {
+) -> Reply {
     let (payload, is_error, fits) = match payload {
         Ok(payload) => (payload, is_error, true),
         Err(rejection) if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE => {
             (too_large(), true, false)
         }
-        // Broken off: the process has ended, and that is what will be told.
+        // The process ended while it sent this; its exit is reported instead.
         Err(rejection) => return Err(rejection.status()),
     };
-    say(
-        environments,
+    send(
+        registry,
         &environment,
-        FromRuntime::Answer {
+        RuntimeMessage::Response {
             request_id,
-            answer: Answer { payload, is_error },
+            response: FunctionResponse { payload, is_error },
         },
     )?;
     if fits {
@@ -280,16 +277,19 @@ fn too_large() -> Bytes {
 }
 
 async fn init_error(
-    environments: State<Environments>,
+    registry: State<RuntimeRegistry>,
     Path(environment): Path<String>,
     payload: Bytes,
-) -> Answered {
+) -> Reply {
     let error = String::from_utf8_lossy(&payload).into_owned();
-    say(&environments, &environment, FromRuntime::InitError(error))
+    send(&registry, &environment, RuntimeMessage::InitError(error))
 }
 
-fn say(environments: &Environments, environment: &str, message: FromRuntime) -> Answered {
-    let side = environments.find(environment)?;
-    side.said.send(message).map_err(|_| StatusCode::FORBIDDEN)?;
+fn send(registry: &RuntimeRegistry, environment: &str, message: RuntimeMessage) -> Reply {
+    let runtime = registry.find(environment)?;
+    runtime
+        .messages
+        .send(message)
+        .map_err(|_| StatusCode::FORBIDDEN)?;
     Ok(StatusCode::ACCEPTED)
 }

@@ -8,27 +8,27 @@ use tokio::time::{Instant, MissedTickBehavior, interval_at};
 
 use super::{Invocation, Lambda};
 use crate::ids;
-use crate::template::{ACCOUNT, Schedule, ScheduleKind};
+use crate::template::{ACCOUNT, ScheduleKind, ScheduleSpec};
 
-/// Ticks every schedule: as often as the template says, or as `every` says.
-/// What is ignored is named once. They tick until their tasks are aborted.
+/// Starts every schedule with the template's period, or with `every` if given,
+/// and logs the schedules that it ignores. Aborting a task stops its schedule.
 pub(crate) fn start(
     lambda: &Lambda,
-    schedules: Vec<(String, Schedule)>,
+    schedules: Vec<(String, ScheduleSpec)>,
     every: Option<Duration>,
     region: &str,
 ) -> Vec<JoinHandle<()>> {
-    let mut ticking = Vec::new();
+    let mut tasks = Vec::new();
     for (function, schedule) in schedules {
         let Some(period) = every.or(schedule.period) else {
             tracing::info!(
-                "ignoring the schedule {}: {} has no local meaning; --schedule-every 1m ticks it all the same",
+                "ignoring the schedule {}: the local stack does not evaluate {}; run it with --schedule-every 1m",
                 schedule.id,
                 schedule.expression
             );
             continue;
         };
-        ticking.push(tokio::spawn(tick(
+        tasks.push(tokio::spawn(tick(
             lambda.clone(),
             function,
             schedule,
@@ -36,32 +36,31 @@ pub(crate) fn start(
             region.to_owned(),
         )));
     }
-    ticking
+    tasks
 }
 
 async fn tick(
     lambda: Lambda,
     function: String,
-    schedule: Schedule,
+    schedule: ScheduleSpec,
     period: Duration,
     region: String,
 ) {
     let mut ticks = interval_at(Instant::now() + period, period);
-    // A machine that slept for a night owes nobody a thousand ticks.
+    // After the machine slept, the missed ticks must not all run at once.
     ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
     loop {
         ticks.tick().await;
         let event = event(&schedule, &region);
         let invocation = Invocation::new(event.to_string().into());
-        if let Err(refusal) = lambda.invoke_later(&function, invocation) {
-            tracing::warn!(schedule = schedule.id, reason = %refusal, "a tick was lost");
+        if let Err(error) = lambda.invoke_later(&function, invocation) {
+            tracing::warn!(schedule = schedule.id, reason = %error, "a scheduled event was lost");
         }
     }
 }
 
-/// What the scheduler sends: the schedule's own input, or the event that
-/// EventBridge makes.
-fn event(schedule: &Schedule, region: &str) -> Value {
+/// The schedule's own input, or EventBridge's default event.
+fn event(schedule: &ScheduleSpec, region: &str) -> Value {
     if let Some(input) = &schedule.input {
         return input.clone();
     }

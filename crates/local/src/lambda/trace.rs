@@ -1,20 +1,19 @@
-//! X-Ray's trace header, as far as Lambda's recursion detection needs it:
-//! SDKs inside a function pass the header on, and with it the lineage.
+//! X-Ray's trace header, as far as Lambda's recursion detection needs it. SDKs
+//! inside a function pass the header on, and the lineage with it.
 
 use crate::ids;
 
-/// How many functions may invoke each other in a chain (AWS: "about 16 times").
+/// The longest chain of functions that invoke each other (AWS: "about 16 times").
 const MAX_HOPS: u32 = 16;
 
-/// The lineage's key in the header. What AWS writes there is its own affair;
-/// functions only hand it on.
+/// The lineage's key in the header. AWS's value is opaque to functions, which
+/// only pass it on.
 const LINEAGE: &str = "Lineage=belfry:";
 
-/// A chain of functions that has become too long.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct TooManyHops;
 
-/// The header for the function that is invoked with this one.
+/// The header for a function that is invoked with `header`.
 pub(super) fn next(header: Option<&str>) -> Result<String, TooManyHops> {
     let mut parts: Vec<_> = header.unwrap_or_default().split(';').collect();
     let hops = parts
@@ -25,9 +24,8 @@ pub(super) fn next(header: Option<&str>) -> Result<String, TooManyHops> {
         return Err(TooManyHops);
     }
     parts.retain(|part| part.starts_with("Root=") || part.starts_with("Sampled="));
-    let fresh = ids::trace();
     let kept = if parts.is_empty() {
-        fresh
+        ids::trace()
     } else {
         parts.join(";")
     };
@@ -49,7 +47,7 @@ mod tests {
     }
 
     #[test]
-    fn an_invocation_from_outside_begins_a_chain() {
+    fn an_invocation_from_outside_starts_a_chain() {
         assert!(next(None).unwrap().ends_with(";Lineage=belfry:1"));
         assert!(next(Some("nonsense")).unwrap().starts_with("Root=1-"));
     }

@@ -6,38 +6,36 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::function::FunctionSpec;
-use super::properties::{Properties, unknown, whole_number};
+use super::properties::{NOT_SUPPORTED, Properties, integer, unsupported};
 use super::{ACCOUNT, TemplateError};
 
-/// The WebSocket API.
 #[derive(Debug, Clone)]
-pub(crate) struct Api {
-    /// The stage: the path of the WebSocket URL.
+pub(crate) struct ApiSpec {
+    /// The path of the WebSocket URL.
     pub stage: String,
-    /// Where in a message's body the route key stands: the names after
+    /// The path to the route key in a message's body: the names after
     /// `$request.body`.
     pub selection: Vec<String>,
-    /// The routes by their key.
-    pub routes: BTreeMap<String, Route>,
+    /// By route key.
+    pub routes: BTreeMap<String, RouteSpec>,
 }
 
-/// What happens to messages of one route.
 #[derive(Debug, Clone)]
-pub(crate) struct Route {
+pub(crate) struct RouteSpec {
     /// The function's name.
     pub function: String,
     /// How long API Gateway waits for the function.
     pub timeout: Duration,
-    /// Whether what the function returns is sent to the client: the route has
-    /// a response selection expression and a route response.
-    pub answers: bool,
+    /// Whether the function's body is sent to the client: the route has a
+    /// response selection expression and a route response.
+    pub two_way: bool,
 }
 
-/// API Gateway's limit and default for an integration.
+/// API Gateway's maximum and default timeout of an integration.
 const MAX_INTEGRATION_MS: u64 = 29_000;
 
-pub(super) fn read(properties: &Properties<'_>) -> Result<Api, TemplateError> {
-    properties.only(
+pub(super) fn read(properties: &Properties<'_>) -> Result<ApiSpec, TemplateError> {
+    properties.allow_only(
         &["RouteSelectionExpression", "Routes", "StageName"],
         &[
             "AccessLogSettings",
@@ -50,7 +48,7 @@ pub(super) fn read(properties: &Properties<'_>) -> Result<Api, TemplateError> {
         ],
     )?;
     let expression = properties
-        .text("RouteSelectionExpression")?
+        .string("RouteSelectionExpression")?
         .unwrap_or_default();
     let selection: Option<Vec<String>> = expression
         .strip_prefix("$request.body.")
@@ -58,31 +56,31 @@ pub(super) fn read(properties: &Properties<'_>) -> Result<Api, TemplateError> {
     let selection = selection
         .filter(|names| names.iter().all(|name| !name.is_empty()))
         .ok_or_else(|| {
-            properties.wrong(
+            properties.error(
                 "RouteSelectionExpression",
                 "must have the form $request.body.name",
             )
         })?;
     let stage = properties
-        .text("StageName")?
+        .string("StageName")?
         .filter(|stage| !stage.is_empty());
-    let stage = stage.ok_or_else(|| properties.wrong("StageName", "is missing"))?;
+    let stage = stage.ok_or_else(|| properties.error("StageName", "is missing"))?;
     let Some(Value::Object(declared)) = properties.get("Routes")? else {
-        return Err(properties.wrong("Routes", "must be a mapping"));
+        return Err(properties.error("Routes", "must be a mapping"));
     };
     let mut routes = BTreeMap::new();
     for (key, declaration) in &declared {
-        // As SAM has it: the logical ids that it makes of the keys allow no more.
+        // SAM's own rule: it derives logical ids from the keys.
         let special = ["$connect", "$disconnect", "$default"].contains(&key.as_str());
         if !special && (key.is_empty() || !key.chars().all(char::is_alphanumeric)) {
-            return Err(properties.wrong(
+            return Err(properties.error(
                 &format!("Routes.{key}"),
                 "must be alphanumeric or one of $connect, $disconnect, $default",
             ));
         }
         routes.insert(key.clone(), route(properties, key, declaration)?);
     }
-    Ok(Api {
+    Ok(ApiSpec {
         stage,
         selection,
         routes,
@@ -93,58 +91,51 @@ fn route(
     properties: &Properties<'_>,
     key: &str,
     declaration: &Value,
-) -> Result<Route, TemplateError> {
+) -> Result<RouteSpec, TemplateError> {
     let path = |name: &str| format!("Routes.{key}.{name}");
     let declaration = declaration
         .as_object()
-        .ok_or_else(|| properties.wrong(&format!("Routes.{key}"), "must be a mapping"))?;
+        .ok_or_else(|| properties.error(&format!("Routes.{key}"), "must be a mapping"))?;
     let read = [
         "FunctionArn",
         "IntegrationTimeout",
         "RouteResponseSelectionExpression",
     ];
-    if let Some(name) = unknown(declaration, &read, &["OperationName"]) {
-        return Err(properties.wrong(&path(name), "is not understood by the local stack"));
+    if let Some(name) = unsupported(declaration, &read, &["OperationName"]) {
+        return Err(properties.error(&path(name), NOT_SUPPORTED));
     }
     let function = declaration.get("FunctionArn").and_then(Value::as_str);
-    let function = function.ok_or_else(|| properties.wrong(&path("FunctionArn"), "is missing"))?;
+    let function = function.ok_or_else(|| properties.error(&path("FunctionArn"), "is missing"))?;
     let timeout = match declaration.get("IntegrationTimeout") {
         None => MAX_INTEGRATION_MS,
-        Some(value) => whole_number(value, 50..=MAX_INTEGRATION_MS)
-            .map_err(|problem| properties.wrong(&path("IntegrationTimeout"), problem))?,
+        Some(value) => integer(value, 50..=MAX_INTEGRATION_MS)
+            .map_err(|problem| properties.error(&path("IntegrationTimeout"), problem))?,
     };
-    match declaration
-        .get("RouteResponseSelectionExpression")
-        .and_then(Value::as_str)
-    {
-        None | Some("$default") => {}
-        Some(_) => {
-            return Err(properties.wrong(
-                &path("RouteResponseSelectionExpression"),
-                "must be $default",
-            ));
-        }
+    let response = declaration.get("RouteResponseSelectionExpression");
+    if response.is_some_and(|expression| expression != "$default") {
+        let path = path("RouteResponseSelectionExpression");
+        return Err(properties.error(&path, "must be $default"));
     }
-    Ok(Route {
+    Ok(RouteSpec {
         function: function.to_owned(),
         timeout: Duration::from_millis(timeout),
-        answers: declaration.contains_key("RouteResponseSelectionExpression"),
+        two_way: response.is_some(),
     })
 }
 
-/// The generated route that a route response is for, like `ApiDefaultRoute`.
-pub(super) fn answering_route(properties: &Properties<'_>) -> Result<String, TemplateError> {
-    properties.only(&["ApiId", "RouteId", "RouteResponseKey"], &[])?;
-    if properties.text("RouteResponseKey")?.as_deref() != Some("$default") {
-        return Err(properties.wrong("RouteResponseKey", "must be $default"));
+/// Reads a route response: the logical id of its route, like `ApiDefaultRoute`.
+pub(super) fn read_route_response(properties: &Properties<'_>) -> Result<String, TemplateError> {
+    properties.allow_only(&["ApiId", "RouteId", "RouteResponseKey"], &[])?;
+    if properties.string("RouteResponseKey")?.as_deref() != Some("$default") {
+        return Err(properties.error("RouteResponseKey", "must be $default"));
     }
     properties
-        .text("RouteId")?
-        .ok_or_else(|| properties.wrong("RouteId", "is missing"))
+        .string("RouteId")?
+        .ok_or_else(|| properties.error("RouteId", "is missing"))
 }
 
-/// The logical id that SAM gives the route of a key: `ApiDefaultRoute`.
-fn generated_route(api_id: &str, key: &str) -> String {
+/// The logical id of the route that SAM generates for a key: `ApiDefaultRoute`.
+fn generated_route_id(api_id: &str, key: &str) -> String {
     let name = key.trim_start_matches('$');
     let (first, rest) = name.split_at(name.chars().next().map_or(0, char::len_utf8));
     format!(
@@ -154,9 +145,9 @@ fn generated_route(api_id: &str, key: &str) -> String {
     )
 }
 
-impl Api {
-    /// Turns the functions' ARNs into their names.
-    pub(super) fn connect_functions(
+impl ApiSpec {
+    /// Replaces the functions' ARNs by their names.
+    pub(super) fn resolve_functions(
         &mut self,
         api_id: &str,
         functions: &BTreeMap<String, FunctionSpec>,
@@ -176,7 +167,7 @@ impl Api {
                     return Err(TemplateError::at(
                         api_id,
                         &path,
-                        "names no function of this template",
+                        "is not the ARN of a function in this template",
                     ));
                 }
             }
@@ -184,8 +175,8 @@ impl Api {
         Ok(())
     }
 
-    /// A route answers only if it has a route response: SAM makes none. Each
-    /// response comes with its logical id.
+    /// A route is two-way only if it has a route response, which SAM does not
+    /// generate. Each response comes with its own logical id.
     pub(super) fn apply_route_responses(
         &mut self,
         api_id: &str,
@@ -195,15 +186,15 @@ impl Api {
             if !self
                 .routes
                 .keys()
-                .any(|key| generated_route(api_id, key) == *route)
+                .any(|key| generated_route_id(api_id, key) == *route)
             {
-                let problem = format!("{route} is no route of the API");
+                let problem = format!("{route} is not a route of the API");
                 return Err(TemplateError::at(response, "Properties.RouteId", problem));
             }
         }
         for (key, route) in &mut self.routes {
-            let generated = generated_route(api_id, key);
-            route.answers &= responses.iter().any(|(_, route)| *route == generated);
+            let generated = generated_route_id(api_id, key);
+            route.two_way &= responses.iter().any(|(_, route)| *route == generated);
         }
         Ok(())
     }

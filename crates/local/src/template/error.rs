@@ -1,25 +1,24 @@
-/// A template that cannot be run, and where it says so.
+/// Why the local stack cannot run a template.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{place}{problem}")]
+#[error("{location}{problem}")]
 pub(crate) struct TemplateError {
     /// `Resource.Properties.Path: `, or empty for the file as a whole.
-    place: String,
+    location: String,
     problem: String,
 }
 
 impl TemplateError {
-    /// Something about the file as a whole.
+    /// A problem with the file as a whole.
     pub(super) fn file(problem: impl Into<String>) -> Self {
         Self {
-            place: String::new(),
+            location: String::new(),
             problem: problem.into(),
         }
     }
 
-    /// Something about one place.
     pub(super) fn at(resource: &str, path: &str, problem: impl Into<String>) -> Self {
         Self {
-            place: format!("{resource}.{path}: "),
+            location: format!("{resource}.{path}: "),
             problem: problem.into(),
         }
     }

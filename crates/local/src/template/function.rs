@@ -6,33 +6,26 @@ use std::time::Duration;
 use serde_json::{Map, Value};
 
 use super::TemplateError;
-use super::asynchronous::{self, Asynchronous};
+use super::event_invoke_config::{self, EventInvokeConfig};
 use super::intrinsics::Scope;
-use super::properties::{Properties, unknown, whole_number};
-use super::schedule::{self, Schedule};
+use super::properties::{NOT_SUPPORTED, Properties, integer, unsupported};
+use super::schedule::{self, ScheduleSpec};
 
-/// A function as the local stack runs it.
 #[derive(Debug, Clone)]
 pub(crate) struct FunctionSpec {
-    /// The name that it is invoked by.
     pub name: String,
-    /// The binary that it is built as.
+    /// The file name of its binary.
     pub binary: String,
-    /// Its own environment variables.
     pub environment: BTreeMap<String, String>,
-    /// How long it may take for an event.
     pub timeout: Duration,
-    /// In megabytes. Told to the function; not enforced here.
+    /// Reported to the function; not enforced.
     pub memory_mb: u64,
-    /// The concurrency that is kept for it alone, and its limit.
-    pub reserved: Option<usize>,
-    /// What happens with its asynchronous events.
-    pub asynchronous: Asynchronous,
-    /// When it runs by itself.
-    pub schedules: Vec<Schedule>,
+    pub reserved_concurrency: Option<usize>,
+    pub event_invoke: EventInvokeConfig,
+    pub schedules: Vec<ScheduleSpec>,
 }
 
-/// What all functions can have in common.
+/// Properties that `Globals` may set for all functions.
 const COMMON: [&str; 5] = [
     "Environment",
     "EventInvokeConfig",
@@ -41,10 +34,10 @@ const COMMON: [&str; 5] = [
     "Timeout",
 ];
 
-/// What each has for itself alone.
+/// Properties that only a function itself may set.
 const OWN: [&str; 3] = ["DeadLetterQueue", "Events", "FunctionName"];
 
-/// Known, and without a meaning on one machine.
+/// Accepted, with no effect on one machine.
 const IGNORED: [&str; 12] = [
     "Architectures",
     "CodeUri",
@@ -76,7 +69,7 @@ pub(super) fn read(
     globals: Option<&Value>,
     scope: &Scope<'_>,
 ) -> Result<FunctionSpec, TemplateError> {
-    properties.only(&[&COMMON[..], &OWN[..]].concat(), &IGNORED)?;
+    properties.allow_only(&[&COMMON[..], &OWN[..]].concat(), &IGNORED)?;
     let globals = Globals::read(globals, scope)?;
     let binary = resource
         .pointer("/Metadata/BuildProperties/Binary")
@@ -94,9 +87,9 @@ pub(super) fn read(
     };
     let number = |name: &str, range| match own_or_common(name)? {
         None => Ok(None),
-        Some(value) => whole_number(&value, range)
+        Some(value) => integer(&value, range)
             .map(Some)
-            .map_err(|problem| properties.wrong(name, problem)),
+            .map_err(|problem| properties.error(name, problem)),
     };
     let timeout = number("Timeout", 1..=900)?.unwrap_or(DEFAULT_TIMEOUT_SECONDS);
     let memory_mb = number("MemorySize", 128..=10_240)?.unwrap_or(DEFAULT_MEMORY_MB);
@@ -106,35 +99,46 @@ pub(super) fn read(
     })?;
     let own = properties.get("Environment")?;
     environment.extend(
-        variables(own.as_ref()).map_err(|(path, problem)| properties.wrong(&path, problem))?,
+        variables(own.as_ref()).map_err(|(path, problem)| properties.error(&path, problem))?,
     );
     Ok(FunctionSpec {
         name: properties
-            .text("FunctionName")?
+            .string("FunctionName")?
             .unwrap_or_else(|| id.to_owned()),
         binary: binary.to_owned(),
         environment,
         timeout: Duration::from_secs(timeout),
         memory_mb,
-        reserved: reserved.and_then(|reserved| usize::try_from(reserved).ok()),
-        asynchronous: asynchronous::read(properties, own_or_common("EventInvokeConfig")?.as_ref())?,
+        reserved_concurrency: reserved.and_then(|reserved| usize::try_from(reserved).ok()),
+        event_invoke: event_invoke_config::read(
+            properties,
+            own_or_common("EventInvokeConfig")?.as_ref(),
+        )?,
         schedules: schedule::read(id, properties)?,
     })
 }
 
-/// What all functions have in common.
+/// The section `Globals.Function`.
 struct Globals(Map<String, Value>);
 
 impl Globals {
     fn read(raw: Option<&Value>, scope: &Scope<'_>) -> Result<Self, TemplateError> {
-        let Some(Value::Object(raw)) = raw else {
-            return Ok(Self(Map::new()));
+        let raw = match raw {
+            None => return Ok(Self(Map::new())),
+            Some(Value::Object(raw)) => raw,
+            Some(_) => {
+                return Err(TemplateError::at(
+                    "Globals",
+                    "Function",
+                    "must be a mapping",
+                ));
+            }
         };
-        if let Some(name) = unknown(raw, &COMMON, &IGNORED) {
+        if let Some(name) = unsupported(raw, &COMMON, &IGNORED) {
             return Err(TemplateError::at(
                 "Globals",
                 &format!("Function.{name}"),
-                "is not understood by the local stack",
+                NOT_SUPPORTED,
             ));
         }
         let mut evaluated = Map::new();
@@ -142,7 +146,7 @@ impl Globals {
             if let Some(value) = raw.get(name) {
                 let value = scope
                     .evaluate(value)
-                    .map_err(|error| error.of("Globals", &format!("Function.{name}")))?;
+                    .map_err(|error| error.in_property("Globals", &format!("Function.{name}")))?;
                 evaluated.extend(value.map(|value| (name.to_owned(), value)));
             }
         }
@@ -159,11 +163,8 @@ fn variables(environment: Option<&Value>) -> Result<BTreeMap<String, String>, (S
         _ => Err((path.to_owned(), "must be a mapping".to_owned())),
     };
     let environment = mapping(environment, "Environment")?;
-    if let Some(name) = unknown(&environment, &["Variables"], &[]) {
-        return Err((
-            format!("Environment.{name}"),
-            "is not understood by the local stack".to_owned(),
-        ));
+    if let Some(name) = unsupported(&environment, &["Variables"], &[]) {
+        return Err((format!("Environment.{name}"), NOT_SUPPORTED.to_owned()));
     }
     let Some(variables) = environment.get("Variables") else {
         return Ok(BTreeMap::new());
@@ -175,7 +176,7 @@ fn variables(environment: Option<&Value>) -> Result<BTreeMap<String, String>, (S
             Value::Number(_) | Value::Bool(_) => Ok((name, value.to_string())),
             _ => Err((
                 format!("Environment.Variables.{name}"),
-                "must be a text".to_owned(),
+                "must be a string".to_owned(),
             )),
         })
         .collect()

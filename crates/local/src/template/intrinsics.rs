@@ -1,42 +1,87 @@
-//! CloudFormation's intrinsic functions, as far as a local stack needs them.
+//! CloudFormation's intrinsic functions, as far as the local stack needs them.
 
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 
 use serde_json::{Map, Value, json};
 
 use super::{ACCOUNT, API_ID, TemplateError};
 
+/// How deep values and the conditions that they use may be nested. A value's
+/// own nesting is bounded when it is parsed; this bounds chains of conditions.
+const MAX_DEPTH: usize = 256;
+
+/// The most that evaluation may produce in all, in bytes and one for each
+/// value. A short template could otherwise multiply a long string.
+const MAX_PRODUCED: usize = 16 * 1024 * 1024;
+
 /// What intrinsics can refer to.
 pub(super) struct Scope<'a> {
-    pub(super) parameters: BTreeMap<String, String>,
+    parameters: BTreeMap<String, String>,
     pub(super) conditions: &'a Map<String, Value>,
-    pub(super) resources: &'a Map<String, Value>,
-    pub(super) region: &'a str,
+    resources: &'a Map<String, Value>,
+    region: &'a str,
+    /// `None` while a condition is being evaluated.
+    pub(super) known_conditions: RefCell<BTreeMap<String, Option<bool>>>,
+    depth: Cell<usize>,
+    produced: Cell<usize>,
 }
 
-/// How deep conditions may refer to each other: more is a circle.
-const MAX_CONDITION_DEPTH: usize = 16;
+/// One level of nesting; dropping it leaves the level.
+pub(super) struct Level<'a>(&'a Cell<usize>);
 
-impl Scope<'_> {
-    /// Whether a resource's condition, if it has one, holds.
-    pub(super) fn exists(&self, id: &str, resource: &Value) -> Result<bool, TemplateError> {
-        match resource.get("Condition") {
-            None => Ok(true),
-            Some(Value::String(name)) => self
-                .named_condition(name, 0)
-                .map_err(|problem| TemplateError::at(id, "Condition", problem)),
-            Some(_) => Err(TemplateError::at(id, "Condition", "must be a name")),
+impl Drop for Level<'_> {
+    fn drop(&mut self) {
+        self.0.set(self.0.get() - 1);
+    }
+}
+
+impl<'a> Scope<'a> {
+    pub(super) fn new(
+        parameters: BTreeMap<String, String>,
+        conditions: &'a Map<String, Value>,
+        resources: &'a Map<String, Value>,
+        region: &'a str,
+    ) -> Self {
+        Self {
+            parameters,
+            conditions,
+            resources,
+            region,
+            known_conditions: RefCell::default(),
+            depth: Cell::default(),
+            produced: Cell::default(),
         }
     }
 
-    /// Whether a condition holds that has no name.
-    pub(super) fn holds(&self, condition: &Value) -> Result<bool, String> {
-        self.condition(condition, 0)
+    pub(super) fn enter(&self) -> Result<Level<'_>, String> {
+        if self.depth.get() >= MAX_DEPTH {
+            return Err("values and conditions are nested too deeply".into());
+        }
+        self.depth.set(self.depth.get() + 1);
+        Ok(Level(&self.depth))
+    }
+
+    fn produce(&self, bytes: usize) -> Result<(), EvaluationError> {
+        let produced = self.produced.get() + 1 + bytes;
+        if produced > MAX_PRODUCED {
+            return Err(EvaluationError::new(
+                "the template's values come to more than 16 MB",
+            ));
+        }
+        self.produced.set(produced);
+        Ok(())
+    }
+
+    fn produced(&self, text: String) -> Result<Option<Value>, EvaluationError> {
+        self.produce(text.len())?;
+        Ok(Some(text.into()))
     }
 
     /// Evaluates every intrinsic inside a value. `None` stands for
     /// `AWS::NoValue`: the property is absent.
-    pub(super) fn evaluate(&self, value: &Value) -> Result<Option<Value>, Located> {
+    pub(super) fn evaluate(&self, value: &Value) -> Result<Option<Value>, EvaluationError> {
+        let _level = self.enter().map_err(EvaluationError::new)?;
         match value {
             Value::Array(items) => {
                 let mut list = Vec::new();
@@ -48,13 +93,14 @@ impl Scope<'_> {
                 }
                 Ok(Some(Value::Array(list)))
             }
-            Value::Object(object) => match single(object) {
+            Value::Object(object) => match only_entry(object) {
                 Some((name, argument)) if name == "Ref" || name.starts_with("Fn::") => {
                     self.call(name, argument)
                 }
                 _ => {
                     let mut evaluated = Map::new();
                     for (key, value) in object {
+                        self.produce(key.len())?;
                         if let Some(value) =
                             self.evaluate(value).map_err(|error| error.inside(key))?
                         {
@@ -64,26 +110,29 @@ impl Scope<'_> {
                     Ok(Some(Value::Object(evaluated)))
                 }
             },
-            plain => Ok(Some(plain.clone())),
+            plain => {
+                self.produce(plain.as_str().map_or(0, str::len))?;
+                Ok(Some(plain.clone()))
+            }
         }
     }
 
-    fn call(&self, name: &str, argument: &Value) -> Result<Option<Value>, Located> {
-        let wrong = |problem: &str| Located::here(format!("{} {problem}", short(name)));
+    fn call(&self, name: &str, argument: &Value) -> Result<Option<Value>, EvaluationError> {
+        let error = |problem: &str| EvaluationError::new(format!("{} {problem}", short_form(name)));
         match (name, argument) {
             ("Ref", Value::String(target)) if target == "AWS::NoValue" => Ok(None),
-            ("Ref", Value::String(target)) => Ok(Some(json!(self.reference(target)?))),
+            ("Ref", Value::String(target)) => self.produced(self.reference(target)?),
             ("Fn::GetAtt", Value::String(path)) => {
                 let (id, attribute) = path
                     .split_once('.')
-                    .ok_or_else(|| wrong("needs Resource.Attribute"))?;
-                Ok(Some(json!(self.attribute(id, attribute)?)))
+                    .ok_or_else(|| error("needs Resource.Attribute"))?;
+                self.produced(self.attribute(id, attribute)?)
             }
             ("Fn::GetAtt", Value::Array(parts)) => match parts.as_slice() {
                 [Value::String(id), Value::String(attribute)] => {
-                    Ok(Some(json!(self.attribute(id, attribute)?)))
+                    self.produced(self.attribute(id, attribute)?)
                 }
-                _ => Err(wrong("needs a resource and an attribute")),
+                _ => Err(error("needs a resource and an attribute")),
             },
             ("Fn::Sub", Value::String(text)) => {
                 Ok(Some(json!(self.substitute(text, &Map::new())?)))
@@ -92,34 +141,39 @@ impl Scope<'_> {
                 [Value::String(text), Value::Object(names)] => {
                     Ok(Some(json!(self.substitute(text, names)?)))
                 }
-                _ => Err(wrong("needs a text and a mapping")),
+                _ => Err(error("needs a string and a mapping")),
             },
             ("Fn::Join", Value::Array(parts)) => match parts.as_slice() {
                 [Value::String(between), list] => {
                     let list = self.evaluate(list)?.unwrap_or_default();
-                    let texts: Option<Vec<_>> =
-                        list.as_array().map(|list| list.iter().map(text).collect());
-                    Ok(Some(json!(
-                        texts.ok_or_else(|| wrong("needs a list"))?.join(between)
-                    )))
+                    let list = list.as_array().ok_or_else(|| error("needs a list"))?;
+                    let texts: Vec<_> = list.iter().map(to_text).collect();
+                    let separators = between.len() * texts.len();
+                    self.produce(separators + texts.iter().map(String::len).sum::<usize>())?;
+                    Ok(Some(json!(texts.join(between))))
                 }
-                _ => Err(wrong("needs a separator and a list")),
+                _ => Err(error("needs a separator and a list")),
             },
             ("Fn::If", Value::Array(parts)) => match parts.as_slice() {
                 [Value::String(condition), then, otherwise] => {
-                    let holds = self.named_condition(condition, 0).map_err(Located::here)?;
+                    let holds = self
+                        .named_condition(condition)
+                        .map_err(EvaluationError::new)?;
                     self.evaluate(if holds { then } else { otherwise })
                 }
-                _ => Err(wrong("needs a condition and two values")),
+                _ => Err(error("needs a condition and two values")),
             },
             ("Ref" | "Fn::GetAtt" | "Fn::Sub" | "Fn::Join" | "Fn::If", _) => {
-                Err(wrong("has arguments of the wrong kind"))
+                Err(error("has arguments of the wrong type"))
             }
-            _ => Err(Located::here(format!("unknown intrinsic {}", short(name)))),
+            _ => Err(EvaluationError::new(format!(
+                "unknown intrinsic {}",
+                short_form(name)
+            ))),
         }
     }
 
-    fn reference(&self, target: &str) -> Result<String, Located> {
+    fn reference(&self, target: &str) -> Result<String, EvaluationError> {
         if let Some(value) = self.parameters.get(target) {
             return Ok(value.clone());
         }
@@ -128,9 +182,11 @@ impl Scope<'_> {
         }
         match self.resources.get(target) {
             Some(resource) => Ok(physical_id(target, resource)),
-            // SAM's own names for what it makes of an API: `ApiDefaultRoute`.
+            // SAM's logical ids for what it generates from an API: `ApiDefaultRoute`.
             None if self.is_generated(target) => Ok(target.to_owned()),
-            None => Err(Located::here(format!("no parameter or resource {target}"))),
+            None => Err(EvaluationError::new(format!(
+                "no parameter or resource {target}"
+            ))),
         }
     }
 
@@ -143,22 +199,26 @@ impl Scope<'_> {
         })
     }
 
-    fn pseudo_parameter(&self, name: &str) -> Result<String, Located> {
+    fn pseudo_parameter(&self, name: &str) -> Result<String, EvaluationError> {
         Ok(match name {
             "AWS::AccountId" => ACCOUNT.into(),
             "AWS::Partition" => "aws".into(),
             "AWS::Region" => self.region.into(),
             "AWS::StackName" => "belfry-local".into(),
             "AWS::URLSuffix" => "amazonaws.com".into(),
-            _ => return Err(Located::here(format!("no pseudo parameter {name}"))),
+            _ => {
+                return Err(EvaluationError::new(format!(
+                    "unknown pseudo parameter {name}"
+                )));
+            }
         })
     }
 
-    fn attribute(&self, id: &str, attribute: &str) -> Result<String, Located> {
+    fn attribute(&self, id: &str, attribute: &str) -> Result<String, EvaluationError> {
         let resource = self
             .resources
             .get(id)
-            .ok_or_else(|| Located::here(format!("no resource {id}")))?;
+            .ok_or_else(|| EvaluationError::new(format!("no resource {id}")))?;
         let kind = resource
             .get("Type")
             .and_then(Value::as_str)
@@ -174,83 +234,57 @@ impl Scope<'_> {
             }
             ("AWS::SQS::Queue", "Arn") => Ok(format!("arn:aws:sqs:{region}:{ACCOUNT}:{name}")),
             ("AWS::SNS::Topic", "TopicArn") => Ok(format!("arn:aws:sns:{region}:{ACCOUNT}:{name}")),
-            _ => Err(Located::here(format!(
-                "the attribute {attribute} of {id} ({kind}) is not known here"
+            _ => Err(EvaluationError::new(format!(
+                "the local stack does not know the attribute {attribute} of {id} ({kind})"
             ))),
         }
     }
 
-    fn substitute(&self, text: &str, names: &Map<String, Value>) -> Result<String, Located> {
+    fn substitute(
+        &self,
+        text: &str,
+        names: &Map<String, Value>,
+    ) -> Result<String, EvaluationError> {
+        // Each once, however often the text names it.
+        let mut values = BTreeMap::new();
+        for (name, value) in names {
+            let value = self.evaluate(value).map_err(|error| error.inside(name))?;
+            values.insert(name.as_str(), value.as_ref().map(to_text));
+        }
         let mut result = String::new();
         let mut rest = text;
         while let Some((before, after)) = rest.split_once("${") {
-            result.push_str(before);
             let (name, after) = after
                 .split_once('}')
-                .ok_or_else(|| Located::here("!Sub has a ${ without }"))?;
-            if let Some(literal) = name.strip_prefix('!') {
-                result.push_str(&format!("${{{literal}}}"));
-            } else if let Some(value) = names.get(name) {
-                result.push_str(
-                    &self
-                        .evaluate(value)?
-                        .as_ref()
-                        .map(self::text)
-                        .unwrap_or_default(),
-                );
+                .ok_or_else(|| EvaluationError::new("!Sub has a ${ without }"))?;
+            let value = if let Some(literal) = name.strip_prefix('!') {
+                format!("${{{literal}}}")
+            } else if let Some(value) = values.get(name) {
+                value.clone().unwrap_or_default()
             } else if let Some((id, attribute)) = name.split_once('.') {
-                result.push_str(&self.attribute(id, attribute)?);
+                self.attribute(id, attribute)?
             } else {
-                result.push_str(&self.reference(name)?);
-            }
+                self.reference(name)?
+            };
+            self.produce(before.len() + value.len())?;
+            result.push_str(before);
+            result.push_str(&value);
             rest = after;
         }
+        self.produce(rest.len())?;
         Ok(result + rest)
     }
-
-    fn named_condition(&self, name: &str, depth: usize) -> Result<bool, String> {
-        if depth == MAX_CONDITION_DEPTH {
-            return Err(format!("condition {name} refers to itself"));
-        }
-        let condition = self
-            .conditions
-            .get(name)
-            .ok_or_else(|| format!("condition {name} is not defined"))?;
-        self.condition(condition, depth + 1)
-    }
-
-    fn condition(&self, value: &Value, depth: usize) -> Result<bool, String> {
-        let call = value.as_object().and_then(single);
-        let all = |list: &Vec<Value>| {
-            list.iter()
-                .map(|c| self.condition(c, depth))
-                .collect::<Result<Vec<_>, _>>()
-        };
-        match call {
-            Some(("Condition", Value::String(name))) => self.named_condition(name, depth),
-            Some(("Fn::Equals", Value::Array(sides))) if sides.len() == 2 => {
-                let side = |value| self.evaluate(value).map_err(|error| error.problem);
-                Ok(side(&sides[0])?.as_ref().map(text) == side(&sides[1])?.as_ref().map(text))
-            }
-            Some(("Fn::Not", Value::Array(one))) if one.len() == 1 => {
-                Ok(!self.condition(&one[0], depth)?)
-            }
-            Some(("Fn::And", Value::Array(list))) => Ok(all(list)?.into_iter().all(|holds| holds)),
-            Some(("Fn::Or", Value::Array(list))) => Ok(all(list)?.into_iter().any(|holds| holds)),
-            _ => Err(format!("the condition {value} is not understood")),
-        }
-    }
 }
 
-/// A problem inside a value, and the way to it.
+/// A problem inside a value, and the path to it.
 #[derive(Debug)]
-pub(super) struct Located {
+pub(super) struct EvaluationError {
     path: String,
-    problem: String,
+    pub(super) problem: String,
 }
 
-impl Located {
-    fn here(problem: impl Into<String>) -> Self {
+impl EvaluationError {
+    fn new(problem: impl Into<String>) -> Self {
         Self {
             path: String::new(),
             problem: problem.into(),
@@ -262,8 +296,8 @@ impl Located {
         self
     }
 
-    /// The error, with the property that the value belongs to.
-    pub(super) fn of(self, resource: &str, path: &str) -> TemplateError {
+    /// Adds the property that the value belongs to.
+    pub(super) fn in_property(self, resource: &str, path: &str) -> TemplateError {
         TemplateError::at(resource, &format!("{path}{}", self.path), self.problem)
     }
 }
@@ -281,7 +315,8 @@ fn physical_id(id: &str, resource: &Value) -> String {
         .to_owned()
 }
 
-fn single(object: &Map<String, Value>) -> Option<(&str, &Value)> {
+/// The entry of a mapping that has exactly one.
+pub(super) fn only_entry(object: &Map<String, Value>) -> Option<(&str, &Value)> {
     let mut entries = object.iter();
     match (entries.next(), entries.next()) {
         (Some((name, argument)), None) => Some((name, argument)),
@@ -289,11 +324,11 @@ fn single(object: &Map<String, Value>) -> Option<(&str, &Value)> {
     }
 }
 
-fn short(name: &str) -> String {
+fn short_form(name: &str) -> String {
     format!("!{}", name.trim_start_matches("Fn::"))
 }
 
-fn text(value: &Value) -> String {
+pub(super) fn to_text(value: &Value) -> String {
     match value {
         Value::String(text) => text.clone(),
         other => other.to_string(),

@@ -1,11 +1,19 @@
-//! Parameters: defaults, given values, and the rules that CloudFormation
-//! would hold them to.
+//! Parameters: defaults, given values, and CloudFormation's constraints.
 
 use std::collections::BTreeMap;
 
 use serde_json::{Map, Value};
 
 use super::TemplateError;
+use super::intrinsics::to_text;
+use super::properties::NOT_SUPPORTED;
+
+/// CloudFormation's quotas: parameters of a template, and bytes of a value.
+const MAX_PARAMETERS: usize = 200;
+const MAX_VALUE_BYTES: usize = 4_096;
+
+/// The largest compiled `AllowedPattern`, in bytes.
+const MAX_PATTERN_BYTES: usize = 256 * 1024;
 
 /// Every parameter's value.
 pub(super) fn resolve(
@@ -13,7 +21,12 @@ pub(super) fn resolve(
     given: &BTreeMap<String, String>,
 ) -> Result<BTreeMap<String, String>, TemplateError> {
     if let Some(unknown) = given.keys().find(|name| !declared.contains_key(*name)) {
-        return Err(wrong(unknown, "the template has no such parameter"));
+        return Err(error(unknown, "the template has no such parameter"));
+    }
+    if declared.len() > MAX_PARAMETERS {
+        return Err(TemplateError::file(format!(
+            "the template has more than {MAX_PARAMETERS} parameters, CloudFormation's limit"
+        )));
     }
     declared
         .iter()
@@ -21,11 +34,11 @@ pub(super) fn resolve(
             let value = match given.get(name) {
                 Some(value) => value.clone(),
                 None => match declaration.get("Default") {
-                    Some(default) => plain(default),
+                    Some(default) => to_text(default),
                     None => {
-                        return Err(wrong(
+                        return Err(error(
                             name,
-                            format!("has no default; give it with --parameter {name}=VALUE"),
+                            format!("has no default; set it with --parameter {name}=VALUE"),
                         ));
                     }
                 },
@@ -37,16 +50,20 @@ pub(super) fn resolve(
 }
 
 fn check(name: &str, declaration: &Value, value: &str) -> Result<(), TemplateError> {
+    if value.len() > MAX_VALUE_BYTES {
+        let problem = format!("is longer than {MAX_VALUE_BYTES} bytes, CloudFormation's limit");
+        return Err(error(name, problem));
+    }
     match declaration.get("Type").and_then(Value::as_str) {
         Some("String" | "CommaDelimitedList") => {}
         Some("Number") => check_number(name, declaration, value)?,
-        Some(other) => return Err(wrong(name, format!("type {other} is not understood"))),
-        None => return Err(wrong(name, "has no Type")),
+        Some(other) => return Err(error(name, format!("type {other} {NOT_SUPPORTED}"))),
+        None => return Err(error(name, "has no Type")),
     }
     if let Some(allowed) = declaration.get("AllowedValues").and_then(Value::as_array) {
-        let allowed: Vec<_> = allowed.iter().map(plain).collect();
+        let allowed: Vec<_> = allowed.iter().map(to_text).collect();
         if !allowed.iter().any(|a| a == value) {
-            return Err(wrong(
+            return Err(error(
                 name,
                 format!("must be one of {}", allowed.join(", ")),
             ));
@@ -54,32 +71,33 @@ fn check(name: &str, declaration: &Value, value: &str) -> Result<(), TemplateErr
     }
     if let Some(pattern) = declaration.get("AllowedPattern").and_then(Value::as_str) {
         // CloudFormation matches the whole value.
-        let whole = regex_lite::Regex::new(&format!("^(?:{pattern})$"))
-            .map_err(|_| wrong(name, format!("AllowedPattern {pattern} is not understood")))?;
+        let whole = regex_lite::RegexBuilder::new(&format!("^(?:{pattern})$"))
+            .size_limit(MAX_PATTERN_BYTES)
+            .build();
+        let whole = whole.map_err(|problem| {
+            error(
+                name,
+                format!("AllowedPattern cannot be compiled: {problem}"),
+            )
+        })?;
         if !whole.is_match(value) {
-            return Err(wrong(name, format!("must match {pattern}")));
+            return Err(error(name, format!("must match {pattern}")));
         }
     }
     Ok(())
 }
 
 fn check_number(name: &str, declaration: &Value, value: &str) -> Result<(), TemplateError> {
-    let number: f64 = value.parse().map_err(|_| wrong(name, "must be a number"))?;
+    let number = value.parse().ok().filter(|number: &f64| number.is_finite());
+    let number = number.ok_or_else(|| error(name, "must be a number"))?;
     let bound = |key: &str| declaration.get(key).and_then(Value::as_f64);
     match (bound("MinValue"), bound("MaxValue")) {
-        (Some(least), _) if number < least => Err(wrong(name, format!("must be at least {least}"))),
-        (_, Some(most)) if number > most => Err(wrong(name, format!("must be at most {most}"))),
+        (Some(min), _) if number < min => Err(error(name, format!("must be at least {min}"))),
+        (_, Some(max)) if number > max => Err(error(name, format!("must be at most {max}"))),
         _ => Ok(()),
     }
 }
 
-fn wrong(name: &str, problem: impl Into<String>) -> TemplateError {
+fn error(name: &str, problem: impl Into<String>) -> TemplateError {
     TemplateError::at("Parameters", name, problem)
-}
-
-fn plain(value: &Value) -> String {
-    match value {
-        Value::String(text) => text.clone(),
-        other => other.to_string(),
-    }
 }

@@ -1,4 +1,4 @@
-//! A resource's properties, read one by one with errors that name them.
+//! Reads a resource's properties one by one, with errors that name them.
 
 use std::borrow::Cow;
 use std::ops::RangeInclusive;
@@ -8,8 +8,11 @@ use serde_json::{Map, Value};
 use super::TemplateError;
 use super::intrinsics::Scope;
 
-/// The properties of a resource, before evaluation: what is ignored need not
-/// be understood.
+/// The problem with a section, a property or a type that the reader does not know.
+pub(super) const NOT_SUPPORTED: &str = "is not supported by the local stack";
+
+/// A resource's properties. Each is evaluated when it is read, so an ignored
+/// one may use any intrinsic.
 pub(super) struct Properties<'a> {
     id: &'a str,
     raw: Cow<'a, Map<String, Value>>,
@@ -30,11 +33,10 @@ impl<'a> Properties<'a> {
         Ok(Self { id, raw, scope })
     }
 
-    /// Refuses properties that are neither read nor known to have no meaning
-    /// for a local stack.
-    pub(super) fn only(&self, read: &[&str], ignored: &[&str]) -> Result<(), TemplateError> {
-        match unknown(&self.raw, read, ignored) {
-            Some(name) => Err(self.wrong(name, "is not understood by the local stack")),
+    /// Refuses properties that are in neither list.
+    pub(super) fn allow_only(&self, read: &[&str], ignored: &[&str]) -> Result<(), TemplateError> {
+        match unsupported(&self.raw, read, ignored) {
+            Some(name) => Err(self.error(name, NOT_SUPPORTED)),
             None => Ok(()),
         }
     }
@@ -46,25 +48,25 @@ impl<'a> Properties<'a> {
             Some(raw) => self
                 .scope
                 .evaluate(raw)
-                .map_err(|error| error.of(self.id, &format!("Properties.{name}"))),
+                .map_err(|error| error.in_property(self.id, &format!("Properties.{name}"))),
         }
     }
 
-    pub(super) fn text(&self, name: &str) -> Result<Option<String>, TemplateError> {
+    pub(super) fn string(&self, name: &str) -> Result<Option<String>, TemplateError> {
         match self.get(name)? {
             None => Ok(None),
             Some(Value::String(text)) => Ok(Some(text)),
-            Some(_) => Err(self.wrong(name, "must be a text")),
+            Some(_) => Err(self.error(name, "must be a string")),
         }
     }
 
-    pub(super) fn wrong(&self, path: &str, problem: impl Into<String>) -> TemplateError {
+    pub(super) fn error(&self, path: &str, problem: impl Into<String>) -> TemplateError {
         TemplateError::at(self.id, &format!("Properties.{path}"), problem)
     }
 }
 
 /// The first name that is in neither list.
-pub(super) fn unknown<'a>(
+pub(super) fn unsupported<'a>(
     raw: &'a Map<String, Value>,
     read: &[&str],
     ignored: &[&str],
@@ -74,8 +76,8 @@ pub(super) fn unknown<'a>(
         .find(|name| !read.contains(name) && !ignored.contains(name))
 }
 
-/// A whole number, which a parameter may give as text.
-pub(super) fn whole_number(value: &Value, range: RangeInclusive<u64>) -> Result<u64, String> {
+/// An integer. A parameter's value is always a string, so `"25"` is one too.
+pub(super) fn integer(value: &Value, range: RangeInclusive<u64>) -> Result<u64, String> {
     let number = match value {
         Value::Number(number) => number.as_u64(),
         Value::String(text) => text.parse().ok(),

@@ -1,36 +1,39 @@
-//! A function's `Events`: schedules, and nothing else.
+//! A function's `Events`. Only schedules are supported.
 
 use std::time::Duration;
 
 use serde_json::{Map, Value};
 
 use super::TemplateError;
-use super::properties::{Properties, unknown};
+use super::properties::{NOT_SUPPORTED, Properties, unsupported};
 
-/// A schedule that invokes a function.
 #[derive(Debug, Clone)]
-pub(crate) struct Schedule {
-    /// The function's logical id and the event's, as SAM joins them.
+pub(crate) struct ScheduleSpec {
+    /// SAM's logical id: the function's and the event's joined.
     pub id: String,
     pub kind: ScheduleKind,
-    /// As the template has it, like `rate(1 minute)`.
+    /// As in the template, like `rate(1 minute)`.
     pub expression: String,
-    /// How often, where the expression is a rate.
+    /// `None` if the expression is not a rate.
     pub period: Option<Duration>,
-    /// What the function gets instead of the scheduler's own event.
+    /// Replaces the scheduler's own event.
     pub input: Option<Value>,
 }
 
-/// Which of AWS's two schedulers runs it.
+/// AWS has two schedulers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ScheduleKind {
-    /// SAM's `Schedule`: a rule of EventBridge.
+    /// SAM's `Schedule`: an EventBridge rule.
     Rule,
-    /// SAM's `ScheduleV2`: a schedule of EventBridge Scheduler.
+    /// SAM's `ScheduleV2`: an EventBridge Scheduler schedule.
     Scheduler,
 }
 
-/// Known, and without a meaning on one machine.
+/// The longest period, in seconds: 100 years. A clock would overflow somewhere
+/// beyond it.
+const MAX_PERIOD_SECONDS: u64 = 100 * 365 * 86_400;
+
+/// Accepted, with no effect on one machine.
 const IGNORED: [&str; 10] = [
     "DeadLetterConfig",
     "Description",
@@ -44,75 +47,75 @@ const IGNORED: [&str; 10] = [
     "ScheduleExpressionTimezone",
 ];
 
-/// The schedules of a function that are switched on.
-pub(super) fn read(id: &str, properties: &Properties<'_>) -> Result<Vec<Schedule>, TemplateError> {
+/// A function's enabled schedules.
+pub(super) fn read(
+    id: &str,
+    properties: &Properties<'_>,
+) -> Result<Vec<ScheduleSpec>, TemplateError> {
     let mut schedules = Vec::new();
     match properties.get("Events")? {
         None => {}
         Some(Value::Object(events)) => {
             for (name, event) in &events {
                 schedules.extend(schedule(id, name, event).map_err(|(path, problem)| {
-                    properties.wrong(&format!("Events.{name}{path}"), problem)
+                    properties.error(&format!("Events.{name}{path}"), problem)
                 })?);
             }
         }
-        Some(_) => return Err(properties.wrong("Events", "must be a mapping")),
+        Some(_) => return Err(properties.error("Events", "must be a mapping")),
     }
     Ok(schedules)
 }
 
-fn schedule(id: &str, name: &str, event: &Value) -> Result<Option<Schedule>, (String, String)> {
-    let wrong = |path: &str, problem: &str| (path.to_owned(), problem.to_owned());
+fn schedule(id: &str, name: &str, event: &Value) -> Result<Option<ScheduleSpec>, (String, String)> {
+    let error = |path: &str, problem: &str| (path.to_owned(), problem.to_owned());
     let kind = match event["Type"].as_str() {
         Some("Schedule") => ScheduleKind::Rule,
         Some("ScheduleV2") => ScheduleKind::Scheduler,
         _ => {
-            return Err(wrong(
+            return Err(error(
                 ".Type",
-                "is not understood by the local stack, which knows Schedule and ScheduleV2",
+                "is not supported by the local stack; use Schedule or ScheduleV2",
             ));
         }
     };
     let empty = Map::new();
     let given = event["Properties"].as_object().unwrap_or(&empty);
-    // Each of the two has a word of its own for being switched off.
+    // The two schedulers disable a schedule with different properties.
     let (expression, switch) = match kind {
         ScheduleKind::Rule => ("Schedule", "Enabled"),
         ScheduleKind::Scheduler => ("ScheduleExpression", "State"),
     };
-    if let Some(unknown) = unknown(given, &[expression, "Input", switch], &IGNORED) {
-        return Err(wrong(
-            &format!(".Properties.{unknown}"),
-            "is not understood by the local stack",
-        ));
+    if let Some(name) = unsupported(given, &[expression, "Input", switch], &IGNORED) {
+        return Err(error(&format!(".Properties.{name}"), NOT_SUPPORTED));
     }
-    let off = match given.get(switch) {
+    let disabled = match given.get(switch) {
         Some(Value::Bool(enabled)) => !enabled,
         Some(Value::String(state)) => state == "DISABLED" || state == "false",
         _ => false,
     };
     let path = format!(".Properties.{expression}");
     let expression = given.get(expression).and_then(Value::as_str);
-    let expression = expression.ok_or_else(|| wrong(&path, "is missing"))?;
+    let expression = expression.ok_or_else(|| error(&path, "is missing"))?;
     let period = if let Some(rate) = expression.strip_prefix("rate(") {
-        let problem = "must be a rate like rate(1 minute) or rate(5 minutes)";
-        Some(period(rate).ok_or_else(|| wrong(&path, problem))?)
+        let problem = "must be a rate like rate(1 minute) or rate(5 minutes), at most 100 years";
+        Some(period(rate).ok_or_else(|| error(&path, problem))?)
     } else if ["cron(", "at("]
         .iter()
         .any(|kind| expression.starts_with(kind))
     {
         None
     } else {
-        return Err(wrong(&path, "must begin with rate(, cron( or at("));
+        return Err(error(&path, "must begin with rate(, cron( or at("));
     };
     let input = match given.get("Input") {
         None => None,
         Some(Value::String(text)) => Some(
-            serde_json::from_str(text).map_err(|_| wrong(".Properties.Input", "must be JSON"))?,
+            serde_json::from_str(text).map_err(|_| error(".Properties.Input", "must be JSON"))?,
         ),
-        Some(_) => return Err(wrong(".Properties.Input", "must be a text of JSON")),
+        Some(_) => return Err(error(".Properties.Input", "must be a string of JSON")),
     };
-    Ok((!off).then(|| Schedule {
+    Ok((!disabled).then(|| ScheduleSpec {
         id: format!("{id}{name}"),
         kind,
         expression: expression.to_owned(),
@@ -131,13 +134,16 @@ fn period(rate: &str) -> Option<Duration> {
         _ => return None,
     };
     let count: u64 = count.parse().ok().filter(|count| *count > 0)?;
-    Some(Duration::from_secs(count.checked_mul(seconds)?))
+    let seconds = count.checked_mul(seconds)?;
+    (seconds <= MAX_PERIOD_SECONDS).then_some(Duration::from_secs(seconds))
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use proptest::prelude::*;
     use serde_json::json;
+
+    use super::*;
 
     #[test]
     fn rates_are_periods() {
@@ -146,6 +152,9 @@ mod tests {
             ("5 minutes)", Some(300)),
             ("2 hours)", Some(7_200)),
             ("1 day)", Some(86_400)),
+            ("36500 days)", Some(3_153_600_000)),
+            ("36501 days)", None),
+            ("18446744073709551615 days)", None),
             ("0 minutes)", None),
             ("1 second)", None),
             ("1 minute", None),
@@ -159,22 +168,39 @@ mod tests {
         }
     }
 
-    #[test]
-    fn both_kinds_can_be_switched_off() {
-        let on = json!({"Type": "ScheduleV2", "Properties": {"ScheduleExpression": "cron(0 3 * * ? *)", "Input": "{\"a\":1}"}});
-        let on = schedule("Sweeper", "Tick", &on).unwrap().unwrap();
-        assert_eq!((on.id.as_str(), on.period), ("SweeperTick", None));
-        assert_eq!(on.input, Some(json!({"a": 1})));
-        for off in [
-            json!({"Type": "ScheduleV2", "Properties": {"ScheduleExpression": "rate(1 minute)", "State": "DISABLED"}}),
-            json!({"Type": "Schedule", "Properties": {"Schedule": "rate(1 minute)", "Enabled": false}}),
-        ] {
-            assert!(schedule("Sweeper", "Tick", &off).unwrap().is_none());
+    proptest! {
+        #[test]
+        fn any_expression_is_a_schedule_or_an_error(
+            expression in "(?s).{0,40}|rate\\(-?[0-9]{1,25} ?(second|minute|hour|day)s?\\)?|(cron|at)\\(.{0,20}",
+        ) {
+            let event = json!({"Type": "Schedule", "Properties": {"Schedule": expression}});
+            match schedule("F", "E", &event) {
+                Ok(schedule) => {
+                    let period = schedule.and_then(|schedule| schedule.period);
+                    let now = std::time::Instant::now();
+                    prop_assert!(now.checked_add(period.unwrap_or_default()).is_some());
+                }
+                Err((path, _)) => prop_assert_eq!(path, ".Properties.Schedule"),
+            }
         }
     }
 
     #[test]
-    fn what_is_not_understood_is_named() {
+    fn both_kinds_can_be_disabled() {
+        let enabled = json!({"Type": "ScheduleV2", "Properties": {"ScheduleExpression": "cron(0 3 * * ? *)", "Input": "{\"a\":1}"}});
+        let enabled = schedule("Sweeper", "Tick", &enabled).unwrap().unwrap();
+        assert_eq!((enabled.id.as_str(), enabled.period), ("SweeperTick", None));
+        assert_eq!(enabled.input, Some(json!({"a": 1})));
+        for disabled in [
+            json!({"Type": "ScheduleV2", "Properties": {"ScheduleExpression": "rate(1 minute)", "State": "DISABLED"}}),
+            json!({"Type": "Schedule", "Properties": {"Schedule": "rate(1 minute)", "Enabled": false}}),
+        ] {
+            assert!(schedule("Sweeper", "Tick", &disabled).unwrap().is_none());
+        }
+    }
+
+    #[test]
+    fn unsupported_events_are_named() {
         for (event, path) in [
             (json!({"Type": "S3"}), ".Type"),
             (json!({"Type": "Schedule"}), ".Properties.Schedule"),

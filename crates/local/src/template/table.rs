@@ -5,18 +5,15 @@ use serde_json::{Map, Value};
 use super::TemplateError;
 use super::properties::Properties;
 
-/// A table as the embedded DynamoDB makes it.
 #[derive(Debug, Clone)]
 pub(crate) struct TableSpec {
-    /// Its name.
     pub name: String,
     /// The body of `CreateTable`.
     pub create: Value,
-    /// The attribute that says when an item expires.
     pub ttl_attribute: Option<String>,
 }
 
-/// Properties that `CreateTable` takes as they are.
+/// Properties that `CreateTable` takes unchanged.
 const CREATE: [&str; 6] = [
     "AttributeDefinitions",
     "BillingMode",
@@ -26,7 +23,7 @@ const CREATE: [&str; 6] = [
     "ProvisionedThroughput",
 ];
 
-/// Known, and without a meaning on one machine.
+/// Accepted, with no effect on one machine.
 const IGNORED: [&str; 4] = [
     "DeletionProtectionEnabled",
     "PointInTimeRecoverySpecification",
@@ -39,9 +36,9 @@ pub(super) fn read(id: &str, properties: &Properties<'_>) -> Result<TableSpec, T
         .into_iter()
         .chain(["TableName", "TimeToLiveSpecification"])
         .collect();
-    properties.only(&read, &IGNORED)?;
+    properties.allow_only(&read, &IGNORED)?;
     let name = properties
-        .text("TableName")?
+        .string("TableName")?
         .unwrap_or_else(|| id.to_owned());
     let mut create = Map::from_iter([("TableName".to_owned(), Value::from(name.as_str()))]);
     for property in CREATE {
@@ -57,7 +54,7 @@ pub(super) fn read(id: &str, properties: &Properties<'_>) -> Result<TableSpec, T
         Some(specification) => match specification["AttributeName"].as_str() {
             Some(attribute) => Some(attribute.to_owned()),
             None => {
-                return Err(properties.wrong("TimeToLiveSpecification.AttributeName", "is missing"));
+                return Err(properties.error("TimeToLiveSpecification.AttributeName", "is missing"));
             }
         },
     };

@@ -1,41 +1,41 @@
-//! What is not established about API Gateway: each assumption is one constant,
-//! conservative, and a row of docs/GATEWAY.md that is marked as assumed.
-//! Whoever finds out changes it here.
+//! Assumptions about API Gateway that are not established. Each is one
+//! conservative constant and one row of docs/GATEWAY.md, marked as assumed. If AWS
+//! turns out to behave differently, change the constant.
 
 use axum::http::StatusCode;
 
-/// A handshake with a stage that does not exist. For the management API the
-/// same is documented.
-pub(super) const NO_SUCH_STAGE: StatusCode = StatusCode::FORBIDDEN;
+/// The response to a handshake with an unknown stage. AWS documents the same for
+/// the management API.
+pub(super) const UNKNOWN_STAGE: StatusCode = StatusCode::FORBIDDEN;
 
-/// A handshake whose function takes longer than API Gateway waits.
+/// The response to a handshake whose function exceeds the integration timeout.
 pub(super) const CONNECT_TIMED_OUT: StatusCode = StatusCode::GATEWAY_TIMEOUT;
 
-/// A handshake whose function Lambda throttles.
+/// The response to a handshake whose function Lambda throttles.
 pub(super) const CONNECT_NOT_INVOKED: StatusCode = StatusCode::BAD_GATEWAY;
 
-/// A handshake whose URL is too long. That it is refused is documented.
+/// The response to a handshake whose URL is too long. AWS documents the limit but
+/// not the status.
 pub(super) const URL_TOO_LONG: StatusCode = StatusCode::URI_TOO_LONG;
 
-/// What a client is told, in the form of API Gateway's other error frames,
-/// whose message is above the rate.
+/// The error frame's message for a frame above the request rate.
 pub(super) const THROTTLED: &str = "Too Many Requests";
 
-/// What a client is told whose reply is too large for a message.
+/// The error frame's message for a reply that is too large.
 pub(super) const REPLY_TOO_LARGE: &str = "Internal server error";
 
-/// Whether a control ping keeps the idle timeout away.
+/// Whether a control ping restarts the idle timeout.
 pub(super) const PING_IS_ACTIVITY: bool = false;
 
-/// How a connection ends that was open for too long. For the idle timeout the
-/// same is seen on AWS.
-pub(super) const OPEN_TOO_LONG: (u16, &str) = (1001, "Going away");
+/// The close status at the maximum lifetime. It has been seen on AWS for the idle
+/// timeout.
+pub(super) const MAX_DURATION_REACHED: (u16, &str) = (1001, "Going away");
 
-/// What `$disconnect` is told of a connection that was lost.
+/// The close status that `$disconnect` gets for a lost connection.
 pub(super) const LOST: (u16, &str) = (1006, "Connection Closed Abnormally");
 
-/// The reasons that go with close codes. The codes 1003 and 1009 are
-/// documented, 1002 and 1007 are RFC 6455's.
+/// The reasons for these close codes. AWS documents the codes 1003 and 1009; 1002
+/// and 1007 are RFC 6455's.
 pub(super) const BINARY: (u16, &str) = (1003, "Binary is not supported");
 pub(super) const TOO_LARGE: (u16, &str) = (1009, "Message too large");
 pub(super) const PROTOCOL_ERROR: (u16, &str) = (1002, "Protocol error");

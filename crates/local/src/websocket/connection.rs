@@ -1,4 +1,4 @@
-//! An open connection, as the rest of the gateway sees it.
+//! An open connection, as the rest of the local stack sees it.
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -12,47 +12,47 @@ use tokio::time::{Instant, sleep_until};
 use super::assumed;
 use super::limits::Limits;
 
-/// How many messages may wait for a client that reads slowly. A post beyond
-/// that is answered 429, as API Gateway does when a client's buffer is full.
+/// Messages that may wait for a slow client. A post beyond that gets a 429, as
+/// API Gateway responds when a client's buffer is full.
 const BUFFERED_MESSAGES: usize = 64;
 
-/// How many bytes may wait for it.
+/// Bytes that may wait for a slow client.
 const BUFFERED_BYTES: usize = 256 * 1024;
 
-/// How long a client may take to read what is on its way before it is cut off.
+/// How long a closing connection waits until the client has read its messages.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// What is on its way to the client.
+/// A message or close frame for the client.
 #[derive(Debug)]
 pub(super) enum Outgoing {
     Text(String),
-    Close(End),
+    Close(CloseStatus),
 }
 
-/// How a connection ended: what `$disconnect` is told.
+/// How a connection ended; `$disconnect` gets it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct End {
+pub(super) struct CloseStatus {
     pub(super) code: u16,
     pub(super) reason: String,
 }
 
-impl End {
-    /// API Gateway says this also after DELETE.
+impl CloseStatus {
+    /// API Gateway uses this after DELETE too.
     pub(super) fn normal() -> Self {
         Self::new(1000, "Connection Closed Normally")
     }
 
-    /// Nobody said anything for too long, or the API itself goes away.
+    /// After the idle timeout, or because the API stops.
     pub(super) fn going_away() -> Self {
         Self::new(1001, "Going away")
     }
 
-    /// The client closed without saying why.
+    /// The client closed without a status.
     pub(super) fn no_status() -> Self {
         Self::new(1005, "Client-side close frame status not set")
     }
 
-    /// One of the ends that are not established on AWS.
+    /// A status from [`super::assumed`].
     pub(super) fn assumed((code, reason): (u16, &str)) -> Self {
         Self::new(code, reason)
     }
@@ -65,7 +65,7 @@ impl End {
     }
 }
 
-/// Who is at the other end, and since when.
+/// The client of a connection.
 #[derive(Debug, Clone)]
 pub(super) struct Peer {
     pub(super) id: String,
@@ -74,34 +74,33 @@ pub(super) struct Peer {
     pub(super) user_agent: Option<String>,
 }
 
-/// The gateway's hold on an open connection.
+/// A handle to an open connection.
 #[derive(Debug)]
 pub(super) struct Connection {
     pub(super) peer: Peer,
     outgoing: Sender<Outgoing>,
-    /// What waits in `outgoing`, in bytes.
+    /// The size of `outgoing`.
     waiting_bytes: AtomicUsize,
-    /// On the clock that no one sets: a laptop that is woken up or told
-    /// another time must not cut its connections early.
+    /// Monotonic: a change of the system time must not end connections early.
     opened: Instant,
     opened_at_ms: u64,
-    /// When there was a message last, after `opened`.
+    /// The time of the latest message, after `opened`.
     last_active_ms: AtomicU64,
-    end: OnceLock<End>,
-    cut: Notify,
+    end: OnceLock<CloseStatus>,
+    terminated: Notify,
 }
 
-/// Why a message was not taken.
+/// Why a message was not sent.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum NotSent {
+pub(super) enum SendError {
     /// The client does not read fast enough.
-    Full,
+    BufferFull,
     /// The connection has ended.
     Gone,
 }
 
 impl Connection {
-    /// A connection, and where its socket finds what is to be sent.
+    /// Returns a connection, and the messages that its socket must send.
     pub(super) fn new(peer: Peer) -> (Self, Receiver<Outgoing>) {
         let (outgoing, receiver) = channel(BUFFERED_MESSAGES);
         let connection = Self {
@@ -112,54 +111,54 @@ impl Connection {
             opened_at_ms: crate::clock::now_ms(),
             last_active_ms: AtomicU64::new(0),
             end: OnceLock::new(),
-            cut: Notify::new(),
+            terminated: Notify::new(),
         };
         (connection, receiver)
     }
 
-    /// Takes a message, or says at once why not.
-    pub(super) fn try_send(&self, text: String) -> Result<(), NotSent> {
+    /// Sends a message, or fails at once.
+    pub(super) fn try_send(&self, text: String) -> Result<(), SendError> {
         let bytes = text.len();
-        // The first one always has room, however long it is.
+        // The first message always fits, whatever its size.
         let fits = |waiting| waiting == 0 || waiting + bytes <= BUFFERED_BYTES;
         self.waiting_bytes
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |waiting| {
                 fits(waiting).then_some(waiting + bytes)
             })
-            .map_err(|_| NotSent::Full)?;
+            .map_err(|_| SendError::BufferFull)?;
         let sent = self.outgoing.try_send(Outgoing::Text(text));
         match sent {
             Ok(()) => {
-                self.active();
+                self.mark_active();
                 Ok(())
             }
             Err(error) => {
                 self.sent(bytes);
                 Err(match error {
-                    TrySendError::Full(_) => NotSent::Full,
-                    TrySendError::Closed(_) => NotSent::Gone,
+                    TrySendError::Full(_) => SendError::BufferFull,
+                    TrySendError::Closed(_) => SendError::Gone,
                 })
             }
         }
     }
 
-    /// Notes that so many bytes wait no longer.
+    /// Frees this many bytes of the buffer.
     pub(super) fn sent(&self, bytes: usize) {
         self.waiting_bytes.fetch_sub(bytes, Ordering::Relaxed);
     }
 
-    /// Sends a reply to a frame, waiting for a slow client.
+    /// Sends a reply to a frame, and waits for a slow client.
     pub(super) async fn send(&self, text: String) {
         self.waiting_bytes.fetch_add(text.len(), Ordering::Relaxed);
-        // A client that is gone needs no reply.
+        // A lost client needs no reply.
         if self.outgoing.send(Outgoing::Text(text)).await.is_ok() {
-            self.active();
+            self.mark_active();
         }
     }
 
-    /// Ends the connection after what is already on its way. A client that
-    /// does not read is not waited for.
-    pub(super) async fn close(&self, end: End) {
+    /// Closes the connection after its outgoing messages. A client that does not
+    /// read them in time does not delay this.
+    pub(super) async fn close(&self, end: CloseStatus) {
         let closing = self.outgoing.send(Outgoing::Close(end.clone()));
         let _ = tokio::time::timeout(DRAIN_TIMEOUT, async {
             if closing.await.is_ok() {
@@ -167,50 +166,50 @@ impl Connection {
             }
         })
         .await;
-        self.cut(end);
+        self.terminate(end);
     }
 
-    /// Ends the connection without regard to what is on its way. The first end
-    /// counts.
-    pub(super) fn cut(&self, end: End) {
+    /// Closes the connection now and discards its outgoing messages. The first
+    /// close status counts.
+    pub(super) fn terminate(&self, end: CloseStatus) {
         let _ = self.end.set(end);
-        self.cut.notify_one();
+        self.terminated.notify_one();
     }
 
-    /// Waits until the connection is cut.
-    pub(super) async fn was_cut(&self) -> End {
-        self.cut.notified().await;
-        self.end.get().cloned().unwrap_or_else(End::normal)
+    /// Waits until the connection is terminated.
+    pub(super) async fn terminated(&self) -> CloseStatus {
+        self.terminated.notified().await;
+        self.end.get().cloned().unwrap_or_else(CloseStatus::normal)
     }
 
-    /// Waits until the connection has been silent, or open, for too long.
-    pub(super) async fn expired(&self, limits: &Limits) -> End {
-        let end_of_life = self.opened + limits.max_duration;
+    /// Waits for the idle timeout or the maximum lifetime.
+    pub(super) async fn expired(&self, limits: &Limits) -> CloseStatus {
+        let lifetime_end = self.opened + limits.max_duration;
         loop {
-            let last_active = self.opened + self.active_after();
-            let silent_until = last_active + limits.idle_timeout;
+            let last_active = self.opened + self.last_active_after();
+            let idle_until = last_active + limits.idle_timeout;
             let now = Instant::now();
-            if end_of_life <= now {
-                return End::assumed(assumed::OPEN_TOO_LONG);
+            if lifetime_end <= now {
+                return CloseStatus::assumed(assumed::MAX_DURATION_REACHED);
             }
-            if silent_until <= now {
-                return End::going_away();
+            if idle_until <= now {
+                return CloseStatus::going_away();
             }
-            sleep_until(end_of_life.min(silent_until)).await;
+            sleep_until(lifetime_end.min(idle_until)).await;
         }
     }
 
-    /// Notes a message in either direction. Control frames are none.
-    pub(super) fn active(&self) {
+    /// Records a message in either direction. Control frames do not count.
+    pub(super) fn mark_active(&self) {
         let after = u64::try_from(self.opened.elapsed().as_millis()).unwrap_or(u64::MAX);
         self.last_active_ms.store(after, Ordering::Relaxed);
     }
 
-    fn active_after(&self) -> Duration {
+    fn last_active_after(&self) -> Duration {
         Duration::from_millis(self.last_active_ms.load(Ordering::Relaxed))
     }
 
-    /// When there was a message last, in milliseconds since the epoch.
+    /// The time of the latest message, in milliseconds since the Unix epoch.
     pub(super) fn last_active_ms(&self) -> u64 {
         self.opened_at_ms + self.last_active_ms.load(Ordering::Relaxed)
     }
@@ -219,7 +218,7 @@ impl Connection {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::rate::Rate;
+    use crate::rate_limiter::RateLimiter;
 
     fn connection() -> (Connection, Receiver<Outgoing>) {
         Connection::new(Peer {
@@ -234,23 +233,26 @@ mod tests {
         Limits {
             idle_timeout: Duration::from_secs(600),
             max_duration: Duration::from_secs(7_200),
-            connects: Rate::new(0, 0),
-            requests: Rate::new(0, 0),
+            connects: RateLimiter::new(0, 0),
+            requests: RateLimiter::new(0, 0),
         }
     }
 
     #[tokio::test(start_paused = true)]
-    async fn silence_ends_a_connection_after_the_idle_timeout() {
+    async fn an_idle_connection_ends_after_the_idle_timeout() {
         let (connection, _outgoing) = connection();
-        let begun = Instant::now();
-        assert_eq!(connection.expired(&limits()).await, End::going_away());
-        assert_eq!(begun.elapsed().as_secs(), 600);
+        let started = Instant::now();
+        assert_eq!(
+            connection.expired(&limits()).await,
+            CloseStatus::going_away()
+        );
+        assert_eq!(started.elapsed().as_secs(), 600);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_message_starts_the_silence_again_and_nothing_outlives_the_maximum() {
+    async fn a_message_restarts_the_idle_timeout_and_no_connection_outlives_the_maximum() {
         let (connection, mut outgoing) = connection();
-        let begun = Instant::now();
+        let started = Instant::now();
         let talk = async {
             loop {
                 tokio::time::sleep(Duration::from_secs(599)).await;
@@ -259,10 +261,10 @@ mod tests {
             }
         };
         tokio::select! {
-            end = async { connection.expired(&limits()).await } => assert_eq!(end, End::going_away()),
+            end = async { connection.expired(&limits()).await } => assert_eq!(end, CloseStatus::going_away()),
             () = talk => {}
         }
-        assert_eq!(begun.elapsed().as_secs(), 7_200);
+        assert_eq!(started.elapsed().as_secs(), 7_200);
         assert_eq!(
             connection.last_active_ms(),
             connection.opened_at_ms + 599_000 * 12
@@ -270,25 +272,25 @@ mod tests {
     }
 
     #[test]
-    fn what_waits_is_bounded_in_number_and_in_bytes() {
+    fn the_buffer_is_bounded_in_messages_and_in_bytes() {
         let (one, _outgoing) = connection();
         let large = "x".repeat(128 * 1024);
         assert_eq!(one.try_send(large.clone()), Ok(()));
         assert_eq!(one.try_send(large.clone()), Ok(()));
-        assert_eq!(one.try_send("x".into()), Err(NotSent::Full));
+        assert_eq!(one.try_send("x".into()), Err(SendError::BufferFull));
         one.sent(large.len());
         assert_eq!(one.try_send("x".into()), Ok(()));
 
         let (many, _outgoing) = connection();
-        let taken = (0..100).filter(|_| many.try_send("x".into()).is_ok());
-        assert_eq!(taken.count(), BUFFERED_MESSAGES);
+        let sent = (0..100).filter(|_| many.try_send("x".into()).is_ok());
+        assert_eq!(sent.count(), BUFFERED_MESSAGES);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_first_end_counts() {
+    async fn the_first_close_status_counts() {
         let (connection, _outgoing) = connection();
-        connection.cut(End::going_away());
-        connection.cut(End::normal());
-        assert_eq!(connection.was_cut().await, End::going_away());
+        connection.terminate(CloseStatus::going_away());
+        connection.terminate(CloseStatus::normal());
+        assert_eq!(connection.terminated().await, CloseStatus::going_away());
     }
 }

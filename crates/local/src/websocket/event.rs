@@ -3,36 +3,35 @@
 use bytes::Bytes;
 use serde_json::{Map, Value, json};
 
-use super::connection::{End, Peer};
+use super::connection::{CloseStatus, Peer};
 use crate::ids;
 use crate::template::API_ID;
 
-/// What the client sent with its handshake.
+/// A client's handshake request.
 #[derive(Debug, Clone)]
-pub(super) struct Request {
-    /// Names as the client spelt them, with their values, in order.
+pub(super) struct HandshakeRequest {
+    /// In order, with names in the client's own case.
     pub(super) headers: Vec<(String, String)>,
-    /// Decoded query parameters, in order.
+    /// In order, decoded.
     pub(super) query: Vec<(String, String)>,
     pub(super) source_port: u16,
 }
 
-/// Where the connection was made to.
+/// The stage and domain that the client connected to.
 #[derive(Debug, Clone)]
-pub(super) struct Place {
+pub(super) struct ApiEndpoint {
     pub(super) stage: String,
     pub(super) domain: String,
 }
 
-/// An event on its way to a function.
-pub(super) struct Event {
-    /// API Gateway's id of the request, which its error frames name.
+/// An event for a function.
+pub(super) struct GatewayEvent {
+    /// API Gateway's request id, which its error frames include.
     pub(super) request_id: String,
-    /// The JSON.
     pub(super) payload: Bytes,
 }
 
-impl From<Value> for Event {
+impl From<Value> for GatewayEvent {
     fn from(event: Value) -> Self {
         let request_id = event.pointer("/requestContext/requestId");
         Self {
@@ -45,8 +44,8 @@ impl From<Value> for Event {
     }
 }
 
-/// The event of a handshake.
-pub(super) fn connect(peer: &Peer, place: &Place, request: &Request) -> Value {
+/// The CONNECT event.
+pub(super) fn connect(peer: &Peer, endpoint: &ApiEndpoint, request: &HandshakeRequest) -> Value {
     let mut headers = request.headers.clone();
     headers.push(("X-Amzn-Trace-Id".into(), ids::trace()));
     headers.push(("X-Forwarded-For".into(), peer.source_ip.clone()));
@@ -55,10 +54,10 @@ pub(super) fn connect(peer: &Peer, place: &Place, request: &Request) -> Value {
     let mut event = json!({
         "headers": single(&headers),
         "multiValueHeaders": multiple(&headers),
-        "requestContext": context(peer, place, "CONNECT", "$connect"),
+        "requestContext": context(peer, endpoint, "CONNECT", "$connect"),
         "isBase64Encoded": false,
     });
-    // Absent, not empty, where there is no query.
+    // Absent, not empty, if there is no query.
     if !request.query.is_empty() {
         event["queryStringParameters"] = single(&request.query);
         event["multiValueQueryStringParameters"] = multiple(&request.query);
@@ -66,20 +65,20 @@ pub(super) fn connect(peer: &Peer, place: &Place, request: &Request) -> Value {
     event
 }
 
-/// The event of a message: no headers, no query.
-pub(super) fn message(peer: &Peer, place: &Place, route_key: &str, body: &str) -> Value {
-    let mut context = context(peer, place, "MESSAGE", route_key);
+/// The MESSAGE event: no headers, no query.
+pub(super) fn message(peer: &Peer, endpoint: &ApiEndpoint, route_key: &str, body: &str) -> Value {
+    let mut context = context(peer, endpoint, "MESSAGE", route_key);
     context["messageId"] = ids::request().into();
     json!({"requestContext": context, "body": body, "isBase64Encoded": false})
 }
 
-/// The event of a connection's end, with headers that API Gateway makes up.
-pub(super) fn disconnect(peer: &Peer, place: &Place, end: &End) -> Value {
-    let mut context = context(peer, place, "DISCONNECT", "$disconnect");
+/// The DISCONNECT event, with headers that API Gateway invents.
+pub(super) fn disconnect(peer: &Peer, endpoint: &ApiEndpoint, end: &CloseStatus) -> Value {
+    let mut context = context(peer, endpoint, "DISCONNECT", "$disconnect");
     context["disconnectStatusCode"] = end.code.into();
     context["disconnectReason"] = end.reason.as_str().into();
     let headers = [
-        ("Host".to_owned(), place.domain.clone()),
+        ("Host".to_owned(), endpoint.domain.clone()),
         ("x-api-key".to_owned(), String::new()),
         ("X-Forwarded-For".to_owned(), String::new()),
         ("x-restapi".to_owned(), String::new()),
@@ -92,7 +91,7 @@ pub(super) fn disconnect(peer: &Peer, place: &Place, end: &End) -> Value {
     })
 }
 
-fn context(peer: &Peer, place: &Place, event_type: &str, route_key: &str) -> Value {
+fn context(peer: &Peer, endpoint: &ApiEndpoint, event_type: &str, route_key: &str) -> Value {
     let request_id = ids::request();
     let now = jiff::Timestamp::now();
     let mut identity = json!({"sourceIp": peer.source_ip});
@@ -105,12 +104,12 @@ fn context(peer: &Peer, place: &Place, event_type: &str, route_key: &str) -> Val
         "extendedRequestId": request_id,
         "requestTime": now.strftime("%d/%b/%Y:%H:%M:%S +0000").to_string(),
         "messageDirection": "IN",
-        "stage": place.stage,
+        "stage": endpoint.stage,
         "connectedAt": peer.connected_at_ms,
         "requestTimeEpoch": now.as_millisecond(),
         "identity": identity,
         "requestId": request_id,
-        "domainName": place.domain,
+        "domainName": endpoint.domain,
         "connectionId": peer.id,
         "apiId": API_ID,
     })
@@ -139,38 +138,38 @@ fn multiple(pairs: &[(String, String)]) -> Value {
 mod tests {
     use super::*;
 
-    fn example() -> (Peer, Place, Request) {
+    fn example() -> (Peer, ApiEndpoint, HandshakeRequest) {
         let peer = Peer {
             id: "R0oXAdfD0kwCH6w=".into(),
             connected_at_ms: 1_770_660_703_822,
             source_ip: "127.0.0.1".into(),
             user_agent: None,
         };
-        let place = Place {
+        let endpoint = ApiEndpoint {
             stage: "dev".into(),
             domain: "127.0.0.1:3001".into(),
         };
         let pair = |(name, value): (&str, &str)| (name.to_owned(), value.to_owned());
-        let request = Request {
+        let request = HandshakeRequest {
             headers: [("Host", "127.0.0.1:3001"), ("X-A", "1"), ("X-A", "2")]
                 .map(pair)
                 .into(),
             query: vec![],
             source_port: 3001,
         };
-        (peer, place, request)
+        (peer, endpoint, request)
     }
 
     #[test]
     fn a_handshake_without_a_query_has_no_query_fields() {
-        let (peer, place, mut request) = example();
-        let event = connect(&peer, &place, &request);
+        let (peer, endpoint, mut request) = example();
+        let event = connect(&peer, &endpoint, &request);
         assert_eq!(event.get("queryStringParameters"), None);
         assert_eq!(event["headers"]["X-A"], "2");
         assert_eq!(event["multiValueHeaders"]["X-A"], json!(["1", "2"]));
         assert_eq!(event["requestContext"]["identity"].get("userAgent"), None);
         request.query = vec![("token".into(), "a".into()), ("token".into(), "b".into())];
-        let event = connect(&peer, &place, &request);
+        let event = connect(&peer, &endpoint, &request);
         assert_eq!(event["queryStringParameters"]["token"], "b");
         assert_eq!(
             event["multiValueQueryStringParameters"]["token"],
@@ -179,9 +178,9 @@ mod tests {
     }
 
     #[test]
-    fn a_message_carries_its_body_and_nothing_of_the_handshake() {
-        let (peer, place, _) = example();
-        let event = message(&peer, &place, "$default", "{}");
+    fn a_message_event_has_the_body_and_nothing_from_the_handshake() {
+        let (peer, endpoint, _) = example();
+        let event = message(&peer, &endpoint, "$default", "{}");
         let fields: Vec<_> = event.as_object().unwrap().keys().collect();
         assert_eq!(fields, ["body", "isBase64Encoded", "requestContext"]);
         assert_eq!(event["requestContext"]["eventType"], "MESSAGE");
@@ -189,9 +188,9 @@ mod tests {
     }
 
     #[test]
-    fn an_end_says_how() {
-        let (peer, place, _) = example();
-        let event = disconnect(&peer, &place, &End::no_status());
+    fn a_disconnect_event_has_the_close_status() {
+        let (peer, endpoint, _) = example();
+        let event = disconnect(&peer, &endpoint, &CloseStatus::no_status());
         assert_eq!(event["requestContext"]["disconnectStatusCode"], 1005);
         assert_eq!(
             event["requestContext"]["disconnectReason"],

@@ -1,4 +1,4 @@
-//! A client's handshake: pending until `$connect` has answered.
+//! A client's handshake, which is pending until `$connect` has responded.
 
 use std::sync::Arc;
 
@@ -18,40 +18,40 @@ use tokio::sync::oneshot;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
 use super::assumed;
-use super::connection::{Connection, End, Peer};
-use super::event::{self, Event, Place};
+use super::connection::{CloseStatus, Connection, Peer};
+use super::event::{self, ApiEndpoint, GatewayEvent, HandshakeRequest};
 use super::limits::MAX_URL_LENGTH;
-use super::route::{Answer, CONNECT, DISCONNECT, Integration};
+use super::route::{CONNECT, DISCONNECT, IntegrationResult, ProxyResponse};
 use super::{WebSocketApi, socket};
 use crate::fault::DisconnectFault;
 use crate::ids;
-use crate::server::Client;
+use crate::server::ClientInfo;
 
-/// Headers that belong to the hop, not to the handshake.
+/// Hop-by-hop headers, which `$connect` does not get.
 const HOP_HEADERS: [HeaderName; 2] = [CONNECTION, UPGRADE];
 
-/// Handles a GET on the stage's path.
+/// Handles a GET of the stage's path.
 pub(super) async fn handle(
     State(api): State<WebSocketApi>,
     Path(stage): Path<String>,
-    Extension(client): Extension<Client>,
+    Extension(client): Extension<ClientInfo>,
     request: Request,
 ) -> Response<Body> {
     if stage != api.inner.api.stage {
-        return Refusal::new(assumed::NO_SUCH_STAGE, "Forbidden").into_response();
+        return HandshakeRefusal::new(assumed::UNKNOWN_STAGE, "Forbidden").into_response();
     }
     let (mut request, _) = request.into_parts();
     let handshake = accept_key(&request.headers).zip(request.extensions.remove::<OnUpgrade>());
     let Some((accept, upgrade)) = handshake else {
         let mut response =
-            Refusal::new(StatusCode::UPGRADE_REQUIRED, "Upgrade Required").into_response();
+            HandshakeRefusal::new(StatusCode::UPGRADE_REQUIRED, "Upgrade Required").into_response();
         response
             .headers_mut()
             .insert(UPGRADE, HeaderValue::from_static("websocket"));
         return response;
     };
     if api.inner.stopping.is_cancelled() {
-        return Refusal::stopping().into_response();
+        return HandshakeRefusal::stopping().into_response();
     }
     let text = |name: HeaderName| {
         request
@@ -62,11 +62,12 @@ pub(super) async fn handle(
     };
     let domain = text(HOST).unwrap_or_else(|| api.inner.address.to_string());
     if "ws://".len() + domain.len() + request.uri.to_string().len() > MAX_URL_LENGTH {
-        return Refusal::new(assumed::URL_TOO_LONG, "URI Too Long").into_response();
+        return HandshakeRefusal::new(assumed::URL_TOO_LONG, "URI Too Long").into_response();
     }
     if !api.inner.limits.connects.allows() {
-        tracing::warn!("handshake refused: more than --connect-rate allows");
-        return Refusal::new(StatusCode::TOO_MANY_REQUESTS, "Too Many Requests").into_response();
+        tracing::warn!("handshake refused: above --connect-rate");
+        return HandshakeRefusal::new(StatusCode::TOO_MANY_REQUESTS, "Too Many Requests")
+            .into_response();
     }
     let peer = Peer {
         id: ids::connection(),
@@ -74,47 +75,46 @@ pub(super) async fn handle(
         source_ip: client.address.ip().to_string(),
         user_agent: text(USER_AGENT),
     };
-    let place = Place { stage, domain };
-    let described = event::Request {
+    let endpoint = ApiEndpoint { stage, domain };
+    let handshake = HandshakeRequest {
         headers: headers(&request.headers, &client),
         query: Query::try_from_uri(&request.uri)
             .map(|Query(query)| query)
             .unwrap_or_default(),
         source_port: api.inner.address.port(),
     };
-    let event = Event::from(event::connect(&peer, &place, &described));
-    // The connection's whole life is one task: a client that goes away while
-    // `$connect` still runs is told to `$disconnect` all the same.
-    let (answer, answered) = oneshot::channel();
-    let life = live(api.clone(), peer, place, event, upgrade, answer);
-    api.inner.lives.spawn(life);
-    match answered.await {
+    let event = GatewayEvent::from(event::connect(&peer, &endpoint, &handshake));
+    // One task runs the connection to its end: if the client leaves while
+    // `$connect` is running, `$disconnect` still runs.
+    let (decision, decided) = oneshot::channel();
+    let connection = run_connection(api.clone(), peer, endpoint, event, upgrade, decision);
+    api.inner.connection_tasks.spawn(connection);
+    match decided.await {
         Ok(Ok(protocol)) => switching(accept, protocol),
         Ok(Err(refusal)) => refusal.into_response(),
-        Err(_) => {
-            Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "Internal server error").into_response()
-        }
+        Err(_) => HandshakeRefusal::new(StatusCode::INTERNAL_SERVER_ERROR, "Internal server error")
+            .into_response(),
     }
 }
 
 /// The subprotocol to name, or the refusal.
-type Verdict = Result<Option<HeaderValue>, Refusal>;
+type Decision = Result<Option<HeaderValue>, HandshakeRefusal>;
 
-async fn live(
+async fn run_connection(
     api: WebSocketApi,
     peer: Peer,
-    place: Place,
-    event: Event,
+    endpoint: ApiEndpoint,
+    event: GatewayEvent,
     upgrade: OnUpgrade,
-    answer: oneshot::Sender<Verdict>,
+    decision: oneshot::Sender<Decision>,
 ) {
-    let verdict = tokio::select! {
-        integration = api.integrate(CONNECT, &event) => verdict(integration),
-        () = api.inner.stopping.cancelled() => Err(Refusal::stopping()),
+    let decided = tokio::select! {
+        result = api.invoke_route(CONNECT, &event) => decide(result),
+        () = api.inner.stopping.cancelled() => Err(HandshakeRefusal::stopping()),
     };
-    // The client's headers and query are needed no more, and may live no longer.
+    // The event contains the client's token; nothing needs it any more.
     drop(event);
-    let protocol = match verdict {
+    let protocol = match decided {
         Ok(protocol) => protocol,
         Err(refusal) => {
             tracing::info!(
@@ -122,28 +122,28 @@ async fn live(
                 status = refusal.status.as_u16(),
                 "handshake refused"
             );
-            // Where the client is gone already, nobody waits for the refusal.
-            let _ = answer.send(Err(refusal));
+            // This fails if the client has already left.
+            let _ = decision.send(Err(refusal));
             return;
         }
     };
     let (connection, outgoing) = Connection::new(peer);
     let connection = Arc::new(connection);
-    // Known from here on: a post may come before the client has read the 101.
+    // Registered before the client reads the 101: a post may already arrive.
     api.inner.connections.insert(Arc::clone(&connection));
     if api.inner.stopping.is_cancelled() {
-        // It came after every open connection was cut.
-        connection.cut(End::going_away());
+        // `stop` has already terminated the connections that it found.
+        connection.terminate(CloseStatus::going_away());
     }
-    let _ = answer.send(Ok(protocol));
+    let _ = decision.send(Ok(protocol));
     let end = match upgrade.await {
         Ok(upgraded) => {
             tracing::debug!(connection = connection.peer.id, "connected");
-            socket::run(&api, &connection, &place, upgraded, outgoing).await
+            socket::run(&api, &connection, &endpoint, upgraded, outgoing).await
         }
         Err(_) => {
             drop(outgoing);
-            End::assumed(assumed::LOST)
+            CloseStatus::assumed(assumed::LOST)
         }
     };
     api.inner.connections.remove(&connection.peer.id);
@@ -152,12 +152,12 @@ async fn live(
         code = end.code,
         "disconnected"
     );
-    disconnect(&api, &connection.peer, &place, &end).await;
+    disconnect(&api, &connection.peer, &endpoint, &end).await;
 }
 
-/// Runs `$disconnect`: once and at once, unless a fault has it otherwise.
-async fn disconnect(api: &WebSocketApi, peer: &Peer, place: &Place, end: &End) {
-    let event = Event::from(event::disconnect(peer, place, end));
+/// Runs `$disconnect` once and immediately, unless a fault strikes.
+async fn disconnect(api: &WebSocketApi, peer: &Peer, endpoint: &ApiEndpoint, end: &CloseStatus) {
+    let event = GatewayEvent::from(event::disconnect(peer, endpoint, end));
     match api.inner.faults.on_disconnect(&peer.id) {
         None => {}
         Some(DisconnectFault::Drop) => return,
@@ -170,25 +170,27 @@ async fn disconnect(api: &WebSocketApi, peer: &Peer, place: &Place, end: &End) {
     run_disconnect(api, peer, &event).await;
 }
 
-async fn run_disconnect(api: &WebSocketApi, peer: &Peer, event: &Event) {
-    // Fails only when closed, and nobody closes it.
-    let _turn = api.inner.disconnects.acquire().await;
-    match api.integrate(DISCONNECT, event).await {
-        None | Some(Integration::Answered(_)) => {}
-        Some(Integration::Failed | Integration::NotInvoked | Integration::TimedOut) => {
+async fn run_disconnect(api: &WebSocketApi, peer: &Peer, event: &GatewayEvent) {
+    // The semaphore is never closed.
+    let _permit = api.inner.disconnects.acquire().await;
+    match api.invoke_route(DISCONNECT, event).await {
+        None | Some(IntegrationResult::Response(_)) => {}
+        Some(
+            IntegrationResult::Failed | IntegrationResult::NotInvoked | IntegrationResult::TimedOut,
+        ) => {
             tracing::warn!(
                 connection = peer.id,
-                "$disconnect failed; API Gateway does not try again"
+                "$disconnect failed; API Gateway does not retry it"
             );
         }
     }
 }
 
-/// What `$connect` decided. Without such a route everyone may connect.
-fn verdict(integration: Option<Integration>) -> Verdict {
-    match integration {
+/// Without a `$connect` route every client may connect.
+fn decide(result: Option<IntegrationResult>) -> Decision {
+    match result {
         None => Ok(None),
-        Some(Integration::Answered(Answer {
+        Some(IntegrationResult::Response(ProxyResponse {
             status: 200..=299,
             headers,
             ..
@@ -198,30 +200,30 @@ fn verdict(integration: Option<Integration>) -> Verdict {
                 .find(|(name, _)| name.eq_ignore_ascii_case("sec-websocket-protocol"));
             Ok(protocol.and_then(|(_, value)| HeaderValue::from_str(value).ok()))
         }
-        Some(Integration::Answered(Answer { status, body, .. })) => {
+        Some(IntegrationResult::Response(ProxyResponse { status, body, .. })) => {
             let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-            Err(Refusal {
+            Err(HandshakeRefusal {
                 status,
                 body: body.unwrap_or_default(),
             })
         }
-        Some(Integration::Failed) => Err(Refusal::new(
+        Some(IntegrationResult::Failed) => Err(HandshakeRefusal::new(
             StatusCode::BAD_GATEWAY,
             "Internal server error",
         )),
-        Some(Integration::NotInvoked) => Err(Refusal::new(
+        Some(IntegrationResult::NotInvoked) => Err(HandshakeRefusal::new(
             assumed::CONNECT_NOT_INVOKED,
             "Internal server error",
         )),
-        Some(Integration::TimedOut) => Err(Refusal::new(
+        Some(IntegrationResult::TimedOut) => Err(HandshakeRefusal::new(
             assumed::CONNECT_TIMED_OUT,
             "Endpoint request timed out",
         )),
     }
 }
 
-/// The answer to the client's key, if this is a WebSocket handshake with one
-/// key of 16 bytes (RFC 6455, section 4.2.1).
+/// The accept key, if this is a WebSocket handshake with one key of 16 bytes
+/// (RFC 6455, section 4.2.1).
 fn accept_key(headers: &HeaderMap) -> Option<HeaderValue> {
     let has = |name: HeaderName, token: &str| {
         headers
@@ -254,28 +256,27 @@ fn switching(accept: HeaderValue, protocol: Option<HeaderValue>) -> Response<Bod
     response
 }
 
-fn headers(received: &HeaderMap, client: &Client) -> Vec<(String, String)> {
-    let spellings = client.take_spellings();
+fn headers(received: &HeaderMap, client: &ClientInfo) -> Vec<(String, String)> {
+    let header_case = client.take_header_case();
     received
         .iter()
         .filter(|(name, _)| !HOP_HEADERS.contains(name))
         .map(|(name, value)| {
             (
-                spellings.of(name),
+                header_case.of(name),
                 String::from_utf8_lossy(value.as_bytes()).into_owned(),
             )
         })
         .collect()
 }
 
-/// A handshake's refusal.
-struct Refusal {
+struct HandshakeRefusal {
     status: StatusCode,
     body: String,
 }
 
-impl Refusal {
-    /// API Gateway's own.
+impl HandshakeRefusal {
+    /// With API Gateway's own body.
     fn new(status: StatusCode, message: &str) -> Self {
         Self {
             status,
@@ -283,14 +284,14 @@ impl Refusal {
         }
     }
 
-    /// Only the local stack does.
+    /// AWS has no counterpart.
     fn stopping() -> Self {
         let message = "The local stack is stopping";
         Self::new(StatusCode::SERVICE_UNAVAILABLE, message)
     }
 }
 
-impl IntoResponse for Refusal {
+impl IntoResponse for HandshakeRefusal {
     fn into_response(self) -> Response<Body> {
         let headers = [(CONTENT_TYPE, "application/json")];
         (self.status, headers, self.body).into_response()

@@ -9,17 +9,16 @@ use axum::response::IntoResponse;
 use serde_json::{Value, json};
 
 use super::WebSocketApi;
-use super::connection::{Connection, End, NotSent};
+use super::connection::{CloseStatus, Connection, SendError};
 use super::limits::MAX_MESSAGE_BYTES;
 use crate::fault::PostFault;
 use crate::ids;
 
-/// How much of a post is read: a refusal before the end of what a client sends
-/// would reach it as a reset.
+/// The most that is read of a post. A refusal before the end of the request would
+/// reach the caller as a connection reset.
 const MAX_READ_BYTES: usize = 10 * 1024 * 1024;
 
-/// Why a call was not served.
-pub(super) enum Refusal {
+pub(super) enum ManagementError {
     Forbidden,
     Malformed(String),
     Gone,
@@ -28,9 +27,9 @@ pub(super) enum Refusal {
     ServerError,
 }
 
-impl IntoResponse for Refusal {
+impl IntoResponse for ManagementError {
     fn into_response(self) -> Response<Body> {
-        let (status, kind, message) = match self {
+        let (status, error_type, message) = match self {
             Self::Forbidden => (
                 StatusCode::FORBIDDEN,
                 "ForbiddenException",
@@ -65,7 +64,7 @@ impl IntoResponse for Refusal {
         };
         response
             .headers_mut()
-            .insert("x-amzn-errortype", HeaderValue::from_static(kind));
+            .insert("x-amzn-errortype", HeaderValue::from_static(error_type));
         response
     }
 }
@@ -75,73 +74,73 @@ pub(super) async fn post(
     State(api): State<WebSocketApi>,
     Path((stage, id)): Path<(String, String)>,
     body: Body,
-) -> Result<Response<Body>, Refusal> {
+) -> Result<Response<Body>, ManagementError> {
     let connection = api.find(&stage, &id)?;
     let body = to_bytes(body, MAX_READ_BYTES).await;
-    let body = body.map_err(|_| Refusal::TooLarge)?;
-    // What is no UTF-8 grows when it is made so.
+    let body = body.map_err(|_| ManagementError::TooLarge)?;
+    // Invalid UTF-8 grows when it is replaced, so the limit applies to the text.
     let text = String::from_utf8_lossy(&body).into_owned();
     if text.len() > MAX_MESSAGE_BYTES {
-        return Err(Refusal::TooLarge);
+        return Err(ManagementError::TooLarge);
     }
     match api.inner.faults.on_post(&id) {
         None => {}
-        Some(PostFault::Gone) => return Err(Refusal::Gone),
-        Some(PostFault::Throttled) => return Err(Refusal::Throttled),
-        Some(PostFault::ServerError) => return Err(Refusal::ServerError),
-        // Until the caller hangs up, which ends this.
+        Some(PostFault::Gone) => return Err(ManagementError::Gone),
+        Some(PostFault::Throttled) => return Err(ManagementError::Throttled),
+        Some(PostFault::ServerError) => return Err(ManagementError::ServerError),
+        // The caller times out and drops this request.
         Some(PostFault::Silence) => std::future::pending().await,
     }
     match connection.try_send(text) {
         Ok(()) => Ok(empty(StatusCode::OK)),
-        Err(NotSent::Full) => Err(Refusal::Throttled),
-        Err(NotSent::Gone) => Err(Refusal::Gone),
+        Err(SendError::BufferFull) => Err(ManagementError::Throttled),
+        Err(SendError::Gone) => Err(ManagementError::Gone),
     }
 }
 
-/// Tells about a connection.
+/// Describes a connection.
 pub(super) async fn get(
     State(api): State<WebSocketApi>,
     Path((stage, id)): Path<(String, String)>,
-) -> Result<Response<Body>, Refusal> {
+) -> Result<Response<Body>, ManagementError> {
     let connection = api.find(&stage, &id)?;
     let mut identity = json!({"sourceIp": connection.peer.source_ip});
     if let Some(agent) = &connection.peer.user_agent {
         identity["userAgent"] = agent.as_str().into();
     }
-    let answer = json!({
+    let description = json!({
         "identity": identity,
         "connectedAt": iso(connection.peer.connected_at_ms),
         "lastActiveAt": iso(connection.last_active_ms()),
     });
-    Ok(json_body(StatusCode::OK, &answer))
+    Ok(json_body(StatusCode::OK, &description))
 }
 
 /// Closes a connection; `$disconnect` follows.
 pub(super) async fn delete(
     State(api): State<WebSocketApi>,
     Path((stage, id)): Path<(String, String)>,
-) -> Result<Response<Body>, Refusal> {
+) -> Result<Response<Body>, ManagementError> {
     let connection = api.find(&stage, &id)?;
-    // From here on the connection is gone for everyone, however slowly the
-    // client reads what is on its way.
+    // The connection is gone for every caller now, even if the client is slow to
+    // read its last messages.
     api.inner.connections.remove(&id);
-    tokio::spawn(async move { connection.close(End::normal()).await });
+    tokio::spawn(async move { connection.close(CloseStatus::normal()).await });
     Ok(empty(StatusCode::NO_CONTENT))
 }
 
 impl WebSocketApi {
-    fn find(&self, stage: &str, id: &str) -> Result<Arc<Connection>, Refusal> {
+    fn find(&self, stage: &str, id: &str) -> Result<Arc<Connection>, ManagementError> {
         if !self.inner.limits.requests.allows() {
-            return Err(Refusal::Throttled);
+            return Err(ManagementError::Throttled);
         }
         if stage != self.inner.api.stage {
-            return Err(Refusal::Forbidden);
+            return Err(ManagementError::Forbidden);
         }
-        if !ids::is_connection(id) {
-            return Err(Refusal::Malformed(id.to_owned()));
+        if !ids::is_connection_id(id) {
+            return Err(ManagementError::Malformed(id.to_owned()));
         }
-        self.inner.connections.get(id).ok_or(Refusal::Gone)
+        self.inner.connections.get(id).ok_or(ManagementError::Gone)
     }
 }
 

@@ -1,4 +1,4 @@
-//! The open connections by their id.
+//! The open connections by id.
 
 use std::sync::Arc;
 
@@ -6,12 +6,12 @@ use dashmap::DashMap;
 
 use super::connection::Connection;
 
-/// A map in shards, so that a post to one connection does not wait for
-/// another's handshake. No guard of it lives across an await.
+/// A sharded map: a post to one connection does not wait for another's handshake.
+/// No method holds a guard across an await.
 #[derive(Default)]
-pub(super) struct Registry(DashMap<String, Arc<Connection>>);
+pub(super) struct ConnectionRegistry(DashMap<String, Arc<Connection>>);
 
-impl Registry {
+impl ConnectionRegistry {
     pub(super) fn insert(&self, connection: Arc<Connection>) {
         self.0.insert(connection.peer.id.clone(), connection);
     }
@@ -24,7 +24,6 @@ impl Registry {
         self.0.remove(id).map(|(_, connection)| connection)
     }
 
-    /// Every connection that is open now.
     pub(super) fn all(&self) -> Vec<Arc<Connection>> {
         self.0
             .iter()

@@ -1,77 +1,85 @@
-//! Which function a message goes to, and what comes back.
+//! Routes: which function handles a message, and which reply the client gets.
 
 use serde_json::{Value, json};
 
 use super::WebSocketApi;
 use super::assumed::{REPLY_TOO_LARGE, THROTTLED};
 use super::connection::Connection;
-use super::event::{self, Event, Place};
+use super::event::{self, ApiEndpoint, GatewayEvent};
 use super::limits::MAX_MESSAGE_BYTES;
 use crate::lambda::{Invocation, Outcome};
 
-/// The routes of a connection's life, which no message can choose.
+/// The routes that no message can select.
 pub(super) const CONNECT: &str = "$connect";
 pub(super) const DISCONNECT: &str = "$disconnect";
 
-/// Where messages go whose key names no route.
+/// The route for messages that select no other.
 const DEFAULT: &str = "$default";
 
-/// What a Lambda proxy integration came to.
+/// The result of a Lambda proxy integration.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Integration {
-    /// The function answered in the form that API Gateway expects.
-    Answered(Answer),
-    /// The function failed, or answered something else.
+pub(super) enum IntegrationResult {
+    Response(ProxyResponse),
+    /// The function failed, or its response is malformed.
     Failed,
-    /// Lambda did not run it.
     NotInvoked,
-    /// The function took longer than API Gateway waits.
+    /// The function exceeded the integration timeout.
     TimedOut,
 }
 
-/// The answer of a function.
+/// A function's response in the form that API Gateway expects.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Answer {
+pub(super) struct ProxyResponse {
     pub(super) status: u16,
     pub(super) headers: Vec<(String, String)>,
     pub(super) body: Option<String>,
 }
 
 impl WebSocketApi {
-    /// Runs the function of a route. `None` where there is no such route.
-    pub(super) async fn integrate(&self, route_key: &str, event: &Event) -> Option<Integration> {
+    /// Runs a route's function. `None` if there is no such route.
+    pub(super) async fn invoke_route(
+        &self,
+        route_key: &str,
+        event: &GatewayEvent,
+    ) -> Option<IntegrationResult> {
         let route = self.inner.api.routes.get(route_key)?;
         let invocation = Invocation::new(event.payload.clone());
         let invoked = self.inner.lambda.invoke(&route.function, invocation);
         Some(match tokio::time::timeout(route.timeout, invoked).await {
-            Ok(Ok(outcome)) => read(&outcome),
-            Ok(Err(refusal)) => {
-                tracing::warn!(route = route_key, reason = %refusal, "the function was not invoked");
-                Integration::NotInvoked
+            Ok(Ok(outcome)) => parse(&outcome),
+            Ok(Err(error)) => {
+                tracing::warn!(route = route_key, reason = %error, "the function was not invoked");
+                IntegrationResult::NotInvoked
             }
-            Err(_) => Integration::TimedOut,
+            Err(_) => IntegrationResult::TimedOut,
         })
     }
 
-    /// Handles a client's message and sends it what there is to send.
-    pub(super) async fn dispatch(&self, connection: &Connection, place: &Place, body: &str) {
+    /// Handles a client's message and sends the reply, if any.
+    pub(super) async fn dispatch(
+        &self,
+        connection: &Connection,
+        endpoint: &ApiEndpoint,
+        body: &str,
+    ) {
         let route_key = self.route_key(body);
-        let event = Event::from(event::message(&connection.peer, place, &route_key, body));
+        let event =
+            GatewayEvent::from(event::message(&connection.peer, endpoint, &route_key, body));
         let error = |message| Some(error_frame(message, &connection.peer.id, &event.request_id));
         let reply = if self.inner.limits.requests.allows() {
-            match self.integrate(&route_key, &event).await {
+            match self.invoke_route(&route_key, &event).await {
                 None => error("Forbidden"),
-                Some(Integration::Failed | Integration::NotInvoked) => {
+                Some(IntegrationResult::Failed | IntegrationResult::NotInvoked) => {
                     error("Internal server error")
                 }
-                Some(Integration::TimedOut) => error("Endpoint request timed out"),
-                Some(Integration::Answered(answer)) if self.answers(&route_key) => {
-                    match answer.body {
+                Some(IntegrationResult::TimedOut) => error("Endpoint request timed out"),
+                Some(IntegrationResult::Response(response)) if self.is_two_way(&route_key) => {
+                    match response.body {
                         Some(body) if body.len() > MAX_MESSAGE_BYTES => error(REPLY_TOO_LARGE),
                         body => body,
                     }
                 }
-                Some(Integration::Answered(_)) => None,
+                Some(IntegrationResult::Response(_)) => None,
             }
         } else {
             error(THROTTLED)
@@ -81,16 +89,15 @@ impl WebSocketApi {
         }
     }
 
-    fn answers(&self, route_key: &str) -> bool {
+    fn is_two_way(&self, route_key: &str) -> bool {
         self.inner
             .api
             .routes
             .get(route_key)
-            .is_some_and(|route| route.answers)
+            .is_some_and(|route| route.two_way)
     }
 
-    /// The value at the selection expression where it names a route, else
-    /// `$default`.
+    /// The value at the selection expression if it names a route, else `$default`.
     fn route_key(&self, body: &str) -> String {
         let body: Value = serde_json::from_str(body).unwrap_or_default();
         let selected = self
@@ -104,16 +111,16 @@ impl WebSocketApi {
             Some(value @ (Value::Number(_) | Value::Bool(_))) => value.to_string(),
             _ => DEFAULT.into(),
         };
-        let reachable =
+        let selectable =
             key != CONNECT && key != DISCONNECT && self.inner.api.routes.contains_key(&key);
-        if reachable { key } else { DEFAULT.into() }
+        if selectable { key } else { DEFAULT.into() }
     }
 }
 
-/// Reads a function's answer: an object with a `statusCode`, or it is malformed.
-fn read(outcome: &Outcome) -> Integration {
+/// Parses a function's response. Without a `statusCode` it is malformed.
+fn parse(outcome: &Outcome) -> IntegrationResult {
     if outcome.is_error {
-        return Integration::Failed;
+        return IntegrationResult::Failed;
     }
     let value: Value = serde_json::from_slice(&outcome.payload).unwrap_or_default();
     let status = value.get("statusCode").and_then(|status| match status {
@@ -125,12 +132,12 @@ fn read(outcome: &Outcome) -> Integration {
         .and_then(|status| u16::try_from(status).ok())
         .filter(|s| (100..600).contains(s))
     else {
-        return Integration::Failed;
+        return IntegrationResult::Failed;
     };
     let body = match value.get("body") {
         None | Some(Value::Null) => None,
         Some(Value::String(text)) => Some(text.clone()),
-        Some(_) => return Integration::Failed,
+        Some(_) => return IntegrationResult::Failed,
     };
     let headers = value
         .get("headers")
@@ -139,14 +146,14 @@ fn read(outcome: &Outcome) -> Integration {
         .flatten();
     let headers =
         headers.filter_map(|(name, value)| Some((name.clone(), value.as_str()?.to_owned())));
-    Integration::Answered(Answer {
+    IntegrationResult::Response(ProxyResponse {
         status,
         headers: headers.collect(),
         body,
     })
 }
 
-/// API Gateway's own error frame, to the space.
+/// API Gateway's own error frame, with its exact spacing.
 fn error_frame(message: &str, connection_id: &str, request_id: &str) -> String {
     format!(
         r#"{{"message": {}, "connectionId":{}, "requestId":{}}}"#,
@@ -164,12 +171,12 @@ mod tests {
         Outcome {
             payload: payload.to_owned().into(),
             is_error: false,
-            log: bytes::Bytes::new(),
+            log_tail: bytes::Bytes::new(),
         }
     }
 
     #[test]
-    fn only_the_form_of_a_proxy_integration_is_an_answer() {
+    fn a_response_must_have_the_form_of_a_proxy_integration() {
         for malformed in [
             "",
             "null",
@@ -182,19 +189,19 @@ mod tests {
             r#"{"statusCode":200,"body":{}}"#,
         ] {
             assert_eq!(
-                read(&outcome(malformed)),
-                Integration::Failed,
+                parse(&outcome(malformed)),
+                IntegrationResult::Failed,
                 "{malformed}"
             );
         }
-        let Integration::Answered(answer) = read(&outcome(
+        let IntegrationResult::Response(response) = parse(&outcome(
             r#"{"statusCode":200,"headers":{"A":"b"},"body":"x"}"#,
         )) else {
-            panic!("not an answer")
+            panic!("not a response")
         };
         assert_eq!(
-            answer,
-            Answer {
+            response,
+            ProxyResponse {
                 status: 200,
                 headers: vec![("A".into(), "b".into())],
                 body: Some("x".into())
@@ -204,11 +211,11 @@ mod tests {
             is_error: true,
             ..outcome(r#"{"statusCode":200}"#)
         };
-        assert_eq!(read(&failed), Integration::Failed);
+        assert_eq!(parse(&failed), IntegrationResult::Failed);
     }
 
     #[test]
-    fn the_error_frame_has_the_spacing_of_aws() {
+    fn an_error_frame_has_awss_spacing() {
         let frame = error_frame("Forbidden", "c=", "r=");
         assert_eq!(
             frame,

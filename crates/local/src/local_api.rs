@@ -1,5 +1,5 @@
-//! What the local stack has beside AWS's APIs: tokens and dead letters. Faults
-//! are in [`crate::fault`].
+//! The local stack's own API beside AWS's: tokens and dead letters. Faults are
+//! in [`crate::fault`].
 
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use crate::issuer::{Issuer, POOL, TokenRequest, Tokens};
 use crate::lambda::DeadLetters;
 
-/// The issuer's keys, `POST /_local/tokens`, and `GET /_local/dead-letters`.
+/// Serves the issuer's keys, `POST /_local/tokens` and `GET /_local/dead-letters`.
 pub(crate) fn router(issuer: Issuer, dead_letters: DeadLetters) -> Router {
     let letters = Router::new()
         .route("/_local/dead-letters", get(list_dead_letters))

@@ -1,0 +1,252 @@
+use super::*;
+
+fn stack(text: &str) -> Result<StackSpec, TemplateError> {
+    Template::parse(text)?.evaluate(&BTreeMap::new(), "us-east-1")
+}
+
+fn belfrys_own() -> String {
+    std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../../template.yaml")).unwrap()
+}
+
+#[test]
+fn belfrys_own_template_is_read() {
+    let stack = stack(&belfrys_own()).unwrap();
+    assert_eq!(stack.api.stage, "dev");
+    assert_eq!(stack.api.routes["$default"].function, "Default");
+    assert!(stack.api.routes["$default"].two_way);
+    assert!(!stack.api.routes["$connect"].two_way);
+    let connect = &stack.functions["Connect"];
+    assert_eq!(connect.binary, "connect");
+    assert_eq!(
+        connect.environment["WEBSOCKET_CONNECTION_TABLE"],
+        "Connections"
+    );
+    assert_eq!(connect.environment["CONNECTION_TTL_SECONDS"], "7500");
+    assert_eq!(connect.timeout.as_secs(), 25);
+    let sweeps = &stack.functions["Sweeper"].schedules;
+    assert_eq!(sweeps[0].period, Some(std::time::Duration::from_secs(60)));
+    assert_eq!(
+        sweeps[0].input,
+        Some(serde_json::json!({"action": "sweep"}))
+    );
+    let endpoint = &stack.functions["Default"].environment["WEBSOCKET_API_ENDPOINT"];
+    assert_eq!(
+        endpoint,
+        "https://local.execute-api.us-east-1.amazonaws.com/dev"
+    );
+    let names: Vec<_> = stack
+        .tables
+        .iter()
+        .map(|table| table.name.as_str())
+        .collect();
+    assert_eq!(names, ["Connections", "State"]);
+    assert_eq!(stack.tables[0].ttl_attribute.as_deref(), Some("expiresAt"));
+}
+
+#[test]
+fn retries_destinations_schedules_and_reserved_concurrency_are_read() {
+    let path = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../../tests/templates/misbehave.yaml"
+    );
+    let text = std::fs::read_to_string(path).unwrap();
+    let misbehave = |text: &str| stack(text).unwrap().functions["Misbehave"].clone();
+    let function = misbehave(&text);
+    assert_eq!(function.event_invoke.max_retries, 2);
+    assert_eq!(function.event_invoke.max_age.as_secs(), 21_600);
+    let queue = "arn:aws:sqs:us-east-1:000000000000:DeadLetters";
+    assert_eq!(function.event_invoke.destination.as_deref(), Some(queue));
+    assert_eq!(function.reserved_concurrency, None);
+    let schedules: Vec<_> = function.schedules.iter().map(|s| s.id.as_str()).collect();
+    assert_eq!(schedules, ["MisbehaveMinutely", "MisbehaveNightly"]);
+
+    let text = text.replace(
+        "        DestinationConfig:\n          OnFailure:\n            Type: SQS\n            Destination: !GetAtt DeadLetters.Arn\n",
+        "      ReservedConcurrentExecutions: 7\n      DeadLetterQueue:\n        Type: SQS\n        TargetArn: !GetAtt DeadLetters.Arn\n",
+    ).replace("      ReservedConcurrentExecutions: !If", "      Description: !If");
+    let function = misbehave(&text);
+    assert_eq!(function.event_invoke.destination.as_deref(), Some(queue));
+    assert_eq!(function.reserved_concurrency, Some(7));
+
+    for (find, replace, expected) in [
+        (
+            "MaximumRetryAttempts: !Ref MaximumRetries",
+            "MaximumRetryAttempts: 3",
+            "EventInvokeConfig.MaximumRetryAttempts: must be a whole number from 0 to 2",
+        ),
+        (
+            "OnFailure:",
+            "OnSuccess:",
+            "EventInvokeConfig.DestinationConfig.OnSuccess: is not supported",
+        ),
+        (
+            "Type: ScheduleV2",
+            "Type: SQS",
+            "Events.Minutely.Type: is not supported",
+        ),
+    ] {
+        let text = std::fs::read_to_string(path)
+            .unwrap()
+            .replacen(find, replace, 1);
+        let error = stack(&text).unwrap_err().to_string();
+        assert!(error.contains(expected), "{error}");
+    }
+}
+
+#[test]
+fn parameters_reach_the_functions() {
+    let template = Template::parse(&belfrys_own()).unwrap();
+    let given = [
+        ("CallbackEndpoint", "http://127.0.0.1:1/dev"),
+        ("Stage", "test"),
+    ];
+    let given = given
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .into();
+    let stack = template.evaluate(&given, "us-east-1").unwrap();
+    assert_eq!(stack.api.stage, "test");
+    let endpoint = &stack.functions["Broadcaster"].environment["WEBSOCKET_API_ENDPOINT"];
+    assert_eq!(endpoint, "http://127.0.0.1:1/dev");
+}
+
+#[test]
+fn unsupported_input_is_named() {
+    for (find, replace, expected) in [
+        (
+            "!Ref Connections",
+            "!Cidr Connections",
+            "Connect.Properties.Environment.Variables.WEBSOCKET_CONNECTION_TABLE: unknown intrinsic !Cidr",
+        ),
+        (
+            "!Ref Connections",
+            "!Ref Konnections",
+            "Connect.Properties.Environment.Variables.WEBSOCKET_CONNECTION_TABLE: no parameter or resource Konnections",
+        ),
+        (
+            "!GetAtt Default.Arn",
+            "!GetAtt Missing.Arn",
+            "Api.Properties.Routes.$default.FunctionArn: no resource Missing",
+        ),
+        (
+            "FunctionArn: !GetAtt Default.Arn",
+            "FunctionArn: !GetAtt State.Arn",
+            "Api.Properties.Routes.$default.FunctionArn: is not the ARN of a function in this template",
+        ),
+        (
+            "${AWS::URLSuffix}",
+            "${AWS::Planet}",
+            "Default.Properties.Environment.Variables.WEBSOCKET_API_ENDPOINT: unknown pseudo parameter AWS::Planet",
+        ),
+        (
+            "        Binary: connect",
+            "        Binaries: connect",
+            "Connect.Metadata.BuildProperties.Binary: is missing",
+        ),
+        (
+            "Handler: bootstrap",
+            "Handlers: bootstrap",
+            "Globals.Function.Handlers: is not supported",
+        ),
+        (
+            "      Timeout: 25",
+            "      Timeout: soon",
+            "Connect.Properties.Timeout: must be a whole number from 1 to 900",
+        ),
+        (
+            "RouteSelectionExpression: $request.body.type",
+            "RouteSelectionExpression: $request.header.type",
+            "Api.Properties.RouteSelectionExpression: must have the form $request.body.name",
+        ),
+        (
+            "      - HasCallbackEndpoint",
+            "      - Has",
+            "condition Has is not defined",
+        ),
+        (
+            "RouteId: !Ref ApiDefaultRoute",
+            "RouteId: !Ref ApiOtherRoute",
+            "DefaultRouteResponse.Properties.RouteId",
+        ),
+    ] {
+        let text = belfrys_own().replacen(find, replace, 1);
+        match stack(&text) {
+            Err(error) => assert!(
+                error.to_string().contains(expected) && !expected.is_empty(),
+                "{error}"
+            ),
+            Ok(_) => assert_eq!(expected, "", "{replace} was accepted"),
+        }
+    }
+}
+
+#[test]
+fn other_resource_types_are_listed_as_ignored() {
+    let text = belfrys_own().replace(
+        "Outputs:",
+        "  Topic:\n    Type: AWS::SNS::Topic\n    Properties:\n      X: !Whatever y\n\nOutputs:",
+    );
+    let stack = stack(&text).unwrap();
+    assert_eq!(stack.ignored["AWS::SNS::Topic"], ["Topic"]);
+    let nested = &stack.ignored["AWS::CloudFormation::Stack"];
+    assert_eq!(*nested, ["Alarms", "Dashboard"]);
+}
+
+#[test]
+fn conditions_decide_which_resources_exist() {
+    let text = belfrys_own().replace(
+        "  State:\n    Type: AWS::DynamoDB::Table",
+        "  State:\n    Condition: HasCallbackEndpoint\n    Type: AWS::DynamoDB::Table",
+    );
+    assert_eq!(stack(&text).unwrap().tables.len(), 1);
+}
+
+#[test]
+fn an_invalid_parameter_is_named() {
+    let template = Template::parse(&belfrys_own()).unwrap();
+    for (name, value, expected) in [
+        (
+            "Nope",
+            "x",
+            "Parameters.Nope: the template has no such parameter",
+        ),
+        (
+            "TokenUse",
+            "refresh",
+            "Parameters.TokenUse: must be one of access, id",
+        ),
+        (
+            "PostConcurrency",
+            "0",
+            "Parameters.PostConcurrency: must be at least 1",
+        ),
+        (
+            "PostConcurrency",
+            "many",
+            "Parameters.PostConcurrency: must be a number",
+        ),
+        (
+            "TokenIssuer",
+            "https://issuer.example",
+            "Rules.ClientsOfAPool: CognitoUserPoolId and TokenIssuer need CognitoClientIds",
+        ),
+        (
+            "Stage",
+            "a/b",
+            "Parameters.Stage: must match ^[A-Za-z0-9_-]{1,64}$",
+        ),
+    ] {
+        let given = [(name.to_owned(), value.to_owned())].into();
+        let error = template
+            .evaluate(&given, "us-east-1")
+            .unwrap_err()
+            .to_string();
+        assert!(error.starts_with(expected), "{error}");
+    }
+}
+
+#[test]
+fn a_file_that_is_not_a_template_is_an_error() {
+    for text in ["", "- a", "Resources: [", "a: 1\na: 2", "Description: x"] {
+        assert!(stack(text).is_err(), "{text}");
+    }
+}
