@@ -89,10 +89,10 @@ struct ActiveFault {
 
 /// The active faults. Every component that a fault can strike has a clone.
 #[derive(Clone, Default)]
-pub(crate) struct Faults(Arc<Inner>);
+pub(crate) struct Faults(Arc<ActiveFaults>);
 
 #[derive(Default)]
-struct Inner {
+struct ActiveFaults {
     active: RwLock<Vec<Arc<ActiveFault>>>,
     /// Checked first: without faults, no caller waits for the lock.
     count: AtomicUsize,

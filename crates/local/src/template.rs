@@ -12,8 +12,6 @@ mod conditions;
 mod error;
 mod event_invoke_config;
 mod function;
-#[cfg(test)]
-mod hostile_tests;
 mod intrinsics;
 mod parameters;
 mod properties;

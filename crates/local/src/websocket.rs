@@ -38,10 +38,10 @@ const MAX_CONCURRENT_DISCONNECTS: usize = 100;
 /// The WebSocket API; its handlers share it.
 #[derive(Clone)]
 pub(crate) struct WebSocketApi {
-    inner: Arc<Inner>,
+    inner: Arc<ApiState>,
 }
 
-struct Inner {
+struct ApiState {
     api: ApiSpec,
     lambda: Lambda,
     limits: Limits,
@@ -62,7 +62,7 @@ impl WebSocketApi {
         faults: Faults,
         address: SocketAddr,
     ) -> Self {
-        let inner = Inner {
+        let inner = ApiState {
             api,
             lambda,
             limits,

@@ -1,7 +1,44 @@
+//! The template reader as a whole.
+
+mod bounds;
+mod hostile;
+
+use std::time::{Duration, Instant};
+
 use super::*;
 
+/// Far more than any of these cases takes, far less than an exponential one.
+const PATIENCE: Duration = Duration::from_secs(20);
+
 fn stack(text: &str) -> Result<StackSpec, TemplateError> {
-    Template::parse(text)?.evaluate(&BTreeMap::new(), "us-east-1")
+    let started = Instant::now();
+    let stack = Template::parse(text).and_then(|t| t.evaluate(&BTreeMap::new(), "us-east-1"));
+    let elapsed = started.elapsed();
+    assert!(elapsed < PATIENCE, "{elapsed:?} for {} bytes", text.len());
+    stack
+}
+
+/// A line, a section or a key at its beginning, or the template as a whole.
+fn names_the_place(error: &TemplateError) -> bool {
+    let error = error.to_string();
+    let key = error
+        .split_once(": ")
+        .is_some_and(|(key, _)| key.contains('.'));
+    let subjects = ["the section ", "the template ", "a template "];
+    key || error.contains("line ") || subjects.iter().any(|text| error.starts_with(text))
+}
+
+fn refused(text: &str) -> String {
+    let error = stack(text).unwrap_err();
+    assert!(names_the_place(&error), "{error}");
+    error.to_string()
+}
+
+fn originals() -> [String; 2] {
+    ["template.yaml", "tests/templates/misbehave.yaml"].map(|path| {
+        let root = concat!(env!("CARGO_MANIFEST_DIR"), "/../../");
+        std::fs::read_to_string(format!("{root}{path}")).unwrap()
+    })
 }
 
 fn belfrys_own() -> String {
