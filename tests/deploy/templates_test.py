@@ -1,7 +1,7 @@
-"""What the templates promise, read from the templates themselves.
+"""Checks the templates, and the documents that describe them.
 
-Runs in the SAM CLI's environment, whose translator expands template.yaml into
-what CloudFormation gets: roles and policies that SAM writes are looked at, too.
+Runs in the SAM CLI's environment: its translator expands template.yaml as
+CloudFormation does, so the checks cover the roles and policies that SAM adds.
 """
 
 import json
@@ -14,26 +14,32 @@ from samtranslator.translator.transform import transform
 from samtranslator.yaml_helper import yaml_parse
 
 ROOT = Path(__file__).resolve().parent.parent.parent
+RUNBOOKS = ROOT / "docs/runbooks"
 OPERATIONS = (ROOT / "docs/OPERATIONS.md").read_text()
 
-# AWS's own policies that roles may have, and why. Both are written by SAM.
+# The AWS managed policies that roles may have, and why. SAM adds both.
 MANAGED_POLICIES = {
-    "AWSLambdaBasicExecutionRole": "writing logs; names no group, so that it works before there is one",
-    "AWSXrayWriteOnlyAccess": "sending traces, of which X-Ray has no resources to name",
+    "AWSLambdaBasicExecutionRole": "writes logs; names no group, because the group may not exist yet",
+    "AWSXrayWriteOnlyAccess": "sends traces, for which X-Ray has no resources to name",
 }
 
-# The only resources that have no name of their own: connections come and go.
+# The only resources without fixed names: connections come and go.
 WILDCARDS = re.compile(r"^arn:[^*]*:execute-api:[^*]*/(POST|DELETE)/@connections/\*$")
 
-FUNCTIONS = ["Connect", "Disconnect", "Default", "Broadcaster", "Worker", "Sweeper"]
+FUNCTIONS = ["Connect", "Disconnect", "Default", "Broadcaster", "Worker", "Sweeper", "Operator"]
 
 
 def read(path):
     return yaml_parse((ROOT / path).read_text())
 
 
+def quoted(path):
+    """The words that a source file has in quotes."""
+    return set(re.findall(r'"(\w+)"', (ROOT / path).read_text()))
+
+
 class Policies:
-    """What SAM asks for AWS's managed policies."""
+    """Tells SAM the ARNs of AWS's managed policies."""
 
     def load(self):
         return {name: f"arn:aws:iam::aws:policy/{name}" for name in MANAGED_POLICIES}
@@ -58,7 +64,7 @@ def as_list(value):
 
 
 def text_of(resource):
-    """A resource's ARN as a text; what is only known on AWS keeps its name."""
+    """A resource's ARN as a string. Values known only on AWS keep their references."""
     if isinstance(resource, dict) and isinstance(resource.get("Fn::Sub"), str):
         return resource["Fn::Sub"]
     return resource if isinstance(resource, str) else json.dumps(resource)
@@ -97,7 +103,7 @@ class Roles(unittest.TestCase):
             for policy in role.get("ManagedPolicyArns", []):
                 found.add(policy.rsplit("/", 1)[1])
                 self.assertIn(policy.rsplit("/", 1)[1], MANAGED_POLICIES, name)
-        self.assertEqual(found, set(MANAGED_POLICIES), "the list has what nobody uses")
+        self.assertEqual(found, set(MANAGED_POLICIES), "no role has one of the listed policies")
 
     def test_the_boundary_of_a_deployer_allows_what_the_roles_need(self):
         [boundary] = [
@@ -137,20 +143,20 @@ class Functions(unittest.TestCase):
             self.assertEqual(function["TracingConfig"], {"Mode": "Active"}, name)
             self.assertEqual(function["Runtime"], "provided.al2023", name)
 
-    def test_what_is_invoked_asynchronously_has_a_destination(self):
+    def test_each_asynchronous_function_has_a_destination(self):
         configs = of_type(self.template, "AWS::Lambda::EventInvokeConfig")
         with_destination = {
             config["FunctionName"]["Ref"]
             for config in configs.values()
             if config["DestinationConfig"]["OnFailure"]["Destination"]
         }
-        self.assertEqual(with_destination, {"Broadcaster", "Worker", "Sweeper"})
+        self.assertEqual(with_destination, {"Broadcaster", "Worker", "Sweeper", "Operator"})
         for schedule in of_type(self.template, "AWS::Scheduler::Schedule").values():
             self.assertIn("DeadLetterConfig", schedule["Target"])
 
 
 class Api(unittest.TestCase):
-    # None of them holds what a client wrote.
+    # None of them holds anything that a client wrote.
     VARIABLES = {
         "requestTime",
         "requestId",
@@ -164,7 +170,7 @@ class Api(unittest.TestCase):
         "identity.sourceIp",
     }
 
-    def test_the_logs_can_hold_no_token(self):
+    def test_no_log_can_hold_a_token(self):
         [stage] = of_type(expanded(), "AWS::ApiGatewayV2::Stage").values()
         _, settings, _ = stage["AccessLogSettings"]["Fn::If"]
         line = settings["Format"]
@@ -177,7 +183,7 @@ class Api(unittest.TestCase):
 
 
 class Tables(unittest.TestCase):
-    def test_both_are_kept_well(self):
+    def test_both_are_encrypted_backed_up_and_protected(self):
         tables = of_type(read("template.yaml"), "AWS::DynamoDB::Table")
         self.assertEqual(sorted(tables), ["Connections", "State"])
         for name, table in tables.items():
@@ -203,21 +209,22 @@ class Parameters(unittest.TestCase):
                 if "MinValue" in bounds:
                     self.assertIn("MaxValue", parameter)
 
-    def test_each_stands_in_one_group_of_the_console(self):
+    def test_each_is_in_one_group_of_the_console(self):
         groups = self.template["Metadata"]["AWS::CloudFormation::Interface"]["ParameterGroups"]
         grouped = [name for group in groups for name in group["Parameters"]]
         self.assertEqual(sorted(grouped), sorted(self.template["Parameters"]))
 
-    def test_each_is_documented_with_its_default(self):
+    def test_each_is_documented_with_its_default_and_description(self):
         section = OPERATIONS.split("\n## Parameters\n")[1].split("\n## ")[0]
-        documented = dict(re.findall(r"^\| `(\w+)` \| (.*?) \|", section, re.MULTILINE))
+        rows = re.findall(r"^\| `(\w+)` \| (.*?) \| .*? \| (.*) \|$", section, re.MULTILINE)
+        documented = {name: (default.strip("`").replace(",", ""), text) for name, default, text in rows}
+        self.assertEqual(sorted(documented), sorted(self.template["Parameters"]))
         for name, parameter in self.template["Parameters"].items():
             with self.subTest(parameter=name):
-                default = documented.get(name, "")
-                shown = str(parameter["Default"])
-                self.assertEqual(default.strip("`").replace(",", ""), shown or "empty")
+                expected = (str(parameter["Default"]) or "empty", " ".join(parameter["Description"].split()))
+                self.assertEqual(documented[name], expected)
 
-    def test_samconfig_sets_what_exists(self):
+    def test_samconfig_sets_existing_parameters(self):
         config = tomllib.loads((ROOT / "samconfig.toml").read_text())
         for section in ("default", "prod"):
             overrides = config[section]["deploy"]["parameters"]["parameter_overrides"]
@@ -233,7 +240,7 @@ class Alarms(unittest.TestCase):
     alarms = of_type(read("infra/alarms.yaml"), "AWS::CloudWatch::Alarm")
 
     def metrics(self, alarm):
-        """Namespace and name of everything that an alarm looks at."""
+        """Namespace and name of every metric of an alarm."""
         if "MetricName" in alarm:
             yield alarm["Namespace"], alarm["MetricName"]
         for query in alarm.get("Metrics", []):
@@ -241,31 +248,36 @@ class Alarms(unittest.TestCase):
                 metric = query["MetricStat"]["Metric"]
                 yield metric["Namespace"], metric["MetricName"]
 
-    def test_each_has_a_runbook(self):
-        headings = set(re.findall(r"^### ([a-z-]+)$", OPERATIONS, re.MULTILINE))
-        self.assertGreater(len(self.alarms), 30)
-        named = set()
+    def runbooks(self):
+        """The page that each alarm's description names."""
+        runbooks = {}
         for name, alarm in self.alarms.items():
             description = " ".join(alarm["AlarmDescription"].split())
-            runbook = re.search(r"Runbook: docs/OPERATIONS\.md#([a-z-]+)$", description)
+            runbook = re.search(r"Runbook: docs/runbooks/([a-z-]+\.md)$", description)
             self.assertTrue(runbook, f"{name} names no runbook")
-            self.assertIn(runbook[1], headings, name)
-            named.add(runbook[1])
-        of_alarms = OPERATIONS.split("\n## Alarms\n")[1].split("\n## ")[0]
-        runbooks = set(re.findall(r"^### ([a-z-]+)$", of_alarms, re.MULTILINE))
-        self.assertEqual(runbooks, named, "a runbook that no alarm names")
+            runbooks[alarm["AlarmName"]["Fn::Sub"].removeprefix("${Stack}-")] = runbook[1]
+        return runbooks
 
-    def test_the_table_lists_each(self):
-        section = OPERATIONS.split("\n## Alarms\n")[1].split("\n### ")[0]
-        listed = set()
-        for line in section.splitlines():
+    def test_each_has_a_runbook_and_no_runbook_is_without_an_alarm(self):
+        runbooks = self.runbooks()
+        self.assertGreater(len(runbooks), 30)
+        pages = {page.relative_to(RUNBOOKS).as_posix() for page in RUNBOOKS.rglob("*") if page.is_file()}
+        self.assertEqual(pages, {"README.md", *runbooks.values()})
+        for page in runbooks.values():
+            title = (RUNBOOKS / page).read_text().splitlines()[0]
+            self.assertEqual(title, f"# {page.removesuffix('.md')}")
+
+    def test_the_index_lists_each_with_its_page(self):
+        listed = {}
+        for line in (RUNBOOKS / "README.md").read_text().splitlines():
             if line.startswith("| `"):
-                names = re.findall(r"`([a-z-]+)`", line.split("|")[1])
+                cells = line.split("|")
+                names = re.findall(r"`([a-z-]+)`", cells[1])
+                [page] = re.findall(r"\]\(([a-z-]+\.md)\)", cells[4])
                 # `throttles-connect`, `-default` is short for the second's whole name.
                 stem = names[0].rsplit("-", 1)[0]
-                listed |= {stem + name if name.startswith("-") else name for name in names}
-        alarms = {a["AlarmName"]["Fn::Sub"].removeprefix("${Stack}-") for a in self.alarms.values()}
-        self.assertEqual(listed, alarms)
+                listed |= {stem + name if name.startswith("-") else name: page for name in names}
+        self.assertEqual(listed, self.runbooks())
 
     def test_each_tells_the_topic(self):
         for name, alarm in self.alarms.items():
@@ -273,23 +285,22 @@ class Alarms(unittest.TestCase):
             self.assertIn("OKActions", alarm, name)
             self.assertIn("TreatMissingData", alarm, name)
 
-    def test_belfrys_metrics_are_those_that_are_written(self):
-        written = (ROOT / "crates/aws/src/metrics.rs").read_text()
+    def test_belfry_writes_the_metrics(self):
+        written = quoted("crates/aws/src/metrics.rs")
         for name, alarm in self.alarms.items():
             for namespace, metric in self.metrics(alarm):
                 if namespace == "Belfry":
-                    self.assertIn(f'"{metric}"', written, name)
+                    self.assertIn(metric, written, name)
 
-    def test_their_dimensions_have_values_that_are_written(self):
-        words = (ROOT / "crates/aws/src/metrics.rs").read_text()
-        words += (ROOT / "crates/protocol/src/error.rs").read_text()
+    def test_belfry_writes_the_values_of_their_dimensions(self):
+        written = quoted("crates/aws/src/metrics.rs") | quoted("crates/protocol/src/error.rs")
         seen = set()
         for name, alarm in self.alarms.items():
             queries = [query["MetricStat"]["Metric"] for query in alarm.get("Metrics", []) if "MetricStat" in query]
             for metric in [alarm, *queries]:
                 for dimension in metric.get("Dimensions", []):
                     if dimension["Name"] in ("Reason", "Code", "Type"):
-                        self.assertIn(f'"{dimension["Value"]}"', words, name)
+                        self.assertIn(dimension["Value"], written, name)
                         seen.add(dimension["Value"])
         self.assertGreaterEqual(len(seen), 8)
 
@@ -315,27 +326,28 @@ class Alarms(unittest.TestCase):
         }
         self.assertEqual(watched, with_destination)
 
-    def test_a_part_that_failed_for_good_is_found_in_the_queue_that_is_watched(self):
-        # The runbook of slow broadcasts says so of those that never end.
-        for name in ("Broadcaster", "Worker"):
+    def test_final_failures_go_to_the_watched_queue(self):
+        # The runbook of broadcast-slow relies on it for broadcasts that never
+        # finish.
+        for name in ("Broadcaster", "Worker", "Operator"):
             config = of_type(self.template, "AWS::Serverless::Function")[name]["EventInvokeConfig"]
             destination = config["DestinationConfig"]["OnFailure"]["Destination"]
             self.assertEqual(destination, {"Fn::GetAtt": ["Failures", "Arn"]}, name)
-            # Three tries within six hours are Lambda's own.
+            # Lambda's default: three tries within six hours.
             self.assertEqual(set(config), {"DestinationConfig"}, name)
         given = of_type(self.template, "AWS::CloudFormation::Stack")["Alarms"]["Parameters"]
         self.assertEqual(given["FailuresQueue"], {"Fn::GetAtt": ["Failures", "QueueName"]})
         waiting = self.alarms["DeadLettersWaiting"]
         self.assertEqual(waiting["Dimensions"], [{"Name": "QueueName", "Value": {"Ref": "FailuresQueue"}}])
 
-    def test_a_broadcast_is_slow_well_beyond_what_the_defaults_take(self):
+    def test_a_broadcast_with_the_defaults_is_not_slow(self):
         self.assertEqual(self.alarms["BroadcastSlow"]["Threshold"], {"Ref": "SlowBroadcastMs"})
         given = of_type(self.template, "AWS::CloudFormation::Stack")["Alarms"]["Parameters"]
         self.assertEqual(given["SlowBroadcastMs"], {"Ref": "SlowBroadcastMs"})
         default = {name: value["Default"] for name, value in self.template["Parameters"].items()}
-        parts = min(-(-default["MaxConnections"] // default["ConnectionsPerWorker"]), default["MaxWorkers"])
-        seconds = default["MaxConnections"] / (default["PostsPerSecond"] / default["MaxWorkers"] * parts)
-        # Lambda tries again after one minute, and once more after two.
+        segments = min(-(-default["MaxConnections"] // default["ConnectionsPerWorker"]), default["MaxWorkers"])
+        seconds = default["MaxConnections"] / (default["PostsPerSecond"] / default["MaxWorkers"] * segments)
+        # Lambda retries after one minute, and once more after two.
         self.assertGreater(default["SlowBroadcastMs"], 1000 * (60 + 120 + 10 * seconds))
 
     def test_their_number_is_documented(self):
@@ -344,7 +356,7 @@ class Alarms(unittest.TestCase):
         plain = sum("MetricName" in alarm for alarm in self.alarms.values())
         for text in (
             f"ok    {number} alarms exist",
-            # The emulator takes none on expressions.
+            # The emulator accepts none on expressions.
             f"finds {plain} alarms there, not {number})",
             f"| {number} alarms with {metrics} metrics | $0.10 a metric | ${metrics / 10:.2f} |",
         ):
@@ -356,11 +368,29 @@ class Alarms(unittest.TestCase):
             alarm = self.alarms[f"Duration{function}"]
             self.assertEqual(alarm["Threshold"], functions[function]["Timeout"] * 800, function)
 
-    def test_the_dashboard_shows_each(self):
+    def test_the_dashboard_lists_each(self):
         [dashboard] = of_type(read("infra/dashboard.yaml"), "AWS::CloudWatch::Dashboard").values()
         body = dashboard["DashboardBody"]["Fn::Sub"]
         for alarm in self.alarms.values():
             self.assertIn(alarm["AlarmName"]["Fn::Sub"].removeprefix("${Stack}-"), body)
+
+
+class Queries(unittest.TestCase):
+    def test_they_filter_on_documented_events(self):
+        logs = (ROOT / "docs/ARCHITECTURE.md").read_text().split("\n## Logs\n")[1].split("\n## ")[0]
+        documented = set(re.findall(r"^\| `([a-z.-]+)` \|", logs, re.MULTILINE))
+        self.assertGreater(len(documented), 20)
+        seen = set()
+        for page in [ROOT / "docs/OPERATIONS.md", *RUNBOOKS.glob("*.md")]:
+            text = page.read_text()
+            # The message is for people and may change.
+            self.assertNotRegex(text, r"filter message\b", page.name)
+            for filtered in re.findall(r'\bevent (?:= ("[^"]*")|in \[([^]]*)\])', text):
+                events = set(re.findall(r'"([^"]*)"', "".join(filtered)))
+                self.assertTrue(events, f"{page.name}: {filtered}")
+                self.assertLessEqual(events, documented, page.name)
+                seen |= events
+        self.assertGreater(len(seen), 10)
 
 
 if __name__ == "__main__":
