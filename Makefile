@@ -1,30 +1,30 @@
-# Belfry's commands. `make run` and `make test` are all a newcomer needs; both
-# install what they need beside Rust, Node, Python and make.
+# Belfry's commands. A newcomer needs only `make run` and `make test`; both
+# install what they need, except Rust, Node, Python and make.
 
 .DEFAULT_GOAL := help
 .PHONY: help run test lint schemas validate build deploy smoke emulator release bench loadtest tokens \
 	compile test-tools test-templates test-deploy clean
 
-# Arguments of `belfry run`, like ARGS="--port 3002 --parameter AllowedOrigins=http://localhost:5173"
+# Arguments of `belfry run`, such as ARGS="--port 3002 --parameter AllowedOrigins=http://localhost:5173"
 ARGS ?=
-# What `make deploy` deploys: a section of samconfig.toml, another name for the
-# stack, parameters like PARAMETERS="MaxConnections=500 AlarmTopicArn=arn:…"
+# For `make deploy`: a section of samconfig.toml, another stack name, and
+# parameters such as PARAMETERS="MaxConnections=500 AlarmTopicArn=arn:…"
 CONFIG ?= default
 STACK ?=
 PARAMETERS ?=
-# Where `make emulator` listens, on loopback.
+# The port on which `make emulator` listens, on loopback.
 PORT ?= 4566
 
-# The processor that functions are built for: x86_64 or arm64.
+# The architecture to build the functions for: x86_64 or arm64.
 ARCHITECTURE ?= x86_64
 
-# A virtual environment for each tool: they pin different versions of the same.
-# A stamp says that one is complete.
+# Each tool has its own virtual environment, because they pin different versions
+# of the same packages. A stamp file marks a complete one.
 SAM := .venv/sam/.installed
 AWS := .venv/aws/.installed
 MINISTACK := .venv/ministack/.installed
 CHECKS := .venv/checks/.installed
-# What benchmarks compare with.
+# The implementations that the benchmarks compare with.
 PEERS := tests/benches/peers/node/dist/.built .venv/peer-python/.installed .venv/peer-fastapi/.installed .venv/plot/.installed
 BENCHES ?= functions fanout local scale rivals
 MEASURED := belfry connect disconnect default broadcaster worker sweeper bare-loop
@@ -32,10 +32,10 @@ TEMPLATES := template.yaml examples/python/template.yaml $(wildcard infra/*.yaml
 
 export SAM_CLI_TELEMETRY := 0
 
-# $(call needs,PROGRAM,WHERE FROM): the end with a hint where a program is missing.
+# $(call needs,PROGRAM,SOURCE): fails with a hint if a program is missing.
 needs = command -v $(1) >/dev/null || { echo "$(1) is missing: install $(2)."; exit 1; }
 
-# $(call venv,FOLDER,REQUIREMENTS): a virtual environment with these packages.
+# $(call venv,FOLDER,REQUIREMENTS): creates a virtual environment with these packages.
 define venv
 	@$(call needs,python3,Python 3.11 or later)
 	@echo "Installing $(2)…"
@@ -66,7 +66,7 @@ lint: ## Check formatting and lints
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings
 
-schemas: ## Write the JSON Schemas of the protocol to schemas/
+schemas: ## Write the protocol's JSON Schemas to schemas/
 	cargo run --quiet --package belfry-protocol --example write-schemas -- schemas
 
 validate: $(SAM) $(CHECKS) ## Check the templates: SAM CLI, cfn-lint, checkov
@@ -74,28 +74,28 @@ validate: $(SAM) $(CHECKS) ## Check the templates: SAM CLI, cfn-lint, checkov
 	.venv/sam/bin/cfn-lint --regions us-east-1 -- $(TEMPLATES)
 	.venv/checks/bin/checkov --config-file .checkov.yaml --file $(TEMPLATES)
 
-build: $(SAM) ## Build the functions as they are deployed, and print their sizes (ARCHITECTURE=arm64)
+build: $(SAM) ## Build the functions for deployment and print their sizes (ARCHITECTURE=arm64)
 	@$(call needs,cargo,Rust from https://rustup.rs)
 	@echo "Building the functions; the first time takes several minutes…"
-	@# All at once: SAM would build one after the other, and link on one core.
+	@# All at once: SAM would build them one by one, and link on one core.
 	PATH="$(CURDIR)/.venv/sam/bin:$$PATH" cargo lambda build --release --package belfry-functions $(if $(filter arm64,$(ARCHITECTURE)),--arm64)
 	PATH="$(CURDIR)/.venv/sam/bin:$$PATH" sam build --parameter-overrides Architecture=$(ARCHITECTURE)
 	@python3 tools/sizes.py .aws-sam/build
 
-deploy: $(SAM) $(AWS) ## Deploy what was built (CONFIG=prod, STACK=…, PARAMETERS="Name=value …")
+deploy: $(SAM) $(AWS) ## Deploy the built functions (CONFIG=prod, STACK=…, PARAMETERS="Name=value …")
 	@.venv/aws/bin/python tools/deploy.py --sam "$(CURDIR)/.venv/sam/bin/sam" --config "$(CONFIG)" $(if $(STACK),--stack "$(STACK)") $(PARAMETERS)
 
-smoke: $(AWS) ## Try a deployed stack (STACK=belfry-dev)
+smoke: $(AWS) ## Test a deployed stack (STACK=belfry-dev)
 	@.venv/aws/bin/python tools/smoke.py "$(STACK)"
 
-emulator: $(MINISTACK) ## Run an AWS emulator, to deploy to without an account (PORT=4566)
+emulator: $(MINISTACK) ## Run an AWS emulator, to deploy without an account (PORT=4566)
 	@python3 tools/emulator.py --ministack "$(CURDIR)/.venv/ministack/bin/ministack" --port "$(PORT)"
 
-release: ## Build everything optimised, for the local stack and benchmarks
+release: ## Build optimised binaries, for the local stack and benchmarks
 	cargo build --release --package belfry-local --package belfry-functions
 
-bench: $(PEERS) $(AWS) $(MINISTACK) build ## Measure the figures of docs/PERFORMANCE.md (takes an hour; BENCHES="fanout" for one)
-	@echo "Building everything optimised; the first time takes a quarter of an hour…"
+bench: $(PEERS) $(AWS) $(MINISTACK) build ## Measure the figures in docs/PERFORMANCE.md (takes an hour; BENCHES="fanout" for one)
+	@echo "Building optimised binaries; the first time takes a quarter of an hour…"
 	cargo build --release --workspace $(addprefix --bin ,$(MEASURED))
 	cargo bench --package belfry-core --bench growth
 	cargo bench --package belfry-tests $(addprefix --bench ,$(BENCHES))
@@ -103,7 +103,7 @@ bench: $(PEERS) $(AWS) $(MINISTACK) build ## Measure the figures of docs/PERFORM
 
 loadtest: ## Put load on a stack (URL=… CONNECTIONS=… RATE=… [SECONDS=30 CONNECT_RATE=150 TOKENS=file FUNCTION=name])
 	@[ -n "$(URL)" ] && [ -n "$(CONNECTIONS)" ] && [ -n "$(RATE)" ] || { \
-		echo "Say what to do, like: make loadtest URL=ws://127.0.0.1:3001/dev CONNECTIONS=1000 RATE=50"; exit 1; }
+		echo "Set URL, CONNECTIONS and RATE, for example: make loadtest URL=ws://127.0.0.1:3001/dev CONNECTIONS=1000 RATE=50"; exit 1; }
 	@echo "Building the load test; the first time takes several minutes…"
 	@cargo build --profile bench --quiet --package belfry-tests --bin loadtest
 	@target/release/loadtest --url "$(URL)" --connections "$(CONNECTIONS)" --rate "$(RATE)" \
@@ -114,11 +114,11 @@ tests/benches/peers/node/dist/.built: tests/benches/peers/node/node_modules/.pac
 	npm run build --prefix tests/benches/peers/node --silent
 	@touch $@
 
-tokens: $(AWS) ## Sign users of a stack in for a load test (STACK=belfry-dev [USERS=50 FILE=tokens.txt REMOVE=1])
+tokens: $(AWS) ## Create and sign in users for a load test (STACK=belfry-dev [USERS=50 FILE=tokens.txt REMOVE=1])
 	@.venv/aws/bin/python tools/tokens.py "$(STACK)" "$(or $(FILE),tokens.txt)" --users "$(or $(USERS),50)" $(if $(REMOVE),--remove)
 
 test-templates: $(SAM)
-	@echo "Reading the templates…"
+	@echo "Checking the templates…"
 	@AWS_DEFAULT_REGION=us-east-1 .venv/sam/bin/python tests/deploy/templates_test.py
 
 test-deploy: build $(AWS) $(MINISTACK) test-tools
@@ -137,6 +137,6 @@ test-tools: tests/node/node_modules/.package-lock.json examples/typescript/node_
 .venv/peer-%/.installed: tests/benches/peers/%/requirements.txt
 	$(call venv,.venv/peer-$*,$<)
 
-clean: ## Remove everything that was built or installed
+clean: ## Remove everything that make built or installed
 	rm -rf target .venv .aws-sam tests/node/node_modules examples/typescript/node_modules examples/typescript/dist \
 		tests/benches/peers/node/node_modules tests/benches/peers/node/dist

@@ -1,8 +1,8 @@
-"""Deploys what `make build` has built, with the SAM CLI and samconfig.toml.
+"""Deploys the output of `make build` with the SAM CLI and samconfig.toml.
 
-Against an emulator on this machine (AWS_ENDPOINT_URL) it does what an emulator
-needs beside: it leaves out a resource that is not known there, and deploys a
-second time with the addresses that are only known after the first.
+For a local emulator (AWS_ENDPOINT_URL) it leaves out the resources that the
+emulator refuses, and deploys a second time with the addresses that are known
+only after the first.
 """
 
 import argparse
@@ -21,9 +21,9 @@ from belfry_stack import emulator, outputs, session, websocket_url
 ROOT = Path(__file__).resolve().parent.parent
 BUILT = ROOT / ".aws-sam" / "build" / "template.yaml"
 
-# What MiniStack refuses, by the stack that it is in.
+# Resources that MiniStack refuses, by nested stack.
 NOT_EMULATED = {
-    # A type that it does not know. It sends what a function returns anyway.
+    # An unknown type there. MiniStack sends a function's answer without it.
     "": ["DefaultRouteResponse"],
     # Alarms on expressions.
     "Alarms": [
@@ -42,19 +42,19 @@ def arguments():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--sam", default="sam", help="the SAM CLI")
     parser.add_argument("--config", default="default", help="a section of samconfig.toml")
-    parser.add_argument("--stack", help="the stack's name, instead of samconfig.toml's")
+    parser.add_argument("--stack", help="the stack name, instead of the one in samconfig.toml")
     parser.add_argument(
-        "parameters", nargs="*", metavar="NAME=VALUE", help="parameters of template.yaml"
+        "parameters", nargs="*", metavar="NAME=VALUE", help="a parameter of template.yaml"
     )
     given = parser.parse_args()
     for parameter in given.parameters:
         if "=" not in parameter:
-            parser.error(f"{parameter}: a parameter is written NAME=VALUE")
+            parser.error(f"{parameter}: write a parameter as NAME=VALUE")
     return given
 
 
 class Loader(yaml.SafeLoader):
-    """Reads CloudFormation's short forms as their long ones."""
+    """Converts CloudFormation's short forms to their long forms."""
 
 
 def long_form(loader, tag, node):
@@ -74,22 +74,22 @@ Loader.add_multi_constructor("!", long_form)
 
 
 def emulated(built, names):
-    """A built template without these resources."""
+    """A built template without the named resources."""
     template = yaml.load(built.read_text(), Loader)
     for name in names:
         if template["Resources"].pop(name, None) is None:
-            sys.exit(f"{name} is not in {built}: take it off NOT_EMULATED in {__file__}")
+            sys.exit(f"{name} is not in {built}: remove it from NOT_EMULATED in {__file__}")
         print(f"Left out {name}, which the emulator refuses.", flush=True)
     return template
 
 
 def write(template, path):
-    # A version is a date for YAML, and JSON has none.
+    # YAML reads a version as a date, which JSON does not have.
     path.write_text(json.dumps(template, default=str))
 
 
 def emulated_template():
-    """The built templates without what is not emulated, beside them."""
+    """Writes the built templates without the refused resources, beside the originals."""
     template = emulated(BUILT, NOT_EMULATED[""])
     for nested, names in NOT_EMULATED.items():
         if nested:
@@ -102,10 +102,10 @@ def emulated_template():
 
 
 def with_architecture(parameters):
-    """The parameters with the processor that the functions were built for:
-    with another one each would end at its start."""
+    """The parameters with the architecture that the functions were built for:
+    with another one every function would fail at startup."""
     machines = {0x3E: "x86_64", 0xB7: "arm64"}
-    # e_machine of an ELF file's head.
+    # The field e_machine of the ELF header.
     binary = next(BUILT.parent.glob("*/bootstrap")).read_bytes()
     built = machines.get(int.from_bytes(binary[18:20], "little"), "something else")
     wanted = parameters.setdefault("Architecture", built)
@@ -115,8 +115,9 @@ def with_architecture(parameters):
 
 
 def check_stage(session, stack, stage):
-    """Another stage is another address, and ends every connection: nobody gets
-    there by naming a stack and forgetting its section of samconfig.toml."""
+    """Refuses to change a stack's stage by accident, when somebody names the stack
+    and forgets its section of samconfig.toml: a new stage has a new URL and ends
+    every connection."""
     try:
         answer = session.client("cloudformation").describe_stacks(StackName=stack)
     except ClientError:
@@ -124,25 +125,26 @@ def check_stage(session, stack, stage):
     known = {p["ParameterKey"]: p["ParameterValue"] for p in answer["Stacks"][0].get("Parameters", [])}
     if stage and known.get("Stage", stage) != stage:
         sys.exit(
-            f"{stack} has the stage {known['Stage']}, and this would make it {stage}: every connection "
-            f"would end, and clients would need another address.\nName the right section of "
-            f"samconfig.toml with CONFIG=…, or say it: PARAMETERS=Stage={stage}"
+            f"{stack} has the stage {known['Stage']}. Changing it to {stage} would end every connection "
+            f"and give clients a new URL.\nName the right section of samconfig.toml with CONFIG=…, or "
+            f"confirm the change with PARAMETERS=Stage={stage}"
         )
 
 
 def check_access_log(session, parameters):
-    """Deploying would fail after minutes, with a hint that few understand."""
+    """Fails early: without the role the deploy would fail after minutes, with an
+    obscure message."""
     if parameters.get("AccessLog") != "true" or emulator():
         return
     try:
         account = session.client("apigateway").get_account()
     except ClientError:
-        # Whoever may deploy need not be allowed to look.
+        # A deployer may lack the permission to read this.
         return
     if not account.get("cloudwatchRoleArn"):
         sys.exit(
-            "AccessLog=true needs a role that API Gateway writes logs with, once for each account "
-            "and region. Make it:\n"
+            "AccessLog=true needs a role that API Gateway uses to write logs, once per account and "
+            "region. Create it:\n"
             "  aws cloudformation deploy --template-file infra/account.yaml "
             "--stack-name api-gateway-logs --capabilities CAPABILITY_IAM\n"
             "or deploy with AccessLog=false."
@@ -152,7 +154,7 @@ def check_access_log(session, parameters):
 def main():
     given = arguments()
     if not BUILT.is_file():
-        sys.exit("Nothing is built yet: run `make build`.")
+        sys.exit("Nothing is built yet. Run `make build`.")
     config = tomllib.loads((ROOT / "samconfig.toml").read_text())
     if given.config not in config:
         known = ", ".join(name for name in config if name != "version")
@@ -175,9 +177,9 @@ def main():
         command += ["--config-file", str(ROOT / "samconfig.toml"), "--config-env", given.config]
         command += ["--stack-name", stack, "--region", aws.region_name]
         if not sys.stdin.isatty():
-            # Nobody is there to be asked.
+            # There is nobody to ask.
             command += ["--no-confirm-changeset"]
-        # In quotes, or SAM takes nothing for a mistake and a space for the end.
+        # Quoted: SAM rejects an unquoted empty value and splits at spaces.
         command += ["--parameter-overrides"] + [f'{n}="{v}"' for n, v in parameters.items()]
         done = subprocess.run(command, cwd=ROOT, env=os.environ, check=False)
         if done.returncode:
@@ -191,14 +193,14 @@ def main():
         }
         if "UserPoolId" in found:
             local["TokenJwksUrl"] = f"{emulator()}/{found['UserPoolId']}/.well-known/jwks.json"
-        print("Once more, with addresses that are known now.", flush=True)
+        print("Deploying again, with the addresses that are known now.", flush=True)
         deploy(parameters | local)
         found = outputs(aws, stack)
     print(f"\nDeployed {stack}:")
     for name, value in sorted(found.items()):
         print(f"  {name:27} {value}")
     print(f"\nClients connect to {websocket_url(found)}")
-    print(f"Try it: make smoke STACK={stack}")
+    print(f"Test it: make smoke STACK={stack}")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
-"""Runs MiniStack, an AWS emulator, on this machine: to deploy without an account.
+"""Runs MiniStack, an AWS emulator, on this machine, to deploy without an account.
 
-Everything it keeps is in a temporary folder that goes with it.
+It keeps its data in a temporary folder, which is deleted when it stops.
 """
 
 import argparse
@@ -18,7 +18,8 @@ from pathlib import Path
 READY_SECONDS = 30
 STOP_SECONDS = 15
 
-# An emulator takes any; with IAM evaluation these are the account's root.
+# The emulator accepts any credentials. With IAM evaluation, these are the
+# account's root.
 CREDENTIALS = {
     "AWS_ACCESS_KEY_ID": "test",
     "AWS_SECRET_ACCESS_KEY": "test",
@@ -29,7 +30,7 @@ CREDENTIALS = {
 
 
 class Emulator:
-    """A running MiniStack. Functions are its children: they end with it."""
+    """A running MiniStack. Functions are its child processes and end with it."""
 
     def __init__(self, ministack, port=0, iam=False, settings=None):
         self.port = port or free_port()
@@ -56,7 +57,7 @@ class Emulator:
             "AUTH": "true" if iam else "false",
         }
         with self.log.open("w") as log:
-            # A session of its own, so that nothing of it can stay behind.
+            # A session of its own, so that stopping it leaves no process behind.
             self._process = subprocess.Popen(
                 [ministack],
                 cwd=folder,
@@ -107,17 +108,17 @@ def free_port():
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--ministack", required=True, help="MiniStack's program")
+    parser.add_argument("--ministack", required=True, help="path of the program ministack")
     parser.add_argument("--port", type=int, default=4566)
     given = parser.parse_args()
-    # A terminal that is closed ends it as Ctrl-C does.
+    # Closing the terminal stops it, as Ctrl-C does.
     for ending in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(ending, lambda *_: sys.exit(0))
     print("Starting the emulator…", flush=True)
     try:
         with Emulator(given.ministack, given.port) as emulator:
             print(
-                f"MiniStack listens on {emulator.endpoint}; Ctrl-C ends it and all that is in it.\n"
+                f"MiniStack listens on {emulator.endpoint}; Ctrl-C stops it and deletes everything in it.\n"
                 "In another terminal:\n"
                 f"  export AWS_ENDPOINT_URL={emulator.endpoint}\n"
                 "  export AWS_ACCESS_KEY_ID=test AWS_SECRET_ACCESS_KEY=test AWS_DEFAULT_REGION=us-east-1\n"

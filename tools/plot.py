@@ -1,4 +1,4 @@
-"""Draws the plots of docs/PERFORMANCE.md from what the benchmarks measured."""
+"""Draws the plots in docs/PERFORMANCE.md from the benchmarks' results."""
 
 import json
 import sys
@@ -7,7 +7,7 @@ from pathlib import Path
 import matplotlib
 
 matplotlib.use("svg")
-# The same figures give the same file: no random names, no date.
+# Makes the output reproducible: no random ids, no date.
 matplotlib.rcParams["svg.hashsalt"] = "belfry"
 matplotlib.rcParams["svg.fonttype"] = "none"
 
@@ -28,7 +28,7 @@ def save(figure, plot, file):
     plot.legend(frameon=False)
     figure.tight_layout()
     figure.savefig(file, metadata={"Date": None, "Creator": None})
-    print(f"{file} is drawn")
+    print(f"wrote {file}")
 
 
 def sockets(measured, file):

@@ -1,11 +1,11 @@
-"""Prints the size of each function as Lambda gets it: zipped."""
+"""Prints each function's size, zipped as Lambda receives it and unzipped."""
 
 import io
 import sys
 import zipfile
 from pathlib import Path
 
-# Lambda's limit for an upload that does not come from S3 (AWS: "Lambda quotas").
+# Lambda's limit for a direct upload, not from S3 (AWS: "Lambda quotas").
 LIMIT = 50 * 1024 * 1024
 
 
@@ -20,7 +20,7 @@ def main():
     built = Path(sys.argv[1])
     binaries = sorted(built.glob("*/bootstrap"))
     if not binaries:
-        sys.exit(f"no function is in {built}")
+        sys.exit(f"{built} contains no function")
     for binary in binaries:
         size = zipped(binary)
         print(f"{binary.parent.name:12} {size / 1_000_000:6.2f} MB zipped, {binary.stat().st_size / 1_000_000:6.2f} MB")

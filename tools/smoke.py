@@ -1,7 +1,7 @@
-"""Tries a deployed stack: a bad token, a good one, a ping, a broadcast, the alarms.
+"""Tests a deployed stack: a bad token, a good one, a ping, a broadcast, the alarms.
 
-The good token is of a user that is made in the stack's own pool and removed at
-the end, or the environment variable TOKEN, where the stack has no pool.
+The good token belongs to a user that this creates in the stack's own pool and
+removes at the end. If the stack has no pool, set the environment variable TOKEN.
 """
 
 import contextlib
@@ -17,7 +17,7 @@ from websockets.sync.client import connect
 from belfry_stack import claims, emulator, outputs, session, sign_in, websocket_url
 
 # A handshake or an answer that takes longer has failed: API Gateway itself
-# waits for 29 seconds.
+# waits 29 seconds.
 PATIENCE_SECONDS = 30
 
 FAILED = []
@@ -31,7 +31,7 @@ def check(what, holds, otherwise=""):
 
 
 class User:
-    """A user of the stack's own pool, for as long as this takes."""
+    """A temporary user in the stack's own pool."""
 
     def __init__(self, aws, found):
         self.cognito, self.pool = aws.client("cognito-idp"), found["UserPoolId"]
@@ -53,13 +53,13 @@ def open_socket(url, token):
 
 
 def expect(socket, kind):
-    """The next frame of a type; others, like a server's ping, may come first."""
+    """The next frame of a type. Others, such as the server's ping, may precede it."""
     end = time.monotonic() + PATIENCE_SECONDS
     while (left := end - time.monotonic()) > 0:
         frame = json.loads(socket.recv(timeout=left))
         if frame.get("type") == kind:
             return frame
-    raise TimeoutError(f"no {kind} came")
+    raise TimeoutError(f"no {kind} arrived")
 
 
 def talk(aws, found, token):
@@ -67,11 +67,11 @@ def talk(aws, found, token):
     for name, bad in [("no token", None), ("a bad token", "nonsense")]:
         try:
             (connect(url, open_timeout=PATIENCE_SECONDS) if bad is None else open_socket(url, bad)).close()
-            check(f"{name} is refused", False, "it was let in")
+            check(f"{name} is refused", False, "it was accepted")
         except InvalidStatus as refused:
             status = refused.response.status_code
-            # 403 is what MiniStack makes of every refusal, and what API
-            # Gateway says of a wrong stage.
+            # MiniStack turns every refusal into 403. API Gateway answers 403
+            # for a wrong stage.
             right = 403 if emulator() else 401
             check(f"{name} is refused", status == right, f"with {status}")
 
@@ -82,13 +82,13 @@ def talk(aws, found, token):
             pong = expect(socket, "pong")
         except TimeoutError as silence:
             raise TimeoutError(
-                f"{silence}: if no frame is answered, look whether the route has its response "
-                f"(aws apigatewayv2 get-routes --api-id {found['ApiId']}) and whether Default runs (its log)"
+                f"{silence}: if no frame is answered, check that the route has a route response "
+                f"(aws apigatewayv2 get-routes --api-id {found['ApiId']}) and that Default runs (its log)"
             ) from silence
         check("a ping is answered", pong.get("correlationId") == "1", pong)
         socket.send(json.dumps({"type": "hello", "version": "1.0"}))
         user = expect(socket, "welcome")["data"]["userId"]
-        data = {"kind": "system.announcement", "text": "A test of this stack; nothing to do."}
+        data = {"kind": "system.announcement", "text": "This is a test. No action is needed."}
         request = {
             "messageId": f"smoke-{uuid.uuid4()}",
             "target": {"type": "user", "userId": user},
@@ -104,20 +104,20 @@ def talk(aws, found, token):
             check("the broadcast arrives", arrived.get("id") == request["messageId"], arrived)
 
 
-def look_at_alarms(aws, stack):
+def check_alarms(aws, stack):
     cloudformation = aws.client("cloudformation")
     nested = cloudformation.describe_stack_resource(StackName=stack, LogicalResourceId="Alarms")
     nested = nested["StackResourceDetail"]["PhysicalResourceId"]
     pages = cloudformation.get_paginator("list_stack_resources").paginate(StackName=nested)
     names = {r["PhysicalResourceId"] for page in pages for r in page["StackResourceSummaries"]}
-    # All of the account's: so many names cannot be asked for at once.
+    # All of the account's alarms: one call does not accept so many names.
     pages = aws.client("cloudwatch").get_paginator("describe_alarms").paginate()
     alarms = [alarm for page in pages for alarm in page["MetricAlarms"] if alarm["AlarmName"] in names]
     missing = names - {alarm["AlarmName"] for alarm in alarms}
-    check(f"{len(names)} alarms exist", names and not missing, f"all but {sorted(missing)}")
+    check(f"{len(names)} alarms exist", names and not missing, f"missing: {sorted(missing)}")
     ringing = [alarm["AlarmName"] for alarm in alarms if alarm["StateValue"] == "ALARM"]
     if ringing:
-        print("note  in alarm now: " + ", ".join(sorted(ringing)))
+        print("note  in alarm: " + ", ".join(sorted(ringing)))
 
 
 def main():
@@ -129,8 +129,8 @@ def main():
     user, token = None, os.environ.get("TOKEN")
     if not token and "UserPoolId" not in found:
         sys.exit(
-            f"{stack} has no user pool of its own: sign in with yours and give an access token, "
-            f"like TOKEN=eyJ… make smoke STACK={stack}"
+            f"{stack} has no user pool of its own. Sign in to yours and pass an access token: "
+            f"TOKEN=eyJ… make smoke STACK={stack}"
         )
     try:
         if not token:
@@ -139,11 +139,11 @@ def main():
             check("a user signs in", "sub" in claims(token))
         talk(aws, found, token)
     except (ConnectionClosed, InvalidStatus, OSError) as error:
-        check("the conversation goes on", False, error)
+        check("the connection works", False, error)
     finally:
         if user:
             user.remove()
-    look_at_alarms(aws, stack)
+    check_alarms(aws, stack)
     sys.exit(f"{len(FAILED)} checks failed" if FAILED else 0)
 
 

@@ -1,5 +1,5 @@
-"""Signs users of a stack's own pool in, and writes their access tokens to a file:
-what `make loadtest` takes as TOKENS. With --remove it removes the users.
+"""Creates users in a stack's own pool, signs them in and writes their access tokens
+to a file, for TOKENS of `make loadtest`. With --remove it removes the users.
 """
 
 import argparse
@@ -9,7 +9,7 @@ from pathlib import Path
 
 from belfry_stack import outputs, session, sign_in
 
-# Every user of a load test is named like this, counted from nought.
+# Names of the load test's users, numbered from 0.
 NAME = "loadtest-{:05}"
 MOST = 100_000
 
@@ -26,9 +26,9 @@ def main():
     aws = session()
     found = outputs(aws, given.stack)
     if "UserPoolClientId" not in found:
-        sys.exit(f"{given.stack} has no pool of its own: write the tokens to {given.file} yourself, one a line.")
+        sys.exit(f"{given.stack} has no user pool of its own. Write the tokens to {given.file} yourself, one per line.")
     cognito = aws.client("cognito-idp")
-    # Also those of a test before, whose tokens are over.
+    # Users of an earlier test too: their tokens have expired.
     removed = 0
     with contextlib.suppress(cognito.exceptions.UserNotFoundException):
         while removed < MOST:
@@ -36,14 +36,14 @@ def main():
             removed += 1
     given.file.unlink(missing_ok=True)
     if given.remove:
-        print(f"{removed} users are removed, and {given.file}")
+        print(f"Removed {removed} users and {given.file}")
         return
-    # Nobody else should read them.
+    # Tokens are secrets: only this user may read the file.
     given.file.touch(mode=0o600)
     with given.file.open("w") as file:
         for number in range(given.users):
             print(sign_in(cognito, found, NAME.format(number)), file=file)
-    print(f"{given.file} has {given.users} tokens, good for an hour; `make tokens REMOVE=1 …` removes them")
+    print(f"Wrote {given.users} tokens to {given.file}, valid for an hour. `make tokens REMOVE=1 …` removes the users.")
 
 
 if __name__ == "__main__":

@@ -220,7 +220,7 @@ class Scenario:
             users = {claims(token)["sub"] for token in file.read_text().split()}
             assert len(users) == 2 and file.stat().st_mode & 0o077 == 0, users
         said = self.make("tokens", "REMOVE=1", *where)
-        assert "2 users are removed" in said and not file.exists(), said
+        assert "Removed 2 users" in said and not file.exists(), said
         step("users for a load test come, come again, and go")
 
     def wscat(self):
