@@ -1,11 +1,11 @@
 """Deploys Belfry to an emulator, uses it as its users do, updates and deletes it.
 
-Everything that is called here is real: the SAM CLI, the functions' own
-binaries, `make deploy` and `make smoke`, wscat, both AWS SDKs, the examples.
-The emulator evaluates IAM policies, so every role must allow enough, and the
-rights that a REST handler gets allow no more than they should.
+Everything else is real: the SAM CLI, the functions' binaries, `make deploy` and
+`make smoke`, wscat, both AWS SDKs, the examples. The emulator evaluates IAM
+policies, so every role must allow enough, and the policies for callers must
+allow no more than they should.
 
-Prints a line for each step and ends everything that it started, also on failure.
+Prints a line per step, and stops everything that it started, even on failure.
 """
 
 import base64
@@ -39,7 +39,7 @@ BUCKET = "belfry-test-uploads"
 
 MAKE = shutil.which("make")
 
-# How long anything may take that has to happen; waiting ends as soon as it has.
+# Longest wait for any one thing. Waiting stops as soon as it happens.
 PATIENCE_SECONDS = 60
 
 BEGAN = time.monotonic()
@@ -50,17 +50,17 @@ def step(text):
 
 
 def until(what, look):
-    """Waits for something that comes by itself, and returns it."""
+    """Polls `look` until it returns something, and returns that."""
     end = time.monotonic() + PATIENCE_SECONDS
     while time.monotonic() < end:
         if found := look():
             return found
         time.sleep(0.1)
-    raise AssertionError(f"it never came: {what}")
+    raise AssertionError(f"timed out waiting for {what}")
 
 
 class Lines:
-    """What a process prints, to be waited for. It ends with the test."""
+    """A process and its output, line by line."""
 
     def __init__(self, command, **options):
         self.process = subprocess.Popen(
@@ -79,7 +79,7 @@ class Lines:
             self.lines.put(line.rstrip("\n"))
 
     def wait_for(self, *parts):
-        """The next line that holds all of these."""
+        """The next line that contains all of these."""
         end = time.monotonic() + PATIENCE_SECONDS
         while (left := end - time.monotonic()) > 0:
             with contextlib.suppress(queue.Empty):
@@ -102,7 +102,7 @@ class Scenario:
     def __init__(self, emulator, ending):
         self.emulator, self.ending = emulator, ending
         self.environment = os.environ | CREDENTIALS | {"AWS_ENDPOINT_URL": emulator.endpoint}
-        # A developer's own profile must not be asked.
+        # Never use a developer's own profile.
         for name in ("AWS_PROFILE", "AWS_SESSION_TOKEN"):
             self.environment.pop(name, None)
         self.found = {}
@@ -117,7 +117,7 @@ class Scenario:
         )
 
     def make(self, *arguments, fails=False, environment=None):
-        """Runs make as someone types it."""
+        """Runs make as a user types it."""
         done = subprocess.run(
             [MAKE, "--no-print-directory", *arguments],
             cwd=ROOT,
@@ -137,7 +137,7 @@ class Scenario:
         return lines
 
     def resources(self):
-        """The stack's resources: their physical ids by their logical ones."""
+        """The stack's resources: physical ids by logical id."""
         pages = self.client("cloudformation").get_paginator("list_stack_resources")
         return {
             resource["LogicalResourceId"]: resource["PhysicalResourceId"]
@@ -150,13 +150,13 @@ class Scenario:
         return {output["OutputKey"]: output["OutputValue"] for output in stacks[0]["Outputs"]}
 
     def log(self, function):
-        """The log group of a function, and what is in it."""
+        """A function's log group, and its messages."""
         group = self.resources()[f"{function}Logs"]
         pages = self.client("logs").get_paginator("filter_log_events").paginate(logGroupName=group)
         return group, [event["message"] for page in pages for event in page["events"]]
 
     def rows(self):
-        """Alice's rows; one of the smoke test may be there for a moment longer."""
+        """Alice's rows. One of the smoke test may remain for a moment."""
         rows = self.client("dynamodb").scan(TableName=self.found["ConnectionsTable"])["Items"]
         return [row for row in rows if row["userId"]["S"] == self.user]
 
@@ -167,7 +167,7 @@ class Scenario:
         text = answer["Payload"].read()
         return json.loads(text) if text else None, answer.get("FunctionError")
 
-    # The steps, in their order.
+    # The steps, in order.
 
     def refuse_to_deploy_without_credentials(self):
         names = ("AWS_ENDPOINT_URL", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
@@ -176,19 +176,19 @@ class Scenario:
         said = self.make("deploy", fails=True, environment=bare)
         assert "AWS_PROFILE" in said and "aws sso login" in said, said
         step("make deploy without credentials says what to set")
-        # make itself is all that there is.
+        # Only make itself is available.
         said = self.make("build", fails=True, environment={"PATH": "/nonexistent"})
         assert "python3 is missing: install" in said or "cargo is missing: install" in said, said
         step("make build without tools says what to install")
         said = self.make("deploy", "CONFIG=staging", fails=True)
         assert "no section staging; it has default, prod" in said, said
-        step("and names the sections of samconfig.toml")
+        step("make deploy with an unknown section lists those of samconfig.toml")
 
     def deploy(self):
         said = self.make("deploy", f"STACK={STACK}", "PARAMETERS=AccessLog=true")
         left_out = re.findall(r"Left out (\w+)", said)
-        # One type, and alarms on expressions. Whatever else the emulator refuses
-        # fails the deploy.
+        # One resource type, and the alarms on expressions. If the emulator refuses
+        # anything else, the deploy fails.
         assert left_out[0] == "DefaultRouteResponse" and len(left_out) == 8, said
         self.found = self.outputs()
         assert websocket_url(self.found) in said, said
@@ -204,7 +204,7 @@ class Scenario:
         assert users == [], users
         said = self.make("smoke", "STACK=missing", fails=True)
         assert "make deploy" in said, said
-        step("it leaves no user behind, and says what to do about a stack that is none")
+        step("it leaves no user behind, and gives advice if the stack does not exist")
 
     def sign_in(self):
         self.token = sign_in(self.client("cognito-idp"), self.found, "alice")
@@ -221,7 +221,7 @@ class Scenario:
             assert len(users) == 2 and file.stat().st_mode & 0o077 == 0, users
         said = self.make("tokens", "REMOVE=1", *where)
         assert "Removed 2 users" in said and not file.exists(), said
-        step("users for a load test come, come again, and go")
+        step("users for a load test are created, replaced and removed")
 
     def wscat(self):
         wscat = ROOT / "tests/node/node_modules/.bin/wscat"
@@ -232,16 +232,18 @@ class Scenario:
         self.socket = self.wscat()
         until("a row", self.rows)
         step("wscat is connected, and the row is there")
-        # wscat takes no notice of what is typed before it is ready.
-        for n in range(PATIENCE_SECONDS):
-            self.socket.type_line(json.dumps({"type": "ping", "version": "1.0", "id": str(n)}))
-            with contextlib.suppress(queue.Empty):
-                line = self.socket.lines.get(timeout=1)
-                if '"pong"' in line:
-                    break
-        else:
-            raise AssertionError("no pong")
+        self.ping(self.socket)
         step("its ping is answered")
+
+    def ping(self, socket):
+        """Pings until there is an answer: wscat ignores input until it is ready."""
+        for n in range(PATIENCE_SECONDS):
+            socket.type_line(json.dumps({"type": "ping", "version": "1.0", "id": str(n)}))
+            with contextlib.suppress(queue.Empty):
+                line = socket.lines.get(timeout=1)
+                if '"pong"' in line:
+                    return
+        raise AssertionError("no pong")
 
     def broadcast(self):
         request = {
@@ -255,25 +257,35 @@ class Scenario:
         step("a broadcast through boto3 arrives")
 
     def handlers_credentials(self):
-        """A user with the rights of a REST handler: the policy, and the bucket."""
-        iam = self.client("iam")
+        """A user with a REST handler's rights: the policy, and the bucket."""
         self.client("s3").create_bucket(Bucket=BUCKET)
-        iam.create_user(UserName="handler")
-        policy = self.found["BroadcasterInvokePolicyArn"]
-        iam.attach_user_policy(UserName="handler", PolicyArn=policy)
+        self.key = self.user_with("handler", "BroadcasterInvokePolicyArn")
         put = {"Effect": "Allow", "Action": "s3:PutObject", "Resource": f"arn:aws:s3:::{BUCKET}/*"}
         document = json.dumps({"Version": "2012-10-17", "Statement": [put]})
-        iam.put_user_policy(UserName="handler", PolicyName="uploads", PolicyDocument=document)
-        key = iam.create_access_key(UserName="handler")["AccessKey"]
-        self.key = (key["AccessKeyId"], key["SecretAccessKey"])
-        lambda_ = self.client("lambda", *self.key)
+        self.client("iam").put_user_policy(UserName="handler", PolicyName="uploads", PolicyDocument=document)
+        self.refuse_to_invoke("SweeperName", {"action": "sweep"}, self.key)
+        self.refuse_to_invoke("OperatorName", self.sign_out_request(), self.key)
+        step("a REST handler may invoke the broadcaster and no other function")
+
+    def user_with(self, name, policy):
+        """The access key of a new IAM user with one of the stack's policies."""
+        iam = self.client("iam")
+        iam.create_user(UserName=name)
+        iam.attach_user_policy(UserName=name, PolicyArn=self.found[policy])
+        key = iam.create_access_key(UserName=name)["AccessKey"]
+        return key["AccessKeyId"], key["SecretAccessKey"]
+
+    def refuse_to_invoke(self, function, request, key):
         try:
-            self.invoke(self.found["SweeperName"], {"action": "sweep"}, lambda_)
+            self.invoke(self.found[function], request, self.client("lambda", *key))
         except ClientError as error:
             assert error.response["Error"]["Code"] == "AccessDeniedException", error
         else:
-            raise AssertionError("a REST handler may invoke the sweeper")
-        step("a REST handler's rights suffice for the broadcaster and for nothing else")
+            raise AssertionError(f"{function} was invoked")
+
+    def sign_out_request(self):
+        request = json.loads((ROOT / "events/operator-sign-out.json").read_text())
+        return request | {"userId": self.user}
 
     def handlers_environment(self):
         return self.environment | {
@@ -314,7 +326,7 @@ class Scenario:
         upload = post(self.token, "from-typescript.txt")
         self.socket.wait_for(upload["uploadId"], "from-typescript.txt")
         assert self.stored(upload) == b"hello"
-        step("an upload to examples/typescript is stored, and wscat is told of it")
+        step("examples/typescript stores an upload, and wscat gets its notification")
 
     def python_example(self):
         event = {
@@ -341,7 +353,7 @@ class Scenario:
         upload = json.loads(answer["body"])
         self.socket.wait_for(upload["uploadId"], "from-python.txt")
         assert self.stored(upload) == b"hello"
-        step("the same with examples/python")
+        step("so does examples/python")
 
     def dead_letter(self):
         wrong = {"target": {"type": "nobody"}}
@@ -356,25 +368,26 @@ class Scenario:
         record = json.loads(message["Body"])
         assert record["requestPayload"] == wrong, record
         assert record["responsePayload"]["errorType"] == "InvalidRequest", record
-        step("a wrong asynchronous request ends in the queue of failures")
+        step("an invalid asynchronous request ends in the queue of failures")
 
     def read_logs(self):
-        """The log groups are the stack's own, and what is in them is ours."""
+        """Retention, metrics and secrecy of the functions' log groups."""
         logs = self.client("logs")
-        for function in ("Connect", "Disconnect", "Default", "Broadcaster", "Worker", "Sweeper"):
+        measured = ("Connect", "Disconnect", "Default", "Broadcaster", "Worker", "Sweeper")
+        for function in (*measured, "Operator"):
             group, messages = self.log(function)
             [found] = logs.describe_log_groups(logGroupNamePrefix=group)["logGroups"]
             assert found["retentionInDays"] == 7, found
             assert self.token not in "".join(messages), f"{group} holds a token"
             metrics = [message for message in messages if '"_aws"' in message]
-            assert metrics, f"no metrics in {group}"
+            assert metrics or function not in measured, f"no metrics in {group}"
             for line in metrics:
                 assert json.loads(line)["Stack"] == STACK, line
-        step("each function's log group holds its metrics, and no token")
+        step("the functions' log groups have their metrics, and no token")
 
     def sweep(self):
-        until("the schedule's first sweep", lambda: '"swept"' in "".join(self.log("Sweeper")[1]))
-        step("the schedule has run the sweeper by itself")
+        until("the schedule's first sweep", lambda: '"sweep.completed"' in "".join(self.log("Sweeper")[1]))
+        step("the schedule has run the sweeper")
         report, error = self.invoke(self.found["SweeperName"], {"action": "sweep"})
         assert error is None and report["complete"] and report["failed"] == 0, report
         assert report["connections"] == 1, report
@@ -391,10 +404,10 @@ class Scenario:
         assert settings["Environment"]["Variables"]["MAX_CONNECTIONS"] == "50", settings
         self.socket.type_line(json.dumps({"type": "ping", "version": "1.0", "id": "after"}))
         self.socket.wait_for("pong", '"after"')
-        step("updated three parameters: every resource, the row and the connection are still there")
+        step("an update of three parameters keeps every resource, the row and the connection")
 
     def split(self):
-        """A broadcast of which each worker takes on one connection."""
+        """A broadcast with one connection per worker."""
         other = self.wscat()
         until("two rows", lambda: len(self.rows()) == 2)
         request = {
@@ -410,7 +423,7 @@ class Scenario:
         assert '"_aws"' in "".join(self.log("Worker")[1])
         other.end()
         until("one row", lambda: len(self.rows()) == 1)
-        step("a broadcast to all is split between two workers, and arrives")
+        step("two workers share a broadcast to all, and it arrives")
 
     def refuse_parameters(self):
         said = self.make("deploy", f"STACK={STACK}", "PARAMETERS=MaxConnections=0", fails=True)
@@ -436,34 +449,47 @@ class Scenario:
                 assert name in str(error), error
             else:
                 raise AssertionError(f"{name}={wrong} was accepted")
-        step("parameters out of range are refused by CloudFormation")
+        step("CloudFormation refuses parameters out of range")
         alone = "PARAMETERS=TokenIssuer=https://issuer.example"
         said = self.make("deploy", f"STACK={STACK}", alone, fails=True)
         assert "need CognitoClientIds" in said, said
-        step("and so are those that do not go together")
+        step("and parameters that do not fit together")
         said = self.make("deploy", f"STACK={STACK}", "CONFIG=prod", fails=True)
         assert "has the stage dev" in said, said
         said = self.make("deploy", f"STACK={STACK}", "PARAMETERS=Architecture=arm64", fails=True)
         assert "make build ARCHITECTURE=arm64" in said, said
-        step("make deploy refuses another stage by accident, and another processor than was built for")
+        step("make deploy refuses an accidental change of the stage, and an architecture that was not built")
 
     def fail_at_start(self):
-        """A function without a setting says which one it wants."""
+        """A function without a setting names it."""
         lambda_, name = self.client("lambda"), self.resources()["Broadcaster"]
         before = lambda_.get_function_configuration(FunctionName=name)["Environment"]["Variables"]
         wanted = "WEBSOCKET_CONNECTION_TABLE"
         less = {key: value for key, value in before.items() if key != wanted}
         lambda_.update_function_configuration(FunctionName=name, Environment={"Variables": less})
-        # The emulator puts what a function said at its end into the answer.
+        # The emulator puts a function's last output into the answer.
         answer, error = self.invoke(name, {})
         assert error and f"{wanted} is not set" in answer["errorMessage"], answer
         lambda_.update_function_configuration(FunctionName=name, Environment={"Variables": before})
-        step("a function without a setting fails at its start and names it")
+        step("a function without a setting fails at startup and names it")
 
     def disconnect(self):
         self.socket.end()
         until("the row's removal", lambda: not self.rows())
         step("wscat has closed, and the row is gone")
+
+    def sign_out(self):
+        self.ping(self.wscat())
+        key = self.user_with("back-end", "OperatorInvokePolicyArn")
+        self.refuse_to_invoke("BroadcasterName", {}, key)
+        report, error = self.invoke(
+            self.found["OperatorName"], self.sign_out_request(), self.client("lambda", *key)
+        )
+        assert error is None and report == {"closed": 1, "failed": 0}, report
+        assert not self.rows()
+        # The emulator turns every refusal into 403.
+        self.wscat().wait_for("403")
+        step("alice is signed out: her connection is closed, and her token opens no other")
 
     def delete(self):
         cloudformation = self.client("cloudformation")
@@ -479,10 +505,10 @@ class Scenario:
             StackName=STACK, WaiterConfig={"Delay": 1}
         )
         assert not there(), f"left behind: {there()}"
-        step(f"deleted {STACK}: of {len(before)} functions, tables, roles, logs and alarms none is left")
+        step(f"deleted {STACK}: none of its {len(before)} functions, tables, roles, logs and alarms is left")
 
     def everything(self):
-        """The names of what there is, of the types that cost money or keep data."""
+        """Names of all resources of the types that cost money or store data."""
         yield from self.client("dynamodb").list_tables()["TableNames"]
         for function in self.client("lambda").list_functions()["Functions"]:
             yield function["FunctionName"]
@@ -503,13 +529,13 @@ class Scenario:
 
 def main():
     ministack = ROOT / ".venv/ministack/bin/ministack"
-    # Failed asynchronous events are tried again after moments, not minutes.
+    # Retries failed asynchronous events within seconds instead of minutes.
     retries = {"LAMBDA_ASYNC_RETRY_BASE_SECONDS": "1", "LAMBDA_ASYNC_RETRY_MAX_SECONDS": "1"}
     with contextlib.ExitStack() as ending, tempfile.TemporaryDirectory() as home:
         emulator = ending.enter_context(Emulator(str(ministack), iam=True, settings=retries))
         step(f"MiniStack listens on {emulator.endpoint} and evaluates IAM policies")
         scenario = Scenario(emulator, ending)
-        # The SAM CLI keeps settings and a cache there.
+        # The SAM CLI keeps its settings and a cache there.
         scenario.environment["HOME"] = home
         try:
             scenario.refuse_to_deploy_without_credentials()
@@ -529,12 +555,13 @@ def main():
             scenario.refuse_parameters()
             scenario.fail_at_start()
             scenario.disconnect()
+            scenario.sign_out()
             scenario.read_logs()
             scenario.delete()
         except BaseException:
             print("The end of MiniStack's log:\n" + emulator.log.read_text()[-5000:], file=sys.stderr)
             raise
-    step("everything has ended")
+    step("everything has stopped")
 
 
 if __name__ == "__main__":
