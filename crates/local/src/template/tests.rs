@@ -152,12 +152,12 @@ fn unsupported_input_is_named() {
         (
             "!Ref Connections",
             "!Cidr Connections",
-            "Connect.Properties.Environment.Variables.WEBSOCKET_CONNECTION_TABLE: unknown intrinsic !Cidr",
+            "Globals.Function.Environment.Variables.WEBSOCKET_CONNECTION_TABLE: unknown intrinsic !Cidr",
         ),
         (
             "!Ref Connections",
             "!Ref Konnections",
-            "Connect.Properties.Environment.Variables.WEBSOCKET_CONNECTION_TABLE: no parameter or resource Konnections",
+            "Globals.Function.Environment.Variables.WEBSOCKET_CONNECTION_TABLE: no parameter or resource Konnections",
         ),
         (
             "!GetAtt Default.Arn",
@@ -172,7 +172,7 @@ fn unsupported_input_is_named() {
         (
             "${AWS::URLSuffix}",
             "${AWS::Planet}",
-            "Default.Properties.Environment.Variables.WEBSOCKET_API_ENDPOINT: unknown pseudo parameter AWS::Planet",
+            "Broadcaster.Properties.Environment.Variables.WEBSOCKET_API_ENDPOINT: unknown pseudo parameter AWS::Planet",
         ),
         (
             "        Binary: connect",
