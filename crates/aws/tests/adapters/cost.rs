@@ -1,6 +1,8 @@
-//! What each operation costs, as DynamoDB counts it. To read the figures:
+//! Holds each operation to the capacity units that docs/PERFORMANCE.md
+//! documents, as DynamoDB counts them. To print them:
 //! `cargo test --package belfry-aws --test adapters cost -- --nocapture`.
 
+use std::fmt;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -37,7 +39,13 @@ struct Units {
     write: f64,
 }
 
-/// A way to the database that counts what each call consumes.
+impl fmt::Display for Units {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:>5.1} write {:>6.1} read", self.write, self.read)
+    }
+}
+
+/// A proxy of the database that counts what each call consumes.
 struct Meter {
     database: String,
     client: reqwest::Client,
@@ -106,14 +114,46 @@ fn consumed(operation: &str, status: StatusCode, answer: &Value) -> Units {
 }
 
 impl Meter {
-    /// What was consumed since the last time.
-    fn take(&self, what: &str) -> Units {
+    /// Forgets the units of a preparation.
+    fn reset(&self) {
+        *self.sum.lock().unwrap() = Units::default();
+    }
+
+    /// Expects that an operation consumed exactly its documented units since
+    /// the last call.
+    fn expect(&self, operation: &str) {
         let units = std::mem::take(&mut *self.sum.lock().unwrap());
-        println!(
-            "{what:<52} {:>5.1} write {:>6.1} read",
-            units.write, units.read
-        );
-        units
+        println!("{operation:<60} {units}");
+        let documented = documented();
+        let expected = documented.iter().find(|(name, _)| name == operation);
+        let (_, expected) = expected.unwrap_or_else(|| panic!("{operation} is not documented"));
+        assert_eq!(units, *expected, "{operation}");
+    }
+}
+
+/// The table of docs/PERFORMANCE.md: operations and their units.
+fn documented() -> Vec<(String, Units)> {
+    let page = include_str!("../../../../docs/PERFORMANCE.md");
+    let (_, table) = page
+        .split_once("| operation | write units | read units |")
+        .expect("the table of units");
+    let rows = table.lines().skip(2).take_while(|row| row.starts_with('|'));
+    rows.map(|row| {
+        let cells: Vec<_> = row.split('|').map(str::trim).collect();
+        let units = Units {
+            write: cells[2].parse().expect(row),
+            read: cells[3].parse().expect(row),
+        };
+        (cells[1].replace('`', ""), units)
+    })
+    .collect()
+}
+
+#[test]
+fn every_documented_operation_is_measured() {
+    for (operation, _) in documented() {
+        let expected = format!("meter.expect(\"{operation}\")");
+        assert!(include_str!("cost.rs").contains(&expected), "{operation}");
     }
 }
 
@@ -134,9 +174,9 @@ fn after(seconds: u64) -> UnixMillis {
 }
 
 #[tokio::test]
-async fn connecting_and_leaving_cost_eight_writes_at_most() {
+async fn connects_and_disconnects() {
     let (meter, store) = meter().await;
-    // The longest of everything that a client can choose.
+    // The longest values that a client can choose.
     let bounded = "x".repeat(MAX_KEPT_BYTES);
     let row = |id: &str| Connection {
         origin: Some(bounded.clone()),
@@ -149,7 +189,7 @@ async fn connecting_and_leaving_cost_eight_writes_at_most() {
         store.admit(admission(&first), LIMITS).await,
         Ok(Admitted::Yes)
     );
-    assert!(meter.take("connect").write <= 8.0);
+    meter.expect("connect");
     for n in 0..19 {
         let row = row(&format!("R0oXAdfD0kwC{n:03}="));
         assert_eq!(
@@ -157,63 +197,58 @@ async fn connecting_and_leaving_cost_eight_writes_at_most() {
             Ok(Admitted::Yes)
         );
     }
-    meter.take("19 more of the same user");
+    meter.reset();
     let row_21 = row("R0oXAdfD0kwCHxx=");
     let replacing = Admission {
         replaces: Some(&first.id),
         ..admission(&row_21)
     };
     assert_eq!(store.admit(replacing, LIMITS).await, Ok(Admitted::Yes));
-    assert!(
-        meter
-            .take("connect, the user's 21st, replacing another")
-            .write
-            <= 8.0
-    );
+    meter.expect("connect, replacing another connection");
     store.disconnect(&first.id, START).await.unwrap();
-    assert!(meter.take("disconnect of one that was replaced").write <= 8.0);
+    meter.expect("disconnect of a connection that was replaced");
     store.disconnect(&row_21.id, START).await.unwrap();
-    assert!(meter.take("disconnect").write <= 8.0);
+    meter.expect("disconnect");
     store.disconnect(&row_21.id, START).await.unwrap();
-    assert!(meter.take("disconnect, again").write <= 1.0);
+    meter.expect("disconnect, repeated or before the connect");
     let seen = Recipient::from(&row("R0oXAdfD0kwC000="));
     store.remove_unchanged(&seen).await.unwrap();
-    assert!(meter.take("removal of a connection that is gone").write <= 8.0);
+    meter.expect("removal of a connection that is gone");
 }
 
 #[tokio::test]
-async fn a_frame_costs_a_write_or_two() {
+async fn frames() {
     let (meter, store) = meter().await;
     let row = connection("c1", "alice");
     store.admit(admission(&row), LIMITS).await.unwrap();
-    meter.take("connect");
+    meter.reset();
     let bucket = TokenBucket::per_minute(600);
     let now = after(10);
     let touched = store.touch(&row.id, &bucket, now).await.unwrap();
     assert!(is_live(&touched));
-    assert!(meter.take("frame").write <= 1.0);
+    meter.expect("frame");
     let touched = store.touch(&row.id, &bucket, now).await.unwrap();
     assert!(is_live(&touched));
-    assert!(meter.take("frame right after another").write <= 2.0);
+    meter.expect("frame right after another");
     let extension = Extension {
         user_id: user_id("alice"),
         expires_at: UnixSeconds(row.token_expires_at.0 + 60),
     };
-    for what in ["auth.refresh", "auth.refresh that changes nothing"] {
+    for _ in ["moves the end", "changes nothing"] {
+        let signed_out_at = store.signed_out_at(&user_id("alice")).await;
+        assert_eq!(signed_out_at, Ok(None));
         let extended = store.extend(&row.id, &extension, &bucket, now).await;
         assert!(matches!(extended, Ok(Extended::Until(_))));
-        assert!(meter.take(what).write <= 2.0);
+        meter.expect("auth.refresh");
     }
     while is_live(&store.touch(&row.id, &bucket, now).await.unwrap()) {}
-    meter.take("frames until the budget is spent");
+    meter.reset();
     assert!(!is_live(&store.touch(&row.id, &bucket, now).await.unwrap()));
-    assert!(meter.take("frame over the budget").write <= 2.0);
-    store.signed_out_at(&user_id("alice")).await.unwrap();
-    meter.take("looking for a sign-out");
+    meter.expect("frame over the rate limit");
 }
 
 #[tokio::test]
-async fn a_sweep_costs_what_is_due() {
+async fn sweeps() {
     let (meter, store) = meter().await;
     for n in 0..1_000_u32 {
         let row = Connection {
@@ -222,37 +257,34 @@ async fn a_sweep_costs_what_is_due() {
         };
         store.admit(admission(&row), LIMITS).await.unwrap();
     }
-    meter.take("1,000 connects");
+    meter.reset();
     let due: Vec<_> = store.due(START).collect().await;
     assert_eq!(due.len(), 10);
-    let listing = meter.take("listing 10 that are due of 1,000");
-    assert!(
-        listing.read <= 16.0,
-        "half a unit a part, whatever is there"
-    );
+    meter.expect("sweep: listing the due connections");
     let row = store.find(&connection_id("c1")).await.unwrap().unwrap();
     let pinged = Liveness {
         pinged_at: Some(START),
         ..Liveness::due_at(after(30))
     };
     assert_eq!(store.record(&row, &pinged).await, Ok(true));
-    assert!(meter.take("a visit: read, and noted").write <= 3.0);
+    meter.expect("sweep: checking a connection");
     store.open_connections().await.unwrap();
-    assert!(meter.take("counting the places").read <= 16.0);
+    meter.expect("sweep: counting the open connections");
+    // The first audit only notes a counter.
     store.audit_counters(START).await.unwrap();
+    meter.reset();
     store.audit_counters(after(60)).await.unwrap();
-    let audit = meter.take("two audits: a counter noted, compared, another noted");
-    assert!(audit.write <= 3.0 && audit.read <= 40.0, "{audit:?}");
+    meter.expect("sweep: comparing a counter with its rows");
 }
 
 #[tokio::test]
-async fn a_broadcast_costs_four_writes_to_be_remembered_and_one_to_be_the_only_one() {
+async fn broadcasts() {
     let (meter, store) = meter().await;
     for n in 0..1_000_u32 {
         let row = connection(&format!("c{n}"), &format!("user-{n}"));
         store.admit(admission(&row), LIMITS).await.unwrap();
     }
-    meter.take("1,000 connects");
+    meter.reset();
     let outbox = FakeOutbox::default();
     (0..1_000).for_each(|n| outbox.open(&format!("c{n}")));
     let broadcaster = Broadcaster {
@@ -289,17 +321,12 @@ async fn a_broadcast_costs_four_writes_to_be_remembered_and_one_to_be_the_only_o
     };
     let to_one = json!({"type": "user", "userId": "user-1"});
     assert_eq!(send("m1", false, to_one.clone()).await.success, 1);
-    let units = meter.take("broadcast to a user, without an id");
-    assert!(units.write == 0.0 && units.read <= 0.5, "{units:?}");
+    meter.expect("broadcast to a user, without an id");
     assert_eq!(send("m2", true, to_one.clone()).await.success, 1);
-    let units = meter.take("broadcast to a user, with an id");
-    assert!(units.write <= 4.0 && units.read <= 3.0, "{units:?}");
+    meter.expect("broadcast to a user, with an id");
     assert_eq!(send("m2", true, to_one).await.success, 1);
-    let units = meter.take("the same again");
-    assert!(units.write <= 3.0 && units.read <= 3.0, "{units:?}");
+    meter.expect("broadcast to a user, repeated with its id");
     let to_all = json!({"type": "all"});
     assert_eq!(send("m3", true, to_all).await.success, 1_000);
-    let units = meter.take("broadcast to 1,000, of one page");
-    // The rows themselves: half a unit for each 4 KB that the scan reads.
-    assert!(units.write <= 6.0 && units.read <= 60.0, "{units:?}");
+    meter.expect("broadcast to all, 1,000 connections");
 }
