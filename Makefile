@@ -62,9 +62,12 @@ compile:
 	@echo "Compiling everything, tests included; the first time takes several minutes…"
 	cargo build --workspace --all-targets
 
-lint: ## Check formatting and lints
+lint: ## Check formatting, lints, documentation and dependencies
 	cargo fmt --all --check
+	python3 tools/check_docs.py
+	python3 tools/check_dependencies.py
 	cargo clippy --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --document-private-items --quiet
 
 schemas: ## Write the protocol's JSON Schemas to schemas/
 	cargo run --quiet --package belfry-protocol --example write-schemas -- schemas

@@ -1,0 +1,67 @@
+"""Checks the dependencies of the workspace's crates.
+
+Only belfry-aws may depend on the AWS SDK; test packages may, too, to act as
+clients of it. No crate may have a dependency that its code never names.
+Prints each problem and exits with 1 if there is any.
+"""
+
+import re
+import sys
+import tomllib
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+
+# Packages that stand in for users of the SDK.
+SDK_USERS = {"belfry-aws", "belfry-tests", "belfry-loadtest"}
+
+# Packages whose library has another name.
+LIBRARIES = {"dynoxide-rs": "dynoxide"}
+
+
+def dependencies(manifest):
+    """The names of a manifest's dependencies, with whether only tests use them."""
+    for table in ("dependencies", "dev-dependencies"):
+        for name in manifest.get(table, {}):
+            yield name, table
+
+
+def is_named(name, text):
+    """Whether code names a crate.
+
+    >>> is_named("aws-config", "use aws_config::Region;")
+    True
+    >>> is_named("url", "let curl = 1; // url")
+    False
+    """
+    crate = re.escape(LIBRARIES.get(name, name.replace("-", "_")))
+    return re.search(rf"\b{crate}(::|!|;)|#\[{crate}", text) is not None
+
+
+def problems(folder):
+    manifest = tomllib.loads((folder / "Cargo.toml").read_text())
+    package = manifest["package"]["name"]
+    code = "\n".join(path.read_text() for path in folder.rglob("*.rs") if "target" not in path.parts)
+    for name, table in dependencies(manifest):
+        if name.startswith("aws-sdk-") and package not in SDK_USERS and table == "dependencies":
+            yield f"{package}: {name}: only belfry-aws may depend on the AWS SDK"
+        if not is_named(name, code):
+            yield f"{package}: {name} in {table} is not used"
+
+
+def main():
+    workspace = tomllib.loads((ROOT / "Cargo.toml").read_text())["workspace"]
+    members = [ROOT / member for member in workspace["members"]]
+    found = [problem for member in members for problem in problems(member)]
+    used = {
+        name
+        for member in members
+        for name, _ in dependencies(tomllib.loads((member / "Cargo.toml").read_text()))
+    }
+    found += [f"workspace: {name} is not used" for name in workspace["dependencies"] if name not in used]
+    print("\n".join(found) or "Every dependency is used, and only where it may be.")
+    return 1 if found else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
