@@ -9,7 +9,7 @@ pub struct SystemClock;
 
 impl Clock for SystemClock {
     fn now(&self) -> UnixMillis {
-        // A clock before 1970 reads as 1970: tokens then look not yet valid, which fails safe.
+        // A clock before 1970 reads as 1970. Tokens are then not yet valid, which is safe.
         let since_epoch = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
         UnixMillis(0).plus(since_epoch)
     }

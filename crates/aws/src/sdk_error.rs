@@ -1,12 +1,11 @@
-//! SDK errors in words for the operator's log.
-
 use std::error::Error;
 
 use aws_sdk_dynamodb::config::http::HttpResponse;
 use aws_sdk_dynamodb::error::{ProvideErrorMetadata, SdkError};
 
-/// Says in one line what went wrong: the service's code and message, or how
-/// the call failed before the service answered. It never holds the request.
+/// Describes an error for the operator's log: the service's code and message, or
+/// how the call failed before the service answered. It never contains the
+/// request.
 pub(crate) fn describe<E>(error: &SdkError<E, HttpResponse>) -> String
 where
     E: ProvideErrorMetadata + Error + 'static,
@@ -23,7 +22,7 @@ where
     }
 }
 
-/// An error with its causes: most HTTP libraries name only the call itself.
+/// An error with its causes, since most HTTP errors name only the call itself.
 pub(crate) fn chain(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();

@@ -1,5 +1,3 @@
-//! The pool's signing keys, cached across invocations.
-
 use std::collections::HashMap;
 use std::future::Future;
 use std::time::Duration;

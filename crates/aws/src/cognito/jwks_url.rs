@@ -1,15 +1,13 @@
-//! Where the signing keys are fetched.
-
 use std::str::FromStr;
 
 use url::Url;
 
-/// An address that keys may be fetched from: https, or http on loopback,
-/// where nobody can stand between.
+/// The address of signing keys: https, or http on loopback, where nobody can
+/// intercept it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct JwksUrl(Url);
 
-/// The address is not one that keys may be fetched from.
+/// Keys may not be fetched from this address.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
     "must be an https URL (http only on 127.0.0.1, [::1] or localhost), without user or password"

@@ -1,5 +1,3 @@
-//! Whether a token is good.
-
 #[cfg(test)]
 mod tests;
 
@@ -14,13 +12,13 @@ use serde_json::{Map, Value};
 
 use super::{FetchJwks, JwksCache};
 
-/// How far the issuer's clock and this one may differ at the handshake.
+/// Tolerated clock difference to the issuer at the handshake.
 const LEEWAY: Duration = Duration::from_secs(5);
 
-/// The longest token, in bytes. API Gateway carries 10 KB of headers in all.
+/// Maximum length of a token, in bytes. API Gateway allows 10 KB for all headers.
 const MAX_TOKEN_BYTES: usize = 8 * 1024;
 
-/// Which of a pool's tokens are asked for.
+/// Which of a pool's tokens are accepted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TokenUse {
     /// Access tokens: the client is in `client_id`.
@@ -29,7 +27,7 @@ pub enum TokenUse {
     Id,
 }
 
-/// A word is no token use.
+/// The text is not a token use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("must be access or id")]
 pub struct UnknownTokenUse;
@@ -55,12 +53,12 @@ impl FromStr for TokenUse {
     }
 }
 
-/// What a token must say.
+/// Which tokens are accepted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TokenPolicy {
     /// The value of `iss`.
     pub issuer: String,
-    /// The app clients whose tokens are taken.
+    /// The app clients whose tokens are accepted.
     pub client_ids: Vec<String>,
     /// The value of `token_use`.
     pub token_use: TokenUse,
@@ -76,10 +74,9 @@ pub struct CognitoVerifier<F> {
 }
 
 impl<F: FetchJwks> CognitoVerifier<F> {
-    /// A verifier with an empty key cache.
     pub fn new(policy: TokenPolicy, keys: JwksCache<F>) -> Self {
-        // The library checks the signature; the claims are checked below,
-        // against the time that is passed in.
+        // The library checks the signature. The claims are checked below
+        // against the given time.
         let mut signature_only = Validation::new(Algorithm::RS256);
         signature_only.required_spec_claims.clear();
         signature_only.validate_exp = false;
@@ -107,14 +104,14 @@ impl<F: FetchJwks> TokenVerifier for CognitoVerifier<F> {
     }
 }
 
-/// Reads the header. Only what names a key of ours and its one algorithm is
-/// trusted: keys and addresses inside a token are the sender's own.
+/// Reads the header. Only the key id and the algorithm are used: keys and
+/// addresses inside a token are the sender's own.
 fn key_id(token: &str) -> Result<String, VerifyError> {
     let header = decode_header(token).map_err(|_| VerifyError::Rejected("not a signed token"))?;
     if header.alg != Algorithm::RS256 {
         return Err(VerifyError::Rejected("not signed with RS256"));
     }
-    // RFC 7515, section 4.1.11: extensions that are not understood must be refused.
+    // RFC 7515, section 4.1.11: unsupported critical extensions must be refused.
     if header.crit.is_some() {
         return Err(VerifyError::Rejected("critical header extensions"));
     }
@@ -149,7 +146,7 @@ impl TokenPolicy {
             Some(Some(not_before)) if UnixSeconds(not_before).has_passed(now.plus(LEEWAY)) => {}
             Some(_) => return rejected("not yet valid"),
         }
-        // Cognito always says when; a token that does not is as old as can be.
+        // Cognito always says; a token without it counts as infinitely old.
         let Some(issued_at) = claims.get("iat").map_or(Some(0), Value::as_u64) else {
             return rejected("no time of issue");
         };
