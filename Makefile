@@ -18,6 +18,11 @@ PORT ?= 4566
 # The architecture to build the functions for: x86_64 or arm64.
 ARCHITECTURE ?= x86_64
 
+# Where `make build` puts its result and `make deploy` finds it, and the profile
+# to build with: release, or debug for the deploy test.
+export BUILD_DIR ?= .aws-sam/build
+PROFILE ?= release
+
 # Each tool has its own virtual environment, because they pin different versions
 # of the same packages. A stamp file marks a complete one.
 SAM := .venv/sam/.installed
@@ -27,7 +32,7 @@ CHECKS := .venv/checks/.installed
 # The implementations that the benchmarks compare with.
 PEERS := tests/benches/peers/node/dist/.built .venv/peer-python/.installed .venv/peer-fastapi/.installed .venv/plot/.installed
 BENCHES ?= functions fanout local scale rivals
-MEASURED := belfry connect disconnect default broadcaster worker sweeper bare-loop
+MEASURED := belfry connect disconnect default broadcaster worker sweeper operator bare-loop
 TEMPLATES := template.yaml examples/python/template.yaml $(wildcard infra/*.yaml)
 
 export SAM_CLI_TELEMETRY := 0
@@ -81,9 +86,11 @@ build: $(SAM) ## Build the functions for deployment and print their sizes (ARCHI
 	@$(call needs,cargo,Rust from https://rustup.rs)
 	@echo "Building the functions; the first time takes several minutes…"
 	@# All at once: SAM would build them one by one, and link on one core.
-	PATH="$(CURDIR)/.venv/sam/bin:$$PATH" cargo lambda build --release --package belfry-functions $(if $(filter arm64,$(ARCHITECTURE)),--arm64)
-	PATH="$(CURDIR)/.venv/sam/bin:$$PATH" sam build --parameter-overrides Architecture=$(ARCHITECTURE)
-	@python3 tools/sizes.py .aws-sam/build
+	PATH="$(CURDIR)/.venv/sam/bin:$$PATH" cargo lambda build --package belfry-functions \
+		$(if $(filter release,$(PROFILE)),--release) $(if $(filter arm64,$(ARCHITECTURE)),--arm64)
+	PATH="$(CURDIR)/.venv/sam/bin:$$PATH" SAM_BUILD_MODE=$(PROFILE) \
+		sam build --build-dir $(BUILD_DIR) --parameter-overrides Architecture=$(ARCHITECTURE)
+	@python3 tools/sizes.py $(BUILD_DIR)
 
 deploy: $(SAM) $(AWS) ## Deploy the built functions (CONFIG=prod, STACK=…, PARAMETERS="Name=value …")
 	@.venv/aws/bin/python tools/deploy.py --sam "$(CURDIR)/.venv/sam/bin/sam" --config "$(CONFIG)" $(if $(STACK),--stack "$(STACK)") $(PARAMETERS)
@@ -108,7 +115,7 @@ loadtest: ## Put load on a stack (URL=… CONNECTIONS=… RATE=… [SECONDS=30 C
 	@[ -n "$(URL)" ] && [ -n "$(CONNECTIONS)" ] && [ -n "$(RATE)" ] || { \
 		echo "Set URL, CONNECTIONS and RATE, for example: make loadtest URL=ws://127.0.0.1:3001/dev CONNECTIONS=1000 RATE=50"; exit 1; }
 	@echo "Building the load test; the first time takes several minutes…"
-	@cargo build --profile bench --quiet --package belfry-tests --bin loadtest
+	@cargo build --profile bench --quiet --package belfry-loadtest --bin loadtest
 	@target/release/loadtest --url "$(URL)" --connections "$(CONNECTIONS)" --rate "$(RATE)" \
 		$(if $(SECONDS),--seconds "$(SECONDS)") $(if $(CONNECT_RATE),--connect-rate "$(CONNECT_RATE)") \
 		$(if $(TOKENS),--tokens "$(TOKENS)") $(if $(FUNCTION),--function "$(FUNCTION)")
@@ -124,7 +131,15 @@ test-templates: $(SAM)
 	@echo "Checking the templates…"
 	@AWS_DEFAULT_REGION=us-east-1 .venv/sam/bin/python tests/deploy/templates_test.py
 
-test-deploy: build $(AWS) $(MINISTACK) test-tools
+# The same recipe as for people, with functions that are not optimised: that
+# would take longer than all tests together and prove nothing here. Without
+# symbols, they are small enough for Lambda. `make deploy` never finds them.
+test-deploy: export BUILD_DIR := .aws-sam/test
+test-deploy: export PROFILE := debug
+test-deploy: export CARGO_PROFILE_DEV_DEBUG := 0
+test-deploy: export CARGO_PROFILE_DEV_STRIP := symbols
+test-deploy: $(SAM) $(AWS) $(MINISTACK) test-tools
+	$(MAKE) build
 	@echo "Deploying to an emulator…"
 	@.venv/aws/bin/python tests/deploy/scenario.py
 

@@ -19,7 +19,7 @@ from botocore.exceptions import ClientError
 from belfry_stack import emulator, outputs, session, websocket_url
 
 ROOT = Path(__file__).resolve().parent.parent
-BUILT = ROOT / ".aws-sam" / "build" / "template.yaml"
+BUILT = ROOT / os.environ.get("BUILD_DIR", ".aws-sam/build") / "template.yaml"
 
 # Resources that MiniStack refuses, by nested stack.
 NOT_EMULATED = {

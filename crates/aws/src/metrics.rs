@@ -226,7 +226,7 @@ mod tests {
             cause: "down".into(),
         };
         let rejected = Refusal::Token(VerifyError::Rejected("expired"));
-        for (measured, name, dimension) in [
+        for (event, name, dimension) in [
             (MetricEvent::ConnectionAccepted, "ConnectionsAccepted", None),
             (MetricEvent::ConnectionEnded, "ConnectionsEnded", None),
             (
@@ -250,7 +250,7 @@ mod tests {
                 Some(("Code", "RATE_LIMITED")),
             ),
         ] {
-            let line = line(&measured);
+            let line = line(&event);
             assert_eq!(metrics(&line), named(&[(name, "Count", 1.into())]));
             let dimensions = &line["_aws"]["CloudWatchMetrics"][0]["Dimensions"][0];
             match dimension {
@@ -269,7 +269,7 @@ mod tests {
             gone: 2,
             ..Failures::default()
         };
-        let measured = MetricEvent::Posted {
+        let event = MetricEvent::Posted {
             success: 3,
             failures,
             latencies: vec![Duration::from_millis(4), Duration::from_millis(6)],
@@ -279,7 +279,7 @@ mod tests {
             ("PostsAccepted", "Count", 3.into()),
             ("PostsGone", "Count", 2.into()),
         ]);
-        assert_eq!(metrics(&line(&measured)), expected);
+        assert_eq!(metrics(&line(&event)), expected);
         let broadcast = MetricEvent::BroadcastDone {
             recipients: 0,
             took: Duration::from_millis(40),

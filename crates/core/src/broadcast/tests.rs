@@ -407,7 +407,7 @@ async fn a_broadcast_is_measured_once_with_every_post() {
     let fixture = broadcaster(&[("a1", "alice"), ("a2", "alice"), ("b1", "bob")]).await;
     fixture.worker.outbox.answer("b1", [Err(PostError::Gone)]);
     let report = send(&fixture, ALL).await;
-    let measured = fixture.worker.metrics.take();
+    let events = fixture.worker.metrics.take();
     let [
         MetricEvent::Posted {
             success,
@@ -415,9 +415,9 @@ async fn a_broadcast_is_measured_once_with_every_post() {
             latencies,
         },
         MetricEvent::BroadcastDone { recipients: 3, .. },
-    ] = measured.as_slice()
+    ] = events.as_slice()
     else {
-        panic!("{measured:?}");
+        panic!("{events:?}");
     };
     assert_eq!((*success, *failures), counts(&report));
     assert_eq!((*success, failures.gone), (2, 1));
