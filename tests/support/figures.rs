@@ -53,13 +53,3 @@ impl fmt::Display for Figures {
         formatter.pad(&text)
     }
 }
-
-/// The time in milliseconds that so many percent of the times, which must be
-/// sorted, do not exceed.
-///
-/// # Panics
-/// If there is none.
-#[must_use]
-pub fn percentile(times: &[Duration], percent: usize) -> f64 {
-    times[(times.len() - 1) * percent / 100].as_secs_f64() * 1_000.0
-}

@@ -1,10 +1,8 @@
 //! What the system tests and benchmarks share: a running stack, clients, and
 //! tokens that no issuer would issue.
 
-mod announcer;
 mod client;
 mod crafted;
-mod crowd;
 mod figures;
 mod function;
 mod key_server;
@@ -18,11 +16,12 @@ mod sink;
 mod stack;
 mod tables;
 
-pub use announcer::Announcer;
+pub use belfry_loadtest::{
+    Announcer, Answers, Broadcast, Crowd, SOLO, Ticket, percentile, user_of, users_for,
+};
 pub use client::{Socket, open, open_with_frames_up_to, refused, try_open};
 pub use crafted::Crafted;
-pub use crowd::{Answers, Broadcast, Crowd, SOLO, Ticket, user_of, users_for};
-pub use figures::{Figures, percentile};
+pub use figures::Figures;
 pub use function::Function;
 pub use key_server::{KeyAnswer, KeyServer};
 pub use logs::Logs;

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
+use belfry_loadtest::{Ticket, user_of, users_for};
 use serde_json::{Value, json};
 
-use crate::crowd::{Ticket, user_of, users_for};
 use crate::stack::{Stack, soon};
 
 impl Stack {

@@ -1,5 +1,6 @@
-//! Puts load on a deployed stack, or on the local one, and tells how it bears
-//! it. `make loadtest` builds and runs it; docs/OPERATIONS.md says how.
+//! Puts load on a stack, deployed or local, and reports how long everything
+//! took and what was lost. `make loadtest` builds and runs it;
+//! docs/OPERATIONS.md describes it.
 
 mod options;
 mod report;
@@ -7,14 +8,14 @@ mod report;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use belfry_tests::{Answers, Broadcast, Crowd, SOLO, Ticket};
+use belfry_loadtest::{Answers, Broadcast, Crowd, SOLO, Ticket};
 use clap::Parser;
 use tokio::time::MissedTickBehavior;
 
 use crate::options::{Options, Plan};
 use crate::report::{line, took};
 
-/// How many handshakes may be under way: no client of AWS waits for another.
+/// Concurrent handshakes. Real clients do not wait for each other.
 const AT_A_TIME: usize = 64;
 
 #[tokio::main]
@@ -33,46 +34,46 @@ async fn main() -> ExitCode {
     }
 }
 
-/// Whether nothing was refused or lost.
+/// Returns whether nothing was refused or lost.
 async fn run(plan: &Plan) -> bool {
     println!("{}", plan.describe());
     let mut crowd = Crowd::default();
-    let refused = ramp(&mut crowd, &plan.tickets, plan.connect_rate).await;
+    let refused = connect(&mut crowd, &plan.tickets, plan.connect_rate).await;
     for (reason, count) in &refused {
         line("refused", &format!("{count} with {reason}"));
     }
     if crowd.is_empty() {
-        println!("nobody was let in");
+        println!("nobody could connect");
         return false;
     }
     took("handshakes", &mut crowd.handshakes);
 
-    let answers = hold(&mut crowd, plan).await;
-    let mut fine = told("frames", answers) && refused.is_empty();
+    let answers = send_frames(&mut crowd, plan).await;
+    let mut passed = report_frames(answers) && refused.is_empty();
     if let Some(announcer) = &plan.announcer {
         match crowd.broadcast(announcer).await {
-            Ok(broadcast) => fine &= told_all(&broadcast, crowd.len()),
+            Ok(broadcast) => passed &= report_broadcast(&broadcast, crowd.len()),
             Err(reason) => {
                 line("broadcast", &format!("failed: {reason}"));
-                fine = false;
+                passed = false;
             }
         }
     }
     let ended = crowd.ended();
     if ended > 0 {
-        line("connections", &format!("{ended} ended before their time"));
+        line("connections", &format!("{ended} ended early"));
     }
     println!("Closing {} connections…", crowd.len());
     crowd.leave().await;
-    fine && ended == 0
+    passed && ended == 0
 }
 
-/// Lets everyone in, so many a second, and counts the refusals by reason.
-async fn ramp(crowd: &mut Crowd, tickets: &[Ticket], rate: usize) -> Vec<(String, usize)> {
+/// Connects at most `rate` clients a second, and counts refusals by reason.
+async fn connect(crowd: &mut Crowd, tickets: &[Ticket], rate: usize) -> Vec<(String, usize)> {
     let mut refused: Vec<(String, usize)> = Vec::new();
     let begun = Instant::now();
     let mut second = tokio::time::interval(Duration::from_secs(1));
-    // A second that took longer is not made up for: the rate is a limit.
+    // The rate is a limit: after a slow second the next one is not faster.
     second.set_missed_tick_behavior(MissedTickBehavior::Delay);
     for tickets in tickets.chunks(rate) {
         second.tick().await;
@@ -92,8 +93,8 @@ async fn ramp(crowd: &mut Crowd, tickets: &[Ticket], rate: usize) -> Vec<(String
     refused
 }
 
-/// Keeps everyone connected, and talking or told things.
-async fn hold(crowd: &mut Crowd, plan: &Plan) -> Answers {
+/// Sends notifications, or echoes if there is no broadcaster to invoke.
+async fn send_frames(crowd: &mut Crowd, plan: &Plan) -> Answers {
     let count = plan.rate * usize::try_from(plan.over.as_secs()).unwrap_or(usize::MAX);
     let begun = Instant::now();
     let progress = |arrived| {
@@ -112,17 +113,17 @@ async fn hold(crowd: &mut Crowd, plan: &Plan) -> Answers {
     }
 }
 
-fn told(what: &str, mut answers: Answers) -> bool {
-    took(what, &mut answers.times);
+fn report_frames(mut answers: Answers) -> bool {
+    took("frames", &mut answers.times);
     let Answers { lost, twice, .. } = answers;
     line("", &format!("{lost} lost, {twice} more than once"));
     lost == 0
 }
 
-fn told_all(broadcast: &Broadcast, sockets: usize) -> bool {
+fn report_broadcast(broadcast: &Broadcast, connections: usize) -> bool {
     let seconds = broadcast.arrived_after.as_secs_f64();
     let text = format!(
-        "{seconds:.2} s to the last of {sockets} frames, {} lost; the report: {}",
+        "{seconds:.2} s to the last of {connections} frames, {} lost; the report: {}",
         broadcast.lost, broadcast.report
     );
     line("broadcast", &text);

@@ -1,4 +1,4 @@
-//! What is asked for, and where it goes.
+//! The command line, and the plan that follows from it.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -9,16 +9,16 @@ use aws_config::{BehaviorVersion, Region};
 use aws_sdk_lambda::config::Credentials;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use belfry_tests::{Announcer, Ticket, user_of, users_for};
+use belfry_loadtest::{Announcer, Ticket, user_of, users_for};
 use clap::Parser;
 use nix::sys::resource::{Resource, getrlimit};
 use serde_json::Value;
 
-/// Files that the process needs beside its connections.
+/// Open files that the process needs beside its connections.
 const OTHER_FILES: u64 = 50;
 
-/// Connects many clients to a Belfry stack, has frames sent, and prints how
-/// long they took and how many were lost. Exits with 1 if any was.
+/// Connects many clients to a Belfry stack, sends frames, and prints how long
+/// they took and how many were lost. Exits with 1 if any were lost or refused.
 #[derive(Debug, Parser)]
 #[command(name = "loadtest")]
 pub(crate) struct Options {
@@ -28,44 +28,44 @@ pub(crate) struct Options {
     /// How many connections to open
     #[arg(long)]
     connections: usize,
-    /// Notifications per second, or echoes where no function is given
+    /// Notifications per second, or echoes if no function is given
     #[arg(long)]
     rate: usize,
-    /// For how many seconds
+    /// How long to send, in seconds
     #[arg(long, default_value_t = 30)]
     seconds: u64,
-    /// New connections per second; an account's quota is 500 (AWS), a stack's ConnectsPerSecond 200
+    /// New connections per second; AWS's quota for an account is 500, a stack's ConnectsPerSecond is 200
     #[arg(long, default_value_t = 150)]
     connect_rate: usize,
-    /// A file with one token a line; connections are shared out among them. The local stack makes its own
+    /// A file with one token per line; connections are spread evenly over the tokens. Not needed for the local stack
     #[arg(long)]
     tokens: Option<PathBuf>,
-    /// The claim that holds the user id
+    /// The token's claim that holds the user id
     #[arg(long, default_value = "sub")]
     user_id_claim: String,
-    /// The broadcaster's name or ARN, invoked with the AWS credentials of this shell. The local stack's is known
+    /// The broadcaster's name or ARN, invoked with this shell's AWS credentials. Not needed for the local stack
     #[arg(long)]
     function: Option<String>,
 }
 
-/// A user's id, and what stands in the header `Authorization`.
+/// A user's id, and the value of the header `Authorization`.
 type User = (Arc<str>, Arc<str>);
 
-/// Everything that is needed to begin.
+/// Everything the run needs.
 pub(crate) struct Plan {
     pub(crate) url: String,
     pub(crate) tickets: Vec<Ticket>,
-    /// How many connections are opened in a second.
+    /// New connections per second.
     pub(crate) connect_rate: usize,
-    /// How many frames are sent in a second.
+    /// Frames per second.
     pub(crate) rate: usize,
     pub(crate) over: Duration,
-    /// `None` has clients send echoes.
+    /// If `None`, clients send echoes instead.
     pub(crate) announcer: Option<Announcer>,
 }
 
 impl Options {
-    /// Finds out who may come in, and who tells them something.
+    /// Checks the options and gets everything they need.
     pub(crate) async fn plan(self) -> Result<Plan, String> {
         if self.connections == 0 || self.rate == 0 || self.seconds == 0 || self.connect_rate == 0 {
             return Err("every number must be at least 1".into());
@@ -82,17 +82,17 @@ impl Options {
             (Some(file), _) => self.tokens_of(file)?,
             (None, Some(address)) => self.tokens_from(address).await?,
             (None, None) => {
-                return Err("TOKENS is missing: a file with an access token a line; docs/OPERATIONS.md (\"Load test\") says how to get some".into());
+                return Err("TOKENS is missing: a file with one access token per line; docs/OPERATIONS.md (\"Load test\") says how to get some".into());
             }
         };
         let url: Arc<str> = self.url.as_str().into();
-        let whose = |connection| match self.tokens {
-            // As many for each: a user may not have more than some.
+        let owner = |connection| match self.tokens {
+            // Evenly, since each user's connections are limited.
             Some(_) => connection % tokens.len(),
             None => user_of(connection, tokens.len()),
         };
         let tickets = (0..self.connections).map(|number| {
-            let (user, authorization) = tokens[whose(number)].clone();
+            let (user, authorization) = tokens[owner(number)].clone();
             Ticket {
                 url: Arc::clone(&url),
                 authorization: Some(authorization),
@@ -136,7 +136,7 @@ impl Options {
         Ok(tokens)
     }
 
-    /// Users that the local stack's issuer makes up.
+    /// Users with tokens of the local stack's own issuer.
     async fn tokens_from(&self, address: &str) -> Result<Vec<User>, String> {
         let client = reqwest::Client::new();
         let mut tokens = Vec::new();
@@ -169,7 +169,7 @@ impl Options {
             (None, Some(_)) => "Broadcaster".into(),
             (None, None) => return None,
         };
-        // A repeated invocation would be a second notification.
+        // A retried invocation would be a second notification.
         let mut config =
             aws_config::defaults(BehaviorVersion::latest()).retry_config(RetryConfig::disabled());
         if let Some(address) = local {
@@ -184,7 +184,7 @@ impl Options {
 }
 
 impl Plan {
-    /// What is about to happen, in a line.
+    /// The plan in one line.
     pub(crate) fn describe(&self) -> String {
         let what = match self.announcer {
             Some(_) => "notifications",
@@ -201,7 +201,7 @@ impl Plan {
     }
 }
 
-/// The address of the gateway, where the URL is one of this machine.
+/// The local stack's address, if the URL is on this machine.
 fn local_address(url: &str) -> Option<String> {
     let rest = url.strip_prefix("ws://")?;
     let address = rest.split('/').next()?;
@@ -211,7 +211,7 @@ fn local_address(url: &str) -> Option<String> {
         .then(|| format!("http://{address}"))
 }
 
-/// A claim of a token. It is not verified: the stack does that.
+/// Reads a claim without verifying the token: the stack does that.
 fn claim(token: &str, name: &str) -> Option<String> {
     let payload = token.split('.').nth(1)?;
     let payload = URL_SAFE_NO_PAD.decode(payload).ok()?;

@@ -1,15 +1,14 @@
-//! What is printed.
+//! The lines of the report.
 
 use std::time::Duration;
 
-use belfry_tests::percentile;
+use belfry_loadtest::percentile;
 
-/// A line of the report.
 pub(crate) fn line(what: &str, text: &str) {
     println!("{what:<13} {text}");
 }
 
-/// How long many things took.
+/// Prints the percentiles of some times.
 pub(crate) fn took(what: &str, times: &mut [Duration]) {
     if times.is_empty() {
         return line(what, "none");

@@ -1,37 +1,38 @@
-//! Whoever tells a crowd something.
+//! Sends broadcast requests.
+
+use std::time::Duration;
 
 use aws_sdk_lambda::primitives::Blob;
 use serde_json::{Value, json};
 
-/// The way to a broadcaster.
+/// Where broadcast requests go.
 #[derive(Debug, Clone)]
 pub enum Announcer {
-    /// A Lambda function.
+    /// A Lambda function, by name or ARN.
     Function {
-        /// The way to Lambda.
         lambda: aws_sdk_lambda::Client,
-        /// Its name or ARN.
         name: String,
     },
     /// A server that takes the same request as a POST.
     Server {
-        /// Its client.
         client: reqwest::Client,
-        /// Its address.
         url: String,
     },
 }
 
-/// How long a report is waited for at a time, in seconds, and how often.
+/// How long one call waits for a report, in seconds, and how many calls do.
 const WAIT_SECONDS: u32 = 20;
 const WAITS: usize = 45;
 
+/// Lambda's longest timeout: no answer can come later.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(900);
+
 impl Announcer {
-    /// Sends a request and returns the report of a broadcast that is over, or
-    /// the last one before patience is.
+    /// Sends a request and waits for the report of the finished broadcast. If
+    /// the broadcast does not finish in time, returns the last report.
     ///
     /// # Errors
-    /// What is wrong, for people.
+    /// A message for people.
     pub async fn send_and_wait(&self, request: &Value) -> Result<Value, String> {
         let mut report = self.send(request).await?;
         for _ in 0..WAITS {
@@ -48,8 +49,13 @@ impl Announcer {
     /// Sends a request and returns the report.
     ///
     /// # Errors
-    /// What is wrong, for people.
+    /// A message for people.
     pub async fn send(&self, request: &Value) -> Result<Value, String> {
+        let answer = tokio::time::timeout(ANSWER_TIMEOUT, self.call(request)).await;
+        answer.unwrap_or_else(|_| Err("the broadcaster did not answer in time".into()))
+    }
+
+    async fn call(&self, request: &Value) -> Result<Value, String> {
         match self {
             Self::Function { lambda, name } => {
                 let invoke = lambda.invoke().function_name(name);
