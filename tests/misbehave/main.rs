@@ -1,11 +1,12 @@
-//! A Lambda function that does what its event tells it to: the gateway is
-//! tested with it. A handshake says it in the query parameter `do`, a message
-//! and any other event in `body`.
+//! A Lambda function that does what its event tells it to, for tests of the
+//! local stack and of API Gateway. A handshake carries the order in the query
+//! parameter `do`, a message and any other event in `body`.
 //!
-//! A client whose `User-Agent` is `watched-by:ID` has every event of its
-//! connection posted to the connection ID: API Gateway gives the user agent to
-//! each of them, so a test sees the events from outside, wherever this runs.
+//! If a client's `User-Agent` is `watched-by:ID`, the function posts every
+//! event of that connection to the connection ID. API Gateway puts the user
+//! agent in each event, so a test can see the events wherever this runs.
 
+use std::path::Path;
 use std::process::{Command, exit};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
@@ -14,7 +15,7 @@ use aws_sdk_lambda::primitives::Blob;
 use lambda_runtime::{Error, LambdaEvent, run, service_fn};
 use serde_json::{Value, json};
 
-/// How often this process was told to fail a few times.
+/// Attempts of the order `fail` in this process.
 static FAILURES: AtomicU32 = AtomicU32::new(0);
 
 #[tokio::main(flavor = "current_thread")]
@@ -89,8 +90,14 @@ async fn handle(clients: &Clients, event: LambdaEvent<Value>) -> Result<Value, E
         }
         ("pid", _) => answer(&std::process::id().to_string()),
         ("slow", ms) => {
-            eprintln!("slow from here on");
             tokio::time::sleep(Duration::from_millis(ms.parse()?)).await;
+            answer(&std::process::id().to_string())
+        }
+        ("wait", file) => {
+            eprintln!("waiting at the gate");
+            while !Path::new(file).exists() {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
             answer(&std::process::id().to_string())
         }
         ("large", bytes) => answer(&"x".repeat(bytes.parse()?)),

@@ -14,7 +14,8 @@ use tokio_tungstenite::tungstenite::protocol::{CloseFrame, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{Bytes, Message};
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async_with_config};
 
-use crate::stack::{PATIENCE, Stack};
+use crate::patience::{PATIENCE, soon};
+use crate::stack::Stack;
 
 /// An open socket.
 pub struct Socket {
@@ -36,8 +37,7 @@ async fn handshake(
             .append(name, HeaderValue::try_from(*value).expect("a header value"));
     }
     let connecting = connect_async_with_config(request, limits, true);
-    let connecting = tokio::time::timeout(PATIENCE, connecting).await;
-    let (stream, response) = connecting.expect("the handshake ends")?;
+    let (stream, response) = soon("the handshake ends", connecting).await?;
     let protocol = response
         .headers()
         .get("sec-websocket-protocol")
@@ -45,17 +45,15 @@ async fn handshake(
     Ok(Socket { stream, protocol })
 }
 
-/// Opens a socket.
-///
 /// # Panics
-/// If it is refused.
+/// If the handshake is refused.
 pub async fn open(url: &str, headers: &[(&str, &str)]) -> Socket {
     handshake(url, headers, None)
         .await
         .unwrap_or_else(|error| panic!("refused: {error}"))
 }
 
-/// Opens a socket that takes no frame with more than so many bytes.
+/// Opens a socket that rejects frames larger than this.
 ///
 /// # Panics
 /// If it is refused.
@@ -66,7 +64,7 @@ pub async fn open_with_frames_up_to(url: &str, bytes: usize) -> Socket {
         .unwrap_or_else(|error| panic!("refused: {error}"))
 }
 
-/// Opens a socket, or says with which status it was refused.
+/// Opens a socket, or returns the status that refused it.
 ///
 /// # Errors
 /// The status.
@@ -77,11 +75,11 @@ pub async fn try_open(url: &str, headers: &[(&str, &str)]) -> Result<Socket, u16
     match handshake(url, headers, None).await {
         Ok(socket) => Ok(socket),
         Err(Error::Http(response)) => Err(response.status().as_u16()),
-        Err(error) => panic!("no refusal but {error}"),
+        Err(error) => panic!("neither opened nor refused: {error}"),
     }
 }
 
-/// The status that a handshake is refused with.
+/// Returns the status that refuses a handshake.
 ///
 /// # Panics
 /// If it is not refused.
@@ -93,7 +91,7 @@ pub async fn refused(url: &str, headers: &[(&str, &str)]) -> u16 {
 }
 
 impl Stack {
-    /// Opens a user's socket, the token in the `Authorization` header.
+    /// Opens a user's socket with the token in the `Authorization` header.
     pub async fn connect(&self, user: &str) -> Socket {
         let bearer = format!("Bearer {}", self.token(user).await);
         open(&self.ready.websocket, &[("Authorization", &bearer)]).await
@@ -101,17 +99,18 @@ impl Stack {
 }
 
 impl Socket {
-    /// Sends a text frame.
     pub async fn send(&mut self, text: &str) {
-        self.stream.send(Message::text(text)).await.expect("sent");
+        self.send_message(Message::text(text)).await;
     }
 
-    /// Sends a binary frame.
     pub async fn send_binary(&mut self, bytes: &'static [u8]) {
-        self.stream
-            .send(Message::binary(Bytes::from_static(bytes)))
-            .await
-            .expect("sent");
+        self.send_message(Message::binary(Bytes::from_static(bytes)))
+            .await;
+    }
+
+    async fn send_message(&mut self, message: Message) {
+        let sent = soon("the server reads a frame", self.stream.send(message)).await;
+        sent.expect("sent");
     }
 
     /// Sends one message in frames of these sizes.
@@ -124,33 +123,32 @@ impl Socket {
             };
             let is_last = index == sizes.len() - 1;
             let frame = Frame::message("x".repeat(*size), OpCode::Data(kind), is_last);
-            // A server that has closed meanwhile takes no more.
-            let _ = self.stream.feed(Message::Frame(frame)).await;
+            // Fails if the server has closed meanwhile.
+            let feed = self.stream.feed(Message::Frame(frame));
+            let _ = soon("the server reads a frame", feed).await;
         }
-        let _ = self.stream.flush().await;
+        let _ = soon("the server reads a message", self.stream.flush()).await;
     }
 
     /// Sends a control ping and waits for its pong.
     ///
     /// # Panics
-    /// If something else comes first.
+    /// If another frame arrives first.
     pub async fn ping(&mut self) {
         let ping = Message::Ping(Bytes::from_static(b"there?"));
-        self.stream.send(ping).await.expect("sent");
+        self.send_message(ping).await;
         match self.next().await {
             Some(Ok(Message::Pong(answer))) => assert_eq!(answer.as_ref(), b"there?"),
-            other => panic!("no pong but {other:?}"),
+            other => panic!("expected a pong, not {other:?}"),
         }
     }
 
-    /// The next text frame.
-    ///
     /// # Panics
-    /// If the connection ends first or nothing comes.
+    /// If the connection ends first, or no frame arrives in time.
     pub async fn receive_text(&mut self) -> String {
         match self.next().await {
             Some(Ok(Message::Text(text))) => text.as_str().to_owned(),
-            other => panic!("no text but {other:?}"),
+            other => panic!("expected text, not {other:?}"),
         }
     }
 
@@ -159,31 +157,47 @@ impl Socket {
         serde_json::from_str(&self.receive_text().await).expect("JSON")
     }
 
+    /// Receives frames until one of this type arrives, and returns it.
+    ///
+    /// # Panics
+    /// If none arrives in time.
+    pub async fn receive_type(&mut self, kind: &str) -> Value {
+        let receiving = async {
+            loop {
+                let frame = self.receive().await;
+                if frame["type"] == kind {
+                    return frame;
+                }
+            }
+        };
+        soon(&format!("a frame of type {kind} arrives"), receiving).await
+    }
+
     /// Sends a frame and waits for the next one.
     pub async fn ask(&mut self, text: &str) -> Value {
         self.send(text).await;
         self.receive().await
     }
 
-    /// Sends a frame and waits for the next one, whatever it is.
+    /// Sends a frame and waits for the next one, which need not be JSON.
     pub async fn ask_text(&mut self, text: &str) -> String {
         self.send(text).await;
         self.receive_text().await
     }
 
-    /// Shows that nothing is waiting: the next frame is the answer to this
-    /// question and not something that was sent before it.
+    /// Checks that no frame is waiting: the next one answers this ping, so
+    /// nothing was sent before it.
     pub async fn expect_nothing(&mut self) {
         let pong = self
             .ask(r#"{"type":"ping","version":"1.0","id":"nothing-before-me"}"#)
             .await;
         assert_eq!(
             pong["correlationId"], "nothing-before-me",
-            "a frame that nobody expected: {pong}"
+            "an unexpected frame: {pong}"
         );
     }
 
-    /// This connection's id, as `welcome` says.
+    /// Asks for this connection's id with `hello`.
     pub async fn id(&mut self) -> String {
         let welcome = self
             .ask(&json!({"type": "hello", "version": "1.0"}).to_string())
@@ -197,33 +211,34 @@ impl Socket {
     /// Waits until the server closes, and returns the code and the reason.
     ///
     /// # Panics
-    /// If a frame comes first.
+    /// If a frame arrives first, or the server does not close in time.
     pub async fn closed(&mut self) -> (u16, String) {
         self.closed_within(PATIENCE).await
     }
 
-    /// The same, for what may take longer.
+    /// Like [`Self::closed`], with a limit of its own.
     ///
     /// # Panics
-    /// If a frame comes first, or nothing in time.
+    /// If a frame arrives first, or the server does not close in time.
     pub async fn closed_within(&mut self, limit: Duration) -> (u16, String) {
         let next = tokio::time::timeout(limit, self.stream.next()).await;
-        match next.expect("the server closes in time") {
+        let next = next.unwrap_or_else(|_| panic!("not closed after {} s", limit.as_secs()));
+        match next {
             Some(Ok(Message::Close(Some(CloseFrame { code, reason })))) => {
                 (code.into(), reason.as_str().to_owned())
             }
-            other => panic!("no close but {other:?}"),
+            other => panic!("expected a close, not {other:?}"),
         }
     }
 
-    /// Whether the connection ends within this time, whatever comes before.
+    /// Whether the connection ends within this time, whatever frames arrive.
     pub async fn ended_within(&mut self, limit: Duration) -> bool {
         let ended = async { while self.next_text().await.is_some() {} };
         tokio::time::timeout(limit, ended).await.is_ok()
     }
 
-    /// The next text, however long it takes; nothing at the connection's end.
-    /// May be cancelled.
+    /// The next text, or `None` at the connection's end. Waits without a
+    /// limit, so callers bring their own; cancel-safe.
     pub async fn next_text(&mut self) -> Option<String> {
         loop {
             match self.stream.next().await? {
@@ -234,35 +249,33 @@ impl Socket {
         }
     }
 
-    /// Closes as a well-behaved client does.
+    /// Closes without a code and waits for the server's answer.
     ///
     /// # Panics
-    /// If the server does not answer the close.
+    /// If the server does not answer.
     pub async fn close(self) {
         self.close_with(None).await;
     }
 
-    /// Closes with a code and a reason, or without.
+    /// Closes with a code and a reason, and waits for the server's answer.
     ///
     /// # Panics
-    /// If the server does not answer the close.
-    pub async fn close_with(mut self, said: Option<(u16, &str)>) {
-        let frame = said.map(|(code, reason)| CloseFrame {
+    /// If the server does not answer.
+    pub async fn close_with(mut self, code: Option<(u16, &str)>) {
+        let frame = code.map(|(code, reason)| CloseFrame {
             code: code.into(),
             reason: reason.into(),
         });
-        self.stream.close(frame).await.expect("closed");
-        loop {
-            match self.next().await {
-                Some(Ok(_)) => {}
-                None => return,
-                Some(Err(error)) => panic!("no clean end but {error}"),
+        let closing = async {
+            self.stream.close(frame).await.expect("closed");
+            while let Some(next) = self.stream.next().await {
+                next.unwrap_or_else(|error| panic!("not closed cleanly: {error}"));
             }
-        }
+        };
+        soon("the server answers the close", closing).await;
     }
 
     async fn next(&mut self) -> Option<Result<Message, Error>> {
-        let next = tokio::time::timeout(PATIENCE, self.stream.next()).await;
-        next.expect("the server says something")
+        soon("a frame arrives", self.stream.next()).await
     }
 }

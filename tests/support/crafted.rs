@@ -5,10 +5,11 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Value, json};
 
+use crate::patience::http;
 use crate::signing::SigningKey;
 use crate::stack::Stack;
 
-/// Takes a good token apart and puts it together wrongly.
+/// Takes a valid token apart and reassembles it wrongly.
 pub struct Crafted {
     good: String,
     header: Value,
@@ -25,7 +26,7 @@ fn decode(part: &str) -> Value {
 }
 
 impl Crafted {
-    /// From a good token of a stack, and its published keys.
+    /// Starts from a valid token of the stack and its published keys.
     pub async fn new(stack: &Stack) -> Self {
         let good = stack.token("alice").await;
         let mut parts = good.split('.').map(decode_if_json);
@@ -34,7 +35,9 @@ impl Crafted {
             parts.next().flatten().expect("claims"),
         );
         let url = format!("{}/.well-known/jwks.json", stack.ready.issuer);
-        let jwks = reqwest::get(url)
+        let jwks = http()
+            .get(url)
+            .send()
             .await
             .expect("keys")
             .text()
@@ -59,7 +62,7 @@ impl Crafted {
         format!("{}.{}.", encode(&header), encode(&self.claims))
     }
 
-    /// HS256, the public key as its secret.
+    /// HS256 with the public key as the secret.
     #[must_use]
     pub fn signed_with_the_public_key(&self) -> String {
         let header = json!({"alg": "HS256", "kid": self.header["kid"]});
@@ -75,7 +78,7 @@ impl Crafted {
         )
     }
 
-    /// Signed by a key of the attacker's own, under a header that names `kid`.
+    /// Signed by an attacker's own key, under a header that names `kid`.
     #[must_use]
     pub fn signed_by_a_stranger(&self, kid: Option<&str>) -> String {
         let header =
@@ -83,7 +86,7 @@ impl Crafted {
         SigningKey::new("stranger").sign(&header, &self.claims)
     }
 
-    /// The good signature under other claims.
+    /// The valid signature under other claims.
     #[must_use]
     pub fn tampered(&self) -> String {
         let mut claims = self.claims.clone();
@@ -96,7 +99,7 @@ impl Crafted {
         )
     }
 
-    /// The good claims under a broken signature.
+    /// The valid claims under a broken signature.
     #[must_use]
     pub fn broken(&self) -> String {
         let cut = &self.good[..self.good.len() - 8];

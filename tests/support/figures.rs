@@ -1,18 +1,17 @@
-//! What was measured several times.
+//! Measurements of several runs.
 
 use std::fmt;
 use std::time::Duration;
 
-/// The figures of several runs. Shown, they are their median and between
-/// which two they lie: the machine may be shared, and one run proves little.
+/// The figures of several runs. Displayed as the median and the range: the
+/// machine may be shared, and one run proves little.
 #[derive(Debug, Clone, Default)]
 pub struct Figures(Vec<f64>);
 
 impl Figures {
-    /// Adds a run's figure.
     pub fn add(&mut self, figure: f64) {
-        let place = self.0.partition_point(|other| *other < figure);
-        self.0.insert(place, figure);
+        let index = self.0.partition_point(|other| *other < figure);
+        self.0.insert(index, figure);
     }
 
     /// Adds a time in milliseconds.
@@ -20,16 +19,14 @@ impl Figures {
         self.add(time.as_secs_f64() * 1_000.0);
     }
 
-    /// The one in the middle.
-    ///
     /// # Panics
-    /// If there is none.
+    /// If there are no figures.
     #[must_use]
     pub fn median(&self) -> f64 {
         self.0[self.0.len() / 2]
     }
 
-    /// How many times greater the median is than another one's.
+    /// The ratio of the two medians.
     #[must_use]
     pub fn times(&self, other: &Self) -> f64 {
         self.median() / other.median()

@@ -1,4 +1,5 @@
-//! A function as Lambda runs it: one process that asks a Runtime API for events.
+//! A function as Lambda runs it: one process that asks a Runtime API for
+//! events.
 
 use std::collections::HashMap;
 use std::process::Stdio;
@@ -19,13 +20,14 @@ use tokio::process::{Child, Command};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
+use crate::patience::PATIENCE;
 use crate::process::memory_kb;
 
 /// Lambda's longest timeout.
 const TIMEOUT: Duration = Duration::from_secs(900);
 
-/// Lambda gives a function its share of processor time in periods of 20 ms
-/// (measured by others; AWS documents the share alone).
+/// Lambda allots processor time in periods of 20 ms. (Measured by others; AWS
+/// documents only the share.)
 const PERIOD: Duration = Duration::from_millis(20);
 
 static EVENTS: AtomicU64 = AtomicU64::new(0);
@@ -47,7 +49,7 @@ struct RuntimeApi {
 
 /// A running function; it is killed when dropped.
 pub struct Function {
-    /// From the start of the process until it asked for its first event.
+    /// From the start of the process until it asks for its first event.
     pub started_after: Duration,
     events: mpsc::UnboundedSender<Event>,
     process: Child,
@@ -61,11 +63,11 @@ impl Drop for Function {
 }
 
 impl Function {
-    /// Starts a function with these environment variables and those that every
-    /// function has, and waits until it asks for an event.
+    /// Starts a function with these environment variables and Lambda's own,
+    /// and waits until it asks for an event.
     ///
     /// # Panics
-    /// If it does not.
+    /// If it ends first, or does not ask in time.
     pub async fn start(mut command: Command, variables: &[(&str, String)]) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("an address").to_string();
@@ -97,8 +99,15 @@ impl Function {
             .stdout(Stdio::null())
             .kill_on_drop(true);
         let begun = Instant::now();
-        let process = command.spawn().expect("the function starts");
-        asks.await.expect("it asks for an event");
+        let mut process = command.spawn().expect("the function starts");
+        let asking = async {
+            tokio::select! {
+                asked = asks => asked.expect("the API serves"),
+                status = process.wait() => panic!("the function ended: {status:?}"),
+            }
+        };
+        let asked = tokio::time::timeout(PATIENCE, asking).await;
+        asked.expect("the function asks for an event in time");
         Self {
             started_after: begun.elapsed(),
             events,
@@ -107,13 +116,13 @@ impl Function {
         }
     }
 
-    /// Has it handle an event. A function's error is `Err`.
+    /// Sends the function an event.
     ///
     /// # Errors
-    /// What the function says is wrong.
+    /// The function's own error.
     ///
     /// # Panics
-    /// If it ends meanwhile.
+    /// If the function ends, or does not answer within Lambda's timeout.
     pub async fn invoke(&mut self, payload: &Value) -> Answer {
         let (answer, answered) = oneshot::channel();
         let payload = payload.to_string();
@@ -122,18 +131,19 @@ impl Function {
         tokio::select! {
             answer = answered => answer.expect("an answer"),
             status = self.process.wait() => panic!("the function ended: {status:?}"),
+            () = tokio::time::sleep(TIMEOUT) => panic!("the function timed out"),
         }
     }
 
-    /// The processor time that it has used, in steps of 10 ms.
+    /// Processor time used so far, in steps of 10 ms.
     ///
     /// # Panics
-    /// Where there is no /proc.
+    /// On systems without /proc.
     #[must_use]
     pub fn cpu(&self) -> Duration {
         // The name is the only field that may hold a space, and ends in ")".
         let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid()));
-        let stat = stat.expect("it runs");
+        let stat = stat.expect("the function runs");
         let (_, fields) = stat.rsplit_once(") ").expect("a name");
         let ticks = fields.split(' ').skip(11).take(2);
         let ticks: u64 = ticks
@@ -142,23 +152,21 @@ impl Function {
         Duration::from_millis(ticks * 10)
     }
 
-    /// The most memory that it had at a time, in KB.
-    ///
     /// # Panics
-    /// Where there is no /proc.
+    /// On systems without /proc.
     #[must_use]
     pub fn peak_memory_kb(&self) -> u64 {
         memory_kb(self.pid(), "VmHWM")
     }
 
-    /// From now on it runs for this share of the time only, as a function does
-    /// whose memory buys less than a processor.
+    /// Lets the function run for this share of the time only, as Lambda does
+    /// if its memory buys less than a whole processor.
     ///
     /// # Panics
-    /// If it has ended.
+    /// If the function has ended.
     pub fn limit_to(&self, share: f64) {
         let pid = Pid::from_raw(i32::try_from(self.pid()).expect("a process id"));
-        // Ends with the process.
+        // The loop ends with the process.
         std::thread::spawn(move || {
             while kill(pid, Signal::SIGCONT).is_ok() {
                 std::thread::sleep(PERIOD.mul_f64(share));
@@ -169,7 +177,7 @@ impl Function {
     }
 
     fn pid(&self) -> u32 {
-        self.process.id().expect("it runs")
+        self.process.id().expect("the function runs")
     }
 }
 
@@ -178,7 +186,7 @@ async fn next(State(api): State<RuntimeApi>) -> Response {
         let _ = asked.send(());
     }
     let Some(event) = api.events.lock().await.recv().await else {
-        // Nothing comes any more; the process is about to be killed.
+        // The function has been dropped; its process is about to be killed.
         std::future::pending().await
     };
     let number = EVENTS.fetch_add(1, Ordering::Relaxed);
@@ -215,7 +223,7 @@ fn json(body: &[u8]) -> Value {
 impl RuntimeApi {
     fn answer(&self, id: &str, answer: Answer) -> Response {
         let mut answers = self.answers.lock().expect("nobody panics with it");
-        let waiting = answers.remove(id).expect("an event that was given out");
+        let waiting = answers.remove(id).expect("the id of a pending event");
         let _ = waiting.send(answer);
         axum::http::StatusCode::ACCEPTED.into_response()
     }

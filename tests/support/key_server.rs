@@ -1,4 +1,4 @@
-//! A key server that does what a test tells it to.
+//! A key server that answers as a test tells it to.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
@@ -11,24 +11,22 @@ use tokio::task::AbortHandle;
 
 use crate::signing::SigningKey;
 
-/// What is answered at a path.
+/// The answer at one path.
 #[derive(Debug, Clone)]
 pub struct KeyAnswer {
     status: &'static str,
     body: String,
-    /// How long the second half of the body keeps the client waiting.
+    /// Delay before the second half of the body.
     pause: Duration,
 }
 
 impl KeyAnswer {
-    /// A set of these keys.
     #[must_use]
     pub fn keys(keys: &[&SigningKey]) -> Self {
         let keys: Vec<_> = keys.iter().map(|key| key.jwk()).collect();
         Self::text(json!({"keys": keys}).to_string())
     }
 
-    /// Any body.
     #[must_use]
     pub fn text(body: impl Into<String>) -> Self {
         Self {
@@ -38,7 +36,7 @@ impl KeyAnswer {
         }
     }
 
-    /// No body, under another status line, which may go on with headers.
+    /// An empty body under another status line. Headers may follow in it.
     #[must_use]
     pub fn status(status: &'static str) -> Self {
         Self {
@@ -47,7 +45,7 @@ impl KeyAnswer {
         }
     }
 
-    /// The same, its second half this much later.
+    /// The same answer, with its second half this much later.
     #[must_use]
     pub fn slowly(self, pause: Duration) -> Self {
         Self { pause, ..self }
@@ -79,7 +77,7 @@ pub struct KeyServer {
 }
 
 impl KeyServer {
-    /// A server that has nothing to say yet.
+    /// Starts a server without answers: every path is a 404.
     ///
     /// # Panics
     /// If no port is free.
@@ -95,19 +93,18 @@ impl KeyServer {
         }
     }
 
-    /// The address of a path.
     #[must_use]
     pub fn url(&self, path: &str) -> String {
         format!("http://{}{path}", self.address)
     }
 
-    /// From now on a path is answered like this.
+    /// Sets the answer at a path.
     pub fn answer(&self, path: &str, answer: KeyAnswer) {
         let mut state = self.state.lock().expect("nobody panics with it");
         state.answers.insert(path.to_owned(), answer);
     }
 
-    /// How often a path was asked for.
+    /// How many requests a path has had.
     #[must_use]
     pub fn requests(&self, path: &str) -> usize {
         let state = self.state.lock().expect("nobody panics with it");
@@ -123,7 +120,7 @@ impl Drop for KeyServer {
 
 async fn serve(listener: TcpListener, state: Arc<Mutex<State>>) {
     while let Ok((stream, _)) = listener.accept().await {
-        // A client that gives up is no matter of the server's.
+        // Fails if the client gives up, which is the client's business.
         tokio::spawn(answer(stream, state.clone()));
     }
 }

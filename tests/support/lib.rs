@@ -1,14 +1,17 @@
-//! What the system tests and benchmarks share: a running stack, clients, and
-//! tokens that no issuer would issue.
+//! Shared by the system tests and the benchmarks: a running local stack,
+//! clients, and tokens that no issuer would issue.
 
 mod client;
+mod clock;
 mod crafted;
 mod figures;
 mod function;
+mod gate;
 mod key_server;
 mod local;
 mod logs;
 mod node;
+mod patience;
 mod peers;
 mod process;
 mod signing;
@@ -20,14 +23,17 @@ pub use belfry_loadtest::{
     Announcer, Answers, Broadcast, Crowd, SOLO, Ticket, percentile, user_of, users_for,
 };
 pub use client::{Socket, open, open_with_frames_up_to, refused, try_open};
+pub use clock::unix_time;
 pub use crafted::Crafted;
 pub use figures::Figures;
 pub use function::Function;
+pub use gate::Gate;
 pub use key_server::{KeyAnswer, KeyServer};
 pub use logs::Logs;
 pub use node::{Terminal, node, node_text, wscat_path};
+pub use patience::{ended, http, soon, until};
 pub use peers::{belfry, node_peer, python_peer};
 pub use signing::SigningKey;
 pub use sink::Sink;
-pub use stack::{Ready, Stack, StackBuilder, binaries, repository, soon, template_with, until};
+pub use stack::{Ready, Stack, StackBuilder, binaries, repository, template_with};
 pub use tables::RowWatch;

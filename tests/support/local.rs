@@ -1,17 +1,18 @@
-//! The gateway's own API: tokens and faults.
+//! The local stack's own API: tokens and faults.
 
 use std::sync::Arc;
 
 use belfry_loadtest::{Ticket, user_of, users_for};
 use serde_json::{Value, json};
 
-use crate::stack::{Stack, soon};
+use crate::patience::{http, until};
+use crate::stack::Stack;
 
 impl Stack {
     /// Asks the local issuer for tokens.
     pub async fn tokens(&self, request: Value) -> Value {
         let url = format!("{}/_local/tokens", self.ready.lambda);
-        let response = reqwest::Client::new()
+        let response = http()
             .post(url)
             .header("content-type", "application/json")
             .body(request.to_string())
@@ -22,14 +23,14 @@ impl Stack {
         serde_json::from_str(&text).unwrap_or_else(|_| panic!("the issuer refused: {text}"))
     }
 
-    /// Asks something of the gateway's own API, like `/_local/faults`.
+    /// Calls the local stack's own API, like `/_local/faults`.
     ///
     /// # Panics
-    /// If it does not answer with JSON, or with nothing.
+    /// If the answer is neither JSON nor empty.
     pub async fn local(&self, method: &str, path: &str, body: Option<&Value>) -> (u16, Value) {
         let url = format!("{}/_local/{path}", self.ready.lambda);
         let method = method.parse().expect("a method");
-        let mut request = reqwest::Client::new().request(method, url);
+        let mut request = http().request(method, url);
         if let Some(body) = body {
             request = request
                 .header("content-type", "application/json")
@@ -41,12 +42,12 @@ impl Stack {
         let answer = if text.is_empty() {
             Value::Null
         } else {
-            serde_json::from_str(&text).unwrap_or_else(|_| panic!("no JSON: {text}"))
+            serde_json::from_str(&text).unwrap_or_else(|_| panic!("not JSON: {text}"))
         };
         (status, answer)
     }
 
-    /// Puts a fault into force and returns its id.
+    /// Injects a fault and returns its id.
     ///
     /// # Panics
     /// If it is refused.
@@ -56,24 +57,23 @@ impl Stack {
         answer["id"].as_str().expect("an id").to_owned()
     }
 
-    /// Ends a fault.
-    ///
     /// # Panics
-    /// If it was not in force.
+    /// If the fault was not in force.
     pub async fn end_fault(&self, id: &str) {
         let (status, answer) = self.local("DELETE", &format!("faults/{id}"), None).await;
         assert_eq!(status, 204, "{answer}");
     }
 
-    /// Waits until a fault has struck.
+    /// Waits until a fault has struck this often.
     ///
     /// # Panics
-    /// If it never does.
-    pub async fn struck(&self, id: &str) {
-        soon(async { while self.strikes(id).await == 0 {} }).await;
+    /// If it does not in time.
+    pub async fn struck(&self, id: &str, times: u64) {
+        let event = format!("fault {id} has struck {times} times");
+        until(&event, async || self.strikes(id).await >= times).await;
     }
 
-    /// How often a fault has struck.
+    /// How often a fault has struck so far.
     ///
     /// # Panics
     /// If it is not in force.
@@ -89,7 +89,7 @@ impl Stack {
             .expect("a number")
     }
 
-    /// Tickets for so many clients.
+    /// Tickets for this many clients, with tokens of the local issuer.
     pub async fn tickets(&self, count: usize) -> Vec<Ticket> {
         let mut users: Vec<(Arc<str>, Arc<str>)> = Vec::new();
         for number in 0..users_for(count) {
@@ -109,12 +109,11 @@ impl Stack {
         (0..count).map(ticket).collect()
     }
 
-    /// A user's access token.
     pub async fn token(&self, user: &str) -> String {
         self.token_with(json!({"user": user})).await
     }
 
-    /// An access token of a special kind.
+    /// An access token with other claims or another lifetime.
     pub async fn token_with(&self, request: Value) -> String {
         self.tokens(request).await["accessToken"]
             .as_str()

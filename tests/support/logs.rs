@@ -1,20 +1,21 @@
-//! What a process writes, to be waited for and looked at.
+//! The output of a process, line by line.
 
 use std::time::Duration;
 
 use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
 use tokio::sync::watch;
+use tokio::time::Instant;
 
-use crate::stack::PATIENCE;
+use crate::patience::PATIENCE;
 
-/// The lines that a process has written so far.
+/// The lines a process has written so far.
 #[derive(Debug, Clone)]
 pub struct Logs {
     lines: watch::Receiver<Vec<String>>,
 }
 
 impl Logs {
-    /// Collects the lines of an output.
+    /// Starts collecting the lines of an output.
     pub fn of(output: impl AsyncRead + Send + Unpin + 'static) -> Self {
         let (sender, lines) = watch::channel(Vec::new());
         tokio::spawn(async move {
@@ -26,13 +27,12 @@ impl Logs {
         Self { lines }
     }
 
-    /// Everything so far.
     #[must_use]
     pub fn text(&self) -> String {
         self.lines.borrow().join("\n")
     }
 
-    /// The lines so far that hold this text.
+    /// The lines so far that contain this text.
     #[must_use]
     pub fn lines_with(&self, part: &str) -> Vec<String> {
         let lines = self.lines.borrow();
@@ -40,16 +40,16 @@ impl Logs {
         found.cloned().collect()
     }
 
-    /// Waits for a line that holds all of these texts.
+    /// Waits for a line that contains all of these texts.
     ///
     /// # Panics
-    /// If none comes.
+    /// If none is written in time.
     pub async fn wait_for(&self, parts: &[&str]) -> String {
         let line = self.wait_up_to(PATIENCE, parts).await;
         line.unwrap_or_else(|| panic!("no line with {parts:?} in:\n{}", self.text()))
     }
 
-    /// Waits for a line that holds all of these texts, but not for ever.
+    /// Like [`Self::wait_for`], but returns `None` after this time.
     pub async fn wait_up_to(&self, limit: Duration, parts: &[&str]) -> Option<String> {
         let mut lines = self.lines.clone();
         let found = |lines: &Vec<String>| {
@@ -65,40 +65,47 @@ impl Logs {
         }
     }
 
-    /// Waits until so many lines hold all of these texts, and returns how many
-    /// there are.
+    /// Waits until this many lines contain all of these texts, and returns
+    /// how many do.
     ///
     /// # Panics
-    /// If they never do.
+    /// If no further such line is written in time.
     pub async fn wait_for_count(&self, count: usize, parts: &[&str]) -> usize {
         let mut lines = self.lines.clone();
         let (mut seen, mut found) = (0, 0);
+        let mut deadline = Instant::now() + PATIENCE;
         loop {
             {
                 let lines = lines.borrow_and_update();
-                let holds = |line: &&String| parts.iter().all(|part| line.contains(part));
-                found += lines[seen..].iter().filter(holds).count();
+                let matches = |line: &&String| parts.iter().all(|part| line.contains(part));
+                let more = lines[seen..].iter().filter(matches).count();
                 seen = lines.len();
+                found += more;
+                // Other lines buy no time.
+                if more > 0 {
+                    deadline = Instant::now() + PATIENCE;
+                }
             }
             if found >= count {
                 return found;
             }
-            let changed = tokio::time::timeout(PATIENCE, lines.changed()).await;
+            let changed = tokio::time::timeout_at(deadline, lines.changed()).await;
             if !matches!(changed, Ok(Ok(()))) {
                 panic!("{found} lines with {parts:?}, not {count}");
             }
         }
     }
 
-    /// Waits until everything so far is as it should be.
+    /// Waits until the whole text so far satisfies a condition.
     ///
     /// # Panics
-    /// If it never is.
-    pub async fn wait_until(&self, is_so: impl Fn(&str) -> bool) {
+    /// If it does not in time. The message names the event.
+    pub async fn wait_until(&self, event: &str, holds: impl Fn(&str) -> bool) {
         let mut lines = self.lines.clone();
-        let waiting = lines.wait_for(|lines| is_so(&lines.join("\n")));
-        if tokio::time::timeout(PATIENCE, waiting).await.is_err() {
-            panic!("it never came in:\n{}", self.text());
+        let waiting = lines.wait_for(|lines| holds(&lines.join("\n")));
+        let waited = tokio::time::timeout(PATIENCE, waiting).await;
+        if !matches!(waited, Ok(Ok(_))) {
+            panic!("not logged: {event}, in:\n{}", self.text());
         }
     }
 }

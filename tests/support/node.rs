@@ -9,7 +9,8 @@ use tokio::io::AsyncWriteExt;
 use tokio::process::{Child, ChildStdin, Command};
 
 use crate::logs::Logs;
-use crate::stack::{PATIENCE, repository};
+use crate::patience::ended;
+use crate::stack::repository;
 
 fn folder() -> PathBuf {
     let folder = repository().join("tests/node");
@@ -20,7 +21,7 @@ fn folder() -> PathBuf {
     folder
 }
 
-/// Runs one of the scripts in `tests/node` and returns the JSON that it prints.
+/// Runs a script of `tests/node` and returns the JSON it prints.
 ///
 /// # Panics
 /// If it fails.
@@ -30,7 +31,7 @@ pub async fn node(script: &str, arguments: &[&str]) -> Value {
     printed_by(command, script).await
 }
 
-/// Runs a program's text as Node's module and returns the JSON that it prints.
+/// Runs a text as a Node module and returns the JSON it prints.
 ///
 /// # Panics
 /// If it fails.
@@ -43,14 +44,8 @@ pub async fn node_text(text: &str, environment: &[(&str, &str)]) -> Value {
 }
 
 async fn printed_by(mut command: Command, script: &str) -> Value {
-    command
-        .current_dir(folder())
-        .stdin(Stdio::null())
-        .kill_on_drop(true);
-    let output = tokio::time::timeout(PATIENCE, command.output())
-        .await
-        .expect("it ends")
-        .expect("node runs");
+    command.current_dir(folder()).stdin(Stdio::null());
+    let output = ended(&mut command).await;
     let text = String::from_utf8_lossy(&output.stdout);
     let problem = || {
         format!(
@@ -62,22 +57,21 @@ async fn printed_by(mut command: Command, script: &str) -> Value {
     serde_json::from_str(&text).unwrap_or_else(|_| panic!("{}", problem()))
 }
 
-/// Where npm put wscat.
+/// The path of wscat in `node_modules`.
 #[must_use]
 pub fn wscat_path() -> PathBuf {
     folder().join("node_modules/.bin/wscat")
 }
 
-/// A command as someone types it into a terminal.
+/// A shell command with somebody at its keyboard.
 pub struct Terminal {
-    /// What it prints.
     pub output: Logs,
     input: ChildStdin,
     _process: Child,
 }
 
 impl Terminal {
-    /// Starts a shell command in the repository's folder.
+    /// Starts a shell command in the repository's root.
     ///
     /// # Panics
     /// If there is no shell.
@@ -101,7 +95,6 @@ impl Terminal {
         }
     }
 
-    /// Types a line.
     pub async fn type_line(&mut self, line: &str) {
         self.input
             .write_all(format!("{line}\n").as_bytes())
@@ -109,11 +102,11 @@ impl Terminal {
             .expect("typed");
     }
 
-    /// Types a line again and again until this is printed: a program that is
-    /// not ready yet takes no notice of what is typed.
+    /// Types a line repeatedly until a line with these texts is printed: a
+    /// program that is not ready yet drops its input.
     ///
     /// # Panics
-    /// If it never is.
+    /// If none is printed in time.
     pub async fn type_until(&mut self, line: &str, parts: &[&str]) {
         for _ in 0..60 {
             self.type_line(line).await;

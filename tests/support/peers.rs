@@ -1,4 +1,5 @@
-//! The functions that are compared: Belfry's own, and what others would write.
+//! The functions that benchmarks compare: Belfry's own, and their
+//! counterparts in other languages.
 
 use std::ffi::OsStr;
 
@@ -6,8 +7,8 @@ use tokio::process::Command;
 
 use crate::stack::{Stack, repository};
 
-/// A program without the variables of whoever runs the benchmark: some of them
-/// change what a runtime reads at its start.
+/// A program with an empty environment: some variables change what a runtime
+/// reads at its start.
 fn program(path: impl AsRef<OsStr>) -> Command {
     let mut command = Command::new(path);
     let path = std::env::var_os("PATH").unwrap_or_default();
@@ -15,7 +16,7 @@ fn program(path: impl AsRef<OsStr>) -> Command {
     command
 }
 
-/// A release build's function.
+/// Belfry's function, from the release build.
 #[must_use]
 pub fn belfry(function: &str) -> Command {
     program(repository().join("target/release").join(function))
@@ -27,7 +28,7 @@ pub fn node_peer(function: &str) -> Command {
     let file = format!("tests/benches/peers/node/dist/{function}.mjs");
     let mut command = program("node");
     command.arg(repository().join(file));
-    // The SDK tells at each start which Node it will want next year.
+    // Otherwise the SDK warns at each start about Node versions it will drop.
     command.env("NODE_NO_WARNINGS", "1");
     command
 }
@@ -42,8 +43,8 @@ pub fn python_peer(function: &str) -> Command {
 }
 
 impl Stack {
-    /// The environment variables of functions that use this stack's tables and
-    /// issuer, and post elsewhere. Nothing of Belfry holds them back.
+    /// Environment variables for functions that use this stack's tables and
+    /// issuer, and post to another management API, without limits of Belfry's.
     #[must_use]
     pub fn unlimited(&self, management: &str) -> Vec<(&'static str, String)> {
         [

@@ -1,37 +1,38 @@
-//! What the operating system knows of a running gateway.
+//! The local stack's process, as the operating system sees it.
 
 use std::time::Duration;
 
-use crate::stack::{PATIENCE, Stack};
+use crate::patience::PATIENCE;
+use crate::stack::Stack;
 
-/// A line of a process's status that tells of its memory, in KB.
+/// A memory figure of a process's status, in KB.
 pub(crate) fn memory_kb(pid: u32, name: &str) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("it runs");
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("the process runs");
     let line = status.lines().find_map(|line| line.strip_prefix(name));
     let number = line.and_then(|line| line.trim_start_matches(':').trim().strip_suffix(" kB"));
     number.expect("a line of memory").parse().expect("a number")
 }
 
 impl Stack {
-    /// How many files the gateway has open; every socket is one.
+    /// How many files are open, sockets included.
     ///
     /// # Panics
-    /// Where there is no /proc.
+    /// On systems without /proc.
     #[must_use]
     pub fn open_files(&self) -> usize {
         let files = std::fs::read_dir(format!("/proc/{}/fd", self.pid()));
-        files.expect("the gateway runs").count()
+        files.expect("the stack runs").count()
     }
 
-    /// The processes that the gateway has started.
+    /// The processes that the local stack has started.
     ///
     /// # Panics
-    /// Where there is no /proc.
+    /// On systems without /proc.
     #[must_use]
     pub fn children(&self) -> Vec<String> {
         let tasks = std::fs::read_dir(format!("/proc/{}/task", self.pid()));
         tasks
-            .expect("the gateway runs")
+            .expect("the stack runs")
             .filter_map(|task| std::fs::read_to_string(task.ok()?.path().join("children")).ok())
             .flat_map(|list| {
                 let list = list.split_whitespace();
@@ -40,19 +41,19 @@ impl Stack {
             .collect()
     }
 
-    /// The gateway's resident memory, in KB.
+    /// Resident memory, in KB.
     ///
     /// # Panics
-    /// Where there is no /proc.
+    /// On systems without /proc.
     #[must_use]
     pub fn memory_kb(&self) -> u64 {
         memory_kb(self.pid(), "VmRSS")
     }
 
-    /// Waits until the gateway has no more than so many files open.
+    /// Waits until at most this many files are open.
     ///
     /// # Panics
-    /// If it never has.
+    /// If more are still open after a while.
     pub async fn files_fall_to(&self, count: usize) {
         let falling = async {
             while self.open_files() > count {

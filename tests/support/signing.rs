@@ -1,4 +1,4 @@
-//! An issuer's signing key in the hands of a test.
+//! An issuer's signing key, held by a test.
 
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::rsa::{KeyPair, KeySize};
@@ -14,8 +14,6 @@ pub struct SigningKey {
 }
 
 impl SigningKey {
-    /// A new key with this id.
-    ///
     /// # Panics
     /// If the system's cryptography fails.
     #[must_use]
@@ -26,7 +24,7 @@ impl SigningKey {
         }
     }
 
-    /// The public half, as a key set lists it (RFC 7517).
+    /// The public key, as a key set lists it (RFC 7517).
     #[must_use]
     pub fn jwk(&self) -> Value {
         let public = self.pair.public_key();
@@ -40,13 +38,14 @@ impl SigningKey {
         })
     }
 
-    /// A token with an everyday header.
+    /// A token with an ordinary header.
     #[must_use]
     pub fn token(&self, claims: &Value) -> String {
         self.sign(&json!({"alg": "RS256", "kid": self.kid}), claims)
     }
 
-    /// A token with any header; the signature is RS256 whatever it says.
+    /// A token with any header. The signature is RS256 whatever the header
+    /// says.
     ///
     /// # Panics
     /// If the system's cryptography fails.

@@ -1,5 +1,5 @@
-//! A management API that takes every post, as cheaply as can be: what is
-//! measured is who posts.
+//! A management API that accepts every post at the lowest cost, so that a
+//! benchmark measures the poster.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -11,12 +11,12 @@ use tokio_rustls::TlsAcceptor;
 
 const ACCEPTED: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
 
-/// More than a request of a benchmark has.
+/// Larger than any benchmark's request.
 const BUFFER_BYTES: usize = 16 * 1_024;
 
 /// A running sink; it ends when dropped.
 pub struct Sink {
-    /// The endpoint of its stage.
+    /// The management endpoint, with a stage.
     pub url: String,
     taken: Arc<AtomicUsize>,
     serving: JoinHandle<()>,
@@ -29,15 +29,13 @@ impl Drop for Sink {
 }
 
 impl Sink {
-    /// A sink on a free port.
-    ///
     /// # Panics
-    /// If there is none.
+    /// If no port is free.
     pub async fn start() -> Self {
         Self::behind(None).await
     }
 
-    /// The same behind TLS, where there is any.
+    /// Starts a sink, behind TLS if `tls` is given.
     ///
     /// # Panics
     /// If no port is free.
@@ -50,7 +48,7 @@ impl Sink {
         let serving = tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
                 let (tls, counter) = (tls.clone(), Arc::clone(&counter));
-                // A client that gives up is no matter of the server's.
+                // Fails if the client gives up, which is the client's business.
                 tokio::spawn(async move {
                     stream.set_nodelay(true)?;
                     match tls {
@@ -67,7 +65,7 @@ impl Sink {
         }
     }
 
-    /// How many posts it took since this was asked last.
+    /// How many posts it has accepted since the last call.
     #[must_use]
     pub fn taken(&self) -> usize {
         self.taken.swap(0, Ordering::Relaxed)
@@ -95,7 +93,7 @@ async fn take(
     }
 }
 
-/// How long the first request is; `None` while a part of it is missing.
+/// The length of the first request, or `None` if it is incomplete.
 fn length_of_request(bytes: &[u8]) -> Option<usize> {
     let mut headers = [httparse::EMPTY_HEADER; 32];
     let mut request = httparse::Request::new(&mut headers);

@@ -13,49 +13,25 @@ use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
 
 use crate::logs::Logs;
+use crate::patience::PATIENCE;
 
-/// How long anything that a test waits for may take. Far more than it needs:
-/// a test that comes near it has failed.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+/// The longest that a call through an SDK may take: longer than any function
+/// of a test may run.
+const CALL_TIMEOUT: Duration = Duration::from_secs(120);
 
-/// What comes soon.
-///
-/// # Panics
-/// If it does not.
-pub async fn soon<T>(future: impl Future<Output = T>) -> T {
-    let outcome = tokio::time::timeout(PATIENCE, future).await;
-    outcome.expect("it comes soon")
-}
-
-/// Waits for something that no event tells of.
-///
-/// # Panics
-/// If it does not come to be so.
-pub async fn until(is_so: impl Fn() -> bool) {
-    soon(async {
-        while !is_so() {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    })
-    .await;
-}
-
-/// Where everything is: the line that `belfry run --json` prints.
+/// The addresses that `belfry run --json` prints.
 #[derive(Debug, Clone, Deserialize)]
 pub struct Ready {
-    /// The WebSocket URL.
     pub websocket: String,
-    /// The management API with its stage.
+    /// The management API, with the stage.
     pub management: String,
-    /// Lambda's API, and the local one.
+    /// Lambda's API, and the local stack's own.
     pub lambda: String,
-    /// The embedded DynamoDB.
     pub dynamodb: String,
-    /// The tokens' issuer.
     pub issuer: String,
 }
 
-/// A stack that is being described.
+/// The settings of a stack before its start.
 #[derive(Debug)]
 pub struct StackBuilder {
     template: PathBuf,
@@ -63,18 +39,17 @@ pub struct StackBuilder {
     arguments: Vec<String>,
 }
 
-/// A running stack; it ends when dropped.
+/// A running stack. It ends when dropped.
 pub struct Stack {
-    /// Where everything is.
     pub ready: Ready,
-    /// What the gateway and the functions say.
+    /// The log of the local stack and its functions.
     pub logs: Logs,
     process: Child,
     lambda: aws_sdk_lambda::Client,
     dynamodb: aws_sdk_dynamodb::Client,
 }
 
-/// The folder of the repository.
+/// The root of the repository.
 #[must_use]
 pub fn repository() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -83,7 +58,7 @@ pub fn repository() -> PathBuf {
         .to_owned()
 }
 
-/// The folder of the binaries that were built with this test.
+/// The folder with the binaries of the same build as this test.
 #[must_use]
 pub fn binaries() -> PathBuf {
     let test = std::env::current_exe().expect("the test's own path");
@@ -93,7 +68,8 @@ pub fn binaries() -> PathBuf {
         .to_owned()
 }
 
-/// The repository's template with more environment variables for one function.
+/// The repository's template with further environment variables for one
+/// function.
 #[must_use]
 pub fn template_with(function: &str, variables: &[(&str, &str)]) -> tempfile::NamedTempFile {
     let text = std::fs::read_to_string(repository().join("template.yaml")).expect("the template");
@@ -117,11 +93,14 @@ pub fn template_with(function: &str, variables: &[(&str, &str)]) -> tempfile::Na
     file
 }
 
-/// An SDK configuration with made-up credentials. It tries everything once:
-/// tests want to see what was answered.
+/// An SDK configuration with made-up credentials. It does not retry: tests
+/// want to see the first answer.
 fn sdk(endpoint: &str) -> aws_config::SdkConfig {
     let credentials =
         aws_sdk_dynamodb::config::Credentials::new("test", "test", None, None, "test");
+    let timeouts = aws_config::timeout::TimeoutConfig::builder()
+        .operation_timeout(CALL_TIMEOUT)
+        .build();
     aws_config::SdkConfig::builder()
         .behavior_version(aws_config::BehaviorVersion::latest())
         .region(aws_config::Region::new("us-east-1"))
@@ -130,6 +109,7 @@ fn sdk(endpoint: &str) -> aws_config::SdkConfig {
         ))
         .endpoint_url(endpoint)
         .retry_config(aws_config::retry::RetryConfig::disabled())
+        .timeout_config(timeouts)
         .build()
 }
 
@@ -144,14 +124,15 @@ impl Default for StackBuilder {
 }
 
 impl StackBuilder {
-    /// Runs another template.
+    /// Uses another template.
     #[must_use]
     pub fn template(mut self, path: &Path) -> Self {
         self.template = path.to_owned();
         self
     }
 
-    /// Runs other builds of the functions, with the gateway beside them.
+    /// Uses another folder of binaries: the functions, and `belfry` beside
+    /// them.
     #[must_use]
     pub fn functions(mut self, folder: &Path) -> Self {
         self.functions = folder.to_owned();
@@ -172,7 +153,14 @@ impl StackBuilder {
         self
     }
 
-    /// The command, for tests that want to see it fail.
+    /// Lets functions run for a minute, so that a test can keep them busy.
+    #[must_use]
+    pub fn patient(self) -> Self {
+        self.parameter("IntegrationTimeout", "29000")
+            .parameter("FunctionTimeout", "60")
+    }
+
+    /// The command itself, for tests that expect it to fail.
     #[must_use]
     pub fn command(&self) -> Command {
         let mut command = Command::new(self.functions.join("belfry"));
@@ -193,7 +181,7 @@ impl StackBuilder {
     /// Starts the stack and waits until it is ready.
     ///
     /// # Panics
-    /// If it does not start; the message holds what it said.
+    /// If it does not start. The message contains its log.
     pub async fn start(self) -> Stack {
         let mut process = self
             .command()
@@ -218,26 +206,26 @@ impl StackBuilder {
 }
 
 impl Stack {
-    /// The repository's template with its defaults.
+    /// Starts the repository's template with its defaults.
     pub async fn start() -> Self {
         Self::builder().start().await
     }
 
-    /// A stack of the repository's template, described step by step. Everyone
-    /// may be told something as often as a test likes.
+    /// A stack of the repository's template that allows broadcasts to everyone
+    /// at any rate.
     #[must_use]
     pub fn builder() -> StackBuilder {
         StackBuilder::default().parameter("BroadcastAllIntervalSeconds", "0")
     }
 
-    /// A stack whose clients may say as much as they like.
+    /// A stack with a high message rate limit.
     #[must_use]
     pub fn talkative() -> StackBuilder {
         Self::builder().parameter("MessagesPerMinute", "60000")
     }
 
-    /// A stack for benchmarks: optimised, for so many clients as there are
-    /// files, as fast as it can, with broadcasts in one invocation.
+    /// A stack for benchmarks: the release build without rate limits, with
+    /// broadcasts in one invocation.
     #[must_use]
     pub fn for_crowds() -> StackBuilder {
         Self::builder()
@@ -252,16 +240,16 @@ impl Stack {
             .parameter("MaxWorkers", "1")
     }
 
-    /// A stack whose function does what its event tells it to.
+    /// A stack whose only function does what its event tells it to.
     #[must_use]
     pub fn misbehaving() -> StackBuilder {
         StackBuilder::default().template(&repository().join("tests/templates/misbehave.yaml"))
     }
 
-    /// The process id of the gateway.
+    /// The local stack's process id.
     #[must_use]
     pub fn pid(&self) -> u32 {
-        self.process.id().expect("the gateway runs")
+        self.process.id().expect("the stack runs")
     }
 
     /// Invokes a function asynchronously and returns the request id.
@@ -280,30 +268,33 @@ impl Stack {
         output.request_id().expect("a request id").to_owned()
     }
 
-    /// A client for the embedded DynamoDB.
     #[must_use]
     pub fn dynamodb(&self) -> &aws_sdk_dynamodb::Client {
         &self.dynamodb
     }
 
-    /// A client for Lambda.
     #[must_use]
     pub fn lambda(&self) -> &aws_sdk_lambda::Client {
         &self.lambda
     }
 
-    /// A client for the management API.
     #[must_use]
     pub fn management(&self) -> aws_sdk_apigatewaymanagement::Client {
         aws_sdk_apigatewaymanagement::Client::new(&sdk(&self.ready.management))
     }
 
-    /// Invokes the broadcaster. A function's error is `Err`.
+    /// Invokes the broadcaster.
+    ///
+    /// # Errors
+    /// The function's own error.
     pub async fn broadcast(&self, request: &Value) -> Result<Value, Value> {
         self.invoke("Broadcaster", request).await
     }
 
-    /// Invokes a function. A function's error is `Err`.
+    /// Invokes a function.
+    ///
+    /// # Errors
+    /// The function's own error.
     pub async fn invoke(&self, function: &str, payload: &Value) -> Result<Value, Value> {
         let payload = aws_sdk_lambda::primitives::Blob::new(payload.to_string());
         let output = self
@@ -326,7 +317,7 @@ impl Stack {
         }
     }
 
-    /// The way to the broadcaster.
+    /// Sends requests to this stack's broadcaster.
     #[must_use]
     pub fn announcer(&self) -> Announcer {
         Announcer::Function {
@@ -335,24 +326,23 @@ impl Stack {
         }
     }
 
-    /// Sends the gateway a signal and waits until it has ended.
+    /// Sends a signal and waits until the local stack has ended.
     ///
     /// # Panics
     /// If it does not end within `limit`.
     pub async fn stop(&mut self, signal: Signal, limit: Duration) -> ExitStatus {
         let pid = i32::try_from(self.pid()).expect("a process id");
-        kill(Pid::from_raw(pid), signal).expect("the gateway runs");
+        kill(Pid::from_raw(pid), signal).expect("the stack runs");
         let ended = tokio::time::timeout(limit, self.process.wait()).await;
-        ended
-            .expect("it ends in time")
-            .expect("it can be waited for")
+        let ended = ended.unwrap_or_else(|_| panic!("not stopped after {} s", limit.as_secs()));
+        ended.expect("the process can be waited for")
     }
 }
 
 impl Drop for Stack {
     fn drop(&mut self) {
-        // Politely, so that it ends its functions; the kill that follows is
-        // for a gateway that hangs.
+        // SIGTERM lets it end its functions. If it hangs, the kill on drop
+        // follows.
         if let Some(pid) = self.process.id().and_then(|pid| i32::try_from(pid).ok()) {
             let _ = kill(Pid::from_raw(pid), Signal::SIGTERM);
             for _ in 0..100 {
@@ -363,7 +353,7 @@ impl Drop for Stack {
             }
         }
         if std::thread::panicking() {
-            eprintln!("--- the stack said:\n{}", self.logs.text());
+            eprintln!("--- the stack's log:\n{}", self.logs.text());
         }
     }
 }

@@ -1,4 +1,4 @@
-//! What DynamoDB remembers of a stack.
+//! The rows of a stack's tables.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
@@ -8,14 +8,12 @@ use tokio::task::JoinHandle;
 
 use crate::stack::Stack;
 
-/// How often a watch looks: it must not be what the database is busy with.
-const BETWEEN_LOOKS: Duration = Duration::from_millis(20);
+/// Pause between two counts, so that counting does not load the database.
+const BETWEEN_COUNTS: Duration = Duration::from_millis(20);
 
-/// An item of a table.
 type Item = HashMap<String, AttributeValue>;
 
 impl Stack {
-    /// A connection's row.
     pub async fn row(&self, id: &str) -> Option<Item> {
         let key = AttributeValue::S(id.to_owned());
         let get = self
@@ -27,27 +25,26 @@ impl Stack {
         get.send().await.expect("GetItem").item
     }
 
-    /// How many rows there are, however many pages that takes.
+    /// Counts the connections' rows, over all pages.
     ///
     /// # Panics
-    /// If they cannot be counted.
+    /// If the scan fails.
     pub async fn rows(&self) -> usize {
         scan(self.dynamodb(), "Connections").await.len()
     }
 
-    /// The ids of all connections.
     pub async fn connection_ids(&self) -> Vec<String> {
         let rows = scan(self.dynamodb(), "Connections").await;
         let ids = rows.iter().map(|row| text(row, "connectionId"));
         ids.collect()
     }
 
-    /// Expects so many connections, and that the counters and the users' sets
-    /// say the same. Nothing may be on its way.
+    /// Checks that there are this many rows, and that the counters and the
+    /// users' sets agree with them. No event may be in flight.
     ///
     /// # Panics
-    /// If it is not so.
-    pub async fn expect_places(&self, count: usize) {
+    /// If they differ.
+    pub async fn expect_connections(&self, count: usize) {
         let rows = scan(self.dynamodb(), "Connections").await;
         let state = scan(self.dynamodb(), "State").await;
         assert_eq!(rows.len(), count);
@@ -73,37 +70,37 @@ impl Stack {
         assert_eq!(usize::try_from(counted), Ok(count), "the counters");
     }
 
-    /// Counts the rows again and again, until stopped.
+    /// Counts the rows repeatedly until stopped.
     #[must_use]
     pub fn watch_rows(&self) -> RowWatch {
         let client = self.dynamodb().clone();
         let (stop, mut stopped) = tokio::sync::watch::channel(false);
-        let watching = tokio::spawn(async move {
+        let counting = tokio::spawn(async move {
             let mut most = 0;
             while !*stopped.borrow_and_update() {
                 most = most.max(scan(&client, "Connections").await.len());
-                tokio::time::sleep(BETWEEN_LOOKS).await;
+                tokio::time::sleep(BETWEEN_COUNTS).await;
             }
             most
         });
-        RowWatch { stop, watching }
+        RowWatch { stop, counting }
     }
 }
 
-/// Looks how many rows there are.
+/// Counts rows in the background.
 pub struct RowWatch {
     stop: tokio::sync::watch::Sender<bool>,
-    watching: JoinHandle<usize>,
+    counting: JoinHandle<usize>,
 }
 
 impl RowWatch {
-    /// Stops, and returns the most rows that were there at any time.
+    /// Stops, and returns the highest count.
     ///
     /// # Panics
-    /// If they could not be counted.
+    /// If a scan failed.
     pub async fn stop(self) -> usize {
         self.stop.send_replace(true);
-        self.watching.await.expect("counted")
+        self.counting.await.expect("counted")
     }
 }
 

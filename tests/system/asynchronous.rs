@@ -1,6 +1,6 @@
 //! Asynchronous events: retries, dead letters, schedules.
 
-use belfry_tests::{Stack, StackBuilder, repository};
+use belfry_tests::{Gate, Stack, StackBuilder, repository};
 use serde_json::{Value, json};
 
 use crate::start::template;
@@ -59,7 +59,7 @@ async fn a_failing_event_is_tried_three_times_and_becomes_a_dead_letter() {
 async fn an_event_is_tried_as_often_and_as_long_as_the_template_says() {
     for (parameter, value, delay, condition) in [
         ("MaximumRetries", "0", "10ms", "RetriesExhausted"),
-        // The next attempt would come after its end.
+        // The next attempt would be after the event's maximum age.
         ("MaximumEventAge", "60", "61s", "EventAgeExceeded"),
     ] {
         let stack = Stack::misbehaving()
@@ -89,7 +89,7 @@ async fn an_event_that_succeeds_in_the_end_is_no_dead_letter() {
         .invoke_later("Misbehave", &json!({"body": "fail 2"}))
         .await;
     stack.logs.wait_for(&["attempt 3 of", &id]).await;
-    // The next event's third attempt comes after this one's end.
+    // By this event's dead letter, the first one's would have been written.
     stack
         .invoke_later("Misbehave", &json!({"body": "error"}))
         .await;
@@ -101,11 +101,12 @@ async fn an_event_that_succeeds_in_the_end_is_no_dead_letter() {
 
 #[tokio::test]
 async fn a_throttled_event_waits_and_is_no_attempt() {
-    let stack = quick().parameter("Reserved", "1").start().await;
+    let stack = quick().patient().parameter("Reserved", "1").start().await;
     let url = &stack.ready.websocket;
     let mut socket = belfry_tests::open(url, &[]).await;
-    socket.send("slow 1500").await;
-    stack.logs.wait_for(&["slow from here on"]).await;
+    let gate = Gate::closed();
+    socket.send(&gate.body()).await;
+    stack.logs.wait_for(&["waiting at the gate"]).await;
     let id = stack
         .invoke_later("Misbehave", &json!({"body": "fail 0"}))
         .await;
@@ -113,6 +114,7 @@ async fn a_throttled_event_waits_and_is_no_attempt() {
         .logs
         .wait_for(&["failed or was throttled", "attempts=0", &id])
         .await;
+    gate.open();
     stack.logs.wait_for(&["attempt 1 of", &id]).await;
     socket.receive_text().await;
 }
@@ -137,20 +139,20 @@ async fn a_function_that_may_not_run_gets_no_second_chance() {
 }
 
 #[tokio::test]
-async fn a_broken_broadcast_request_is_seen_by_the_operator() {
-    // As it is, and without its destination.
-    let lost = template(
+async fn an_invalid_asynchronous_broadcast_becomes_a_dead_letter() {
+    // The template as it is, and without its destination.
+    let without_destination = template(
         "        DestinationConfig:\n          OnFailure:\n            Type: SQS\n            Destination: !GetAtt Failures.Arn\n",
         "        MaximumRetryAttempts: 2\n",
     );
-    for (path, told, destination) in [
+    for (path, warning, destination) in [
         (
             repository().join("template.yaml"),
             "arn:aws:sqs:us-east-1:000000000000:Failures",
             json!("arn:aws:sqs:us-east-1:000000000000:Failures"),
         ),
         (
-            lost.path().to_owned(),
+            without_destination.path().to_owned(),
             "none: on AWS this event would be lost",
             Value::Null,
         ),
@@ -163,7 +165,7 @@ async fn a_broken_broadcast_request_is_seen_by_the_operator() {
             .await;
         let wrong = json!({"target": {"type": "everyone"}});
         stack.invoke_later("Broadcaster", &wrong).await;
-        let line = ["DEAD LETTER", "Broadcaster", told];
+        let line = ["DEAD LETTER", "Broadcaster", warning];
         stack.logs.wait_for(&line).await;
         let (_, letters) = stack.local("GET", "dead-letters", None).await;
         let letter = &letters[0];
@@ -182,11 +184,11 @@ async fn schedules_tick_as_often_as_told() {
         .argument("50ms")
         .start()
         .await;
-    // Twice each, the one that is written as cron among them.
+    // Twice each. One of them has a cron expression.
     for source in ["ticked: aws.scheduler", "ticked: aws.events"] {
         stack
             .logs
-            .wait_until(|text| text.matches(source).count() >= 2)
+            .wait_until("two ticks", |text| text.matches(source).count() >= 2)
             .await;
     }
     let scheduler = stack.logs.wait_for(&["ticked: aws.scheduler"]).await;
@@ -197,12 +199,12 @@ async fn schedules_tick_as_often_as_told() {
     );
     assert!(
         !stack.logs.text().contains("ticked: never"),
-        "it is switched off"
+        "a disabled schedule ticked"
     );
 }
 
 #[tokio::test]
-async fn a_schedule_that_cannot_run_here_is_named() {
+async fn a_schedule_that_cannot_run_locally_is_logged() {
     let stack = Stack::misbehaving().start().await;
     let line = stack
         .logs

@@ -1,10 +1,10 @@
-//! One message to a user, to some, to all: every open socket of the target
-//! gets exactly one frame, the others none.
+//! Broadcasts to a user, to several users, to connections and to everyone.
+//! Every open socket of the target gets exactly one frame, the others none.
 
 use belfry_tests::{Socket, Stack, node, repository};
 use serde_json::{Value, json};
 
-/// Alice with two tabs, Bob and Carol with one.
+/// Alice with two tabs, Bob and Carol with one each.
 struct People {
     stack: Stack,
     sockets: Vec<(&'static str, String, Socket)>,
@@ -31,8 +31,8 @@ impl People {
         &self.sockets.iter().find(|(n, _, _)| *n == name).unwrap().1
     }
 
-    /// Shows that these, and nobody else, got this frame, once.
-    async fn reached(&mut self, names: &[&str], message_id: &str) {
+    /// Checks that these sockets got this frame once, and no other socket did.
+    async fn expect_reached(&mut self, names: &[&str], message_id: &str) {
         for (name, _, socket) in &mut self.sockets {
             if names.contains(name) {
                 let frame = socket.receive().await;
@@ -62,7 +62,7 @@ fn report(message_id: &str, success: u64, gone: u64) -> Value {
 }
 
 #[tokio::test]
-async fn every_target_reaches_its_own_and_nobody_else() {
+async fn every_target_reaches_its_recipients_and_nobody_else() {
     let mut people = People::connect().await;
     let (alice_1, bob) = (people.id("alice 1").to_owned(), people.id("bob").to_owned());
     let unknown = "AAAAAAAAAAAAAAA=";
@@ -134,7 +134,7 @@ async fn every_target_reaches_its_own_and_nobody_else() {
             json!({"messageId": id, "target": target, "message": message(), "exclude": exclude});
         let answer = people.stack.broadcast(&request).await.unwrap();
         assert_eq!(answer, report(&id, reached.len() as u64, gone), "{request}");
-        people.reached(&reached, &id).await;
+        people.expect_reached(&reached, &id).await;
     }
 }
 
@@ -151,7 +151,9 @@ async fn a_rest_handler_in_node_reaches_a_user() {
         answer,
         json!({"functionError": null, "payload": report("from-node", 2, 0)})
     );
-    people.reached(&["alice 1", "alice 2"], "from-node").await;
+    people
+        .expect_reached(&["alice 1", "alice 2"], "from-node")
+        .await;
 
     let wrong = json!({"target": {"type": "user"}, "message": message()});
     let answer = node(
@@ -164,13 +166,13 @@ async fn a_rest_handler_in_node_reaches_a_user() {
 }
 
 #[tokio::test]
-async fn the_message_id_is_the_request_id_where_none_is_given() {
+async fn a_broadcast_without_a_message_id_uses_the_request_id() {
     let mut people = People::connect().await;
     let request = json!({"target": {"type": "user", "userId": "bob"}, "message": message()});
     let answer = people.stack.broadcast(&request).await.unwrap();
     let id = answer["messageId"].as_str().unwrap().to_owned();
     assert_eq!(id.len(), 36);
-    people.reached(&["bob"], &id).await;
+    people.expect_reached(&["bob"], &id).await;
     let line = people
         .stack
         .logs
@@ -203,7 +205,7 @@ async fn every_malformed_request_is_a_function_error_that_names_the_field() {
         .iter()
         .filter(|case| case["expect"] == "InvalidRequest")
     {
-        // What no SDK can send as JSON is left to the parser's own tests.
+        // The SDK cannot send invalid JSON; the parser's own tests cover it.
         let Ok(request) = serde_json::from_str::<Value>(case["text"].as_str().unwrap()) else {
             continue;
         };

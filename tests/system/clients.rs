@@ -1,4 +1,4 @@
-//! Clients that Belfry's users have: wscat, and Node's `ws`.
+//! The clients that Belfry's users have: wscat, and Node's `ws`.
 
 use belfry_tests::{Logs, Stack, Terminal, binaries, node, node_text, repository, wscat_path};
 use serde_json::json;
@@ -8,7 +8,7 @@ const PING: &str = r#"{"type":"ping","version":"1.0"}"#;
 
 #[tokio::test]
 async fn the_printed_wscat_line_connects() {
-    let mut gateway = Command::new(binaries().join("belfry"))
+    let mut stack = Command::new(binaries().join("belfry"))
         .args(["run", "--port", "0", "--dynamodb-port", "0", "--functions"])
         .arg(binaries())
         .current_dir(repository())
@@ -17,11 +17,11 @@ async fn the_printed_wscat_line_connects() {
         .kill_on_drop(true)
         .spawn()
         .unwrap();
-    let output = Logs::of(gateway.stdout.take().unwrap());
+    let output = Logs::of(stack.stdout.take().unwrap());
     let printed = output.wait_for(&["npx --yes wscat@", "--connect"]).await;
     let invoke = output.wait_for(&["invoke Broadcaster"]).await;
 
-    // As printed, with the wscat that is installed here already.
+    // As printed, but with the wscat that is already installed.
     let line = printed.trim().split_once("--connect").unwrap().1;
     let mut wscat = Terminal::start(&format!("{} --connect {line}", wscat_path().display()));
     wscat.type_until(PING, &["\"type\":\"pong\""]).await;
@@ -44,7 +44,7 @@ async fn the_printed_wscat_line_connects() {
         .wait_for(&["\"type\":\"echo\"", "\"data\":{\"a\":1}"])
         .await;
 
-    // And the line for the other terminal.
+    // Then the line for the other terminal.
     let broadcast = Terminal::start(invoke.trim());
     broadcast.output.wait_for(&["\"success\":1"]).await;
     wscat

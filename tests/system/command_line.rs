@@ -2,17 +2,13 @@
 
 use std::process::Output;
 
-use belfry_tests::{Stack, binaries, open, repository};
+use belfry_tests::{Stack, binaries, ended, open, repository};
 use serde_json::Value;
 use tokio::process::Command;
 
 async fn belfry(arguments: &[&str]) -> Output {
-    Command::new(binaries().join("belfry"))
-        .args(arguments)
-        .current_dir(repository())
-        .output()
-        .await
-        .unwrap()
+    let mut command = Command::new(binaries().join("belfry"));
+    ended(command.args(arguments).current_dir(repository())).await
 }
 
 #[tokio::test]

@@ -1,14 +1,16 @@
-//! Broadcasts that are more than one invocation does.
+//! Broadcasts that are split over several workers.
 
 use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
 
-use belfry_tests::{Socket, Stack, StackBuilder, soon};
-use futures_util::future::join_all;
+use belfry_tests::{Socket, Stack, StackBuilder, soon, until};
+use futures_util::future::{join, join_all};
 use serde_json::{Value, json};
 
+/// Connected users in each test.
 const PEOPLE: usize = 60;
 
-/// A stack whose workers take on ten connections each, five at a time.
+/// A stack with ten connections per worker and five workers at a time.
 fn splitting() -> StackBuilder {
     Stack::talkative()
         .parameter("ConnectionsPerWorker", "10")
@@ -32,39 +34,42 @@ fn to_all(id: &str) -> Value {
     })
 }
 
-/// Every message that a client has got until now: how often, by its id.
-async fn got(socket: &mut Socket) -> BTreeMap<String, u32> {
-    // What was posted before comes before the answer.
+/// How often a client has received each message so far, by message id.
+async fn received(socket: &mut Socket) -> BTreeMap<String, u32> {
+    // Everything posted earlier arrives before the answer.
     socket.send(r#"{"type":"hello","version":"1.0"}"#).await;
-    let mut got = BTreeMap::new();
-    loop {
-        let frame = socket.receive().await;
-        match frame["type"].as_str() {
-            Some("welcome") => return got,
-            Some("notification") => {
-                let id = frame["id"].as_str().expect("an id").to_owned();
-                *got.entry(id).or_insert(0) += 1;
+    let mut times = BTreeMap::new();
+    let receiving = async {
+        loop {
+            let frame = socket.receive().await;
+            match frame["type"].as_str() {
+                Some("welcome") => return times,
+                Some("notification") => {
+                    let id = frame["id"].as_str().expect("an id").to_owned();
+                    *times.entry(id).or_insert(0) += 1;
+                }
+                _ => panic!("{frame}"),
             }
-            _ => panic!("{frame}"),
         }
-    }
+    };
+    soon("a welcome follows the notifications", receiving).await
 }
 
 async fn expect_once(people: &mut [Socket], id: &str) {
-    for got in join_all(people.iter_mut().map(got)).await {
-        assert_eq!(got, BTreeMap::from([(id.to_owned(), 1)]));
+    for received in join_all(people.iter_mut().map(received)).await {
+        assert_eq!(received, BTreeMap::from([(id.to_owned(), 1)]));
     }
 }
 
 #[tokio::test]
-async fn a_large_broadcast_is_done_by_workers_and_reported_as_one() {
+async fn a_large_broadcast_is_split_over_workers_and_reported_as_one() {
     let stack = splitting().start().await;
     let mut people = people(&stack).await;
     let mut request = to_all("large");
     request["waitSeconds"] = 0.into();
-    let begun = stack.broadcast(&request).await.unwrap();
-    assert_eq!(begun["status"], "running", "{begun}");
-    assert_eq!(begun["complete"], false);
+    let started = stack.broadcast(&request).await.unwrap();
+    assert_eq!(started["status"], "running", "{started}");
+    assert_eq!(started["complete"], false);
     let ask = json!({"action": "report", "messageId": "large", "waitSeconds": 20});
     let report = stack.broadcast(&ask).await.unwrap();
     let expected = json!({
@@ -74,11 +79,11 @@ async fn a_large_broadcast_is_done_by_workers_and_reported_as_one() {
     assert_eq!(report, expected);
     expect_once(&mut people, "large").await;
 
-    // The same once more is the same report, and nothing else.
+    // Repeating the request returns the same report and sends nothing.
     let again = stack.broadcast(&to_all("large")).await.unwrap();
     assert_eq!(again, expected);
-    for got in join_all(people.iter_mut().map(got)).await {
-        assert!(got.is_empty(), "{got:?}");
+    for received in join_all(people.iter_mut().map(received)).await {
+        assert!(received.is_empty(), "{received:?}");
     }
     let other = json!({
         "messageId": "large",
@@ -91,22 +96,31 @@ async fn a_large_broadcast_is_done_by_workers_and_reported_as_one() {
     assert!(message.contains("messageId"), "{message}");
 }
 
+/// `BroadcastAllIntervalSeconds`, by default.
+const INTERVAL: Duration = Duration::from_secs(60);
+
 #[tokio::test]
-async fn everyone_can_be_told_once_in_a_while() {
+async fn broadcasts_to_everyone_are_rate_limited() {
     let stack = StackBuilder::default().start().await;
+    let begun = Instant::now();
     stack.broadcast(&to_all("first")).await.unwrap();
     let refused = stack.broadcast(&to_all("second")).await.unwrap_err();
     assert_eq!(refused["errorType"], "RateLimited", "{refused}");
     let message = refused["errorMessage"].as_str().unwrap();
-    assert!(message.contains("wait 59"), "{message}");
+    let (_, wait) = message.split_once("wait ").unwrap();
+    let (seconds, _) = wait.split_once('s').unwrap();
+    let wait = Duration::from_secs_f64(seconds.parse().unwrap());
+    // The interval began with the first broadcast, after `begun`.
+    let least = INTERVAL.saturating_sub(begun.elapsed());
+    assert!((least..=INTERVAL).contains(&wait), "{message}");
     let again = stack.broadcast(&to_all("first")).await.unwrap();
     assert_eq!(again["status"], "done");
 }
 
-/// A worker is killed at some point of each of fifty broadcasts: everybody is
-/// reached, nobody is counted twice, and what comes twice has the same id.
+/// Kills a worker at some point of each of fifty broadcasts. Everybody is
+/// reached, nobody is counted twice, and duplicates have the same id.
 #[tokio::test]
-async fn a_worker_that_is_killed_costs_nobody_a_message() {
+async fn a_killed_worker_costs_nobody_a_message() {
     let stack = splitting().start().await;
     let mut people = people(&stack).await;
     let mut duplicates = 0;
@@ -120,15 +134,15 @@ async fn a_worker_that_is_killed_costs_nobody_a_message() {
         assert_eq!(report["status"], "done", "after {delay}: {report}");
         assert_eq!(report["success"], PEOPLE, "after {delay}: {report}");
         assert_eq!(report["failure"], 0, "{report}");
-        for mut got in join_all(people.iter_mut().map(got)).await {
-            let times = got.remove(&id).expect("everybody has it");
-            assert!(got.is_empty(), "{got:?}");
+        for mut received in join_all(people.iter_mut().map(received)).await {
+            let times = received.remove(&id).expect("everybody has it");
+            assert!(received.is_empty(), "{received:?}");
             duplicates += times - 1;
         }
         stack.end_fault(&fault).await;
     }
     println!("{duplicates} of {} messages came twice", 50 * PEOPLE);
-    // A segment has twelve connections, so a worker's death repeats no more.
+    // A segment has twelve connections, so one death repeats no more posts.
     assert!(duplicates <= 50 * 13, "{duplicates}");
 }
 
@@ -136,7 +150,7 @@ async fn a_worker_that_is_killed_costs_nobody_a_message() {
 async fn a_broadcast_whose_worker_failed_for_good_is_resumed() {
     let stack = splitting().start().await;
     let mut people = people(&stack).await;
-    // Three tries of one segment, and it is a dead letter.
+    // After three attempts at a segment, the event is a dead letter.
     let kill = json!({"fault": "function-kill", "function": "Worker", "times": 15});
     stack.fault(kill).await;
     let mut request = to_all("unlucky");
@@ -158,16 +172,16 @@ async fn a_broadcast_whose_worker_failed_for_good_is_resumed() {
 async fn a_storm_of_throttles_costs_time_and_no_rows() {
     let stack = splitting().start().await;
     let mut people = people(&stack).await;
-    // Of half of the connections every post, until many were refused.
+    // Refuses every post to half of the connections, a hundred times in all.
     let fault = stack
         .fault(json!({"fault": "post-429", "share": 0.5}))
         .await;
     let storm = async {
-        while stack.strikes(&fault).await < 100 {}
+        stack.struck(&fault, 100).await;
         stack.end_fault(&fault).await;
     };
     let request = to_all("storm");
-    let (report, ()) = futures_util::future::join(stack.broadcast(&request), storm).await;
+    let (report, ()) = join(stack.broadcast(&request), storm).await;
     let report = report.unwrap();
     assert_eq!(
         (&report["status"], &report["success"]),
@@ -179,8 +193,8 @@ async fn a_storm_of_throttles_costs_time_and_no_rows() {
 }
 
 #[tokio::test]
-async fn a_third_that_has_gone_is_counted_and_removed_in_one_pass() {
-    // Nobody tells of those who leave.
+async fn gone_connections_are_counted_and_removed_in_one_pass() {
+    // No `$disconnect` runs, so the rows of those who leave stay.
     let stack = splitting()
         .argument("--fault")
         .argument("disconnect-drop")
@@ -194,16 +208,17 @@ async fn a_third_that_has_gone_is_counted_and_removed_in_one_pass() {
     assert_eq!(report["success"], PEOPLE - PEOPLE / 3, "{report}");
     assert_eq!(report["failures"]["gone"], PEOPLE / 3, "{report}");
     // A worker counts first and removes afterwards.
-    soon(async { while stack.rows().await > PEOPLE - PEOPLE / 3 {} }).await;
+    let removed = async || stack.rows().await <= PEOPLE - PEOPLE / 3;
+    until("the rows of gone connections are removed", removed).await;
     assert_eq!(stack.rows().await, PEOPLE - PEOPLE / 3);
     expect_once(&mut people, "thinned").await;
     let lines = stack.logs.lines_with("[Worker]");
-    let said = lines
+    let logged = lines
         .iter()
         .filter(|line| line.contains("\"level\""))
         .count();
     assert!(
-        said <= 10,
-        "a line for each worker, not for each connection: {said}"
+        logged <= 10,
+        "{logged} lines: one per worker is expected, not one per connection"
     );
 }

@@ -1,6 +1,6 @@
-//! What clients send, and what they are answered.
+//! Client frames and their answers.
 
-use belfry_tests::{Stack, repository};
+use belfry_tests::{Stack, open, repository, soon, template_with, unix_time};
 use serde_json::{Value, json};
 
 #[tokio::test]
@@ -57,7 +57,7 @@ async fn every_malformed_frame_gets_its_error_and_the_connection_stays_usable() 
             case["text"].as_str().unwrap(),
             case["expect"].as_str().unwrap(),
         );
-        // API Gateway cuts off larger frames itself.
+        // API Gateway closes the connection on larger frames.
         if text.len() > 32 * 1024 {
             continue;
         }
@@ -76,7 +76,7 @@ async fn every_malformed_frame_gets_its_error_and_the_connection_stays_usable() 
                 "{answer}"
             );
         } else if expected == "auth.refresh" {
-            // The frame is good, the token in it is none.
+            // The frame is valid, the token in it is not.
             assert_eq!(answer["data"]["code"], "UNAUTHORIZED", "{case}: {answer}");
         } else {
             assert_ne!(answer["type"], "error", "{case}: {answer}");
@@ -94,7 +94,7 @@ async fn every_malformed_frame_gets_its_error_and_the_connection_stays_usable() 
 }
 
 #[tokio::test]
-async fn the_size_limit_is_the_stacks_own() {
+async fn the_size_limit_can_be_configured() {
     let stack = Stack::builder()
         .parameter("MaxMessageBytes", "256")
         .start()
@@ -130,7 +130,7 @@ async fn frames_of_one_connection_are_matched_by_their_ids() {
 }
 
 #[tokio::test]
-async fn a_connection_without_a_row_is_told_and_closed() {
+async fn a_connection_without_a_row_is_refused_and_closed() {
     let stack = Stack::start().await;
     let mut socket = stack.connect("alice").await;
     let id = socket.id().await;
@@ -154,16 +154,18 @@ async fn a_session_ends_with_its_token() {
     let stack = Stack::talkative().start().await;
     let token = stack.token_with(json!({"user": "alice", "ttl": 1})).await;
     let bearer = format!("Bearer {token}");
-    let mut socket =
-        belfry_tests::open(&stack.ready.websocket, &[("Authorization", &bearer)]).await;
-    // Until the token ends frames are answered; the first one after is the last.
-    loop {
-        let answer = socket.ask(r#"{"type":"ping","version":"1.0"}"#).await;
-        if answer["type"] != "pong" {
-            assert_eq!(answer["data"]["code"], "TOKEN_EXPIRED");
-            break;
+    let mut socket = open(&stack.ready.websocket, &[("Authorization", &bearer)]).await;
+    // Frames are answered until the token expires. The next one is the last.
+    let refusal = async {
+        loop {
+            let answer = socket.ask(r#"{"type":"ping","version":"1.0"}"#).await;
+            if answer["type"] != "pong" {
+                return answer;
+            }
         }
-    }
+    };
+    let refusal = soon("the token expires", refusal).await;
+    assert_eq!(refusal["data"]["code"], "TOKEN_EXPIRED");
     assert_eq!(socket.closed().await.0, 1000);
 }
 
@@ -173,16 +175,16 @@ fn refresh(token: &str) -> String {
 }
 
 #[tokio::test]
-async fn a_session_goes_on_with_a_new_token() {
+async fn a_new_token_extends_the_session() {
     let stack = Stack::talkative().start().await;
-    // So that no function has to start, or to fetch keys, while time runs.
+    // Starts the functions and fetches the keys before the clock runs.
     let mut warm = stack.connect("bob").await;
     let warmed = warm.ask(&refresh(&stack.token("bob").await)).await;
     assert_eq!(warmed["type"], "auth.refreshed");
     let first = stack.token_with(json!({"user": "alice", "ttl": 5})).await;
     let bearer = format!("Bearer {first}");
     let url = &stack.ready.websocket;
-    let mut socket = belfry_tests::open(url, &[("Authorization", &bearer)]).await;
+    let mut socket = open(url, &[("Authorization", &bearer)]).await;
     let welcome = socket.ask(r#"{"type":"hello","version":"1.0"}"#).await;
     let second = stack.token("alice").await;
     let refreshed = socket.ask(&refresh(&second)).await;
@@ -192,18 +194,13 @@ async fn a_session_goes_on_with_a_new_token() {
     let second_end = refreshed["data"]["tokenExpiresAt"].as_str().unwrap();
     assert!(second_end > first_end, "{first_end} {second_end}");
 
-    // Past the first one's end frames are answered and broadcasts arrive.
+    // After the first token's expiry, frames are answered and broadcasts arrive.
     let row = stack
         .row(welcome["data"]["connectionId"].as_str().unwrap())
         .await
         .unwrap();
     let end: u64 = row["tokenExpiresAt"].as_n().unwrap().parse().unwrap();
-    let now = || {
-        std::time::SystemTime::UNIX_EPOCH
-            .elapsed()
-            .unwrap()
-            .as_secs()
-    };
+    let now = || unix_time().as_secs();
     assert!(end > now() + 3_000);
     let begun = now();
     while now() <= begun + 5 {
@@ -221,7 +218,7 @@ async fn a_session_goes_on_with_a_new_token() {
 }
 
 #[tokio::test]
-async fn a_token_that_is_not_good_does_not_refresh() {
+async fn an_invalid_token_does_not_extend_the_session() {
     let stack = Stack::start().await;
     let mut socket = stack.connect("alice").await;
     let expired = stack.token_with(json!({"user": "alice", "ttl": -1})).await;
@@ -252,9 +249,9 @@ async fn a_token_of_another_user_ends_the_connection() {
 }
 
 #[tokio::test]
-async fn a_refresh_waits_for_keys_that_are_out_of_reach() {
-    // The handshake has its keys; the other function has none.
-    let template = belfry_tests::template_with("Default", &[]);
+async fn a_refresh_fails_while_keys_are_unreachable() {
+    // Only the function for messages cannot reach the keys.
+    let template = template_with("Default", &[]);
     let text = std::fs::read_to_string(template.path()).unwrap();
     let start = text.find("\n  Default:\n").unwrap();
     let (before, after) = text.split_at(start);

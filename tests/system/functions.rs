@@ -1,11 +1,10 @@
-//! A function's environments: started, used again, frozen, killed, reclaimed.
-//! With a function that does what it is told.
+//! The life of a function's environments: start, reuse, freeze, kill, reclaim.
 
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::Duration;
 
-use belfry_tests::{Socket, Stack, node, open, refused, until};
+use belfry_tests::{Gate, Socket, Stack, node, open, refused, until};
 use nix::sys::signal::Signal;
 use serde_json::json;
 
@@ -28,7 +27,7 @@ async fn a_function_that_overruns_is_killed() {
         .logs
         .wait_for(&["Misbehave", "Task timed out after 1.00 seconds"])
         .await;
-    // The error frame comes after the kill.
+    // The error frame is sent after the kill.
     assert!(!is_running(pid));
     assert_ne!(
         self::pid(&mut socket).await,
@@ -37,12 +36,12 @@ async fn a_function_that_overruns_is_killed() {
     );
 }
 
-/// The process that answers.
+/// The id of the process that answers.
 async fn pid(socket: &mut Socket) -> i32 {
     let answer = socket.ask_text("pid").await;
     answer
         .parse()
-        .unwrap_or_else(|_| panic!("no process id: {answer}"))
+        .unwrap_or_else(|_| panic!("not a process id: {answer}"))
 }
 
 fn is_running(pid: i32) -> bool {
@@ -52,6 +51,7 @@ fn is_running(pid: i32) -> bool {
 #[tokio::test]
 async fn environments_are_reused_and_limited() {
     let stack = Stack::misbehaving()
+        .patient()
         .argument("--environments")
         .argument("2")
         .start()
@@ -63,15 +63,22 @@ async fn environments_are_reused_and_limited() {
         first,
         "an idle environment is used again"
     );
-    for _ in 0..6 {
-        socket.send("slow 200").await;
+    let gate = Gate::closed();
+    for _ in 0..2 {
+        socket.send(&gate.body()).await;
     }
+    let waiting = ["waiting at the gate"];
+    assert_eq!(stack.logs.wait_for_count(2, &waiting).await, 2);
+    for _ in 0..4 {
+        socket.send("pid").await;
+    }
+    gate.open();
     let mut pids = BTreeSet::new();
     for _ in 0..6 {
         pids.insert(socket.receive_text().await);
     }
-    assert_eq!(pids.len(), 2, "as many as allowed, each used again");
-    assert!(pids.contains(&first));
+    assert_eq!(pids.len(), 2, "as many environments as allowed: {pids:?}");
+    assert!(pids.contains(&first), "{first} is not one of {pids:?}");
 }
 
 #[tokio::test]
@@ -99,12 +106,12 @@ async fn an_environment_that_dies_while_idle_costs_no_event() {
         let first = pid(&mut socket).await;
         let process = nix::unistd::Pid::from_raw(first);
         nix::sys::signal::kill(process, Signal::SIGKILL).unwrap();
-        until(|| !is_alive(first)).await;
+        until("the process ends", async || !is_alive(first)).await;
         assert_ne!(pid(&mut socket).await, first);
     }
 }
 
-/// The letter that says what a process does: `T` where it is stopped.
+/// The state of a process as a letter: `T` is stopped.
 fn state(pid: i32) -> Option<char> {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
     let line = status
@@ -113,20 +120,19 @@ fn state(pid: i32) -> Option<char> {
     line.trim().chars().next()
 }
 
-/// Whether a process still runs; one that has ended and was not waited for
-/// does not.
+/// Whether a process still runs. A zombie does not.
 fn is_alive(pid: i32) -> bool {
     state(pid).is_some_and(|state| state != 'Z')
 }
 
 #[tokio::test]
-async fn a_function_that_never_stops_talking_is_killed_in_time() {
+async fn a_function_that_floods_its_log_is_killed_on_timeout() {
     let stack = Stack::misbehaving()
         .parameter("FunctionTimeout", "1")
         .start()
         .await;
     let mut socket = socket(&stack).await;
-    // Two of them, so that two processors would be taken.
+    // Two, to occupy two processors.
     for _ in 0..2 {
         socket.send("chatter").await;
     }
@@ -139,14 +145,17 @@ async fn a_function_that_never_stops_talking_is_killed_in_time() {
 
 #[tokio::test]
 async fn an_environment_is_frozen_between_events() {
-    let stack = Stack::misbehaving().start().await;
+    let stack = Stack::misbehaving().patient().start().await;
     let mut socket = socket(&stack).await;
     let pid = pid(&mut socket).await;
-    until(|| state(pid) == Some('T')).await;
-    socket.send("slow 1000").await;
-    until(|| state(pid) != Some('T')).await;
+    let frozen = async || state(pid) == Some('T');
+    until("the environment is frozen", frozen).await;
+    let gate = Gate::closed();
+    socket.send(&gate.body()).await;
+    until("the environment is thawed", async || !frozen().await).await;
+    gate.open();
     assert_eq!(socket.receive_text().await, pid.to_string());
-    until(|| state(pid) == Some('T')).await;
+    until("the environment is frozen again", frozen).await;
 }
 
 #[tokio::test]
@@ -158,18 +167,21 @@ async fn an_idle_environment_is_reclaimed() {
         .await;
     let mut socket = socket(&stack).await;
     let first = pid(&mut socket).await;
-    until(|| !is_running(first)).await;
+    until("the process is gone", async || !is_running(first)).await;
     assert_ne!(pid(&mut socket).await, first);
 }
 
 #[tokio::test]
-async fn a_gateway_that_is_killed_leaves_no_frozen_function() {
+async fn a_killed_stack_leaves_no_frozen_function() {
     let mut stack = Stack::misbehaving().start().await;
     let mut socket = socket(&stack).await;
     let pid = pid(&mut socket).await;
-    until(|| state(pid) == Some('T')).await;
+    until("the environment is frozen", async || {
+        state(pid) == Some('T')
+    })
+    .await;
     stack.stop(Signal::SIGKILL, Duration::from_secs(5)).await;
-    until(|| !is_alive(pid)).await;
+    until("the function ends", async || !is_alive(pid)).await;
 }
 
 #[tokio::test]
@@ -183,7 +195,7 @@ async fn a_function_gets_lambdas_environment_and_its_own() {
     );
     assert!(
         !names.contains("CARGO") && !names.contains("HOME"),
-        "the developer's own environment stays out: {names}"
+        "it has the developer's variables: {names}"
     );
 }
 

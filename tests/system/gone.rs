@@ -1,14 +1,12 @@
 //! Rows whose socket is gone.
 
-use std::time::SystemTime;
-
 use aws_sdk_dynamodb::types::AttributeValue;
-use belfry_tests::Stack;
+use belfry_tests::{Stack, unix_time};
 use serde_json::{Value, json};
 
-/// Plants a row as `$connect` would have written it, with this age.
+/// Writes a row like `$connect`'s, of this age.
 async fn plant(stack: &Stack, id: &str, age_ms: u64) {
-    let now = u64::try_from(SystemTime::UNIX_EPOCH.elapsed().unwrap().as_millis()).unwrap();
+    let now = u64::try_from(unix_time().as_millis()).unwrap();
     let text = |value: &str| AttributeValue::S(value.to_owned());
     let number = |value: u64| AttributeValue::N(value.to_string());
     stack
@@ -66,7 +64,7 @@ async fn a_young_row_is_confirmed_before_it_is_removed() {
     let report = stack.broadcast(&to_all()).await.unwrap();
     assert!(
         begun.elapsed().as_millis() >= 1_000,
-        "it was asked a second time, after a second or two"
+        "the row was removed without a second post"
     );
     assert_eq!(
         (&report["success"], &report["failures"]["gone"]),
@@ -78,7 +76,7 @@ async fn a_young_row_is_confirmed_before_it_is_removed() {
 }
 
 #[tokio::test]
-async fn a_row_that_api_gateway_would_never_know_is_gone_too() {
+async fn a_row_with_an_impossible_id_is_gone_too() {
     let stack = Stack::start().await;
     plant(&stack, "no-connection-id-of-api-gateway", 60_000).await;
     let report = stack.broadcast(&to_all()).await.unwrap();

@@ -1,12 +1,12 @@
-//! Who gets in, and with which status the others are refused.
+//! Which handshakes are accepted, and the status of those that are refused.
 
-use belfry_tests::{Crafted, Stack, open, refused};
+use belfry_tests::{Crafted, Stack, http, open, refused, unix_time};
 use serde_json::json;
 
 const PING: &str = r#"{"type":"ping","version":"1.0"}"#;
 
 #[tokio::test]
-async fn a_token_is_taken_from_each_source() {
+async fn a_token_is_accepted_from_each_source() {
     let stack = Stack::start().await;
     let (url, token) = (&stack.ready.websocket, stack.token("alice").await);
 
@@ -24,7 +24,7 @@ async fn a_token_is_taken_from_each_source() {
     assert_eq!(
         socket.protocol.as_deref(),
         Some("belfry.v1"),
-        "answered with belfry.v1 alone"
+        "the answer must be belfry.v1 alone"
     );
     assert_eq!(socket.ask(PING).await["type"], "pong");
 }
@@ -63,7 +63,7 @@ async fn two_sources_are_one_too_many() {
 }
 
 #[tokio::test]
-async fn every_token_that_is_not_good_is_a_401_and_no_row() {
+async fn every_invalid_token_is_a_401_and_leaves_no_row() {
     let stack = Stack::start().await;
     let url = &stack.ready.websocket;
     let crafted = Crafted::new(&stack).await;
@@ -72,7 +72,7 @@ async fn every_token_that_is_not_good_is_a_401_and_no_row() {
             .token_with(json!({"user": "alice", "claims": claims}))
             .await
     };
-    let now = jiff_now();
+    let now = unix_time().as_secs();
     let id_token = stack.tokens(json!({"user": "alice"})).await["idToken"]
         .as_str()
         .unwrap()
@@ -152,13 +152,6 @@ async fn every_token_that_is_not_good_is_a_401_and_no_row() {
     }
 }
 
-fn jiff_now() -> u64 {
-    std::time::SystemTime::UNIX_EPOCH
-        .elapsed()
-        .unwrap()
-        .as_secs()
-}
-
 #[tokio::test]
 async fn origins_are_let_in_by_the_list() {
     let stack = Stack::builder()
@@ -204,7 +197,7 @@ async fn origins_are_let_in_by_the_list() {
 }
 
 #[tokio::test]
-async fn an_absent_origin_can_be_refused() {
+async fn a_missing_origin_can_be_refused() {
     let stack = Stack::builder()
         .parameter("AllowMissingOrigin", "false")
         .start()
@@ -218,7 +211,7 @@ async fn an_absent_origin_can_be_refused() {
 }
 
 #[tokio::test]
-async fn other_claims_and_token_uses_can_be_asked_for() {
+async fn the_user_id_claim_and_the_token_use_can_be_configured() {
     let stack = Stack::builder()
         .parameter("TokenUse", "id")
         .parameter("UserIdClaim", "custom:member")
@@ -240,16 +233,16 @@ async fn other_claims_and_token_uses_can_be_asked_for() {
 }
 
 #[tokio::test]
-async fn what_is_no_handshake_is_told_so() {
+async fn a_plain_get_is_a_426_and_another_stage_a_403() {
     let stack = Stack::start().await;
-    let http = stack.ready.websocket.replacen("ws://", "http://", 1);
-    assert_eq!(reqwest::get(&http).await.unwrap().status(), 426);
+    let url = stack.ready.websocket.replacen("ws://", "http://", 1);
+    assert_eq!(http().get(url).send().await.unwrap().status(), 426);
     let elsewhere = stack.ready.websocket.replace("/dev", "/prod");
     assert_eq!(refused(&elsewhere, &[]).await, 403);
 }
 
 #[tokio::test]
-async fn keys_out_of_reach_are_a_503() {
+async fn unreachable_keys_are_a_503() {
     let stack = Stack::builder()
         .parameter("TokenJwksUrl", "http://127.0.0.1:9/keys")
         .start()

@@ -1,11 +1,11 @@
-//! Lambda's `Invoke`, through its SDK.
+//! Lambda's `Invoke`, called through the SDK.
 
 use aws_sdk_lambda::operation::invoke::InvokeError;
 use aws_sdk_lambda::primitives::Blob;
 use aws_sdk_lambda::types::{InvocationType, LogType, ThrottleReason};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use belfry_tests::{Stack, open, soon};
+use belfry_tests::{Gate, Stack, http, open, until};
 use serde_json::{Value, json};
 
 #[tokio::test]
@@ -69,7 +69,7 @@ async fn what_cannot_be_invoked_is_told_so() {
 }
 
 #[tokio::test]
-async fn an_event_that_is_none_is_a_function_error() {
+async fn a_malformed_event_is_a_function_error() {
     let stack = Stack::start().await;
     for function in ["Connect", "Disconnect", "Default"] {
         let event = json!({"requestContext": {"connectedAt": 1, "requestTimeEpoch": 1}});
@@ -87,7 +87,7 @@ async fn an_event_that_is_none_is_a_function_error() {
 
 #[tokio::test]
 async fn a_dry_run_runs_nothing() {
-    // One environment, so that what ran would have run before what follows.
+    // With one environment, the dry run's event would run before the next one.
     let stack = Stack::misbehaving()
         .parameter("Reserved", "1")
         .start()
@@ -119,7 +119,7 @@ async fn the_end_of_the_log_is_given_back() {
         let call = stack.lambda().invoke().function_name("Misbehave");
         call.log_type(LogType::Tail).payload(payload).send()
     };
-    // The second one has nothing of the first.
+    // The second log contains nothing of the first.
     for (body, said) in [("error", "told to fail: "), ("fail 0", "attempt 1 of ")] {
         let output = call(body).await.unwrap();
         let log = STANDARD.decode(output.log_result().unwrap()).unwrap();
@@ -182,7 +182,7 @@ async fn payloads_have_limits() {
 
     let too_large = json!({"body": "large 6291556"});
     let Err(error) = stack.invoke("Misbehave", &too_large).await else {
-        panic!("it was taken");
+        panic!("the answer was accepted");
     };
     assert_eq!(error["errorType"], "Function.ResponseSizeTooLarge");
     assert!(
@@ -206,27 +206,29 @@ async fn invocations_beyond_the_concurrency_are_a_429() {
             ThrottleReason::ConcurrentInvocationLimitExceeded,
         ),
     ] {
-        let stack = stack.start().await;
+        let stack = stack.patient().start().await;
         let mut socket = open(&stack.ready.websocket, &[]).await;
-        socket.send("slow 2000").await;
-        stack.logs.wait_for(&["slow from here on"]).await;
+        let gate = Gate::closed();
+        socket.send(&gate.body()).await;
+        stack.logs.wait_for(&["waiting at the gate"]).await;
         let call = stack.lambda().invoke().function_name("Misbehave").send();
         let refused = call.await.unwrap_err().into_service_error();
         let InvokeError::TooManyRequestsException(refused) = refused else {
             panic!("{refused:?}");
         };
         assert_eq!(refused.reason(), Some(&reason));
-        // A message is refused in API Gateway's own way.
+        // For a message, API Gateway sends an error frame.
         let frame = socket.ask_text("hello").await;
         assert!(
             frame.starts_with(r#"{"message": "Internal server error""#),
             "{frame}"
         );
+        gate.open();
         socket.receive_text().await;
         assert_eq!(
             socket.ask_text("hello").await,
             "hello",
-            "there is room again"
+            "still throttled after the function answered"
         );
     }
 }
@@ -238,7 +240,7 @@ async fn functions_that_invoke_each_other_for_ever_are_stopped() {
         "{}/2015-03-31/functions/Misbehave/invocations",
         stack.ready.lambda
     );
-    // The Rust SDK inside a function hands the chain on.
+    // The Rust SDK inside a function passes the chain on.
     let relayed = stack
         .invoke("Misbehave", &json!({"body": "relay relay trace"}))
         .await
@@ -247,7 +249,7 @@ async fn functions_that_invoke_each_other_for_ever_are_stopped() {
     assert_eq!(hops, Some("3"), "{relayed}");
 
     let mut trace = "Root=1-5759e988-bd862e3fe1be46a994272793;Sampled=0".to_owned();
-    let client = reqwest::Client::new();
+    let client = http();
     for _ in 0..16 {
         let call = client.post(&url).header("X-Amzn-Trace-Id", &trace);
         let answer = call.body(r#"{"body":"trace"}"#).send().await.unwrap();
@@ -268,13 +270,15 @@ async fn functions_that_invoke_each_other_for_ever_are_stopped() {
 #[tokio::test]
 async fn a_throttled_disconnect_is_lost() {
     let stack = Stack::misbehaving()
+        .patient()
         .parameter("Reserved", "1")
         .start()
         .await;
     let mut busy = open(&stack.ready.websocket, &[]).await;
     let leaving = open(&stack.ready.websocket, &[]).await;
-    busy.send("slow 2000").await;
-    stack.logs.wait_for(&["slow from here on"]).await;
+    let gate = Gate::closed();
+    busy.send(&gate.body()).await;
+    stack.logs.wait_for(&["waiting at the gate"]).await;
     leaving.close().await;
     stack
         .logs
@@ -284,28 +288,31 @@ async fn a_throttled_disconnect_is_lost() {
         .logs
         .wait_for(&["$disconnect failed; API Gateway does not try again"])
         .await;
+    gate.open();
 }
 
 #[tokio::test]
-async fn an_event_whose_caller_has_left_the_queue_never_runs() {
+async fn a_queued_event_is_dropped_when_its_caller_times_out() {
     let stack = Stack::misbehaving()
         .argument("--environments")
         .argument("1")
+        .patient()
         .parameter("IntegrationTimeout", "500")
         .start()
         .await;
     let mut socket = open(&stack.ready.websocket, &[]).await;
-    socket.send("slow 2000").await;
-    stack.logs.wait_for(&["slow from here on"]).await;
-    // Waits for the only environment, longer than API Gateway waits for it.
+    let gate = Gate::closed();
+    let frame = socket.ask_text(&gate.body()).await;
+    assert!(frame.contains("Endpoint request timed out"), "{frame}");
+    stack.logs.wait_for(&["waiting at the gate"]).await;
+    // This event waits for the only environment until API Gateway gives up.
     let frame = socket.ask_text("error").await;
     assert!(frame.contains("Endpoint request timed out"), "{frame}");
-    let frame = socket.ask_text("error").await;
-    assert!(frame.contains("Endpoint request timed out"), "{frame}");
-    let answered = async { while socket.ask_text("hello").await != "hello" {} };
-    soon(answered).await;
+    gate.open();
+    let answered = async || socket.ask_text("hello").await == "hello";
+    until("the environment answers again", answered).await;
     assert!(
         !stack.logs.text().contains("told to fail"),
-        "it ran all the same"
+        "the event ran all the same"
     );
 }

@@ -1,5 +1,5 @@
-//! Signing keys that come and go, and a key server that misbehaves. What is
-//! a matter of time alone (an hour, four hours) is shown beside the cache.
+//! Rotated signing keys, and a key server that misbehaves. The cache's own
+//! tests cover its hours, with a manual clock.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use tokio::time::{Instant, sleep_until};
 
 const ISSUER: &str = "https://issuer.test/pool";
 
-/// A stack whose tokens are signed by keys that this server publishes.
+/// A stack that verifies tokens with the keys of this server.
 async fn stack_with(server: &KeyServer) -> Stack {
     Stack::builder()
         .parameter("TokenIssuer", ISSUER)
@@ -19,7 +19,7 @@ async fn stack_with(server: &KeyServer) -> Stack {
         .await
 }
 
-/// A URL with a good token, signed by this key.
+/// A URL with a valid token, signed by this key.
 fn url(stack: &Stack, key: &SigningKey) -> String {
     let token = key.token(&json!({
         "iss": ISSUER,
@@ -31,8 +31,8 @@ fn url(stack: &Stack, key: &SigningKey) -> String {
     format!("{}?token={token}", stack.ready.websocket)
 }
 
-// The minute between two fetches is the real one, and nothing shortens it:
-// a setting for that would be one that could be set wrong.
+// The test waits the real minute between two fetches. A setting to shorten it
+// could be set wrong in production.
 #[tokio::test]
 async fn a_rotated_key_is_found_after_a_minute_and_the_withdrawn_one_refused() {
     let (old, new) = (SigningKey::new("old"), SigningKey::new("new"));
@@ -47,7 +47,11 @@ async fn a_rotated_key_is_found_after_a_minute_and_the_withdrawn_one_refused() {
         assert_eq!(refused(&url(&stack, &new), &[]).await, 401);
         open(&url(&stack, &old), &[]).await;
     }
-    assert_eq!(server.requests("/keys"), 1, "no second one in that minute");
+    assert_eq!(
+        server.requests("/keys"),
+        1,
+        "a second fetch within a minute"
+    );
 
     sleep_until(fetched_before + Duration::from_secs(60)).await;
     open(&url(&stack, &new), &[]).await;
@@ -71,18 +75,21 @@ async fn a_key_server_that_misbehaves_is_a_503_until_it_recovers() {
         ("no JSON", KeyAnswer::text("<html>")),
         ("another shape", KeyAnswer::text(key.jwk().to_string())),
         ("no keys", KeyAnswer::keys(&[])),
-        ("a good set that is huge", KeyAnswer::text(huge.to_string())),
-        // Waiting for the end would be a 502: the function's time is up at ten.
         (
-            "a good set that takes long",
+            "a valid set that is huge",
+            KeyAnswer::text(huge.to_string()),
+        ),
+        // Without a limit of its own, the function would time out: a 502.
+        (
+            "a valid set that takes long",
             good.clone().slowly(Duration::from_secs(15)),
         ),
     ] {
         server.answer("/keys", answer);
         assert_eq!(refused(&url(&stack, &key), &[]).await, 503, "{name}");
     }
-    assert_eq!(server.requests("/moved"), 0, "no redirect is followed");
-    assert_eq!(server.requests("/keys"), 9, "each handshake tried");
+    assert_eq!(server.requests("/moved"), 0, "a redirect was followed");
+    assert_eq!(server.requests("/keys"), 9, "not one fetch per handshake");
     assert_eq!(stack.rows().await, 0);
     let reason = "the key set has more than 65536 bytes";
     stack.logs.wait_for(&["[Connect]", reason, "503"]).await;

@@ -1,23 +1,22 @@
-//! The load test, as people run it.
+//! The load test, run from the command line.
 
-use belfry_tests::{Stack, binaries, soon};
+use belfry_tests::{Stack, binaries, ended};
 use serde_json::json;
 use tokio::process::Command;
 
-/// Its exit code and what it printed, both outputs together.
+/// Runs it and returns the exit code and both outputs together.
 async fn loadtest(arguments: &[&str]) -> (Option<i32>, String) {
     let mut command = Command::new(binaries().join("loadtest"));
-    command.args(arguments).kill_on_drop(true);
-    let output = soon(command.output()).await.expect("it runs");
+    let output = ended(command.args(arguments)).await;
     let text = [output.stdout, output.stderr].concat();
     (output.status.code(), String::from_utf8(text).expect("text"))
 }
 
 #[tokio::test]
-async fn it_tells_how_a_stack_bears_its_load() {
+async fn it_reports_latencies_and_losses() {
     let stack = Stack::builder().start().await;
     let url = stack.ready.websocket.as_str();
-    // More users than one connection each, and more than a second's worth.
+    // Some users have several connections, and connecting takes two seconds.
     let (code, said) = loadtest(&[
         "--url",
         url,
@@ -43,13 +42,13 @@ async fn it_tells_how_a_stack_bears_its_load() {
     ] {
         assert!(said.contains(part), "no {part:?} in:\n{said}");
     }
-    // It said goodbye for everyone.
-    let goodbye = ["[Disconnect]", "\"message\":\"disconnected\"", "1000"];
-    stack.logs.wait_for_count(120, &goodbye).await;
+    // It closed every connection.
+    let closed = ["[Disconnect]", "\"message\":\"disconnected\"", "1000"];
+    stack.logs.wait_for_count(120, &closed).await;
     assert_eq!(stack.rows().await, 0);
 }
 
-/// The same with these tokens in a file, for a second.
+/// Runs it for a second with a file of these tokens.
 async fn loadtest_with(
     stack: &Stack,
     tokens: &[String],
@@ -58,8 +57,8 @@ async fn loadtest_with(
     let file = tempfile::NamedTempFile::new().expect("a file");
     std::fs::write(file.path(), tokens.join("\n")).expect("written");
     let (url, file) = (&stack.ready.websocket, file.path().to_str());
-    let where_to = ["--url", url, "--tokens", file.expect("a path")];
-    let what = [
+    let target = ["--url", url, "--tokens", file.expect("a path")];
+    let load = [
         "--connections",
         connections,
         "--rate",
@@ -67,11 +66,11 @@ async fn loadtest_with(
         "--seconds",
         "1",
     ];
-    loadtest(&[where_to.as_slice(), &what].concat()).await
+    loadtest(&[target.as_slice(), &load].concat()).await
 }
 
 #[tokio::test]
-async fn tokens_may_come_from_a_file_and_refusals_are_told() {
+async fn tokens_come_from_a_file_and_refusals_are_reported() {
     let stack = Stack::builder().start().await;
     let expired = json!({"user": "bob", "ttl": -60});
     let expired = stack.token_with(expired).await;
@@ -79,19 +78,19 @@ async fn tokens_may_come_from_a_file_and_refusals_are_told() {
     let (code, said) = loadtest_with(&stack, &tokens, "4").await;
     assert_eq!(code, Some(1), "{said}");
     assert!(said.contains("refused       2 with HTTP 401"), "{said}");
-    // Alice has both connections.
+    // Both of Alice's connections were accepted.
     assert!(said.contains("frames        "), "{said}");
-    assert!(!said.contains(&expired), "a token is nobody's to see");
+    assert!(!said.contains(&expired), "a token was printed");
 }
 
 #[tokio::test]
-async fn each_token_gets_as_many_connections() {
+async fn connections_are_spread_evenly_over_the_tokens() {
     let stack = Stack::builder()
         .parameter("MaxConnectionsPerUser", "2")
         .start()
         .await;
     let mut tokens = Vec::new();
-    // More than those who have one connection each where nobody is asked.
+    // More than the users that have a single connection without a file.
     for number in 0..110 {
         tokens.push(stack.token(&format!("user-{number}")).await);
     }
@@ -101,7 +100,7 @@ async fn each_token_gets_as_many_connections() {
 }
 
 #[tokio::test]
-async fn it_says_what_it_lacks() {
+async fn it_says_what_is_missing() {
     let numbers = ["--connections", "1", "--rate", "1"];
     for (url, more, problem) in [
         (

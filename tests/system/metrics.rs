@@ -1,4 +1,4 @@
-//! The metrics that functions report, as docs/OPERATIONS.md promises them.
+//! The metrics that functions report, compared with docs/OPERATIONS.md.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -29,7 +29,7 @@ fn promised() -> BTreeMap<String, Promise> {
     promises
 }
 
-/// Every line of a function's log that CloudWatch would take for metrics.
+/// The lines of a function's log that CloudWatch would read as metrics.
 fn reported(stack: &Stack, function: &str) -> Vec<Value> {
     let lines = stack.logs.lines_with(&format!("[{function}] {{"));
     let json = lines.iter().map(|line| &line[line.find('{').unwrap()..]);
@@ -38,7 +38,7 @@ fn reported(stack: &Stack, function: &str) -> Vec<Value> {
         .collect()
 }
 
-/// The metrics of a line with their promises, after a look at its shape.
+/// The metrics of a line. Checks its shape.
 fn read(line: &Value) -> Vec<(String, Promise)> {
     assert!(line["_aws"]["Timestamp"].is_u64(), "{line}");
     let directive = &line["_aws"]["CloudWatchMetrics"][0];
@@ -132,7 +132,7 @@ async fn every_function_reports_what_is_documented() {
     assert_eq!(of("Default", "Code"), words(&["INVALID_MESSAGE"]));
 }
 
-/// What the code can report is what the table names, no more and no less.
+/// The code can report exactly the metrics that the table names.
 #[test]
 fn the_table_names_every_metric_of_the_code() {
     let source = repository().join("crates/aws/src/metrics.rs");

@@ -1,9 +1,9 @@
-//! DynamoDB out of reach.
+//! Unreachable dependencies, DynamoDB above all.
 
 use belfry_tests::{Stack, refused, template_with};
 use serde_json::json;
 
-/// A port where nobody listens.
+/// A port that nobody listens on.
 const NOWHERE: &[(&str, &str)] = &[("AWS_ENDPOINT_URL_DYNAMODB", "http://127.0.0.1:9")];
 
 #[tokio::test]
@@ -24,7 +24,7 @@ async fn a_handshake_is_a_503() {
 
 #[tokio::test]
 async fn a_server_that_hangs_is_a_503_too() {
-    // Accepts connections and says nothing, ever.
+    // Accepts connections and never answers.
     let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", silent.local_addr().unwrap());
     let template = template_with("Connect", &[("AWS_ENDPOINT_URL_DYNAMODB", &url)]);
@@ -59,7 +59,7 @@ async fn a_frame_is_an_internal_error_and_the_connection_stays() {
 }
 
 #[tokio::test]
-async fn a_broadcast_that_cannot_be_done_says_so() {
+async fn a_broadcast_without_dynamodb_is_unavailable() {
     let template = template_with("Broadcaster", NOWHERE);
     let stack = Stack::builder().template(template.path()).start().await;
     let request = json!({"target": {"type": "all"}, "message": {"type": "notification", "data": {"kind": "k"}}});
@@ -80,7 +80,7 @@ async fn a_broadcast_that_cannot_be_done_says_so() {
 }
 
 #[tokio::test]
-async fn a_setting_that_is_wrong_is_named_in_the_log() {
+async fn an_invalid_setting_is_named_in_the_log() {
     let stack = Stack::builder()
         .parameter("AllowedOrigins", "https://*")
         .start()

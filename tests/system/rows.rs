@@ -1,4 +1,4 @@
-//! What DynamoDB remembers of a connection.
+//! The tables, and a connection's row.
 
 use belfry_tests::{Stack, open};
 
@@ -50,7 +50,7 @@ async fn a_connection_has_a_row_until_it_closes() {
         ("Origin", "https://app.example.com"),
         ("User-Agent", "test/1"),
     ];
-    let mut socket = belfry_tests::open(&stack.ready.websocket, &headers).await;
+    let mut socket = open(&stack.ready.websocket, &headers).await;
     let id = socket.id().await;
     let row = stack.row(&id).await.unwrap();
     let text = |name: &str| row[name].as_s().unwrap().as_str();
@@ -62,7 +62,7 @@ async fn a_connection_has_a_row_until_it_closes() {
     assert_eq!(number("expiresAt"), number("connectedAt") / 1_000 + 7_500);
     assert!(
         number("lastSeenAt") >= number("connectedAt"),
-        "the hello was seen"
+        "the hello did not update lastSeenAt"
     );
     assert!(number("tokenExpiresAt") >= number("connectedAt") / 1_000 + 3_590);
 
@@ -75,11 +75,11 @@ async fn a_connection_has_a_row_until_it_closes() {
 }
 
 #[tokio::test]
-async fn a_lost_peer_has_no_row() {
+async fn a_lost_peer_leaves_no_row() {
     let stack = Stack::start().await;
     let mut socket = stack.connect("alice").await;
     let id = socket.id().await;
-    // The TCP connection ends without a word.
+    // The TCP connection ends without a close frame.
     drop(socket);
     let line = stack
         .logs
@@ -90,7 +90,7 @@ async fn a_lost_peer_has_no_row() {
 }
 
 #[tokio::test]
-async fn many_at_once_leave_as_many_rows_as_sockets() {
+async fn there_are_as_many_rows_as_open_sockets() {
     let stack = Stack::builder()
         .parameter("MaxConnectionsPerUser", "100")
         .start()
@@ -108,7 +108,10 @@ async fn many_at_once_leave_as_many_rows_as_sockets() {
             .filter(|line| line.contains("[Disconnect]") && line.contains("disconnected"))
             .count()
     };
-    stack.logs.wait_until(|text| ended(text) == 60).await;
+    stack
+        .logs
+        .wait_until("60 ends", |text| ended(text) == 60)
+        .await;
     assert_eq!(stack.rows().await, 40);
     for socket in &mut sockets {
         socket.expect_nothing().await;

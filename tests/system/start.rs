@@ -1,11 +1,11 @@
-//! A stack that cannot start says why, and what to do.
+//! If a stack cannot start, its message says why and what to do.
 
 use std::process::Output;
 
-use belfry_tests::{Stack, StackBuilder, repository};
+use belfry_tests::{Stack, StackBuilder, binaries, ended, repository};
 
 async fn fails(builder: StackBuilder) -> String {
-    let Output { status, stderr, .. } = builder.command().output().await.unwrap();
+    let Output { status, stderr, .. } = ended(&mut builder.command()).await;
     let said = String::from_utf8(stderr).unwrap();
     assert_eq!(status.code(), Some(1), "{said}");
     said
@@ -39,7 +39,7 @@ async fn a_missing_function_is_named_with_resource_and_property() {
 }
 
 #[tokio::test]
-async fn a_property_that_is_not_understood_is_no_silent_skip() {
+async fn an_unknown_property_is_an_error() {
     let file = template(
         "      Description: Forgets",
         "      AutoPublishAlias: live\n      Description: Forgets",
@@ -78,7 +78,7 @@ async fn a_missing_file_or_binary_says_what_to_do() {
 }
 
 #[tokio::test]
-async fn more_reserved_than_there_is_says_what_to_do() {
+async fn reserving_more_than_the_concurrency_says_what_to_do() {
     let builder = Stack::misbehaving().parameter("Reserved", "5");
     let said = fails(builder.argument("--concurrency").argument("4")).await;
     assert!(
@@ -91,11 +91,11 @@ async fn more_reserved_than_there_is_says_what_to_do() {
 async fn a_port_in_use_says_what_to_do() {
     let taken = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = taken.local_addr().unwrap().port().to_string();
-    let mut command = tokio::process::Command::new(belfry_tests::binaries().join("belfry"));
+    let mut command = tokio::process::Command::new(binaries().join("belfry"));
     command
         .args(["run", "--dynamodb-port", "0", "--port", &port, "--template"])
         .arg(repository().join("template.yaml"));
-    let output = command.output().await.unwrap();
+    let output = ended(&mut command).await;
     let said = String::from_utf8(output.stderr).unwrap();
     assert!(!output.status.success());
     assert!(
