@@ -1,4 +1,4 @@
-//! The events that functions get.
+//! The events that functions receive.
 
 use std::collections::BTreeSet;
 
@@ -16,7 +16,7 @@ fn names(value: &Value) -> BTreeSet<&str> {
         .collect()
 }
 
-/// What every event's `requestContext` has.
+/// The fields of every event's `requestContext`.
 const CONTEXT: [&str; 13] = [
     "apiId",
     "connectedAt",
@@ -78,7 +78,7 @@ async fn connect_message_and_disconnect_have_their_fields() {
     assert_eq!(
         names(&message),
         ["body", "isBase64Encoded", "requestContext"].into(),
-        "no headers and no query"
+        "a message must have no headers and no query"
     );
     assert_eq!(message["body"], "hello");
 
@@ -101,7 +101,7 @@ async fn connect_message_and_disconnect_have_their_fields() {
     }
 }
 
-/// Code and reason that `$disconnect` is told.
+/// The status code and the reason of a DISCONNECT event.
 fn ending(event: &Value) -> (u64, &str) {
     let context = &event["requestContext"];
     (
@@ -115,15 +115,15 @@ async fn disconnect_is_told_how_the_client_closed() {
     let target = Target::start().await;
     let mut watcher = target.watcher().await;
     let agent = watcher.agent();
-    for (said, told) in [
+    for (close, expected) in [
         (None, (1005, "Client-side close frame status not set")),
         (Some((1000, "")), (1000, "Connection Closed Normally")),
         (Some((4001, "bye")), (4001, "bye")),
     ] {
         let socket = open(&target.url, &[("User-Agent", &agent)]).await;
-        socket.close_with(said).await;
+        socket.close_with(close).await;
         let event = watcher.event("DISCONNECT").await;
-        assert_eq!(ending(&event), told, "{said:?}");
+        assert_eq!(ending(&event), expected, "{close:?}");
     }
 }
 
@@ -132,7 +132,7 @@ async fn disconnect_is_told_of_a_lost_client() {
     let target = Target::start().await;
     let mut watcher = target.watcher().await;
     let agent = watcher.agent();
-    // The TCP connection ends without a word.
+    // The TCP connection ends without a close frame.
     drop(open(&target.url, &[("User-Agent", &agent)]).await);
     let event = watcher.event("DISCONNECT").await;
     assert_eq!(ending(&event), (1006, "Connection Closed Abnormally"));

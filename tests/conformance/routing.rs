@@ -3,21 +3,21 @@
 use belfry_tests::{Socket, Stack, open, repository};
 use serde_json::Value;
 
-use crate::target::Target;
+use crate::target::{Target, expect_local};
 
 #[tokio::test]
 async fn routes_are_chosen_by_the_selection_expression() {
     let target = Target::start().await;
     let mut socket = target.connect().await;
     let route = async |socket: &mut Socket, name: &str| {
-        // The function answers with its body, which is the frame itself.
+        // The function returns its body, which is the frame itself.
         let frame = format!(r#"{{"action":{{"name":{name}}}}}"#);
         assert_eq!(socket.ask_text(&frame).await, frame);
     };
     route(&mut socket, "\"chosen\"").await;
     route(&mut socket, "\"unknown\"").await;
     route(&mut socket, "\"CHOSEN\"").await;
-    // A client cannot run the handshake's routes: these are messages for $default.
+    // A client cannot reach $connect and $disconnect: $default gets these.
     route(&mut socket, "\"$connect\"").await;
     route(&mut socket, "\"$disconnect\"").await;
     assert_eq!(socket.ask_text("no JSON at all").await, "no JSON at all");
@@ -46,10 +46,10 @@ fn assert_error_frame(frame: &str, message: &str) {
 async fn a_failing_message_is_an_error_frame_and_the_connection_stays() {
     let target = Target::start().await;
     let mut socket = target.connect().await;
-    for what in ["crash", "panic", "nonsense", "error"] {
-        let frame = socket.ask_text(what).await;
+    for order in ["crash", "panic", "nonsense", "error"] {
+        let frame = socket.ask_text(order).await;
         assert_error_frame(&frame, "Internal server error");
-        assert_eq!(socket.ask_text("still here").await, "still here", "{what}");
+        assert_eq!(socket.ask_text("still here").await, "still here", "{order}");
     }
 }
 
@@ -63,10 +63,9 @@ async fn a_message_that_takes_too_long_is_an_error_frame_and_the_connection_stay
 }
 
 #[tokio::test]
+#[cfg_attr(deployed, ignore = "needs a deployment without $default")]
 async fn a_message_without_a_route_is_forbidden_and_the_connection_stays() {
-    if Target::only_local(&[]).await.is_none() {
-        return;
-    }
+    expect_local();
     let template = repository().join("tests/templates/misbehave.yaml");
     let text = std::fs::read_to_string(template).unwrap();
     let without_default = text
@@ -85,7 +84,15 @@ async fn a_message_without_a_route_is_forbidden_and_the_connection_stays() {
 async fn messages_of_one_connection_run_concurrently() {
     let target = Target::start().await;
     let mut socket = target.connect().await;
-    socket.send("slow 1000").await;
+    // Starts two environments, so that the second message need not wait for
+    // one.
+    for _ in 0..2 {
+        socket.send("slow 1000").await;
+    }
+    for _ in 0..2 {
+        socket.receive_text().await;
+    }
+    socket.send("slow 2000").await;
     socket.send("overtakes").await;
     assert_eq!(socket.receive_text().await, "overtakes");
     socket.receive_text().await;

@@ -1,15 +1,16 @@
-//! The table in docs/GATEWAY.md names tests that exist, and names every test
-//! of this suite.
+//! The tables in docs/GATEWAY.md name existing tests, and every test of this
+//! suite.
 
 use std::collections::BTreeSet;
 
 use belfry_tests::repository;
 
 fn read(path: &str) -> String {
-    std::fs::read_to_string(repository().join(path)).unwrap_or_default()
+    std::fs::read_to_string(repository().join(path))
+        .unwrap_or_else(|error| panic!("{path}: {error}"))
 }
 
-/// The tests of a file.
+/// The names of the tests in a file.
 fn tests_in(path: &str) -> BTreeSet<String> {
     let text = read(path);
     let attributes = text.split("#[tokio::test]").skip(1);
@@ -20,8 +21,8 @@ fn tests_in(path: &str) -> BTreeSet<String> {
     names.collect()
 }
 
-/// What stands between backquotes and is the path of a test, with `system` or
-/// nothing before it.
+/// Suite, module and name of each test that a document names between
+/// backquotes, like `system keys::a_test`. Without a suite it is this one.
 fn named(document: &str) -> Vec<(&str, &str, &str)> {
     let quoted = document.split('`').skip(1).step_by(2);
     quoted

@@ -1,30 +1,31 @@
-//! The API under test: a local stack of its own for each test, or the one that
-//! `CONFORMANCE_URL` names.
+//! The API under test: a local stack for each test, or the deployed API at
+//! `CONFORMANCE_URL`.
 
 use std::time::Duration;
 
 use aws_sdk_apigatewaymanagement::Client;
 use aws_sdk_apigatewaymanagement::primitives::Blob;
-use belfry_tests::{Socket, Stack, open};
+use belfry_tests::{Socket, Stack, StackBuilder, open, soon};
 use serde_json::Value;
+use tokio::io::AsyncReadExt;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
 /// The WebSocket URL of a deployment of tests/templates/misbehave.yaml.
 const URL: &str = "CONFORMANCE_URL";
 
-/// Its management API, where that is not the same URL with `https`.
+/// Its management API, if that is not the same URL with `https`.
 const MANAGEMENT_URL: &str = "CONFORMANCE_MANAGEMENT_URL";
 
-/// How long anything but a limit of the API may take.
+/// How long an event may take to arrive.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// The limits in time of the API under test.
+/// The time limits of the API under test.
 pub(crate) struct Timers {
     pub(crate) idle: Duration,
     pub(crate) lifetime: Duration,
 }
 
-/// The timers of AWS, which no one can change there.
+/// AWS's fixed time limits.
 const AWS: Timers = Timers {
     idle: Duration::from_secs(600),
     lifetime: Duration::from_secs(7_200),
@@ -35,13 +36,24 @@ pub(crate) struct Target {
     pub(crate) management_url: String,
     pub(crate) management: Client,
     pub(crate) timers: Timers,
-    /// Ends the stack when the test does.
+    /// Stops when the test ends.
     _stack: Option<Stack>,
 }
 
-/// The URL of the deployment under test, if it is one.
+/// The URL of the deployment under test, if there is one.
 fn deployed() -> Option<String> {
-    std::env::var(URL).ok().filter(|url| !url.is_empty())
+    let url = std::env::var(URL).ok().filter(|url| !url.is_empty());
+    assert_eq!(
+        url.is_some(),
+        cfg!(deployed),
+        "{URL} has changed since this binary was built; run it with `cargo test`"
+    );
+    url
+}
+
+/// Fails if the API is deployed, for tests that were run although ignored.
+pub(crate) fn expect_local() {
+    assert_eq!(deployed(), None, "this row needs a local stack");
 }
 
 impl Target {
@@ -49,7 +61,7 @@ impl Target {
         Self::with(AWS, &[]).await
     }
 
-    /// With these timers, where they can be chosen.
+    /// Like [`Self::start`], with these timers if they can be set.
     pub(crate) async fn with_timers(idle: &str, lifetime: &str) -> Self {
         let timers = Timers {
             idle: seconds(idle),
@@ -59,22 +71,19 @@ impl Target {
         Self::with(timers, &arguments).await
     }
 
-    /// With arguments of `belfry run`: nothing where the API is deployed.
-    pub(crate) async fn only_local(arguments: &[&str]) -> Option<Self> {
-        if deployed().is_some() {
-            println!("skipped: can only be provoked on the local stack");
-            return None;
-        }
-        Some(Self::with(AWS, arguments).await)
+    /// A local stack with arguments of `belfry run`, for a row that cannot be
+    /// checked against a deployed API. Its test has an `ignore` for those.
+    pub(crate) async fn local(arguments: &[&str]) -> Self {
+        expect_local();
+        Self::with(AWS, arguments).await
     }
 
     async fn with(timers: Timers, arguments: &[&str]) -> Self {
         if let Some(url) = deployed() {
             return Self::at(url).await;
         }
-        let start =
-            |builder: belfry_tests::StackBuilder, argument: &&str| builder.argument(argument);
-        let builder = arguments.iter().fold(Stack::misbehaving(), start);
+        let add = |builder: StackBuilder, argument: &&str| builder.argument(argument);
+        let builder = arguments.iter().fold(Stack::misbehaving(), add);
         let stack = builder.start().await;
         Self {
             url: stack.ready.websocket.clone(),
@@ -101,9 +110,9 @@ impl Target {
         }
     }
 
-    /// The URL with a handshake's order for the function.
-    pub(crate) fn told(&self, what: &str) -> String {
-        format!("{}?do={}", self.url, what.replace(' ', "%20"))
+    /// The URL of a handshake with an order for the function.
+    pub(crate) fn url_with(&self, order: &str) -> String {
+        format!("{}?do={}", self.url, order.replace(' ', "%20"))
     }
 
     pub(crate) async fn connect(&self) -> Socket {
@@ -120,7 +129,7 @@ impl Target {
     pub(crate) async fn watcher(&self) -> Watcher {
         let (mut socket, id) = self.connect_with_id().await;
         let (sender, events) = unbounded_channel();
-        // The watcher itself must not fall silent.
+        // The watcher itself must not become idle.
         let mut beats = tokio::time::interval(self.timers.idle / 4);
         tokio::spawn(async move {
             loop {
@@ -141,7 +150,7 @@ impl Target {
         Watcher { id, events }
     }
 
-    /// Posts to a connection; otherwise the status.
+    /// Posts to a connection, or returns the status that refused the post.
     pub(crate) async fn post(&self, id: &str, text: &str) -> Result<(), u16> {
         let post = self
             .management
@@ -160,31 +169,31 @@ fn seconds(text: &str) -> Duration {
     Duration::from_secs(seconds.parse().expect("a number"))
 }
 
-/// The id of a connection, as its own events have it.
+/// A connection's id, from one of its own events.
 pub(crate) async fn id(socket: &mut Socket) -> String {
     let event = socket.ask("event").await;
     let id = event["requestContext"]["connectionId"].as_str();
     id.expect("a connection id").to_owned()
 }
 
-/// Sees the events of the connections that it watches.
+/// Receives the events of the connections that it watches.
 pub(crate) struct Watcher {
     id: String,
     events: UnboundedReceiver<Value>,
 }
 
 impl Watcher {
-    /// The user agent of a connection that is to be watched.
+    /// The user agent that makes a connection watched.
     pub(crate) fn agent(&self) -> String {
         format!("watched-by:{}", self.id)
     }
 
-    /// The next event of a type.
+    /// Waits for the next event of a type.
     pub(crate) async fn event(&mut self, kind: &str) -> Value {
         self.event_within(PATIENCE, kind).await
     }
 
-    /// The same, for what may take longer.
+    /// Like [`Self::event`], with a limit of its own.
     pub(crate) async fn event_within(&mut self, limit: Duration, kind: &str) -> Value {
         let next = async {
             loop {
@@ -201,15 +210,16 @@ impl Watcher {
 }
 
 #[tokio::test]
-async fn a_deployed_api_is_spoken_to_over_tls() {
+async fn the_client_speaks_tls_to_a_deployed_api() {
     let server = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("wss://{}/test", server.local_addr().unwrap());
     let client = tokio::spawn(async move { open(&url, &[]).await });
-    let (mut stream, _) = server.accept().await.unwrap();
     let mut hello = [0; 2];
-    tokio::io::AsyncReadExt::read_exact(&mut stream, &mut hello)
-        .await
-        .unwrap();
-    assert_eq!(hello, [0x16, 0x03], "a TLS handshake begins so");
+    let hearing = async {
+        let (mut stream, _) = server.accept().await.unwrap();
+        stream.read_exact(&mut hello).await.unwrap();
+    };
+    soon("the client speaks", hearing).await;
+    assert_eq!(hello, [0x16, 0x03], "not the beginning of a TLS handshake");
     client.abort();
 }
