@@ -1,6 +1,7 @@
-//! A broadcast to 20,000 rows, posted to a sink on this machine: Belfry's
-//! broadcaster beside those that people write with AWS's SDKs, and beside the
-//! least that Rust can do. `make bench` installs and builds what it needs.
+//! A broadcast to 20,000 rows, posted to a sink on this machine. Compares
+//! Belfry's broadcaster with ones written with AWS's SDKs in Node and Python,
+//! and with a minimal one in Rust. `make bench` installs and builds what it
+//! needs.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -19,18 +20,18 @@ const ROWS: usize = 20_000;
 
 const RUNS: usize = 5;
 
-/// DynamoDB's limit for one batch of writes.
+/// DynamoDB's limit for a batch of writes.
 const BATCH: usize = 25;
 
-/// What a function's memory buys of a processor. A whole one comes at 1,769 MB
-/// (AWS: "Configure Lambda function memory").
+/// Memory sizes and the share of a processor that each one buys. 1,769 MB buy a
+/// whole one (AWS: "Configure Lambda function memory").
 const MEMORY: [(u32, f64); 3] = [
     (512, 512.0 / 1_769.0),
     (1_024, 1_024.0 / 1_769.0),
     (1_769, 1.0),
 ];
 
-/// Lambda's price for a second with 1 GB, in dollars (x86, us-east-1).
+/// Lambda's price for a GB-second, in dollars (x86, us-east-1).
 const GB_SECOND: f64 = 0.000_016_666_7;
 
 struct Peer {
@@ -62,7 +63,7 @@ async fn main() {
         });
     }
     for peer in &mut peers {
-        // Connections, and what is compiled while it runs.
+        // Warms up connections and just-in-time compilers.
         broadcast(&mut peer.function, &sink).await;
     }
     for _ in 0..RUNS {
@@ -72,7 +73,7 @@ async fn main() {
             peer.per_cpu_second.add(ROWS as f64 / cpu_seconds);
         }
     }
-    println!("broadcast to {ROWS} rows, {RUNS} runs: median (least to greatest)");
+    println!("broadcast to {ROWS} rows, {RUNS} runs: median (range)");
     println!(
         "{:<10} {:>28} {:>28} {:>12}",
         "", "posts/s", "posts/CPU second", "peak memory"
@@ -99,24 +100,24 @@ async fn main() {
     by_memory(&stack).await;
 }
 
-/// What a function's memory buys. Over TLS, as on AWS.
+/// Measures the effect of a function's memory. Over TLS, as on AWS.
 async fn by_memory(stack: &Stack) {
     let (certificate, tls) = tls();
     let sink = Sink::behind(Some(tls)).await;
     let mut variables = stack.unlimited(&sink.url);
     let path = certificate.path().to_str().expect("a path");
     variables.push(("SSL_CERT_FILE", path.to_owned()));
-    println!("\nBelfry over TLS, by memory: the processor's share that it buys, imitated");
+    println!("\nBelfry over TLS, by memory, with the share of a processor that it buys");
     println!(
         "{:<10} {:>18} {:>28} {:>28} {:>14}",
-        "", "first, posts/s", "then, posts/s", "posts/CPU second", "$ a million"
+        "", "first, posts/s", "then, posts/s", "posts/CPU second", "$ per million"
     );
     for (megabytes, share) in MEMORY {
         let mut function = Function::start(belfry("broadcaster"), &variables).await;
         if share < 1.0 {
             function.limit_to(share);
         }
-        // With every connection's handshake, on Lambda's small share.
+        // The first broadcast includes every connection's TLS handshake.
         let (first, _) = broadcast(&mut function, &sink).await;
         let (mut per_second, mut per_cpu_second) = (Figures::default(), Figures::default());
         for _ in 0..RUNS {
@@ -134,7 +135,7 @@ async fn by_memory(stack: &Stack) {
     }
 }
 
-/// A certificate as AWS's are (RSA, 2,048 bits), in a file, and who shows it.
+/// A certificate like AWS's (RSA, 2,048 bits) in a file, and a server with it.
 fn tls() -> (NamedTempFile, TlsAcceptor) {
     let key = rcgen::KeyPair::generate_for(&rcgen::PKCS_RSA_SHA256).expect("a key");
     let parameters = rcgen::CertificateParams::new(["127.0.0.1".into()]).expect("a name");
@@ -149,8 +150,8 @@ fn tls() -> (NamedTempFile, TlsAcceptor) {
     (file, TlsAcceptor::from(Arc::new(config)))
 }
 
-/// Rows like that of a client that is there. It is returned: with it would go
-/// its row.
+/// Copies a connected client's row until there are enough rows. Returns the
+/// client: if it were dropped, its row would be removed.
 async fn fill(stack: &Stack) -> Socket {
     let client = stack.connect("alice").await;
     let id = stack.connection_ids().await.remove(0);
@@ -175,7 +176,7 @@ async fn fill(stack: &Stack) -> Socket {
     client
 }
 
-/// One broadcast; how long it took, and how much of a processor.
+/// Sends one broadcast. Returns the seconds it took and its processor seconds.
 async fn broadcast(function: &mut Function, sink: &Sink) -> (f64, f64) {
     let request = json!({
         "target": {"type": "all"},

@@ -1,6 +1,6 @@
-//! What a function costs to start and to run: Belfry's beside the same ones in
-//! Node, bundled, with the same two SDK clients. `make bench` installs and
-//! builds what it needs.
+//! The cost of starting and running a function. Compares Belfry's functions with
+//! the same ones in Node, bundled, with the same two SDK clients. `make bench`
+//! installs and builds what it needs.
 
 use std::path::{Path, PathBuf};
 use std::process::Command as Program;
@@ -11,23 +11,23 @@ use serde_json::{Value, json};
 
 const STARTS: usize = 15;
 
-/// Of all functions, alternating; together 10,000 events.
+/// Rounds alternate between the functions; each function gets 10,000 events.
 const ROUNDS: usize = 5;
 const EVENTS: usize = 2_000;
 
-/// A sweep asks for 16 parts of the table, and takes its time.
+/// Fewer, since each sweep queries all 16 shards of the index.
 const SWEEPS: usize = 100;
 
-/// Frames come from so many connections in turn: each has its budget full again.
+/// Connections that send frames in turn, so that none reaches its rate limit.
 const CONNECTIONS: usize = 8;
 
-/// The system's certificates in one file, on Debian and what comes from it.
-/// Where the variable `SSL_CERT_FILE` names it, nothing else is read; else so
-/// is each file of the folder.
+/// The system's certificates in one file, on Debian and its derivatives. If the
+/// variable `SSL_CERT_FILE` names it, no other file is read. Otherwise each file
+/// of the folder is.
 const BUNDLE: &str = "/etc/ssl/certs/ca-certificates.crt";
 
-/// All functions, and whether there is one in Node. Workers and the sweeper
-/// have no counterpart among what people write.
+/// The functions, and whether each has a counterpart in Node. Workers and
+/// sweepers are not commonly written.
 const FUNCTIONS: [(&str, bool); 6] = [
     ("connect", true),
     ("disconnect", true),
@@ -37,7 +37,7 @@ const FUNCTIONS: [(&str, bool); 6] = [
     ("sweeper", false),
 ];
 
-/// What a function of each kind is sent.
+/// Makes the events for each function.
 struct Events {
     token: String,
     connected: Vec<String>,
@@ -58,7 +58,7 @@ async fn main() {
     let sink = Sink::start().await;
     let mut events = Events::new(&stack).await;
     let has_bundle = Path::new(BUNDLE).exists();
-    println!("{STARTS} starts, alternating: median (least to greatest)");
+    println!("{STARTS} starts, alternating: median (range)");
     for (name, has_peer) in FUNCTIONS {
         let (mut own, mut peer) = (Start::default(), Start::default());
         let mut with_bundle = Start::default();
@@ -100,9 +100,9 @@ async fn warm(stack: &Stack, sink: &Sink, events: &mut Events) {
     );
     println!(
         "{:<12} {:>28} {:>28} {:>8}",
-        "", "CPU µs an event", "in Node", "less"
+        "", "CPU µs per event", "in Node", "ratio"
     );
-    // A $disconnect ends what a $connect began; so the two run in turn.
+    // The two alternate, since each $disconnect removes a $connect's row.
     for (names, count, has_peer) in [
         (["connect", "disconnect"].as_slice(), EVENTS, true),
         (&["default"], EVENTS, true),
@@ -117,7 +117,7 @@ async fn warm(stack: &Stack, sink: &Sink, events: &mut Events) {
         if has_peer {
             peers = start_all(names, node_peer, stack, sink).await;
         }
-        // What is compiled, cached or connected in the first events.
+        // Warms up connections, caches and just-in-time compilers.
         run(names, count, &mut functions, events, &mut own.clone()).await;
         run(names, count, &mut peers, events, &mut peer.clone()).await;
         for _ in 0..ROUNDS {
@@ -148,7 +148,7 @@ async fn start_all(
     functions
 }
 
-/// A round of events, one function after the other for each.
+/// A round of events. Each number goes to every function in turn.
 async fn run(
     names: &[&str],
     count: usize,
@@ -207,7 +207,7 @@ impl Events {
         let request = json!({"messageId": "done", "target": {"type": "user", "userId": "user-0"}, "message": {"type": "notification", "data": {"kind": "k"}}});
         stack.broadcast(&request).await.expect("a report");
         let connected = stack.connection_ids().await;
-        // They stay: nobody reads, and nobody tells the stack that they are gone.
+        // Never dropped, so that the connections stay open.
         std::mem::forget(sockets);
         Self {
             token: stack.token("alice").await,
@@ -216,13 +216,13 @@ impl Events {
         }
     }
 
-    /// Another event of a function, with the function's name.
+    /// The next event of a function, with the function's name.
     fn next<'a>(&mut self, function: &'a str) -> (&'a str, Value) {
         self.count += 1;
         (function, self.of(function))
     }
 
-    /// The event of a function that belongs to the current number.
+    /// A function's event for the current number.
     fn of(&self, function: &str) -> Value {
         let id = format!("{:013}AbC=", self.count);
         match function {
@@ -275,7 +275,7 @@ fn dist(name: &str) -> PathBuf {
     repository().join(format!("tests/benches/peers/node/dist/{name}.mjs"))
 }
 
-/// How large a file is in a zip archive, but for the archive's own few bytes.
+/// A file's size in a zip archive, without the archive's few bytes of its own.
 fn zipped(file: &Path) -> usize {
     let gzip = Program::new("gzip").arg("--stdout").arg(file).output();
     gzip.expect("gzip").stdout.len()

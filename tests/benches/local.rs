@@ -1,14 +1,14 @@
 //! The local stack's start, and round trips through it. `make bench` builds
 //! what it needs and runs it.
 //!
-//! Figures are medians with the least and the greatest value: the machine may
-//! be shared, and one run proves little.
+//! Figures are medians with the minimum and the maximum: the machine may be
+//! shared, and one run proves little.
 
 use std::path::Path;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use belfry_tests::{Socket, Stack, repository};
+use belfry_tests::{Socket, Stack, repository, soon};
 use serde_json::json;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::Command;
@@ -17,14 +17,14 @@ const STARTS: usize = 25;
 const ROUND_TRIPS: usize = 2_000;
 const BROADCASTS: usize = 500;
 
-/// Long enough that the budget is full again, as it is for most frames.
+/// Long enough to refill the token bucket between two echoes.
 const BETWEEN_ECHOES: Duration = Duration::from_millis(2);
 
-/// The same with the budget that a stack has by default.
-const BETWEEN_CALM_ECHOES: Duration = Duration::from_millis(110);
-const CALM_ECHOES: usize = 150;
+/// The same for the default message rate limit.
+const BETWEEN_SLOW_ECHOES: Duration = Duration::from_millis(110);
+const SLOW_ECHOES: usize = 150;
 
-/// More than a connection gets answered or refused before it is closed.
+/// More frames than a connection may send before it is closed.
 const FLOOD: usize = 200;
 
 #[tokio::main]
@@ -32,7 +32,7 @@ async fn main() {
     let release = repository().join("target/release");
     println!(
         "{:<34} {:>10} {:>10} {:>10}",
-        "", "median", "least", "greatest"
+        "", "median", "minimum", "maximum"
     );
     println!(
         "{:<34} {:>7.1} MB",
@@ -51,17 +51,17 @@ async fn main() {
         "echo round trip, one at a time",
         echoes(&mut socket, ROUND_TRIPS, BETWEEN_ECHOES).await,
     );
-    let calm = Stack::builder().functions(&release).start().await;
-    let mut other = calm.connect("alice").await;
+    let limited = Stack::builder().functions(&release).start().await;
+    let mut other = limited.connect("alice").await;
     report(
-        "echo, nine a second",
-        echoes(&mut other, CALM_ECHOES, BETWEEN_CALM_ECHOES).await,
+        "echo, nine per second",
+        echoes(&mut other, SLOW_ECHOES, BETWEEN_SLOW_ECHOES).await,
     );
     report(
         "the same, beside a flood",
-        echoes_beside_a_flood(&calm, &mut other).await,
+        echoes_beside_a_flood(&limited, &mut other).await,
     );
-    drop(calm);
+    drop(limited);
     report(
         "broadcast to one user: invoke",
         broadcasts(&stack, &mut socket).await,
@@ -75,12 +75,12 @@ fn megabytes(bytes: u64) -> f64 {
 fn report(name: &str, mut times: Vec<Duration>) {
     times.sort();
     let ms = |time: Duration| time.as_secs_f64() * 1_000.0;
-    let (least, median, greatest) = (times[0], times[times.len() / 2], times[times.len() - 1]);
+    let (minimum, median, maximum) = (times[0], times[times.len() / 2], times[times.len() - 1]);
     println!(
         "{name:<34} {:>7.2} ms {:>7.2} ms {:>7.2} ms",
         ms(median),
-        ms(least),
-        ms(greatest)
+        ms(minimum),
+        ms(maximum)
     );
 }
 
@@ -107,13 +107,12 @@ async fn stack_starts(release: &Path) -> Vec<Duration> {
             .spawn()
             .expect("the stack starts");
         let mut lines = BufReader::new(process.stdout.take().expect("piped")).lines();
-        lines
-            .next_line()
+        soon("the stack is ready", lines.next_line())
             .await
-            .expect("it says something")
+            .expect("a line")
             .expect("the ready line");
         times.push(begun.elapsed());
-        process.kill().await.expect("it ends");
+        process.kill().await.expect("the stack ends");
     }
     times
 }
@@ -131,8 +130,8 @@ async fn echoes(socket: &mut Socket, count: usize, pause: Duration) -> Vec<Durat
     times
 }
 
-/// Echoes of one client while another one sends as fast as its socket takes
-/// it, is refused, closed, and comes again.
+/// Echoes of one client while another one sends as fast as it can, is closed,
+/// and connects again.
 async fn echoes_beside_a_flood(stack: &Stack, socket: &mut Socket) -> Vec<Duration> {
     let flooding = async {
         loop {
@@ -144,8 +143,8 @@ async fn echoes_beside_a_flood(stack: &Stack, socket: &mut Socket) -> Vec<Durati
         }
     };
     tokio::select! {
-        times = echoes(socket, CALM_ECHOES, BETWEEN_CALM_ECHOES) => times,
-        () = flooding => unreachable!("it never ends"),
+        times = echoes(socket, SLOW_ECHOES, BETWEEN_SLOW_ECHOES) => times,
+        () = flooding => unreachable!("an endless loop"),
     }
 }
 

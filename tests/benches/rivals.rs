@@ -1,7 +1,7 @@
-//! From 1,000 to 12,500 sockets on this machine: Belfry's local stack beside
-//! what people host themselves (FastAPI with Redis), and beside an emulator of
-//! AWS with Belfry's own template on it. `make bench` installs and builds what
-//! it needs, and draws the plot of docs/PERFORMANCE.md.
+//! From 1,000 to 12,500 sockets on this machine. Compares Belfry's local stack
+//! with a self-hosted server (FastAPI with Redis), and with an AWS emulator that
+//! runs Belfry's own template. `make bench` installs and builds what it needs,
+//! and draws the plot of docs/PERFORMANCE.md.
 
 use std::process::Stdio;
 use std::time::Duration;
@@ -16,22 +16,22 @@ use tokio::process::{Child, Command};
 
 const SIZES: [usize; 4] = [1_000, 3_000, 10_000, 12_500];
 
-/// What the emulator bears in a time that can be waited for.
+/// Smaller, since the emulator takes too long with more.
 const EMULATOR_SIZES: [usize; 3] = [100, 300, 1_000];
 
 const BROADCASTS: usize = 5;
 
-/// Notifications to one user each, per second, and for how long.
+/// Notifications per second, to one user each, and for how long.
 const RATE: usize = 200;
 const OVER: Duration = Duration::from_secs(10);
 
-/// What the emulator answers at all.
+/// The rate that the emulator can sustain.
 const EMULATOR_RATE: usize = 10;
 
 struct Rival {
     name: &'static str,
     sizes: &'static [usize],
-    /// How many handshakes are under way at a time.
+    /// Concurrent handshakes.
     at_a_time: usize,
     /// Notifications per second.
     rate: usize,
@@ -42,7 +42,7 @@ struct Rival {
 #[tokio::main]
 async fn main() {
     let mut plotted = serde_json::Map::new();
-    println!("median (least to greatest) of {BROADCASTS} broadcasts, in ms to the last frame");
+    println!("median (range) of {BROADCASTS} broadcasts, in ms to the last frame");
 
     let stack = Stack::for_crowds().start().await;
     let rival = Rival {
@@ -68,7 +68,7 @@ async fn main() {
     let rival = ministack(&ready);
     let mut crowd = Crowd::default();
     plotted.insert(rival.name.into(), measure(&rival, &mut crowd).await);
-    // Before the clients leave: it starts a process for each that does.
+    // Stopped before the clients leave: it starts a process for each of them.
     stop(server).await;
     drop(crowd);
 
@@ -78,7 +78,7 @@ async fn main() {
     std::fs::write(file, Value::Object(plotted).to_string()).expect("written");
 }
 
-/// The points of its curve: sockets, and seconds to the last frame.
+/// The points of a rival's curve: sockets, and seconds to the last frame.
 async fn measure(rival: &Rival, crowd: &mut Crowd) -> Value {
     println!("{}", rival.name);
     let mut points = Vec::new();
@@ -97,22 +97,25 @@ async fn measure(rival: &Rival, crowd: &mut Crowd) -> Value {
         points.push(json!([size, figures.median() / 1_000.0]));
     }
     let count = rival.rate * OVER.as_secs() as usize;
-    let told = crowd.notify(&rival.announcer, SOLO, count, OVER, |_| {});
-    let mut told = told.await;
-    told.times.sort_unstable();
-    let at = |percent| percentile(&told.times, percent);
+    let notified = crowd.notify(&rival.announcer, SOLO, count, OVER, |_| {});
+    let mut notified = notified.await;
+    notified.times.sort_unstable();
+    let at = |percent| percentile(&notified.times, percent);
     println!(
         "  {} notifications/s: p50 {:.2} ms, p99 {:.2} ms, slowest {:.1} ms, {} lost",
         rival.rate,
         at(50),
         at(99),
         at(100),
-        told.lost
+        notified.lost
     );
     json!(points)
 }
 
-/// Starts a rival, and returns the JSON that it prints when it is ready.
+/// How long a rival may take to start. The emulator deploys a whole stack.
+const START_TIMEOUT: Duration = Duration::from_secs(600);
+
+/// Starts a rival and returns the JSON it prints when it is ready.
 async fn serve(environment: &str, script: &str, arguments: &[&str]) -> (Child, Value) {
     let repository = repository();
     let mut process = Command::new(repository.join(format!(".venv/{environment}/bin/python")))
@@ -122,9 +125,10 @@ async fn serve(environment: &str, script: &str, arguments: &[&str]) -> (Child, V
         .stdout(Stdio::piped())
         .kill_on_drop(true)
         .spawn()
-        .expect("it starts");
+        .expect("the rival starts");
     let lines = BufReader::new(process.stdout.take().expect("piped")).lines();
-    let line = { lines }.next_line().await.expect("it says something");
+    let line = tokio::time::timeout(START_TIMEOUT, { lines }.next_line()).await;
+    let line = line.expect("ready in time").expect("a line");
     let ready = serde_json::from_str(&line.expect("the ready line"));
     (process, ready.expect("JSON"))
 }
@@ -132,9 +136,9 @@ async fn serve(environment: &str, script: &str, arguments: &[&str]) -> (Child, V
 async fn stop(mut server: Child) {
     use nix::sys::signal::{Signal, kill};
     let pid = server.id().and_then(|pid| i32::try_from(pid).ok());
-    let pid = nix::unistd::Pid::from_raw(pid.expect("it runs"));
-    kill(pid, Signal::SIGTERM).expect("it runs");
-    server.wait().await.expect("it ends");
+    let pid = nix::unistd::Pid::from_raw(pid.expect("the rival runs"));
+    kill(pid, Signal::SIGTERM).expect("the rival runs");
+    server.wait().await.expect("the rival ends");
 }
 
 fn fastapi(ready: &Value) -> Rival {

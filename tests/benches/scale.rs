@@ -1,20 +1,20 @@
-//! 12,500 sockets on one local stack: the figures of docs/PERFORMANCE.md on
-//! memory, connects, echoes and broadcasts, and a check that nothing is lost
-//! or left over. `make bench` builds what it needs and runs it.
+//! 12,500 sockets on one local stack: memory, handshakes, echoes and broadcasts
+//! for docs/PERFORMANCE.md, and a check that nothing is lost or left over.
+//! `make bench` builds what it needs and runs it.
 
 use std::time::{Duration, Instant};
 
 use belfry_tests::{Broadcast, Crowd, Stack, Ticket, percentile};
 use nix::sys::signal::Signal;
 
-/// What warms up the functions before anything is measured.
+/// Clients that warm up the functions before anything is measured.
 const WARM_UP: usize = 200;
 
 const SMALL: usize = 1_000;
 const MIDDLE: usize = 10_000;
 const LARGE: usize = 12_500;
 
-/// How many handshakes are under way at a time.
+/// Concurrent handshakes.
 const AT_A_TIME: usize = 64;
 
 const BROADCASTS: usize = 5;
@@ -36,7 +36,7 @@ async fn main() {
     stack.logs.wait_for_count(WARM_UP, &DISCONNECTED).await;
 
     let idle = stack.memory_kb();
-    println!("{:<44} {idle:>8} KB", "gateway's memory, no socket");
+    println!("{:<44} {idle:>8} KB", "local stack's memory, no socket");
     let mut crowd = Crowd::default();
     grow(&mut crowd, &tickets[..SMALL]).await;
     memory(&stack, idle, crowd.len());
@@ -45,9 +45,9 @@ async fn main() {
     grow(&mut crowd, &tickets[SMALL..MIDDLE]).await;
     let per_second =
         f64::from(u32::try_from(MIDDLE - SMALL).expect("few")) / begun.elapsed().as_secs_f64();
-    println!("{:<44} {per_second:>8.0} /s", "connects, 64 under way");
+    println!("{:<44} {per_second:>8.0} /s", "handshakes, 64 at a time");
     let handshakes = &mut crowd.handshakes[SMALL..];
-    percentiles("a handshake meanwhile", handshakes);
+    percentiles("one of these handshakes", handshakes);
     memory(&stack, idle, crowd.len());
 
     let mut reports = Vec::new();
@@ -67,10 +67,7 @@ async fn main() {
     let over = Duration::from_secs(ECHO_SECONDS);
     let mut echoes = crowd.echo(count, over, |_| {}).await;
     assert_eq!((echoes.lost, echoes.twice), (0, 0));
-    percentiles(
-        "echo at 1,000 a second over 12,500 sockets",
-        &mut echoes.times,
-    );
+    percentiles("echo at 1,000/s over 12,500 sockets", &mut echoes.times);
     memory(&stack, idle, crowd.len());
 
     let begun = Instant::now();
@@ -86,12 +83,15 @@ async fn main() {
     took("Ctrl-C with 6,250 sockets: until the end", begun);
     assert!(status.success(), "{status}");
     let codes = crowd.closed().await;
-    assert!(codes.iter().all(|code| *code == 1001), "everyone was told");
+    assert!(
+        codes.iter().all(|code| *code == 1001),
+        "not everyone got a close"
+    );
     let ran = stack
         .logs
         .wait_for_count(WARM_UP + LARGE, &DISCONNECTED)
         .await;
-    assert_eq!(ran, WARM_UP + LARGE, "each $disconnect once");
+    assert_eq!(ran, WARM_UP + LARGE, "not each $disconnect ran once");
     for level in [
         " WARN ",
         " ERROR ",
@@ -124,7 +124,7 @@ fn memory(stack: &Stack, idle: u64, sockets: usize) {
         / f64::from(u32::try_from(sockets).expect("few"));
     println!(
         "{:<44} {now:>8} KB {each:>8.1} KB each",
-        format!("gateway's memory, {sockets} sockets")
+        format!("local stack's memory, {sockets} sockets")
     );
 }
 

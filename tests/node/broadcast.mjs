@@ -1,4 +1,4 @@
-// Invokes the broadcaster as a REST handler would, and prints what it answers.
+// Invokes the broadcaster like a REST handler, and prints the answer.
 // Arguments: Lambda's endpoint, and the request as JSON.
 import { InvokeCommand, LambdaClient } from "@aws-sdk/client-lambda";
 

@@ -1,4 +1,4 @@
-// Opens a socket as a browser or a tool would, and prints what came of it.
+// Opens a socket like a browser or a tool, and prints the result.
 // Arguments: the URL, and JSON {protocols, headers, send, close}.
 import WebSocket from "ws";
 
@@ -17,7 +17,7 @@ socket.on("open", () => {
   socket.send(send);
 });
 socket.on("message", (data) => done({ protocol: socket.protocol, message: JSON.parse(data) }));
-// 1006 stands for an end without a closing handshake (RFC 6455, section 7.1.5).
+// 1006 means that the connection ended without a close (RFC 6455, section 7.1.5).
 socket.on("close", (code) => done({ code, wasClean: code !== 1006 }));
 socket.on("unexpected-response", (_, response) => done({ status: response.statusCode }));
 socket.on("error", (error) => done({ error: error.message }));

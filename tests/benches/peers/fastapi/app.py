@@ -1,10 +1,10 @@
-"""Notifications to browsers as they are usually self-hosted: FastAPI, Redis pub/sub.
+"""Notifications to browsers as they are commonly self-hosted: FastAPI, Redis pub/sub.
 
-Each process keeps its own sockets in memory, subscribes once, and forwards what
-is published to those that it holds; any process can take any POST.
+Each process keeps its own sockets in memory, subscribes once, and forwards every
+published message to its sockets. Any process can handle any POST.
 
-There is no sign-in: who connects says who they are. Belfry checks a token at
-each handshake, so a comparison of connects favours this one.
+There is no sign-in: clients name their user themselves. Belfry verifies a token
+in each handshake, so comparing handshakes favours this app.
 """
 
 import asyncio
@@ -22,11 +22,11 @@ from redis.asyncio import Redis
 TO_ALL = "notifications:all"
 TO_USERS = "notifications:users"
 
-# How long to wait before subscribing again, where Redis went away.
+# Pause before subscribing again after Redis went away.
 RESUBSCRIBE_SECONDS = 1
 
-# How many sockets are written to before others have their turn, and for how
-# long they may keep the rest waiting.
+# Sockets written to before other tasks run, and how long these sockets may
+# hold up the others.
 BATCH = 500
 SEND_SECONDS = 5
 
@@ -48,7 +48,7 @@ class Notification(BaseModel):
 
 
 class Sockets:
-    """The sockets of this process, and those of each user."""
+    """The sockets of this process, by user."""
 
     def __init__(self):
         self.users: dict[WebSocket, str] = {}
@@ -70,39 +70,39 @@ class Sockets:
         sockets = list(self.users)
         for begin in range(0, len(sockets), BATCH):
             await self.send(sockets[begin : begin + BATCH], text)
-            # What was written goes out, and others have their turn.
+            # Lets the written data go out, and other tasks run.
             await asyncio.sleep(0)
 
     async def send_to_user(self, user, text):
         await self.send(list(self.of_user.get(user, ())), text)
 
     async def send(self, sockets, text):
-        # One after the other: with 10,000, a task for each, as asyncio.gather
-        # makes, takes a quarter longer and now and then a second. A send only
-        # waits where a client does not read; it must not hold up the others.
+        # One after the other: with 10,000 sockets, a task for each, as with
+        # asyncio.gather, takes a quarter longer and sometimes a second. A send
+        # waits only if its client does not read, and must not hold up others.
         left = iter(sockets)
         while (socket := next(left, None)) is not None:
             try:
                 async with asyncio.timeout(SEND_SECONDS):
                     while socket is not None:
-                        # Of a socket that has ended, its handler takes care.
+                        # An ended socket is removed by its handler.
                         with contextlib.suppress(WebSocketDisconnect, RuntimeError):
                             await socket.send_text(text)
                         socket = next(left, None)
             except TimeoutError:
-                # It gets nothing any more, until its pings end it.
+                # It receives nothing more, and its pings will end it.
                 self.remove(socket)
 
 
 async def forward(pubsub, sockets):
-    """What is published, to the sockets, in its order."""
+    """Sends published messages to the sockets, in order."""
     async for item in pubsub.listen():
         if item["type"] != "message":
             continue
         if item["channel"] == TO_ALL:
             await sockets.send_to_all(item["data"])
         else:
-            # The user's id, a line's end, and what to send as it is.
+            # The user's id, a newline, and the text to send.
             user, text = item["data"].split("\n", 1)
             await sockets.send_to_user(user, text)
 
@@ -115,7 +115,7 @@ async def keep_forwarding(redis, sockets, subscribed):
                 subscribed.set()
                 await forward(pubsub, sockets)
         except Exception:
-            log.exception("the subscription has ended")
+            log.exception("the subscription ended")
         await asyncio.sleep(RESUBSCRIBE_SECONDS)
 
 
@@ -145,7 +145,7 @@ async def connect(socket: WebSocket, user: str):
     sockets.add(socket, user)
     try:
         while True:
-            # Nothing is expected of clients; this is how an end is noticed.
+            # Clients send nothing. Receiving notices the end of the connection.
             await socket.receive_text()
     except WebSocketDisconnect:
         pass

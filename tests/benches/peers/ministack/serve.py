@@ -1,7 +1,7 @@
-"""Deploys Belfry as it was built to MiniStack, with nothing that limits a load.
+"""Deploys the built Belfry to MiniStack, without limits that a load would reach.
 
-Prints one line of JSON when clients can connect; SIGTERM ends it and all that
-is in it. It needs what `make test-deploy` needs, and `make build` before.
+Prints one line of JSON when clients can connect. SIGTERM ends the emulator and
+everything in it. It needs what `make test-deploy` needs, and `make build` first.
 """
 
 import argparse
@@ -23,7 +23,7 @@ from scenario import STACK, Scenario  # noqa: E402
 
 ENDINGS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
-# A user may have 1,000 connections at most, so there are several.
+# The largest MaxConnectionsPerUser, so a load needs several users.
 PER_USER = 1000
 
 PARAMETERS = {
@@ -36,13 +36,13 @@ PARAMETERS = {
     "ConnectionsPerWorker": 20000,
     "MaxWorkers": 1,
     "PostsPerSecond": 100000,
-    # It is slow: a post that is only late is none that failed.
+    # The emulator is slow: a late post has not failed.
     "PostTimeoutMs": 29000,
 }
 
 
 def end(*_):
-    # A second one must not interrupt what the first has begun.
+    # A second signal must not interrupt the cleanup.
     for ending in ENDINGS:
         signal.signal(ending, signal.SIG_IGN)
     sys.exit(0)
@@ -54,18 +54,18 @@ def main():
     given = parser.parse_args()
     for ending in ENDINGS:
         signal.signal(ending, end)
-    # MiniStack and its functions inherit it.
+    # MiniStack and its functions inherit the limit.
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
     ministack = ROOT / ".venv/ministack/bin/ministack"
     with contextlib.ExitStack() as ending:
         emulator = ending.enter_context(Emulator(str(ministack), settings={"LOG_LEVEL": "WARNING"}))
-        # Asked to end, it starts a process of $disconnect for each socket, all at
-        # a time: hundreds stop the whole machine for minutes.
+        # On SIGTERM, MiniStack starts a $disconnect process for every socket at
+        # once. Hundreds of them stall the whole machine for minutes.
         ending.callback(emulator.kill)
         scenario = Scenario(emulator, ending)
-        # The SAM CLI keeps settings and a cache there.
+        # The SAM CLI keeps its settings and a cache in HOME.
         scenario.environment["HOME"] = ending.enter_context(tempfile.TemporaryDirectory())
         parameters = " ".join(f"{name}={value}" for name, value in PARAMETERS.items())
         scenario.make("deploy", f"STACK={STACK}", f"PARAMETERS={parameters}")
@@ -76,7 +76,7 @@ def main():
             "websocket": websocket_url(scenario.found),
             "lambda": emulator.endpoint,
             "function": scenario.found["BroadcasterName"],
-            # The n-th token is the n-th user's.
+            # In the order of the tokens.
             "users": [claims(token)["sub"] for token in tokens],
             "tokens": tokens,
         }

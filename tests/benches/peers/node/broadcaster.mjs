@@ -7,7 +7,7 @@ const CONCURRENCY = 64;
 const TableName = process.env.WEBSOCKET_CONNECTION_TABLE;
 
 const dynamodb = new DynamoDBClient({});
-// As many sockets as posts at a time; the SDK's own limit is 50.
+// One socket per concurrent post; the SDK's default is 50.
 const sockets = { keepAlive: true, maxSockets: CONCURRENCY };
 const management = new ApiGatewayManagementApiClient({
   endpoint: process.env.WEBSOCKET_API_ENDPOINT,
@@ -20,8 +20,8 @@ async function handler(event, { awsRequestId }) {
   const timestamp = new Date().toISOString();
   const frame = Buffer.from(JSON.stringify({ version: "1.0", timestamp, ...message, id: messageId }));
 
-  // The workers share one iterator: while the next page is read, posts of the
-  // last one go on, and no more than a page is held.
+  // The workers share one iterator: posts continue while the next page is read,
+  // and no more than a page is in memory.
   const ids = connectionIds(target);
   const report = { messageId, success: 0, failure: 0 };
   const worker = async () => {
@@ -61,13 +61,13 @@ function pages(target) {
   }
 }
 
-// One connection's failure must not end the broadcast to the others.
+// One failure must not end the whole broadcast.
 async function post(id, frame) {
   try {
     await management.send(new PostToConnectionCommand({ ConnectionId: id, Data: frame }));
     return true;
   } catch (error) {
-    // By the status: API Gateway answers 410 without a body, too.
+    // By the status: API Gateway's 410 may have no body.
     if (error.$metadata?.httpStatusCode === 410) await forget(id);
     else warn("not sent", id, error);
     return false;
@@ -78,7 +78,7 @@ async function forget(id) {
   try {
     await dynamodb.send(new DeleteItemCommand({ TableName, Key: { connectionId: { S: id } } }));
   } catch (error) {
-    // The row expires by itself.
+    // The row's TTL will remove it.
     warn("row not removed", id, error);
   }
 }

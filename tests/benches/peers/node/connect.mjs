@@ -1,4 +1,4 @@
-// $connect: checks origin and token, and remembers the connection.
+// $connect: checks origin and token, and stores the connection.
 import http from "node:http";
 import { DynamoDBClient, PutItemCommand } from "@aws-sdk/client-dynamodb";
 import { JwtVerifier } from "aws-jwt-verify";
@@ -31,17 +31,17 @@ const ttlSeconds = Number(CONNECTION_TTL_SECONDS || 7500);
 const issuer = TOKEN_ISSUER || `https://cognito-idp.${AWS_REGION}.amazonaws.com/${COGNITO_USER_POOL_ID}`;
 const jwksUri = TOKEN_JWKS_URL || `${issuer.replace(/\/$/, "")}/.well-known/jwks.json`;
 const cognito = { tokenUse: TOKEN_USE || "access", clientId: list(COGNITO_CLIENT_IDS) };
-// CognitoJwtVerifier knows only pools of Cognito itself; this is what it does,
-// for any issuer.
+// CognitoJwtVerifier supports only Cognito's own issuers. This does the same for
+// any issuer.
 const verifier = JwtVerifier.create(
   {
     issuer,
     jwksUri,
-    audience: null, // in access tokens the client is in client_id
+    audience: null, // access tokens name the client in client_id
     customJwtCheck: ({ payload }) => validateCognitoJwtFields(payload, cognito),
     graceSeconds: 5,
   },
-  // The library's own fetcher speaks https only; a local key server does not.
+  // The library's own fetcher supports only https, unlike a local key server.
   jwksUri.startsWith("http:") ? { jwksCache: new SimpleJwksCache({ fetcher: { fetch: fetchPlain } }) } : undefined,
 );
 const dynamodb = new DynamoDBClient({});
@@ -89,7 +89,7 @@ function log(level, message, fields) {
   console.log(JSON.stringify({ level, message, ...fields }));
 }
 
-// API Gateway passes names as the client spelt them.
+// API Gateway keeps the client's spelling of names.
 function header(event, name) {
   for (const [spelt, value] of Object.entries(event.headers ?? {})) {
     if (spelt.toLowerCase() === name) return value;

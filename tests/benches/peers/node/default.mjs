@@ -1,4 +1,4 @@
-// $default: answers a client's frame, and notes that the client is there.
+// $default: answers a client's frame and updates lastSeenAt.
 import { ConditionalCheckFailedException, DynamoDBClient, UpdateItemCommand } from "@aws-sdk/client-dynamodb";
 import { run } from "./runtime.mjs";
 
@@ -6,7 +6,7 @@ const TableName = process.env.WEBSOCKET_CONNECTION_TABLE;
 const dynamodb = new DynamoDBClient({});
 
 async function handler(event) {
-  // Before the answer: after it Lambda freezes the process.
+  // Before the answer, since Lambda freezes the process afterwards.
   if (!(await touch(event.requestContext.connectionId))) return { statusCode: 410 };
   return { statusCode: 200, body: JSON.stringify(answer(event.body)) };
 }
@@ -18,7 +18,7 @@ async function touch(connectionId) {
         TableName,
         Key: { connectionId: { S: connectionId } },
         UpdateExpression: "SET lastSeenAt = :now",
-        // Otherwise a frame after the end would make a row of nothing else.
+        // Otherwise a frame after the disconnect would create a partial row.
         ConditionExpression: "attribute_exists(connectionId)",
         ExpressionAttributeValues: { ":now": { N: String(Date.now()) } },
       }),

@@ -1,4 +1,4 @@
-// $disconnect: forgets the connection.
+// $disconnect: removes the connection's row.
 import { DeleteItemCommand, DynamoDBClient } from "@aws-sdk/client-dynamodb";
 import { run } from "./runtime.mjs";
 

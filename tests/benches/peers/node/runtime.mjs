@@ -1,5 +1,5 @@
-// Asks the Runtime API for events and answers them, as Lambda's Node runtime
-// does: one event at a time, over one connection that is kept open.
+// Gets events from the Runtime API and answers them like Lambda's Node runtime:
+// one event at a time, over one persistent connection.
 import http from "node:http";
 
 const API = new URL(`http://${process.env.AWS_LAMBDA_RUNTIME_API}/2018-06-01/runtime/invocation/`);
@@ -9,7 +9,7 @@ export async function run(handler) {
   for (;;) {
     const { headers, body } = await call("GET", "next");
     const awsRequestId = headers["lambda-runtime-aws-request-id"];
-    // The SDK passes it on with its calls.
+    // The SDK sends it with its calls.
     process.env._X_AMZN_TRACE_ID = headers["lambda-runtime-trace-id"] ?? "";
     const context = { awsRequestId, deadline: Number(headers["lambda-runtime-deadline-ms"]) };
     try {
@@ -36,7 +36,7 @@ function call(method, path, payload) {
     });
     request.on("error", reject);
     if (payload !== undefined) {
-      // With the length known the request is not chunked.
+      // With a known length, the request is not chunked.
       request.setHeader("Content-Type", "application/json");
       request.setHeader("Content-Length", Buffer.byteLength(payload));
     }

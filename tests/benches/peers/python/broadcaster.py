@@ -23,7 +23,7 @@ logging.basicConfig(stream=sys.stdout, format="%(levelname)s %(message)s")
 log = logging.getLogger("broadcaster")
 log.setLevel(logging.INFO)
 
-# As many connections as posts at a time; botocore's own limit is 10.
+# One connection per concurrent post; botocore's default is 10.
 config = Config(max_pool_connections=CONCURRENCY)
 dynamodb = boto3.client("dynamodb", region_name=REGION, config=config)
 management = boto3.client(
@@ -32,7 +32,7 @@ management = boto3.client(
     endpoint_url=os.environ["WEBSOCKET_API_ENDPOINT"],
     config=config,
 )
-# Threads outlive an event, like the clients.
+# Threads are kept between events, like the clients.
 pool = ThreadPoolExecutor(max_workers=CONCURRENCY)
 
 
@@ -42,7 +42,7 @@ def handler(event, context):
     message = {"version": "1.0", "timestamp": timestamp, **event["message"], "id": message_id}
     frame = json.dumps(message, separators=(",", ":")).encode()
 
-    # The pool takes each page as it is read: posts go on while the next is.
+    # The pool starts posting each page while the next one is read.
     outcomes = Counter(pool.map(partial(post, frame=frame), connection_ids(event["target"])))
     report = {"messageId": message_id, "success": outcomes[True], "failure": outcomes[False]}
     log.info(json.dumps({"message": "done", "requestId": context.aws_request_id, **report}))
@@ -68,12 +68,12 @@ def connection_ids(target):
 
 
 def post(connection_id, frame):
-    """Whether it was sent. One connection's failure must not end the broadcast to the others."""
+    """Returns whether it was sent. One failure must not end the whole broadcast."""
     try:
         management.post_to_connection(ConnectionId=connection_id, Data=frame)
         return True
     except ClientError as error:
-        # By the status: API Gateway answers 410 without a body, too.
+        # By the status: API Gateway's 410 may have no body.
         if error.response["ResponseMetadata"]["HTTPStatusCode"] == 410:
             forget(connection_id)
         else:

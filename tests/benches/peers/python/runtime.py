@@ -1,5 +1,5 @@
-"""Asks the Runtime API for events and answers them, as Lambda's Python runtime
-does: one event at a time, over one connection that is kept open.
+"""Gets events from the Runtime API and answers them like Lambda's Python runtime:
+one event at a time, over one persistent connection.
 """
 
 import http.client
@@ -15,7 +15,7 @@ def run(handler):
     while True:
         headers, body = call(connection, "GET", f"{base}/next")
         request_id = headers["Lambda-Runtime-Aws-Request-Id"]
-        # The SDK passes it on with its calls.
+        # The SDK sends it with its calls.
         os.environ["_X_AMZN_TRACE_ID"] = headers.get("Lambda-Runtime-Trace-Id", "")
         context = SimpleNamespace(
             aws_request_id=request_id,

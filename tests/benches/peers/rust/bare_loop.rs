@@ -1,7 +1,6 @@
-//! The least that a broadcaster in Rust can do: it reads the table and posts
-//! to everyone, on the same runtime, with the same SDK and settings of it as
-//! Belfry's. It counts and knows nothing else: what Belfry takes more is the
-//! price of what it does.
+//! A minimal broadcaster in Rust: it reads the table and posts to everyone, on
+//! the same runtime and with the same SDK and SDK settings as Belfry's. It only
+//! counts, so the difference is the cost of everything else that Belfry does.
 
 use aws_config::BehaviorVersion;
 use aws_config::retry::RetryConfig;
@@ -10,7 +9,7 @@ use futures_util::StreamExt;
 use lambda_runtime::{Error, LambdaEvent, run, service_fn};
 use serde_json::{Value, json};
 
-/// As many as Belfry's default.
+/// Belfry's default.
 const CONCURRENCY: usize = 64;
 
 #[tokio::main(flavor = "current_thread")]
