@@ -15,7 +15,7 @@ static EVENTS: LazyLock<Corpus> = LazyLock::new(|| Corpus::of_events(""));
 
 const SECRET: &str = "eyJhbGciOi.SeCrEt";
 
-/// Puts secrets where tokens, queries and messages are, if those are still there.
+/// Puts secrets in place of the tokens, queries and messages that are left.
 fn with_secrets(mut event: Value) -> Value {
     let (bearer, offer) = (
         format!("Bearer {SECRET}"),
@@ -37,7 +37,7 @@ fn with_secrets(mut event: Value) -> Value {
     event
 }
 
-/// Everything that is made of an event, as a log or an answer could show it.
+/// Everything derived from an event, as a log or an answer could show it.
 fn shown(event: &Event) -> String {
     let id = apigateway::connection_id(event);
     let handshake = apigateway::handshake(event);
@@ -46,11 +46,11 @@ fn shown(event: &Event) -> String {
     format!("{id:?} {handshake:?} {why:?} {answer}")
 }
 
-/// What RFC 9110 calls a token, or a name that Belfry reads.
+/// A header name that Belfry reads, or any token of RFC 9110.
 const HEADER_NAME: &str =
     "Origin|Authorization|Sec-WebSocket-Protocol|[!#$%&'*+.^_`|~0-9A-Za-z-]{1,20}";
 
-/// The form of headers and parameters that holds one value for each.
+/// The single-value form of headers and parameters: the last value of each.
 fn last_values(all: &HashMap<String, Vec<String>>) -> Value {
     let last = |(name, values): (&String, &Vec<String>)| (name.clone(), json!(values.last()));
     all.iter().map(last).collect()
@@ -65,7 +65,7 @@ proptest! {
     #![proptest_config(config())]
 
     #[test]
-    fn nothing_made_of_an_event_shows_its_secrets(
+    fn nothing_derived_from_an_event_shows_its_secrets(
         text in prop::sample::select(EVENTS.texts.clone()),
         changes in changes(&EVENTS),
     ) {
@@ -76,10 +76,10 @@ proptest! {
         }
     }
 
-    // The error of an event that cannot be read repeats a part of it, so there
-    // must be none that a client can provoke with anything that HTTP carries.
+    // The error for an unreadable event quotes part of it, so nothing that HTTP
+    // carries may make an event unreadable.
     #[test]
-    fn whatever_a_client_sends_the_event_is_read(
+    fn an_event_is_readable_whatever_the_client_sends(
         headers in hash_map(HEADER_NAME, vec("[\\t\\x20-\\x7e\\u{80}-\\u{ff}]{0,20}", 1..3), 0..3),
         query in hash_map("token|\\PC{0,10}", vec("(?s).{0,10}", 1..3), 0..3),
         user_agent in "(?s).{0,20}",

@@ -1,16 +1,15 @@
-//! Hostile input for every parser: good inputs made wrong in a few places,
-//! and what must hold whatever came.
+//! Hostile input for every parser: valid inputs, mutated in a few places, and
+//! properties that must hold for any of them.
 //!
-//! The inputs start from `schemas/cases/` and `events/`, and every run tries
-//! others: two thousand for each property, or as many as `PROPTEST_CASES`
-//! says. A long run:
+//! The inputs start from `schemas/cases/` and `events/`. Every run tries new
+//! ones: two thousand for each property, or `PROPTEST_CASES`. A long run:
 //!
 //! ```text
 //! PROPTEST_CASES=200000 cargo test --workspace --test fuzz
 //! ```
 //!
-//! What fails is made small and kept in `tests/proptest-regressions/`, to be
-//! tried first from then on; commit it with the fix.
+//! A failing input is minimized and saved in `tests/proptest-regressions/`. Later
+//! runs try it first. Commit it with the fix.
 
 use proptest::test_runner::Config;
 
@@ -22,7 +21,6 @@ mod requests;
 mod schema;
 mod tokens;
 
-/// How much is tried.
 fn config() -> Config {
     let mut config = Config::default();
     if std::env::var_os("PROPTEST_CASES").is_none() {

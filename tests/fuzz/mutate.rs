@@ -1,4 +1,4 @@
-//! Good texts made wrong: by nodes where they are JSON, and by characters.
+//! Mutates valid texts: by nodes if they are JSON, and by characters.
 
 use belfry_tests::repository;
 use proptest::collection::vec;
@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use proptest::sample::{Index, select};
 use serde_json::{Value, json};
 
-/// The texts to start from, and the members and values that occur in them.
+/// The texts to mutate, and the members and values that occur in them.
 #[derive(Debug, Clone)]
 pub(crate) struct Corpus {
     pub(crate) texts: Vec<String>,
@@ -21,9 +21,9 @@ impl Corpus {
             .iter()
             .filter_map(|text| serde_json::from_str::<Value>(text).ok())
         {
-            for place in places(&value) {
-                let found = value.pointer(&place).expect("a place in it").clone();
-                let name = place.rsplit('/').next().unwrap_or_default().to_owned();
+            for pointer in pointers(&value) {
+                let found = value.pointer(&pointer).expect("a node").clone();
+                let name = pointer.rsplit('/').next().unwrap_or_default().to_owned();
                 if !values.contains(&found) {
                     members.push((name, found.clone()));
                     values.push(found);
@@ -37,14 +37,14 @@ impl Corpus {
         }
     }
 
-    /// From a file of `schemas/cases/`.
+    /// The texts of a file in `schemas/cases/`.
     pub(crate) fn of_cases(file: &str) -> Self {
         let cases: Value = serde_json::from_str(&read("schemas/cases", file)).expect("JSON");
         let text = |case: &Value| case["text"].as_str().expect("a text").to_owned();
         Self::new(cases.as_array().expect("a list").iter().map(text).collect())
     }
 
-    /// From the files of `events/` whose names start like this.
+    /// The files of `events/` whose names start with this.
     pub(crate) fn of_events(start: &str) -> Self {
         let files = std::fs::read_dir(repository().join("events")).expect("events/");
         let names = files.map(|file| file.expect("a file").file_name());
@@ -59,7 +59,7 @@ fn read(folder: &str, file: &str) -> String {
     std::fs::read_to_string(repository().join(folder).join(file)).expect("a text file")
 }
 
-/// Values at the edge of what something somewhere takes.
+/// Values at the edges of what parsers accept.
 fn odd_values() -> Vec<Value> {
     let mut values = vec![
         json!(null),
@@ -98,8 +98,8 @@ fn odd_values() -> Vec<Value> {
     values
 }
 
-/// The path of each node, the whole first.
-fn places(value: &Value) -> Vec<String> {
+/// The JSON pointer of each node, the root first.
+fn pointers(value: &Value) -> Vec<String> {
     let inside: Vec<(String, &Value)> = match value {
         Value::Object(object) => object.iter().map(|(k, v)| (escaped(k), v)).collect(),
         Value::Array(list) => (0..).map(|i: usize| i.to_string()).zip(list).collect(),
@@ -107,17 +107,17 @@ fn places(value: &Value) -> Vec<String> {
     };
     let mut all = vec![String::new()];
     for (name, value) in inside {
-        all.extend(places(value).iter().map(|rest| format!("/{name}{rest}")));
+        all.extend(pointers(value).iter().map(|rest| format!("/{name}{rest}")));
     }
     all
 }
 
-/// A name as a JSON pointer writes it.
+/// Escapes a name for a JSON pointer.
 fn escaped(name: &str) -> String {
     name.replace('~', "~0").replace('/', "~1")
 }
 
-/// One thing done to one node.
+/// One change of one node.
 #[derive(Debug, Clone)]
 pub(crate) struct Change(Index, What);
 
@@ -126,20 +126,20 @@ enum What {
     Replace(Value),
     Remove,
     Add(String, Value),
-    /// A text becomes another one, nearly the same.
+    /// Changes some characters of a text.
     Cut(Vec<Cut>),
-    /// The node becomes the only item of a list.
+    /// Makes the node the only item of a list.
     Wrap,
 }
 
 impl Change {
     fn apply(&self, value: &mut Value) {
-        let places = places(value);
-        let place = self.0.get(&places);
+        let pointers = pointers(value);
+        let pointer = self.0.get(&pointers);
         if let What::Remove = self.1 {
-            return remove(value, place);
+            return remove(value, pointer);
         }
-        let node = value.pointer_mut(place).expect("a place in it");
+        let node = value.pointer_mut(pointer).expect("a node");
         match (&self.1, node) {
             (What::Replace(new), node) => *node = new.clone(),
             (What::Add(name, new), Value::Object(object)) => {
@@ -152,8 +152,8 @@ impl Change {
     }
 }
 
-fn remove(value: &mut Value, place: &str) {
-    let Some((parent, name)) = place.rsplit_once('/') else {
+fn remove(value: &mut Value, pointer: &str) {
+    let Some((parent, name)) = pointer.rsplit_once('/') else {
         return;
     };
     match value.pointer_mut(parent) {
@@ -163,11 +163,11 @@ fn remove(value: &mut Value, place: &str) {
         Some(Value::Array(list)) => {
             list.remove(name.parse().expect("a position"));
         }
-        _ => unreachable!("only these have something inside"),
+        _ => unreachable!("other values have no nodes inside"),
     }
 }
 
-/// A few changes, or none.
+/// Up to three changes.
 pub(crate) fn changes(corpus: &Corpus) -> impl Strategy<Value = Vec<Change>> + use<> {
     let member = select(corpus.members.clone());
     let value = prop_oneof![
@@ -194,7 +194,7 @@ pub(crate) fn changed(mut value: Value, changes: &[Change]) -> Value {
     value
 }
 
-/// Some characters replaced by others.
+/// Replaces some characters by others.
 #[derive(Debug, Clone)]
 pub(crate) struct Cut {
     at: Index,
@@ -202,13 +202,12 @@ pub(crate) struct Cut {
     piece: String,
 }
 
-/// A few cuts.
 pub(crate) fn cuts() -> impl Strategy<Value = Vec<Cut>> {
     let piece = prop_oneof![
         Just(String::new()),
         r#"[\[\]{}",:.=\\ 0-9a-zA-Z+/_@#?%*\-\x00-\x1f]{1,3}"#,
         "\\PC{1,4}",
-        // A name twice, which no map could hold.
+        // A duplicate name.
         "type|data|\\PC{60,70}|😀{64}".prop_map(|name| format!("{{{0}:1,{0}:2,", json!(name))),
     ];
     let cut = (any::<Index>(), 0..3_usize, piece);
@@ -226,7 +225,7 @@ pub(crate) fn cut(mut text: String, cuts: &[Cut]) -> String {
     text
 }
 
-/// A text of the corpus: its nodes changed, and now and then characters too.
+/// A text of the corpus with changed nodes, and sometimes changed characters.
 pub(crate) fn mutated(corpus: &Corpus) -> impl Strategy<Value = String> + use<> {
     let cuts = prop_oneof![3 => Just(Vec::new()), 1 => cuts()];
     let parts = (select(corpus.texts.clone()), changes(corpus), cuts);

@@ -1,5 +1,5 @@
-//! The `Origin` header against the list of allowed origins. The judge is the
-//! URL standard's parser: what a browser makes of an address.
+//! The `Origin` header against the list of allowed origins, compared with the
+//! URL standard's parser: it reads an address as a browser does.
 
 use belfry_core::connections::AllowedOrigins;
 use proptest::prelude::*;
@@ -9,7 +9,7 @@ use reqwest::Url;
 use crate::config;
 use crate::mutate::{cut, cuts};
 
-/// An entry of the list, taken apart.
+/// The parts of an entry of the list.
 #[derive(Debug, Clone)]
 struct Entry {
     scheme: &'static str,
@@ -80,7 +80,7 @@ fn allowed(entries: &[Entry]) -> AllowedOrigins {
 proptest! {
     #![proptest_config(config())]
 
-    // Near misses: what an entry allows, with characters changed.
+    // Near misses: an allowed origin with some characters changed.
     #[test]
     fn an_allowed_origin_is_one_of_the_list(
         entries in entries(),
@@ -104,7 +104,7 @@ proptest! {
         for entry in &entries {
             let label = if entry.one_label { format!("{label}.") } else { String::new() };
             let mut origin = entry.origin(&label, entry.port);
-            // As a browser writes it: without the scheme's own port.
+            // As a browser writes it: without the scheme's default port.
             if let Ok(url) = Url::parse(&origin) && url.port().is_none() {
                 origin = entry.origin(&label, "");
             }

@@ -1,4 +1,4 @@
-//! Tokens: what the pool has not signed is rejected, whatever it looks like.
+//! Tokens: everything the pool has not signed is rejected.
 
 use std::sync::LazyLock;
 
@@ -29,8 +29,7 @@ impl FetchJwks for Published {
 }
 
 thread_local! {
-    // One for each test: a cache that another one is looking into would be
-    // something to wait for.
+    // One for each test: sharing the cache could make `verify` wait.
     static VERIFIER: CognitoVerifier<Published> = {
         let policy = TokenPolicy {
             issuer: "https://issuer.test/pool".into(),
@@ -63,7 +62,7 @@ fn claims() -> Value {
     })
 }
 
-/// Headers and claims, and what attackers put into them.
+/// Headers and claims, and values that attackers put into them.
 fn corpus() -> Corpus {
     let odd = json!({
         "alg": ["none", "None", "HS256", "RS512", "PS256", "ES256"],
@@ -83,8 +82,9 @@ fn corpus() -> Corpus {
     Corpus::new(texts.into())
 }
 
-/// What a token must say, in other words than the verifier's.
-fn are_good(claims: &Value) -> bool {
+/// Whether the claims are valid, by rules written independently of the
+/// verifier.
+fn are_valid(claims: &Value) -> bool {
     let user = claims["sub"].as_str().unwrap_or("");
     claims["iss"] == "https://issuer.test/pool"
         && claims["token_use"] == "access"
@@ -125,12 +125,12 @@ proptest! {
         let claims = changed(claims(), &changes);
         match verify(&POOL.sign(&header(), &claims)) {
             Ok(identity) => {
-                prop_assert!(are_good(&claims), "{}", claims);
+                prop_assert!(are_valid(&claims), "{}", claims);
                 prop_assert_eq!(identity.user_id.as_str(), &claims["sub"]);
                 prop_assert_eq!(Some(identity.expires_at.0), claims["exp"].as_u64());
                 prop_assert_eq!(identity.issued_at.0, claims["iat"].as_u64().unwrap_or(0));
             }
-            Err(VerifyError::Rejected(_)) => prop_assert!(!are_good(&claims), "{}", claims),
+            Err(VerifyError::Rejected(_)) => prop_assert!(!are_valid(&claims), "{}", claims),
             Err(error) => prop_assert!(false, "{}", error),
         }
     }
