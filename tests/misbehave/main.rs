@@ -63,11 +63,11 @@ async fn handle(clients: &Clients, event: LambdaEvent<Value>) -> Result<Value, E
     if let Some(source) = event["source"].as_str() {
         eprintln!("ticked: {source} {event}");
     }
-    let told = event["queryStringParameters"]["do"]
+    let order = event["queryStringParameters"]["do"]
         .as_str()
         .or(event["body"].as_str())
         .unwrap_or("ok");
-    match told.split_once(' ').unwrap_or((told, "")) {
+    match order.split_once(' ').unwrap_or((order, "")) {
         ("crash", _) => exit(7),
         ("panic", _) => panic!("told to panic"),
         ("hang", _) => std::future::pending().await,
@@ -104,8 +104,8 @@ async fn handle(clients: &Clients, event: LambdaEvent<Value>) -> Result<Value, E
         ("silent", _) => Ok(json!({"statusCode": 200})),
         ("event", _) => answer(&event.to_string()),
         ("trace", _) => answer(&context.xray_trace_id.unwrap_or_default()),
-        ("relay", told) => {
-            let event = json!({"body": told}).to_string();
+        ("relay", order) => {
+            let event = json!({"body": order}).to_string();
             let call = clients.lambda.invoke().function_name("Misbehave");
             let output = call.payload(Blob::new(event)).send().await?;
             let payload = output.payload().ok_or("no payload")?;
@@ -122,7 +122,7 @@ async fn handle(clients: &Clients, event: LambdaEvent<Value>) -> Result<Value, E
             let names: Vec<String> = std::env::vars().map(|(name, _)| name).collect();
             answer(&json!(names).to_string())
         }
-        _ => answer(told),
+        _ => answer(order),
     }
 }
 
