@@ -157,22 +157,6 @@ impl Socket {
         serde_json::from_str(&self.receive_text().await).expect("JSON")
     }
 
-    /// Receives frames until one of this type arrives, and returns it.
-    ///
-    /// # Panics
-    /// If none arrives in time.
-    pub async fn receive_type(&mut self, kind: &str) -> Value {
-        let receiving = async {
-            loop {
-                let frame = self.receive().await;
-                if frame["type"] == kind {
-                    return frame;
-                }
-            }
-        };
-        soon(&format!("a frame of type {kind} arrives"), receiving).await
-    }
-
     /// Sends a frame and waits for the next one.
     pub async fn ask(&mut self, text: &str) -> Value {
         self.send(text).await;
@@ -204,7 +188,7 @@ impl Socket {
             .await;
         welcome["data"]["connectionId"]
             .as_str()
-            .expect("a connection id")
+            .unwrap_or_else(|| panic!("not a welcome: {welcome}"))
             .to_owned()
     }
 
