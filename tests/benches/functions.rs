@@ -26,15 +26,16 @@ const CONNECTIONS: usize = 8;
 /// of the folder is.
 const BUNDLE: &str = "/etc/ssl/certs/ca-certificates.crt";
 
-/// The functions, and whether each has a counterpart in Node. Workers and
-/// sweepers are not commonly written.
-const FUNCTIONS: [(&str, bool); 6] = [
+/// The functions, and whether each has a counterpart in Node. Workers,
+/// sweepers and operators are not commonly written.
+const FUNCTIONS: [(&str, bool); 7] = [
     ("connect", true),
     ("disconnect", true),
     ("default", true),
     ("broadcaster", true),
     ("worker", false),
     ("sweeper", false),
+    ("operator", false),
 ];
 
 /// Makes the events for each function.
@@ -251,6 +252,7 @@ impl Events {
             }),
             "worker" => json!({"messageId": "done", "segment": 0}),
             "sweeper" => example("sweeper-sweep"),
+            "operator" => example("operator-sign-out"),
             other => unreachable!("no function {other}"),
         }
     }

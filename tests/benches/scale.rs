@@ -24,7 +24,7 @@ const ECHO_SECONDS: u64 = 10;
 /// How long every `$disconnect` may take at the end.
 const STOP_TIMEOUT: Duration = Duration::from_secs(60);
 
-const DISCONNECTED: [&str; 2] = ["[Disconnect]", "\"message\":\"disconnected\""];
+const DISCONNECTED: [&str; 2] = ["[Disconnect]", "\"event\":\"connection.ended\""];
 
 #[tokio::main]
 async fn main() {

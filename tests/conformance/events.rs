@@ -111,7 +111,7 @@ fn ending(event: &Value) -> (u64, &str) {
 }
 
 #[tokio::test]
-async fn disconnect_is_told_how_the_client_closed() {
+async fn disconnect_has_the_clients_code_and_reason() {
     let target = Target::start().await;
     let mut watcher = target.watcher().await;
     let agent = watcher.agent();
@@ -128,7 +128,7 @@ async fn disconnect_is_told_how_the_client_closed() {
 }
 
 #[tokio::test]
-async fn disconnect_is_told_of_a_lost_client() {
+async fn disconnect_after_a_lost_client_is_a_1006() {
     let target = Target::start().await;
     let mut watcher = target.watcher().await;
     let agent = watcher.agent();
@@ -139,7 +139,7 @@ async fn disconnect_is_told_of_a_lost_client() {
 }
 
 #[tokio::test]
-async fn disconnect_is_told_of_a_delete() {
+async fn disconnect_after_a_delete_is_a_1000() {
     let target = Target::start().await;
     let mut watcher = target.watcher().await;
     let agent = watcher.agent();
@@ -156,7 +156,7 @@ async fn disconnect_is_told_of_a_delete() {
 }
 
 #[tokio::test]
-async fn disconnect_is_told_of_silence() {
+async fn disconnect_after_the_idle_timeout_is_a_1001() {
     let target = Target::with_timers("2s", "60s").await;
     let mut watcher = target.watcher().await;
     let agent = watcher.agent();
@@ -168,7 +168,7 @@ async fn disconnect_is_told_of_silence() {
 }
 
 #[tokio::test]
-async fn the_user_agent_is_absent_where_the_client_names_none() {
+async fn the_user_agent_is_absent_if_the_client_sends_none() {
     let target = Target::start().await;
     let mut socket = target.connect().await;
     let event = socket.ask("event").await;

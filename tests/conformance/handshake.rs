@@ -28,7 +28,7 @@ async fn the_upgrade_is_pending_until_connect_answers() {
 }
 
 #[tokio::test]
-async fn connects_own_status_refuses() {
+async fn a_status_of_connect_becomes_the_handshakes() {
     let target = Target::start().await;
     assert_eq!(refused(&target.url_with("refuse"), &[]).await, 418);
 }
@@ -57,7 +57,7 @@ async fn a_get_without_upgrade_is_a_426() {
 }
 
 #[tokio::test]
-async fn a_stage_that_is_none_is_a_403() {
+async fn an_unknown_stage_is_a_403() {
     let target = Target::start().await;
     let (api, _) = target.url.rsplit_once('/').unwrap();
     assert_eq!(refused(&format!("{api}/nowhere"), &[]).await, 403);
@@ -148,7 +148,7 @@ async fn connect_gets_the_headers_and_the_query() {
 }
 
 #[tokio::test]
-async fn connect_gets_names_in_the_clients_own_spelling() {
+async fn header_names_keep_the_clients_spelling() {
     let target = Target::start().await;
     let mut watcher = target.watcher().await;
     // Node's client sends names as they are written.

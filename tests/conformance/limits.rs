@@ -66,7 +66,7 @@ async fn a_binary_frame_closes_with_1003() {
 }
 
 #[tokio::test]
-async fn silence_closes_with_1001() {
+async fn the_idle_timeout_closes_with_1001() {
     let target = Target::with_timers("2s", "60s").await;
     let begun = Instant::now();
     let mut socket = target.connect().await;
@@ -76,7 +76,7 @@ async fn silence_closes_with_1001() {
 }
 
 #[tokio::test]
-async fn a_message_either_way_is_no_silence_and_nothing_outlives_the_maximum() {
+async fn messages_either_way_restart_the_idle_timeout_and_the_maximum_holds() {
     let target = Target::with_timers("2s", "5s").await;
     let (mut sending, sending_id) = target.connect_with_id().await;
     let (mut listening, listening_id) = target.connect_with_id().await;
@@ -103,7 +103,7 @@ async fn a_message_either_way_is_no_silence_and_nothing_outlives_the_maximum() {
 }
 
 #[tokio::test]
-async fn a_control_ping_is_answered_and_is_no_activity() {
+async fn a_control_ping_is_answered_and_does_not_count_as_activity() {
     let target = Target::with_timers("2s", "60s").await;
     let begun = Instant::now();
     let mut socket = target.connect().await;

@@ -42,7 +42,7 @@ async fn a_post_above_128_kb_is_a_413() {
 }
 
 #[tokio::test]
-async fn get_tells_who_and_since_when_and_when_last() {
+async fn get_returns_the_identity_and_both_times() {
     let target = Target::start().await;
     let mut socket = open(&target.url, &[("User-Agent", "test/1")]).await;
     let id = crate::target::id(&mut socket).await;
@@ -148,7 +148,7 @@ async fn ids_and_the_at_sign_may_be_escaped() {
 }
 
 #[tokio::test]
-async fn another_stage_is_a_403() {
+async fn an_unknown_stage_is_a_403() {
     let target = Target::start().await;
     let (api, _) = target.management_url.rsplit_once('/').unwrap();
     let elsewhere = format!("{api}/nowhere/@connections/{UNKNOWN}");

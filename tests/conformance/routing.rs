@@ -24,7 +24,7 @@ async fn routes_are_chosen_by_the_selection_expression() {
 }
 
 #[tokio::test]
-async fn a_route_without_a_response_says_nothing() {
+async fn a_route_without_a_response_sends_nothing() {
     let target = Target::start().await;
     let mut socket = target.connect().await;
     socket.send(r#"{"action":{"name":"mute"}}"#).await;

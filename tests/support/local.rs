@@ -58,7 +58,7 @@ impl Stack {
     }
 
     /// # Panics
-    /// If the fault was not in force.
+    /// If the fault is not active.
     pub async fn end_fault(&self, id: &str) {
         let (status, answer) = self.local("DELETE", &format!("faults/{id}"), None).await;
         assert_eq!(status, 204, "{answer}");
@@ -76,7 +76,7 @@ impl Stack {
     /// How often a fault has struck so far.
     ///
     /// # Panics
-    /// If it is not in force.
+    /// If it is not active.
     pub async fn strikes(&self, id: &str) -> u64 {
         let (_, list) = self.local("GET", "faults", None).await;
         let fault = list
@@ -84,7 +84,7 @@ impl Stack {
             .expect("a list")
             .iter()
             .find(|fault| fault["id"] == id);
-        fault.expect("in force")["struck"]
+        fault.expect("an active fault")["struck"]
             .as_u64()
             .expect("a number")
     }

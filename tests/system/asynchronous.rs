@@ -12,7 +12,7 @@ fn quick() -> StackBuilder {
 }
 
 #[tokio::test]
-async fn a_failing_event_is_tried_three_times_and_becomes_a_dead_letter() {
+async fn a_failing_event_gets_three_attempts_and_becomes_a_dead_letter() {
     let stack = quick().start().await;
     let event = json!({"body": "error", "n": 7});
     let id = stack.invoke_later("Misbehave", &event).await;
@@ -56,7 +56,7 @@ async fn a_failing_event_is_tried_three_times_and_becomes_a_dead_letter() {
 }
 
 #[tokio::test]
-async fn an_event_is_tried_as_often_and_as_long_as_the_template_says() {
+async fn the_template_sets_retries_and_maximum_age() {
     for (parameter, value, delay, condition) in [
         ("MaximumRetries", "0", "10ms", "RetriesExhausted"),
         // The next attempt would be after the event's maximum age.
@@ -83,7 +83,7 @@ async fn an_event_is_tried_as_often_and_as_long_as_the_template_says() {
 }
 
 #[tokio::test]
-async fn an_event_that_succeeds_in_the_end_is_no_dead_letter() {
+async fn an_event_that_finally_succeeds_is_no_dead_letter() {
     let stack = quick().start().await;
     let id = stack
         .invoke_later("Misbehave", &json!({"body": "fail 2"}))
@@ -100,7 +100,7 @@ async fn an_event_that_succeeds_in_the_end_is_no_dead_letter() {
 }
 
 #[tokio::test]
-async fn a_throttled_event_waits_and_is_no_attempt() {
+async fn a_throttled_event_waits_and_does_not_count_as_an_attempt() {
     let stack = quick().patient().parameter("Reserved", "1").start().await;
     let url = &stack.ready.websocket;
     let mut socket = belfry_tests::open(url, &[]).await;
@@ -120,7 +120,7 @@ async fn a_throttled_event_waits_and_is_no_attempt() {
 }
 
 #[tokio::test]
-async fn a_function_that_may_not_run_gets_no_second_chance() {
+async fn a_reserved_concurrency_of_zero_allows_no_retries() {
     let stack = Stack::misbehaving()
         .parameter("Reserved", "0")
         .start()
@@ -178,7 +178,7 @@ async fn an_invalid_asynchronous_broadcast_becomes_a_dead_letter() {
 }
 
 #[tokio::test]
-async fn schedules_tick_as_often_as_told() {
+async fn schedules_tick_at_the_given_interval() {
     let stack = Stack::misbehaving()
         .argument("--schedule-every")
         .argument("50ms")

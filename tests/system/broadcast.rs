@@ -176,7 +176,7 @@ async fn a_broadcast_without_a_message_id_uses_the_request_id() {
     let line = people
         .stack
         .logs
-        .wait_for(&["[Broadcaster]", "broadcast done", &id])
+        .wait_for(&["[Broadcaster]", "\"event\":\"broadcast.reported\"", &id])
         .await;
     assert!(
         line.contains("\"success\":1") && line.contains("\"failure\":0"),

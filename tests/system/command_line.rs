@@ -100,8 +100,8 @@ async fn every_event_file_can_be_sent_to_its_function() {
             "message" => ("Default", "statusCode"),
             "broadcast" if name == "broadcast-invalid" => ("Broadcaster", "errorType"),
             "broadcast" => ("Broadcaster", "messageId"),
-            "sweeper" if name == "sweeper-sweep" => ("Sweeper", "complete"),
-            "sweeper" => ("Sweeper", "closed"),
+            "sweeper" => ("Sweeper", "complete"),
+            "operator" => ("Operator", "closed"),
             _ => panic!("{name} belongs to no function"),
         };
         let event = serde_json::from_str(&std::fs::read_to_string(&path).unwrap()).unwrap();

@@ -44,7 +44,7 @@ async fn a_dropped_disconnect_leaves_its_row() {
     other.close().await;
     stack
         .logs
-        .wait_for(&["[Disconnect]", "disconnected", &other_id])
+        .wait_for(&["[Disconnect]", "\"event\":\"connection.ended\"", &other_id])
         .await;
     assert!(stack.row(&dropped_id).await.is_some());
     assert_eq!(disconnects(&stack.logs.text(), &dropped_id), 0);
@@ -75,7 +75,7 @@ async fn a_delayed_disconnect_comes_late() {
     assert!(stack.row(&id).await.is_some(), "$disconnect ran at once");
     stack
         .logs
-        .wait_for(&["[Disconnect]", "disconnected", &id])
+        .wait_for(&["[Disconnect]", "\"event\":\"connection.ended\"", &id])
         .await;
     assert!(begun.elapsed() >= Duration::from_secs(5));
     assert!(stack.row(&id).await.is_none());
@@ -96,7 +96,7 @@ async fn no_fault_outlives_ctrl_c() {
     for id in [id, other_id] {
         stack
             .logs
-            .wait_for(&["[Disconnect]", "disconnected", &id])
+            .wait_for(&["[Disconnect]", "\"event\":\"connection.ended\"", &id])
             .await;
     }
 }
@@ -116,9 +116,9 @@ async fn posts_are_answered_as_the_fault_says() {
         ("post-429", 2, "success"),
     ] {
         let description = json!({"fault": fault, "connection": id, "times": times});
-        let in_force = stack.fault(description).await;
+        let active = stack.fault(description).await;
         let report = stack.broadcast(&to("alice")).await.unwrap();
-        assert!(stack.strikes(&in_force).await >= 1, "{fault}");
+        assert!(stack.strikes(&active).await >= 1, "{fault}");
         if outcome == "success" {
             assert_eq!(report["success"], 1, "{fault}: {report}");
             assert_eq!(socket.receive().await["type"], "notification");
@@ -126,7 +126,7 @@ async fn posts_are_answered_as_the_fault_says() {
             assert_eq!(report["failures"][outcome], 1, "{fault}: {report}");
         }
         socket.expect_nothing().await;
-        stack.end_fault(&in_force).await;
+        stack.end_fault(&active).await;
     }
     // The row is young, so it is removed only after a second 410.
     socket.close().await;
@@ -192,10 +192,7 @@ async fn a_frozen_peer_can_be_deleted() {
         .argument("peer-freeze")
         .start()
         .await;
-    stack
-        .logs
-        .wait_for(&["FAULT in force", "peer-freeze"])
-        .await;
+    stack.logs.wait_for(&["FAULT active", "peer-freeze"]).await;
     let _socket = stack.connect("alice").await;
     let rows = stack
         .dynamodb()
@@ -214,7 +211,7 @@ async fn a_frozen_peer_can_be_deleted() {
         .unwrap();
     stack
         .logs
-        .wait_for(&["[Disconnect]", "disconnected", &id])
+        .wait_for(&["[Disconnect]", "\"event\":\"connection.ended\"", &id])
         .await;
 }
 
@@ -376,14 +373,14 @@ async fn faults_are_listed_ended_and_named() {
         .await;
     stack
         .logs
-        .wait_for(&["FAULT in force: post-410,share=0.1"])
+        .wait_for(&["FAULT active: post-410,share=0.1"])
         .await;
     let id = stack
         .fault(json!({"fault": "function-kill", "delay": "50ms"}))
         .await;
     stack
         .logs
-        .wait_for(&["FAULT in force: function-kill,delay=50ms", &id])
+        .wait_for(&["FAULT active: function-kill,delay=50ms", &id])
         .await;
     let (_, list) = stack.local("GET", "faults", None).await;
     assert_eq!(

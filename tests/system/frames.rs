@@ -266,7 +266,7 @@ async fn a_refresh_fails_while_keys_are_unreachable() {
         .logs
         .wait_for(&[
             "[Default]",
-            "could not be served",
+            "\"event\":\"frame.failed\"",
             "signing keys unavailable",
         ])
         .await;

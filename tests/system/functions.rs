@@ -13,7 +13,7 @@ async fn socket(stack: &Stack) -> Socket {
 }
 
 #[tokio::test]
-async fn a_function_that_overruns_is_killed() {
+async fn a_function_that_times_out_is_killed() {
     let stack = Stack::misbehaving()
         .parameter("FunctionTimeout", "1")
         .start()
@@ -185,7 +185,7 @@ async fn a_killed_stack_leaves_no_frozen_function() {
 }
 
 #[tokio::test]
-async fn a_function_gets_lambdas_environment_and_its_own() {
+async fn a_function_gets_lambdas_variables_and_the_templates() {
     let stack = Stack::misbehaving().start().await;
     let mut socket = socket(&stack).await;
     let names = socket.ask_text("environment").await;

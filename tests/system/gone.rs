@@ -20,7 +20,7 @@ async fn plant(stack: &Stack, id: &str, age_ms: u64) {
         .item("expiresAt", number(now / 1_000 + 3_600))
         .item("tokenExpiresAt", number(now / 1_000 + 3_600))
         .item("sourceIp", text("192.0.2.1"))
-        .item("slot", number(0))
+        .item("shard", number(0))
         .item("dueAt", number(now + 480_000))
         .send()
         .await
@@ -50,7 +50,7 @@ async fn an_old_row_without_a_socket_is_counted_and_removed() {
     assert_eq!(stack.rows().await, 2);
     let line = stack
         .logs
-        .wait_for(&["[Broadcaster]", "broadcast done"])
+        .wait_for(&["[Broadcaster]", "\"event\":\"broadcast.reported\""])
         .await;
     assert!(line.contains(&format!("{ROW}: gone")), "{line}");
 }

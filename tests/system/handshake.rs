@@ -30,7 +30,7 @@ async fn a_token_is_accepted_from_each_source() {
 }
 
 #[tokio::test]
-async fn two_sources_are_one_too_many() {
+async fn more_than_one_token_source_is_a_400() {
     let stack = Stack::start().await;
     let (url, token) = (&stack.ready.websocket, stack.token("alice").await);
     let bearer = format!("Bearer {token}");
@@ -138,7 +138,7 @@ async fn every_invalid_token_is_a_401_and_leaves_no_row() {
 
     let line = stack
         .logs
-        .wait_for(&["[Connect]", "refused", "no token"])
+        .wait_for(&["[Connect]", "\"event\":\"connection.refused\"", "no token"])
         .await;
     assert!(line.contains("\"statusCode\":401"), "{line}");
     let logs = stack.logs.text();
@@ -153,7 +153,7 @@ async fn every_invalid_token_is_a_401_and_leaves_no_row() {
 }
 
 #[tokio::test]
-async fn origins_are_let_in_by_the_list() {
+async fn an_origin_must_be_on_the_list() {
     let stack = Stack::builder()
         .parameter(
             "AllowedOrigins",
@@ -189,6 +189,7 @@ async fn origins_are_let_in_by_the_list() {
         .logs
         .wait_for(&[
             "[Connect]",
+            "\"event\":\"connection.refused\"",
             "origin not allowed",
             "https://evil.example.net",
         ])

@@ -33,7 +33,7 @@ async fn a_function_is_known_by_name_and_by_arn() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_invoked_is_told_so() {
+async fn an_invalid_invocation_is_refused() {
     let stack = Stack::start().await;
     let unknown = stack
         .lambda()
@@ -112,7 +112,7 @@ async fn a_dry_run_runs_nothing() {
 }
 
 #[tokio::test]
-async fn the_end_of_the_log_is_given_back() {
+async fn the_tail_of_the_log_is_returned() {
     let stack = Stack::misbehaving().start().await;
     let call = |body: &str| {
         let payload = Blob::new(json!({"body": body}).to_string());
@@ -286,7 +286,7 @@ async fn a_throttled_disconnect_is_lost() {
         .await;
     stack
         .logs
-        .wait_for(&["$disconnect failed; API Gateway does not try again"])
+        .wait_for(&["$disconnect failed; API Gateway does not retry it"])
         .await;
     gate.open();
 }

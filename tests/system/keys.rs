@@ -91,7 +91,7 @@ async fn a_key_server_that_misbehaves_is_a_503_until_it_recovers() {
     assert_eq!(server.requests("/moved"), 0, "a redirect was followed");
     assert_eq!(server.requests("/keys"), 9, "not one fetch per handshake");
     assert_eq!(stack.rows().await, 0);
-    let reason = "the key set has more than 65536 bytes";
+    let reason = "the answer is longer than 65536 bytes";
     stack.logs.wait_for(&["[Connect]", reason, "503"]).await;
 
     server.answer("/keys", good);

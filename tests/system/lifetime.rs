@@ -10,6 +10,9 @@ use futures_util::future::join_all;
 use serde_json::{Value, json};
 use tokio::sync::Semaphore;
 
+/// The log event of a connection that a sweep has ended.
+const SWEPT: &str = "\"event\":\"connection.swept\"";
+
 /// A stack that sweeps every second.
 fn sweeping() -> StackBuilder {
     Stack::builder().argument("--schedule-every").argument("1s")
@@ -42,7 +45,7 @@ fn refresh(token: &str) -> String {
 }
 
 #[tokio::test]
-async fn twenty_sessions_end_with_their_token_and_twenty_go_on() {
+async fn sessions_end_with_their_token_unless_it_is_refreshed() {
     let stack = sweeping().start().await;
     let mut ending = Vec::new();
     let mut going_on = Vec::new();
@@ -66,7 +69,7 @@ async fn twenty_sessions_end_with_their_token_and_twenty_go_on() {
         assert_eq!(socket.closed().await.0, 1000);
     }
     for (_, id, _) in &ending {
-        stack.logs.wait_for(&["connection ended", id]).await;
+        stack.logs.wait_for(&[SWEPT, id]).await;
         assert!(stack.row(id).await.is_none());
     }
     // The first or the second sweep that began after the expiry ended each of
@@ -75,7 +78,7 @@ async fn twenty_sessions_end_with_their_token_and_twenty_go_on() {
     for (_, id, end) in &ending {
         let ended = lines
             .iter()
-            .find(|line| line["message"] == "connection ended" && line["connectionId"] == **id);
+            .find(|line| line["event"] == "connection.swept" && line["connectionId"] == **id);
         let at = ended.unwrap()["timestamp"].as_str().unwrap();
         let at: jiff::Timestamp = at.parse().unwrap();
         let at = u64::try_from(at.as_millisecond()).unwrap();
@@ -152,10 +155,7 @@ async fn silent_connections_are_removed_and_the_others_stay() {
     let rows: BTreeSet<_> = stack.connection_ids().await.into_iter().collect();
     assert_eq!(rows, living);
     for id in &frozen {
-        stack
-            .logs
-            .wait_for(&["connection ended", "Silent", id])
-            .await;
+        stack.logs.wait_for(&[SWEPT, "Silent", id]).await;
     }
     let report = stack.invoke("Sweeper", &sweep).await.unwrap();
     assert_eq!(report["connections"], 400, "{report}");
@@ -180,7 +180,7 @@ async fn a_connect_that_died_after_its_write_leaves_no_ghost() {
     // The row was written: a sweep finds it, and no connection.
     stack
         .logs
-        .wait_for(&["[Sweeper]", "swept", "\"gone\":1"])
+        .wait_for(&["[Sweeper]", "\"event\":\"sweep.completed\"", "\"gone\":1"])
         .await;
     assert_eq!(stack.rows().await, 0);
     stack.expect_connections(0).await;
@@ -232,7 +232,7 @@ async fn signing_out_ends_every_session_of_a_user() {
     }
     let mut bob = stack.connect("bob").await;
     let request = json!({"action": "signOut", "userId": "alice"});
-    let report = stack.invoke("Sweeper", &request).await.unwrap();
+    let report = stack.invoke("Operator", &request).await.unwrap();
     assert_eq!(report, json!({"closed": 3, "failed": 0}));
     for tab in &mut tabs {
         let error = tab.receive().await;
@@ -242,7 +242,14 @@ async fn signing_out_ends_every_session_of_a_user() {
     let url = &stack.ready.websocket;
     let bearer = format!("Bearer {old}");
     assert_eq!(refused(url, &[("Authorization", &bearer)]).await, 401);
-    stack.logs.wait_for(&["[Connect]", "signed out"]).await;
+    stack
+        .logs
+        .wait_for(&[
+            "[Connect]",
+            "\"event\":\"connection.refused\"",
+            "signed out",
+        ])
+        .await;
     bob.expect_nothing().await;
     assert_eq!(stack.rows().await, 1);
     // A token issued in the next second starts a new session. The old token
@@ -257,17 +264,26 @@ async fn signing_out_ends_every_session_of_a_user() {
 }
 
 #[tokio::test]
-async fn an_invalid_request_to_the_sweeper_names_the_field() {
+async fn invalid_requests_to_sweeper_and_operator_name_the_field() {
     let stack = Stack::start().await;
-    for (request, names) in [
-        (json!({}), "action"),
-        (json!({"action": "signOut"}), "userId"),
-        (json!({"action": "drain"}), "drain"),
+    for (function, request, names) in [
+        ("Sweeper", json!({}), "action"),
+        (
+            "Sweeper",
+            json!({"action": "signOut", "userId": "alice"}),
+            "sweep",
+        ),
+        ("Operator", json!({}), "action"),
+        ("Operator", json!({"action": "signOut"}), "userId"),
+        ("Operator", json!({"action": "drain"}), "signOut"),
     ] {
-        let error = stack.invoke("Sweeper", &request).await.unwrap_err();
-        assert_eq!(error["errorType"], "InvalidRequest", "{request}");
+        let error = stack.invoke(function, &request).await.unwrap_err();
+        assert_eq!(
+            error["errorType"], "InvalidRequest",
+            "{function}: {request}"
+        );
         let message = error["errorMessage"].as_str().unwrap();
-        assert!(message.contains(names), "{request}: {message}");
+        assert!(message.contains(names), "{function}: {request}: {message}");
     }
     let report = stack.invoke("Sweeper", &json!({"action": "sweep"})).await;
     assert_eq!(report.unwrap()["complete"], true);

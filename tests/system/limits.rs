@@ -42,7 +42,7 @@ async fn settle(stack: &Stack, count: usize) {
 }
 
 #[tokio::test]
-async fn a_hundred_places_are_a_hundred_however_many_come_and_go() {
+async fn the_connection_limit_holds_however_many_come_and_go() {
     const LIMIT: usize = 100;
     let stack = Stack::builder()
         .parameter("MaxConnections", "100")
@@ -81,7 +81,7 @@ async fn a_hundred_places_are_a_hundred_however_many_come_and_go() {
 }
 
 #[tokio::test]
-async fn of_ten_tabs_at_once_three_get_in() {
+async fn the_limit_of_a_user_holds_for_many_tabs_at_once() {
     let stack = Stack::builder()
         .parameter("MaxConnectionsPerUser", "3")
         .start()
@@ -91,7 +91,7 @@ async fn of_ten_tabs_at_once_three_get_in() {
     assert_eq!(refused, [429; 7]);
     stack
         .logs
-        .wait_for(&["[Connect]", "too many connections of this user"])
+        .wait_for(&["[Connect]", "connection limit of this user reached"])
         .await;
     let _another_user = stack.connect("bob").await;
     let id = accepted[0].id().await;
@@ -101,7 +101,7 @@ async fn of_ten_tabs_at_once_three_get_in() {
     accepted.remove(0).close().await;
     stack
         .logs
-        .wait_for(&["[Disconnect]", "disconnected", &id])
+        .wait_for(&["[Disconnect]", "\"event\":\"connection.ended\"", &id])
         .await;
     successor.expect_nothing().await;
     let (more, refused) = rush(&stack, 3, 1).await;
@@ -111,7 +111,7 @@ async fn of_ten_tabs_at_once_three_get_in() {
 }
 
 #[tokio::test]
-async fn a_flood_is_held_back_and_ended_and_nobody_else_notices() {
+async fn a_flood_is_limited_and_closed_and_nobody_else_notices() {
     let stack = Stack::builder()
         .parameter("MessagesPerMinute", "120")
         .start()

@@ -43,7 +43,7 @@ async fn it_reports_latencies_and_losses() {
         assert!(said.contains(part), "no {part:?} in:\n{said}");
     }
     // It closed every connection.
-    let closed = ["[Disconnect]", "\"message\":\"disconnected\"", "1000"];
+    let closed = ["[Disconnect]", "\"event\":\"connection.ended\"", "1000"];
     stack.logs.wait_for_count(120, &closed).await;
     assert_eq!(stack.rows().await, 0);
 }

@@ -40,7 +40,7 @@ async fn post_get_and_delete_an_open_connection() {
     );
     let line = stack
         .logs
-        .wait_for(&["[Disconnect]", "disconnected", &id])
+        .wait_for(&["[Disconnect]", "\"event\":\"connection.ended\"", &id])
         .await;
     assert!(line.contains("\"status\":1000"), "{line}");
     assert!(stack.row(&id).await.is_none());

@@ -17,7 +17,11 @@ async fn a_handshake_is_a_503() {
     );
     let line = stack
         .logs
-        .wait_for(&["[Connect]", "refused", "TransactWriteItems failed"])
+        .wait_for(&[
+            "[Connect]",
+            "\"event\":\"connection.refused\"",
+            "TransactWriteItems failed",
+        ])
         .await;
     assert!(line.contains("\"level\":\"ERROR\""), "{line}");
 }
@@ -53,7 +57,11 @@ async fn a_frame_is_an_internal_error_and_the_connection_stays() {
     }
     let line = stack
         .logs
-        .wait_for(&["[Default]", "could not be served", "UpdateItem failed"])
+        .wait_for(&[
+            "[Default]",
+            "\"event\":\"frame.failed\"",
+            "UpdateItem failed",
+        ])
         .await;
     assert!(line.contains("\"level\":\"ERROR\""), "{line}");
 }
@@ -74,7 +82,11 @@ async fn a_broadcast_without_dynamodb_is_unavailable() {
     );
     let line = stack
         .logs
-        .wait_for(&["[Broadcaster]", "broadcast failed", "BatchGetItem failed"])
+        .wait_for(&[
+            "[Broadcaster]",
+            "\"event\":\"broadcast.failed\"",
+            "BatchGetItem failed",
+        ])
         .await;
     assert!(line.contains("\"level\":\"ERROR\""), "{line}");
 }
@@ -92,6 +104,11 @@ async fn an_invalid_setting_is_named_in_the_log() {
     );
     stack
         .logs
-        .wait_for(&["[Connect]", "ALLOWED_ORIGINS", "is not an origin"])
+        .wait_for(&[
+            "[Connect]",
+            "\"event\":\"function.misconfigured\"",
+            "ALLOWED_ORIGINS",
+            "is not an origin",
+        ])
         .await;
 }

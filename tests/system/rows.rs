@@ -69,7 +69,7 @@ async fn a_connection_has_a_row_until_it_closes() {
     socket.close().await;
     stack
         .logs
-        .wait_for(&["[Disconnect]", "disconnected", &id])
+        .wait_for(&["[Disconnect]", "\"event\":\"connection.ended\"", &id])
         .await;
     assert!(stack.row(&id).await.is_none());
 }
@@ -83,7 +83,7 @@ async fn a_lost_peer_leaves_no_row() {
     drop(socket);
     let line = stack
         .logs
-        .wait_for(&["[Disconnect]", "disconnected", &id])
+        .wait_for(&["[Disconnect]", "\"event\":\"connection.ended\"", &id])
         .await;
     assert!(line.contains("\"status\":1006"), "{line}");
     assert!(stack.row(&id).await.is_none());
@@ -105,7 +105,9 @@ async fn there_are_as_many_rows_as_open_sockets() {
     }
     let ended = |text: &str| {
         text.lines()
-            .filter(|line| line.contains("[Disconnect]") && line.contains("disconnected"))
+            .filter(|line| {
+                line.contains("[Disconnect]") && line.contains("\"event\":\"connection.ended\"")
+            })
             .count()
     };
     stack

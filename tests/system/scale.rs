@@ -38,7 +38,7 @@ async fn a_crowd_connects_receives_sends_and_leaves_nothing_behind() {
         (220, 0, 0)
     );
 
-    let disconnected = ["[Disconnect]", "\"message\":\"disconnected\""];
+    let disconnected = ["[Disconnect]", "\"event\":\"connection.ended\""];
     crowd.drop_half();
     stack.logs.wait_for_count(SOCKETS / 2, &disconnected).await;
     assert_eq!(stack.rows().await, SOCKETS / 2);

@@ -24,7 +24,7 @@ pub(crate) fn template(find: &str, replace: &str) -> tempfile::NamedTempFile {
 async fn an_unknown_intrinsic_is_named_with_resource_and_property() {
     let file = template("!Ref Connections", "!ImportValue Connections");
     let said = fails(Stack::builder().template(file.path())).await;
-    let expected = "Connect.Properties.Environment.Variables.WEBSOCKET_CONNECTION_TABLE: unknown intrinsic !ImportValue";
+    let expected = "Globals.Function.Environment.Variables.WEBSOCKET_CONNECTION_TABLE: unknown intrinsic !ImportValue";
     assert!(said.contains(expected), "{said}");
 }
 
@@ -46,7 +46,9 @@ async fn an_unknown_property_is_an_error() {
     );
     let said = fails(Stack::builder().template(file.path())).await;
     assert!(
-        said.contains("Disconnect.Properties.AutoPublishAlias: is not understood"),
+        said.contains(
+            "Disconnect.Properties.AutoPublishAlias: is not supported by the local stack"
+        ),
         "{said}"
     );
 }

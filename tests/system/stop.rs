@@ -131,5 +131,8 @@ async fn a_second_ctrl_c_does_not_wait() {
     kill(pid, Signal::SIGINT).unwrap();
     stack.logs.wait_for(&["stopping"]).await;
     assert!(stack.stop(Signal::SIGINT, LIMIT).await.success());
-    stack.logs.wait_for(&["told again: stopping at once"]).await;
+    stack
+        .logs
+        .wait_for(&["second signal: stopping at once"])
+        .await;
 }
