@@ -90,7 +90,8 @@ fn timeouts(attempt: Duration, operation: Duration) -> TimeoutConfig {
 }
 
 impl From<SdkConfig> for Clients {
-    /// Clients with a configuration made by hand.
+    /// Clients from a hand-built configuration, whose HTTP client is replaced by
+    /// the shared one.
     fn from(config: SdkConfig) -> Self {
         let http = Http::open();
         let config = config.to_builder().http_client(http.sdk_client()).build();

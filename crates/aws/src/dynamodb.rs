@@ -1,4 +1,5 @@
-//! The store on DynamoDB: a shared client, and one file for each port.
+//! The store on DynamoDB: a shared client, and one file for each port or group
+//! of ports.
 //!
 //! A connection's row is in the table `Connections`. The table `State` has its
 //! id in its user's set and its count in a shard's counter (see `state.rs`).
@@ -34,7 +35,6 @@ use belfry_core::ports::StoreError;
 use belfry_protocol::ConnectionId;
 
 use self::row::{CONNECTION_ID, Item, Row, text};
-use crate::randomness::SystemRandomness;
 use crate::sdk_error::describe;
 
 /// The condition of a live row. DynamoDB may keep rows for days after their
@@ -62,17 +62,12 @@ pub struct Tables {
 pub struct DynamoDb {
     client: Client,
     tables: Tables,
-    random: SystemRandomness,
 }
 
 impl DynamoDb {
     #[must_use]
     pub fn new(client: Client, tables: Tables) -> Self {
-        Self {
-            client,
-            tables,
-            random: SystemRandomness,
-        }
+        Self { client, tables }
     }
 
     /// A connection's row, live or not, by a consistent read.

@@ -16,8 +16,9 @@ use aws_smithy_runtime_api::client::result::ConnectorError;
 use aws_smithy_types::body::SdkBody;
 use aws_smithy_types::byte_stream::ByteStream;
 
-/// Time limit for opening a connection.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+/// Time limit for opening a connection, name lookup and TLS included. Key
+/// servers may be on another continent.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Sends requests. Clones share connections.
 #[derive(Debug, Clone)]
@@ -25,7 +26,7 @@ pub struct Http(SharedHttpConnector);
 
 /// Why a document could not be fetched.
 #[derive(Debug, thiserror::Error)]
-pub enum GetError {
+pub(crate) enum GetError {
     #[error("the address is not an HTTP address")]
     Address,
     #[error("no answer")]
@@ -69,7 +70,7 @@ impl Http {
     ///
     /// # Errors
     /// [`GetError`], also if the status is not 2xx.
-    pub async fn get(
+    pub(crate) async fn get(
         &self,
         url: &str,
         timeout: Duration,

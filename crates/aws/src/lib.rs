@@ -17,7 +17,7 @@ mod sdk_error;
 pub use clients::Clients;
 pub use clock::SystemClock;
 pub use dynamodb::{DynamoDb, Tables};
-pub use http::{GetError, Http};
+pub use http::Http;
 pub use lambda::{LambdaWorkers, SegmentTask};
 pub use metrics::EmfMetrics;
 pub use randomness::SystemRandomness;

@@ -183,6 +183,7 @@ mod tests {
     use super::*;
     use crate::SystemClock;
     use belfry_core::ports::StoreError;
+    use belfry_core::testing::metrics_contract;
     use belfry_protocol::ErrorCode;
 
     fn line(event: &MetricEvent) -> Value {
@@ -321,5 +322,16 @@ mod tests {
                 ("SweepIncomplete", "Count", 1.into()),
             ])
         );
+    }
+
+    #[test]
+    fn the_adapter_keeps_the_contract() {
+        let recorder = EmfMetrics::new("belfry-dev".into(), SystemClock);
+        for event in metrics_contract(&recorder) {
+            let metrics = metrics(&line(&event));
+            // An invocation that posted nothing has nothing to count.
+            let is_empty = matches!(&event, MetricEvent::Posted { success: 0, .. });
+            assert_eq!(metrics.is_empty(), is_empty, "{event:?}");
+        }
     }
 }

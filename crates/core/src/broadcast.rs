@@ -1,5 +1,5 @@
 //! Broadcasts: one message to many connections. Read in this order:
-//! `recipients` (who is reached), `coordinator` (idempotency, rate, split),
+//! `recipients` (who is reached), `coordinator` (idempotency, rate) and `split`,
 //! `worker` and `segment` (how one segment is processed), `delivery`,
 //! `retry_queue` and `rate_limiter` (how posts are made), `report`.
 
@@ -13,6 +13,7 @@ mod recipients;
 mod report;
 mod retry_queue;
 mod segment;
+mod split;
 mod tally;
 #[cfg(test)]
 mod tests;

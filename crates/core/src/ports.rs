@@ -9,6 +9,7 @@ mod broadcast_records;
 mod capacity;
 mod clock;
 mod connection_lookup;
+mod cursor;
 mod disconnections;
 mod due_connections;
 mod metrics;
@@ -30,15 +31,16 @@ pub use broadcast_records::{
 pub use capacity::Capacity;
 pub use clock::Clock;
 pub use connection_lookup::ConnectionLookup;
+pub use cursor::Cursor;
 pub use disconnections::{Disconnections, TOMBSTONE_LIFETIME};
 pub use due_connections::DueConnections;
 pub use metrics::{MetricEvent, Metrics};
 pub use outbox::{Outbox, PostError};
 pub use randomness::Randomness;
-pub use recipients::{RecipientPage, Recipients, Segment};
+pub use recipients::{RecipientPage, Recipients};
 pub use removals::Removals;
 pub use segments::{
-    Acquired, Cursor, Lease, Progress, Reservation, SegmentLeases, SegmentOffers, SegmentStates,
+    Acquired, Lease, Progress, Reservation, Segment, SegmentLeases, SegmentOffers, SegmentStates,
     SegmentView,
 };
 pub use sessions::{Extended, Extension, NotServed, SessionRefresh, Sessions, Touched};

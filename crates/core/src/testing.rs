@@ -1,6 +1,6 @@
 //! Honest fakes of the ports, a clock for tests, and the contract suites that
-//! hold the fakes and the real adapters to the ports' promises. A file has a
-//! port's contract and its fake.
+//! hold the fakes and the real adapters to the ports' promises. A file has
+//! the contract and the fake of a port or of a group of ports.
 
 mod admissions;
 mod broadcast_records;

@@ -19,6 +19,7 @@ use crate::fanout::{self, number};
 const REPORTING_TIME: Duration = Duration::from_secs(10);
 
 const FAILURES: FailureEvents = FailureEvents {
+    what: "broadcast",
     refused: "broadcast.refused",
     failed: "broadcast.failed",
 };
@@ -75,11 +76,11 @@ pub async fn handle(
     let request_id = event.context.request_id.clone();
     match broadcast(broadcaster, event).await {
         Ok(delivered) => {
-            fanout::log(&delivered, &request_id);
+            fanout::log(&delivered, None, &request_id);
             Ok(delivered.report)
         }
         Err(error) => {
-            error.log(FAILURES, &request_id);
+            error.log(FAILURES, &request_id, None);
             Err(error)
         }
     }

@@ -1,3 +1,4 @@
+use belfry_aws::SegmentTask;
 use belfry_aws::apigateway::MalformedEvent;
 use belfry_core::broadcast::BroadcastError;
 use belfry_core::ports::StoreError;
@@ -8,7 +9,8 @@ use lambda_runtime::Diagnostic;
 /// `errorMessage` for people.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FunctionError {
-    /// One of the values that docs/PROTOCOL.md lists.
+    /// One of the values that docs/PROTOCOL.md lists, or `MalformedEvent` for an
+    /// event that is not of a WebSocket route.
     pub error_type: &'static str,
     pub message: String,
 }
@@ -16,7 +18,7 @@ pub struct FunctionError {
 impl FunctionError {
     /// Whether the caller must change the request or wait.
     #[must_use]
-    pub fn is_callers_fault(&self) -> bool {
+    fn is_callers_fault(&self) -> bool {
         matches!(
             self.error_type,
             "InvalidRequest" | "PayloadTooLarge" | "RateLimited"
@@ -26,12 +28,14 @@ impl FunctionError {
     /// Logs the failure as `events`, the one for the caller's fault and the one
     /// for ours. The message about a caller's fault may repeat a part of the
     /// request, so it goes to the caller and not into the log.
-    pub fn log(&self, events: FailureEvents, request_id: &str) {
+    pub fn log(&self, events: FailureEvents, request_id: &str, segment: Option<&SegmentTask>) {
         let error_type = self.error_type;
+        let message_id = segment.map(|task| tracing::field::display(&task.message_id));
+        let segment = segment.map(|task| task.segment);
         if self.is_callers_fault() {
-            tracing::warn!(event = events.refused, requestId = %request_id, errorType = error_type, "a request was refused");
+            tracing::warn!(event = events.refused, requestId = %request_id, messageId = message_id, segment, errorType = error_type, "{} refused", events.what);
         } else {
-            tracing::error!(event = events.failed, requestId = %request_id, errorType = error_type, reason = self.message, "a request failed");
+            tracing::error!(event = events.failed, requestId = %request_id, messageId = message_id, segment, errorType = error_type, reason = self.message, "{} failed", events.what);
         }
     }
 }
@@ -39,6 +43,8 @@ impl FunctionError {
 /// The log events of a function's failures.
 #[derive(Debug, Clone, Copy)]
 pub struct FailureEvents {
+    /// The request, for people.
+    pub what: &'static str,
     pub refused: &'static str,
     pub failed: &'static str,
 }

@@ -75,7 +75,7 @@ pub(crate) async fn build(settings: Settings) -> UseCase {
 }
 
 /// Logs a broadcast's present state, with some of the connections that failed.
-pub(crate) fn log(delivered: &Delivered, request_id: &str) {
+pub(crate) fn log(delivered: &Delivered, segment: Option<u32>, request_id: &str) {
     let report = &delivered.report;
     let failures = &report.failures;
     let sample: Vec<String> = delivered
@@ -92,6 +92,7 @@ pub(crate) fn log(delivered: &Delivered, request_id: &str) {
         event = "broadcast.reported",
         requestId = %request_id,
         messageId = %report.message_id,
+        segment,
         success = report.success,
         failure = report.failure,
         gone = failures.gone,

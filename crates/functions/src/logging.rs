@@ -88,7 +88,7 @@ impl<S: Subscriber, W: Fn() -> O + 'static, O: Write> Layer<S> for JsonLines<W> 
         let Ok(line) = serde_json::to_string(&line) else {
             return;
         };
-        // A log that cannot be written has nowhere to complain.
+        // There is nowhere to report that standard output cannot be written.
         let _ = writeln!((self.out)(), "{line}");
     }
 }
@@ -196,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn texts_of_strangers_are_cut() {
+    fn long_texts_are_truncated() {
         let origin = "ü".repeat(10_000);
         let lines = logged(|| tracing::warn!(origin = %origin, "refused"));
         assert_eq!(lines[0]["origin"].as_str().unwrap().len(), MAX_TEXT_BYTES);

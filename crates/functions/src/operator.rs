@@ -12,6 +12,7 @@ use crate::environment::{Environment, SettingError};
 use crate::error::{FailureEvents, FunctionError};
 
 const FAILURES: FailureEvents = FailureEvents {
+    what: "operator request",
     refused: "operator.refused",
     failed: "operator.failed",
 };
@@ -59,7 +60,7 @@ pub async fn handle(
 ) -> Result<OperatorReport, FunctionError> {
     let LambdaEvent { payload, context } = event;
     let answered = answer(operator, payload.get(), &context.request_id).await;
-    answered.inspect_err(|error| error.log(FAILURES, &context.request_id))
+    answered.inspect_err(|error| error.log(FAILURES, &context.request_id, None))
 }
 
 async fn answer(

@@ -20,6 +20,7 @@ use crate::error::{FailureEvents, FunctionError};
 const FINISHING_TIME: Duration = Duration::from_secs(15);
 
 const FAILURES: FailureEvents = FailureEvents {
+    what: "sweep",
     refused: "sweep.refused",
     failed: "sweep.failed",
 };
@@ -70,7 +71,7 @@ pub async fn handle(
     let LambdaEvent { payload, context } = event;
     let deadline = UnixMillis(context.deadline).minus(FINISHING_TIME);
     let swept = sweep(sweeper, payload.get(), deadline, &context.request_id).await;
-    swept.inspect_err(|error| error.log(FAILURES, &context.request_id))
+    swept.inspect_err(|error| error.log(FAILURES, &context.request_id, None))
 }
 
 async fn sweep(
@@ -81,14 +82,16 @@ async fn sweep(
 ) -> Result<SweepReport, FunctionError> {
     SweepRequest::parse(payload)?;
     let swept = Box::pin(sweeper.sweep(deadline)).await;
+    // First: an audit that runs out of time must not take the report with it.
+    if let Ok(report) = &swept {
+        log(report, request_id);
+    }
     audit(sweeper, deadline).await;
-    let report = swept?;
-    log(&report, request_id);
-    Ok(report)
+    Ok(swept?)
 }
 
-/// Compares one of the counters with its rows. It needs no sweep, only
-/// something that runs every minute.
+/// Compares one of the counters with its rows, even after a failed sweep: all it
+/// needs is something that runs every minute.
 async fn audit(sweeper: &UseCase, deadline: UnixMillis) {
     let now = sweeper.clock.now();
     if now < deadline

@@ -108,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wrong_setting_is_named() {
+    fn an_invalid_setting_is_named() {
         for (name, value) in [
             ("COGNITO_USER_POOL_ID", ""),
             ("COGNITO_CLIENT_IDS", " "),

@@ -16,6 +16,7 @@ use crate::fanout::{self, UseCase};
 const HANDOVER_TIME: Duration = Duration::from_secs(15);
 
 const FAILURES: FailureEvents = FailureEvents {
+    what: "segment",
     refused: "segment.refused",
     failed: "segment.failed",
 };
@@ -49,19 +50,19 @@ pub async fn handle(
 ) -> Result<(), FunctionError> {
     let LambdaEvent { payload, context } = event;
     let call = Call {
-        message_id: payload.message_id,
+        message_id: payload.message_id.clone(),
         is_named: true,
         owner: context.request_id.clone(),
         deadline: UnixMillis(context.deadline).minus(HANDOVER_TIME),
     };
     match Box::pin(worker.work_on(payload.segment, call)).await {
         Ok(delivered) => {
-            fanout::log(&delivered, &context.request_id);
+            fanout::log(&delivered, Some(payload.segment), &context.request_id);
             Ok(())
         }
         Err(error) => {
             let error = FunctionError::from(error);
-            error.log(FAILURES, &context.request_id);
+            error.log(FAILURES, &context.request_id, Some(&payload));
             Err(error)
         }
     }

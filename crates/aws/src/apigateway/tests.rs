@@ -120,13 +120,17 @@ fn each_refusal_has_its_status() {
         ),
         (Refusal::Store(store), 503),
         (Refusal::IdTaken, 503),
+        (Refusal::Ended, 503),
+        (Refusal::AtCapacity, 503),
+        (Refusal::UserAtCapacity, 429),
+        (Refusal::SignedOut, 401),
     ] {
         assert_eq!(refused(&refusal).status_code, status, "{refusal}");
     }
 }
 
 proptest! {
-    // Whatever a client sends in its handshake, each place that could hold
+    // Whatever a client sends in its handshake, each source that could hold
     // a token counts: none is overlooked in favour of another.
     #[test]
     fn no_token_is_overlooked(

@@ -146,7 +146,7 @@ impl TokenPolicy {
             Some(Some(not_before)) if UnixSeconds(not_before).has_passed(now.plus(LEEWAY)) => {}
             Some(_) => return rejected("not yet valid"),
         }
-        // Cognito always says; a token without it counts as infinitely old.
+        // Cognito always sets `iat`. A token without it counts as infinitely old.
         let Some(issued_at) = claims.get("iat").map_or(Some(0), Value::as_u64) else {
             return rejected("no time of issue");
         };

@@ -8,8 +8,8 @@ use belfry_protocol::ConnectionId;
 use uuid::Uuid;
 
 use super::row::{self, CONNECTION_ID, Item, Row, number, text};
-use super::shard_counters::{SHARDS, capacity};
-use super::transaction::{Attempt, Condition, IMPATIENT, Transaction};
+use super::shard_counters::{SHARDS, share_of_limit};
+use super::transaction::{Condition, IMPATIENT, Transaction, TransactionAttempt};
 use super::{BATCH, DynamoDb, failed, key, state};
 
 const OPERATION: &str = "TransactWriteItems";
@@ -18,8 +18,7 @@ const OPERATION: &str = "TransactWriteItems";
 enum CountedIn<'a> {
     /// In a shard with room.
     Shard(u32),
-    /// In the stead of a connection of the same user, which is not counted
-    /// from then on.
+    /// Instead of a connection of the same user, which no longer counts.
     Predecessor(&'a Row),
 }
 
@@ -33,7 +32,7 @@ impl CountedIn<'_> {
 }
 
 /// Result of one transaction.
-enum Written {
+enum WriteResult {
     Final(Admitted),
     /// The user's set is full; its ids.
     UserAtCapacity(Vec<String>),
@@ -84,22 +83,22 @@ impl DynamoDb {
         if let Some(old) = self.predecessor(admission).await? {
             let counted_in = CountedIn::Predecessor(&old);
             match self.write(admission, &counted_in, limits, false).await? {
-                Written::Final(inserted) => return Ok(inserted),
-                Written::UserAtCapacity(_) => return Ok(Admitted::UserAtCapacity),
+                WriteResult::Final(inserted) => return Ok(inserted),
+                WriteResult::UserAtCapacity(_) => return Ok(Admitted::UserAtCapacity),
                 // It closed, or another successor was faster.
-                Written::NoRoom => {}
+                WriteResult::NoRoom => {}
             }
         }
         // Always the same shard first: a handshake that is handled twice must
         // begin with the same transaction.
         let mut candidates = vec![shard_of(&admission.connection.id, SHARDS)];
-        let (mut is_first, mut has_looked, mut has_cleaned) = (true, false, false);
+        let (mut is_first, mut has_listed, mut has_dropped_stale) = (true, false, false);
         loop {
             let Some(shard) = candidates.pop() else {
-                if has_looked {
+                if has_listed {
                     return Ok(Admitted::AtCapacity);
                 }
-                has_looked = true;
+                has_listed = true;
                 candidates = self.shards_with_room(limits.total).await?;
                 continue;
             };
@@ -108,11 +107,13 @@ impl DynamoDb {
                 .await?;
             is_first = false;
             match written {
-                Written::Final(inserted) => return Ok(inserted),
-                Written::NoRoom => {}
-                Written::UserAtCapacity(_) if has_cleaned => return Ok(Admitted::UserAtCapacity),
-                Written::UserAtCapacity(ids) => {
-                    has_cleaned = true;
+                WriteResult::Final(inserted) => return Ok(inserted),
+                WriteResult::NoRoom => {}
+                WriteResult::UserAtCapacity(_) if has_dropped_stale => {
+                    return Ok(Admitted::UserAtCapacity);
+                }
+                WriteResult::UserAtCapacity(ids) => {
+                    has_dropped_stale = true;
                     if !self.drop_stale(admission.connection, &ids).await? {
                         return Ok(Admitted::UserAtCapacity);
                     }
@@ -141,22 +142,23 @@ impl DynamoDb {
         counted_in: &CountedIn<'_>,
         limits: ConnectionLimits,
         is_first: bool,
-    ) -> Result<Written, StoreError> {
+    ) -> Result<WriteResult, StoreError> {
         let connection = admission.connection;
-        if matches!(counted_in, CountedIn::Shard(shard) if capacity(limits.total, *shard) == 0) {
-            return Ok(Written::NoRoom);
+        if matches!(counted_in, CountedIn::Shard(shard) if share_of_limit(limits.total, *shard) == 0)
+        {
+            return Ok(WriteResult::NoRoom);
         }
         let items = [
             self.put(connection, counted_in.shard())?,
             self.join_user(admission, counted_in, limits)?,
             self.count(connection, counted_in, limits)?,
         ];
-        let attempt = |retries| Attempt {
+        let attempt = |retries| TransactionAttempt {
             items: items.to_vec(),
             token: (is_first && retries == 0).then(|| name(connection)),
         };
         let conditions = match self.transact(IMPATIENT, attempt).await? {
-            Transaction::Done => return Ok(Written::Final(Admitted::Yes)),
+            Transaction::Done => return Ok(WriteResult::Final(Admitted::Yes)),
             Transaction::Refused(conditions) => conditions,
         };
         Ok(match conditions.as_slice() {
@@ -167,22 +169,22 @@ impl DynamoDb {
                 let same = old.is_some_and(|old| {
                     old.user_id == connection.user_id && old.connected_at == connection.connected_at
                 });
-                Written::Final(if same {
+                WriteResult::Final(if same {
                     Admitted::Yes
                 } else {
                     Admitted::IdTaken
                 })
             }
             [_, Condition::Failed(Some(user)), ..] if is_signed_out(admission, user) => {
-                Written::Final(Admitted::SignedOut)
+                WriteResult::Final(Admitted::SignedOut)
             }
             [_, Condition::Failed(Some(user)), ..] if has_just_ended(connection, user) => {
-                Written::Final(Admitted::Ended)
+                WriteResult::Final(Admitted::Ended)
             }
             [_, Condition::Failed(user), ..] => {
-                Written::UserAtCapacity(connection_ids(user.as_ref()))
+                WriteResult::UserAtCapacity(connection_ids(user.as_ref()))
             }
-            _ => Written::NoRoom,
+            _ => WriteResult::NoRoom,
         })
     }
 
@@ -198,7 +200,7 @@ impl DynamoDb {
     }
 
     /// Adds the connection to its user's set, unless the set is full or the
-    /// user was signed out since the token was made.
+    /// user was signed out since the token was issued.
     fn join_user(
         &self,
         admission: Admission<'_>,
@@ -250,7 +252,10 @@ impl DynamoDb {
                     "attribute_not_exists(connections) OR connections < :capacity",
                 )
                 .expression_attribute_values(":one", number(1))
-                .expression_attribute_values(":capacity", number(capacity(limits.total, *shard))),
+                .expression_attribute_values(
+                    ":capacity",
+                    number(share_of_limit(limits.total, *shard)),
+                ),
             CountedIn::Predecessor(old) => Update::builder()
                 .table_name(&self.tables.connections)
                 .set_key(Some(key(&old.connection.id)))

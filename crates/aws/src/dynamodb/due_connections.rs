@@ -10,6 +10,7 @@ use super::row::{self, Item, SHARD, integer, number};
 use super::shard_counters::SHARDS;
 use super::transaction::send_past_transactions;
 use super::{DynamoDb, failed, key, sdk_failed, written};
+use crate::randomness::SystemRandomness;
 
 /// The due index: keys `shard` and `dueAt`. It projects keys and nothing else,
 /// so frames never write to it; only sweeps move rows in it.
@@ -34,13 +35,17 @@ impl DueConnections for DynamoDb {
     /// Lists several shards at a time, beginning with a random one, so that no
     /// shard is always the last.
     fn due(&self, now: UnixMillis) -> impl Stream<Item = Result<ConnectionId, StoreError>> + Send {
-        let first = u32::try_from(self.random.index(SHARDS as usize)).unwrap_or(0);
+        let first = u32::try_from(SystemRandomness.index(SHARDS as usize)).unwrap_or(0);
         stream::iter(0..SHARDS)
             .map(move |n| self.due_in((first + n) % SHARDS, now).boxed())
             .flatten_unordered(CONCURRENCY)
     }
 
-    async fn record(&self, seen: &Connection, next: &Liveness) -> Result<bool, StoreError> {
+    async fn record_liveness(
+        &self,
+        seen: &Connection,
+        next: &Liveness,
+    ) -> Result<bool, StoreError> {
         let mut update = self
             .client
             .update_item()

@@ -16,7 +16,7 @@ impl SessionRefresh for DynamoDb {
         now: UnixMillis,
     ) -> Result<Extended, StoreError> {
         let update = self
-            .paying_frame(id, bucket, now)
+            .frame_taking_token(id, bucket, now)
             .update_expression(format!(
                 "SET tokenExpiresAt = :end, {TAKE_TOKEN} {ANSWER_PING}"
             ))

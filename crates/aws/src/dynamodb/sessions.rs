@@ -83,7 +83,7 @@ impl DynamoDb {
         now: UnixMillis,
     ) -> Result<Touched, StoreError> {
         let update = self
-            .paying_frame(id, bucket, now)
+            .frame_taking_token(id, bucket, now)
             .update_expression(format!("SET {TAKE_TOKEN} {ANSWER_PING}"))
             .condition_expression(format!("{} AND {HAS_TOKEN}", in_session()));
         match run(update).await? {
@@ -127,7 +127,7 @@ impl DynamoDb {
     }
 
     /// An update for a frame whose bucket may not be full.
-    pub(super) fn paying_frame(
+    pub(super) fn frame_taking_token(
         &self,
         id: &ConnectionId,
         bucket: &TokenBucket,

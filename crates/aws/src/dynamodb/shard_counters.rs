@@ -8,6 +8,7 @@ use belfry_core::ports::{Capacity, Randomness, StoreError};
 
 use super::row::{Item, integer};
 use super::{DynamoDb, failed, state};
+use crate::randomness::SystemRandomness;
 
 /// The number of shards. A row's shard is also its partition of the due index,
 /// so a shard's rows can be counted there.
@@ -35,7 +36,7 @@ pub(super) struct Shard {
 }
 
 /// A shard's share of the limit.
-pub(super) fn capacity(total: u64, shard: u32) -> u64 {
+pub(super) fn share_of_limit(total: u64, shard: u32) -> u64 {
     total / u64::from(SHARDS) + u64::from(u64::from(shard) < total % u64::from(SHARDS))
 }
 
@@ -70,12 +71,13 @@ impl DynamoDb {
     /// Shards with room, in random order: connections that look for the last
     /// room must not all try the same shard.
     pub(super) async fn shards_with_room(&self, total: u64) -> Result<Vec<u32>, StoreError> {
-        let has_room = |shard: &Shard| shard.counter.connections < capacity(total, shard.number);
+        let has_room =
+            |shard: &Shard| shard.counter.connections < share_of_limit(total, shard.number);
         let shards = self.shards().await?;
         let with_room = shards.iter().filter(|shard| has_room(shard));
         let mut numbers: Vec<_> = with_room.map(|shard| shard.number).collect();
         for last in (1..numbers.len()).rev() {
-            numbers.swap(last, self.random.index(last + 1));
+            numbers.swap(last, SystemRandomness.index(last + 1));
         }
         Ok(numbers)
     }
@@ -126,7 +128,7 @@ mod tests {
     #[test]
     fn the_shares_add_up_to_the_limit() {
         for total in [0, 1, 15, 16, 17, 100, 12_345] {
-            let shares: u64 = (0..SHARDS).map(|shard| capacity(total, shard)).sum();
+            let shares: u64 = (0..SHARDS).map(|shard| share_of_limit(total, shard)).sum();
             assert_eq!(shares, total);
         }
     }

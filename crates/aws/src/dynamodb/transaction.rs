@@ -33,7 +33,7 @@ const BACKOFF: Duration = Duration::from_millis(10);
 const MAX_BACKOFF: Duration = Duration::from_secs(1);
 
 /// One attempt of a transaction.
-pub(super) struct Attempt {
+pub(super) struct TransactionAttempt {
     pub(super) items: Vec<TransactWriteItem>,
     /// Names the attempt. For ten minutes DynamoDB answers an attempt of the
     /// same name without writing again (AWS: "TransactWriteItems",
@@ -41,7 +41,7 @@ pub(super) struct Attempt {
     pub(super) token: Option<String>,
 }
 
-impl From<Vec<TransactWriteItem>> for Attempt {
+impl From<Vec<TransactWriteItem>> for TransactionAttempt {
     fn from(items: Vec<TransactWriteItem>) -> Self {
         Self { items, token: None }
     }
@@ -74,11 +74,11 @@ impl DynamoDb {
     pub(super) async fn transact(
         &self,
         patience: Duration,
-        attempt: impl Fn(u32) -> Attempt,
+        attempt: impl Fn(u32) -> TransactionAttempt,
     ) -> Result<Transaction, StoreError> {
         let (begun, mut retries) = (Instant::now(), 0);
         loop {
-            let Attempt { items, token } = attempt(retries);
+            let TransactionAttempt { items, token } = attempt(retries);
             let written = self
                 .client
                 .transact_write_items()
@@ -103,7 +103,7 @@ impl DynamoDb {
             if !reasons.iter().any(passes) || begun.elapsed() > patience {
                 return Err(sdk_failed(OPERATION, &error));
             }
-            back_off(retries, &self.random).await;
+            back_off(retries, &SystemRandomness).await;
             retries += 1;
         }
     }

@@ -266,7 +266,7 @@ async fn sweeps() {
         pinged_at: Some(START),
         ..Liveness::due_at(after(30))
     };
-    assert_eq!(store.record(&row, &pinged).await, Ok(true));
+    assert_eq!(store.record_liveness(&row, &pinged).await, Ok(true));
     meter.expect("sweep: checking a connection");
     store.open_connections().await.unwrap();
     meter.expect("sweep: counting the open connections");

@@ -224,6 +224,20 @@ async fn delete_row(client: &Client, id: &str) {
 }
 
 #[tokio::test]
+async fn correct_counters_stay() {
+    let client = database().await;
+    let store = DynamoDb::new(client.clone(), tables());
+    for n in 0..40 {
+        put(&store, &connection(&format!("c{n}"), "alice")).await;
+    }
+    for minute in 0..70 {
+        store.audit_counters(after(minute)).await.unwrap();
+        assert_eq!(store.open_connections().await, Ok(40), "minute {minute}");
+    }
+    assert_eq!(expect_counters(&client, "correct").await, 40);
+}
+
+#[tokio::test]
 async fn the_count_of_a_lost_row_is_corrected() {
     let client = database().await;
     let store = DynamoDb::new(client.clone(), tables());

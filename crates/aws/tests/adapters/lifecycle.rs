@@ -92,7 +92,7 @@ impl Story {
                     ..Liveness::due_at(START)
                 };
                 match store.find(&row.id).await? {
-                    Some(row) => store.record(&row, &pinged).await.map(drop),
+                    Some(row) => store.record_liveness(&row, &pinged).await.map(drop),
                     None => Ok(()),
                 }
             }
@@ -199,7 +199,7 @@ async fn a_connect_survives_everything_else() {
 }
 
 #[tokio::test]
-async fn disa_connect_survives_everything_else() {
+async fn a_disconnect_survives_everything_else() {
     explore(Disconnect).await;
 }
 

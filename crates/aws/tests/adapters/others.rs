@@ -1,7 +1,7 @@
 //! The contracts of the small adapters.
 
-use belfry_aws::{EmfMetrics, SystemClock, SystemRandomness};
-use belfry_core::testing::{clock_contract, metrics_contract, randomness_contract};
+use belfry_aws::{SystemClock, SystemRandomness};
+use belfry_core::testing::{clock_contract, randomness_contract};
 
 #[tokio::test]
 async fn the_clock_keeps_the_contract() {
@@ -11,9 +11,4 @@ async fn the_clock_keeps_the_contract() {
 #[test]
 fn the_randomness_keeps_the_contract() {
     randomness_contract(&SystemRandomness);
-}
-
-#[test]
-fn the_metrics_keep_the_contract() {
-    metrics_contract(&EmfMetrics::new("belfry-dev".into(), SystemClock));
 }

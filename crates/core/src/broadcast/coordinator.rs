@@ -7,6 +7,7 @@ use futures_util::future::join_all;
 
 use super::recipients::Audience;
 use super::report::Reports;
+use super::split;
 use super::tally::Tally;
 use super::{Broadcast, BroadcastError, Call, Delivered, WORKER_START, Worker, expires_at};
 use crate::ports::{
@@ -19,7 +20,7 @@ use crate::time::UnixMillis;
 /// Makes broadcasts: remembers them, limits their rate, splits the large ones
 /// among workers, and reports.
 ///
-/// A broadcast with an id of its caller's, or to more than one user, is
+/// A broadcast with a caller-supplied id, or to more than one user, is
 /// remembered. Its segments are leased, processed page by page, and released,
 /// each by one conditional write. If an invocation dies, its retry, a repeated
 /// request, or `resume` continues the work.
@@ -102,7 +103,7 @@ where
         }
     }
 
-    /// A message to one user without an id of the caller's: nothing is
+    /// A message to one user without a caller-supplied id: nothing is
     /// remembered, because there is little to lose.
     async fn send_unrecorded(
         &self,
@@ -178,16 +179,12 @@ where
         }
     }
 
-    /// The number of segments.
     async fn split(&self, audience: &Audience) -> Result<u32, StoreError> {
         let recipients = match audience.named() {
             Some(named) => u64::try_from(named).unwrap_or(u64::MAX),
             None => self.store().open_connections().await?,
         };
-        let per_worker = u64::from(self.fanout.connections_per_worker.max(1));
-        let workers = recipients.div_ceil(per_worker);
-        let most = u64::from(self.fanout.max_workers.max(1));
-        Ok(u32::try_from(workers.clamp(1, most)).unwrap_or(1))
+        Ok(split::segments(recipients, &self.fanout))
     }
 
     /// Processes what is left, here or in workers, and reports.

@@ -18,7 +18,7 @@ use crate::time::UnixMillis;
 /// How long a throttled connection is retried while others get through.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// The same while few others get through either.
+/// How long while the account is throttled.
 const PATIENCE_IF_SLOWED: Duration = Duration::from_secs(60);
 
 /// The longest wait before the first retry of a throttled post. It doubles
@@ -49,8 +49,8 @@ pub(super) struct Delivery<'a, O, C, R> {
     settings: DeliverySettings,
     frame: &'a str,
     deadline: UnixMillis,
-    /// No post begins later: with less than its whole time it might arrive and
-    /// count as failed.
+    /// No post begins later: with less than its full timeout it might arrive and
+    /// still count as failed.
     begins_until: UnixMillis,
     rate_limiter: RateLimiter,
     retries: RetryQueue,
@@ -143,8 +143,8 @@ impl<'a, O: Outbox, C: Clock, R: Randomness> Delivery<'a, O, C, R> {
                 self.clock.sleep(wait).await;
                 continue;
             }
-            // Every post has a timeout. If no more may begin, an end is all
-            // that there is to wait for.
+            // Every post has a timeout. If no more may begin, wait for one to
+            // end.
             let full = in_flight.len() == self.settings.concurrency || wait.is_zero();
             let ended = if full {
                 in_flight.next().await

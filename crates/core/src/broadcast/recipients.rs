@@ -17,12 +17,12 @@ const PAGE: usize = 1_000;
 /// The recipients of a broadcast, each once.
 #[derive(Debug)]
 pub(super) struct Audience {
-    target: Named,
+    members: Members,
     excluded: HashSet<ConnectionId>,
 }
 
 #[derive(Debug)]
-enum Named {
+enum Members {
     Everyone,
     Users(Vec<UserId>),
     Connections(Vec<ConnectionId>),
@@ -45,27 +45,27 @@ impl Audience {
         fn distinct<T: Ord>(list: Vec<T>) -> Vec<T> {
             BTreeSet::from_iter(list).into_iter().collect()
         }
-        let target = match target {
-            Target::All {} => Named::Everyone,
-            Target::User { user_id } => Named::Users(vec![user_id]),
-            Target::Users { user_ids } => Named::Users(distinct(user_ids.into_vec())),
+        let members = match target {
+            Target::All {} => Members::Everyone,
+            Target::User { user_id } => Members::Users(vec![user_id]),
+            Target::Users { user_ids } => Members::Users(distinct(user_ids.into_vec())),
             Target::Connections { connection_ids } => {
-                Named::Connections(distinct(connection_ids.into_vec()))
+                Members::Connections(distinct(connection_ids.into_vec()))
             }
         };
         let excluded = exclude.map(List::into_vec).unwrap_or_default();
         Self {
-            target,
+            members,
             excluded: excluded.into_iter().collect(),
         }
     }
 
     /// The number of users or connections that were named; `None` for everyone.
     pub(super) fn named(&self) -> Option<usize> {
-        match &self.target {
-            Named::Everyone => None,
-            Named::Users(users) => Some(users.len()),
-            Named::Connections(ids) => Some(ids.len()),
+        match &self.members {
+            Members::Everyone => None,
+            Members::Users(users) => Some(users.len()),
+            Members::Connections(ids) => Some(ids.len()),
         }
     }
 
@@ -78,8 +78,8 @@ impl Audience {
         from: Option<&Cursor>,
         now: UnixMillis,
     ) -> Result<AudiencePage, StoreError> {
-        let mut page = match &self.target {
-            Named::Everyone => {
+        let mut page = match &self.members {
+            Members::Everyone => {
                 let after = match from {
                     None => None,
                     Some(Cursor::After(id)) => Some(id),
@@ -92,7 +92,7 @@ impl Audience {
                     next: page.next.map(Cursor::After),
                 }
             }
-            Named::Users(users) => {
+            Members::Users(users) => {
                 let (mut found, mut next) = (Vec::new(), from.cloned());
                 loop {
                     let (some, after) = slice(users, segment, next.as_ref(), QUERIES)?;
@@ -111,9 +111,9 @@ impl Audience {
                     next,
                 }
             }
-            Named::Connections(ids) => {
+            Members::Connections(ids) => {
                 let (ids, next) = slice(ids, segment, from, PAGE)?;
-                let (found, missing) = live(store, ids, now).await?;
+                let (found, missing) = split_live(store, ids, now).await?;
                 AudiencePage {
                     found,
                     missing,
@@ -135,7 +135,7 @@ impl Audience {
 
 /// Splits connections into those that are open and those that are not or whose
 /// token has expired.
-pub(super) async fn live<S: Recipients>(
+pub(super) async fn split_live<S: Recipients>(
     store: &S,
     ids: &[ConnectionId],
     now: UnixMillis,

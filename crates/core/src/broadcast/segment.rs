@@ -4,7 +4,7 @@ use std::time::Duration;
 use futures_util::future::{Either, join, select};
 
 use super::delivery::Delivery;
-use super::recipients::{AudiencePage, live};
+use super::recipients::{AudiencePage, split_live};
 use super::tally::{PostOutcome, Tally};
 use super::{Broadcast, WORKER_START, Worker};
 use crate::ports::{
@@ -25,7 +25,7 @@ const LAST_PAGE: Duration = Duration::from_secs(5);
 
 /// How the work on a segment ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Ended {
+pub(super) enum RunEnd {
     /// Every recipient is counted.
     Done,
     /// Time ran out. The rest is written down and reserved for the worker that
@@ -45,7 +45,7 @@ pub(super) enum Ended {
 pub(super) struct SegmentRun<'a, S, O, C, M, W, R> {
     worker: &'a Worker<S, O, C, M, W, R>,
     broadcast: &'a Broadcast,
-    part: Segment,
+    segment: Segment,
     deadline: UnixMillis,
     /// With the progress that was written last. The counts of this run come
     /// on top of those it began with, in `before`.
@@ -71,7 +71,7 @@ where
     pub(super) fn new(
         worker: &'a Worker<S, O, C, M, W, R>,
         broadcast: &'a Broadcast,
-        part: Segment,
+        segment: Segment,
         lease: Lease,
         deadline: UnixMillis,
         tally: &'a mut Tally,
@@ -80,7 +80,7 @@ where
         Self {
             worker,
             broadcast,
-            part,
+            segment,
             deadline,
             lease,
             cursor: before.cursor.clone(),
@@ -92,16 +92,16 @@ where
         }
     }
 
-    pub(super) async fn run(&mut self) -> Result<Ended, StoreError> {
+    pub(super) async fn run(&mut self) -> Result<RunEnd, StoreError> {
         loop {
             if let Some(page) = self.next_page().await?
                 && !self.deliver(page).await
             {
-                return Ok(Ended::LeaseLost);
+                return Ok(RunEnd::LeaseLost);
             }
             let is_late = self.delivery.is_over(self.now().plus(LAST_PAGE));
             if self.listing_done && !is_late && !self.retry_waiting().await {
-                return Ok(Ended::LeaseLost);
+                return Ok(RunEnd::LeaseLost);
             }
             if let Some(ended) = self.checkpoint(is_late).await? {
                 return Ok(ended);
@@ -121,7 +121,7 @@ where
         let pending = std::mem::take(&mut self.before.pending);
         if !pending.is_empty() {
             // A page of its own. Then the listing continues where it was.
-            let (found, missing) = live(&self.worker.store, &pending, self.now()).await?;
+            let (found, missing) = split_live(&self.worker.store, &pending, self.now()).await?;
             return Ok(Some(AudiencePage {
                 found,
                 missing,
@@ -132,7 +132,7 @@ where
             return Ok(None);
         }
         let (audience, store) = (&self.broadcast.audience, &self.worker.store);
-        let page = audience.page(store, self.part, self.cursor.as_ref(), self.now());
+        let page = audience.page(store, self.segment, self.cursor.as_ref(), self.now());
         page.await.map(Some)
     }
 
@@ -143,18 +143,18 @@ where
         for id in page.missing {
             self.tally.count(&id, PostOutcome::Gone);
         }
-        let (worker, broadcast, part) = (self.worker, self.broadcast, self.part);
+        let (worker, broadcast, segment) = (self.worker, self.broadcast, self.segment);
         let reading = async {
             let (from, now) = (page.next.as_ref()?, worker.clock.now());
             let page = broadcast
                 .audience
-                .page(&worker.store, part, Some(from), now);
+                .page(&worker.store, segment, Some(from), now);
             Some(page.await)
         };
         let posting = self.delivery.post(page.found, self.tally);
         let posted = join(posting, reading);
         let Some(((), read)) =
-            while_leased(worker, broadcast, part.index, &self.lease, posted).await
+            while_leased(worker, broadcast, segment.index, &self.lease, posted).await
         else {
             return false;
         };
@@ -168,15 +168,15 @@ where
     /// if the lease was lost.
     async fn retry_waiting(&mut self) -> bool {
         let retried = self.delivery.retry_waiting(self.tally);
-        let (worker, segment) = (self.worker, self.part.index);
-        while_leased(worker, self.broadcast, segment, &self.lease, retried)
+        let (worker, index) = (self.worker, self.segment.index);
+        while_leased(worker, self.broadcast, index, &self.lease, retried)
             .await
             .is_some()
     }
 
     /// Writes position and counts, then removes the rows of gone connections.
     /// Returns how the run ended, if it did.
-    async fn checkpoint(&mut self, is_late: bool) -> Result<Option<Ended>, StoreError> {
+    async fn checkpoint(&mut self, is_late: bool) -> Result<Option<RunEnd>, StoreError> {
         let pending = self.delivery.waiting();
         let is_done = self.listing_done && pending.is_empty();
         let stops = !is_done && (self.listing_done || is_late);
@@ -195,19 +195,20 @@ where
                 failures: self.before.failures + self.tally.failures,
                 is_done,
             },
-            ..self.lease.clone()
+            version: self.lease.version,
+            owner: self.lease.owner.clone(),
         };
         let (store, key) = (&self.worker.store, &self.broadcast.key);
-        let written = store.checkpoint(key, self.part.index, &next, reservation);
+        let written = store.checkpoint(key, self.segment.index, &next, reservation);
         if !written.await? {
-            return Ok(Some(Ended::LeaseLost));
+            return Ok(Some(RunEnd::LeaseLost));
         }
         self.lease = next;
         if stops {
-            return Ok(Some(Ended::OutOfTime));
+            return Ok(Some(RunEnd::OutOfTime));
         }
         self.worker.remove_gone(self.tally, self.deadline).await;
-        Ok(is_done.then_some(Ended::Done))
+        Ok(is_done.then_some(RunEnd::Done))
     }
 
     fn now(&self) -> UnixMillis {

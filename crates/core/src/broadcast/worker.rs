@@ -7,7 +7,7 @@ use futures_util::stream::{self, StreamExt};
 
 use super::delivery::{Delivery, DeliverySettings};
 use super::report::Reports;
-use super::segment::{Ended, LEASE, SegmentRun};
+use super::segment::{LEASE, RunEnd, SegmentRun};
 use super::tally::Tally;
 use super::{Broadcast, BroadcastError, Call, Delivered, POLL};
 use crate::ports::{
@@ -21,7 +21,7 @@ const REMOVALS: usize = 64;
 
 /// How long a worker waits for a segment that is leased to another one, since
 /// clocks differ. A lease that ends later is being worked on.
-const PATIENCE: Duration = Duration::from_secs(5);
+const LEASE_PATIENCE: Duration = Duration::from_secs(5);
 
 /// Processes segments of broadcasts.
 #[derive(Debug)]
@@ -88,13 +88,13 @@ where
         let lease = run.into_lease();
         self.measure_posts(tally);
         match ended {
-            Ok(Ended::Done) => self.finish_if_last(broadcast).await?,
-            Ok(Ended::OutOfTime) => {
+            Ok(RunEnd::Done) => self.finish_if_last(broadcast).await?,
+            Ok(RunEnd::OutOfTime) => {
                 let started = self.start_worker(&key.id, segment).await;
                 self.remove_gone(tally, call.deadline).await;
                 started?;
             }
-            Ok(Ended::LeaseLost) => {}
+            Ok(RunEnd::LeaseLost) => {}
             Err(error) => {
                 // Release the lease, so that a retry need not wait for its
                 // end. If this fails, too, the retry waits.
@@ -121,7 +121,7 @@ where
                 self.store
                     .acquire(&broadcast.key, segment, owner, now, until, expires_at);
             match acquired.await? {
-                Acquired::LeasedUntil(until) if until.since(now) <= PATIENCE => {
+                Acquired::LeasedUntil(until) if until.since(now) <= LEASE_PATIENCE => {
                     self.clock.sleep(until.since(now).max(POLL)).await;
                 }
                 acquired => return Ok(acquired),
@@ -130,7 +130,7 @@ where
     }
 
     /// Delivers everything now and remembers nothing: for small broadcasts
-    /// without an id of the caller's.
+    /// without a caller-supplied id.
     pub(super) async fn deliver_at_once(
         &self,
         broadcast: &Broadcast,

@@ -18,7 +18,7 @@ pub const MAX_KEPT_BYTES: usize = 96;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Handshake {
     pub connection_id: ConnectionId,
-    /// Start of the handshake, as API Gateway says.
+    /// Start of the handshake, as reported by API Gateway.
     pub connected_at: UnixMillis,
     /// The `Origin` header. Several are joined by commas and match nothing.
     pub origin: Option<String>,
@@ -198,8 +198,8 @@ mod tests {
                 .plus(Duration::from_secs(7_500))
                 .to_seconds()
         );
-        let first_look = request.connected_at.plus(LIVENESS.heartbeat_interval);
-        assert_eq!(row.liveness, Liveness::due_at(first_look));
+        let first_check = request.connected_at.plus(LIVENESS.heartbeat_interval);
+        assert_eq!(row.liveness, Liveness::due_at(first_check));
         assert_eq!(row.user_agent.unwrap().len(), MAX_KEPT_BYTES);
     }
 

@@ -9,11 +9,11 @@ use crate::time::{UnixMillis, UnixSeconds};
 /// A connection as Belfry remembers it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Connection {
-    /// API Gateway's name for it.
+    /// The id that API Gateway assigned.
     pub id: ConnectionId,
     /// The user of the token that opened it.
     pub user_id: UserId,
-    /// Start of the handshake, as API Gateway says.
+    /// Start of the handshake, as reported by API Gateway.
     pub connected_at: UnixMillis,
     /// When the client last sent a frame.
     pub last_seen_at: UnixMillis,
@@ -21,7 +21,7 @@ pub struct Connection {
     pub expires_at: UnixSeconds,
     /// End of the token, and with it of the session.
     pub token_expires_at: UnixSeconds,
-    /// The page that opened it; absent for clients that are no browsers.
+    /// The page that opened it; absent for clients other than browsers.
     pub origin: Option<String>,
     /// The client's address as API Gateway saw it.
     pub source_ip: String,

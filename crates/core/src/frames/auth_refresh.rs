@@ -67,7 +67,9 @@ impl<V: TokenVerifier, S: Sessions + SessionRefresh, C: Clock> AuthRefreshHandle
         }
     }
 
-    /// Verifies the token. A token that cannot be used still costs its frame.
+    /// Verifies the token. A refused token still counts against the message rate
+    /// limit, and is logged only within it: a flood of frames must not be a
+    /// flood of lines.
     async fn verify(&self, id: &ConnectionId, token: &str) -> Result<Identity, Rejection> {
         let error = match self.verifier.verify(token, self.clock.now()).await {
             Ok(identity) => return Ok(identity),

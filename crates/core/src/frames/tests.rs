@@ -97,9 +97,11 @@ async fn a_reply_that_would_be_too_large_is_refused() {
         ..dispatcher().await
     };
     let list = vec!["1e15"; 20_000].join(",");
-    let frame = format!(r#"{{"type":"echo","version":"1.0","data":[{list}]}}"#);
+    let frame = format!(r#"{{"type":"echo","version":"1.0","id":"7","data":[{list}]}}"#);
     let (frame, outcome) = send(&dispatcher, "c1", &frame).await;
-    assert_eq!(frame.unwrap()["data"]["code"], "MESSAGE_TOO_LARGE");
+    let frame = frame.unwrap();
+    assert_eq!(frame["data"]["code"], "MESSAGE_TOO_LARGE");
+    assert_eq!(frame["correlationId"], "7");
     assert_eq!(outcome, FrameOutcome::Refused(ErrorCode::MessageTooLarge));
 }
 

@@ -136,7 +136,7 @@ where
             due_at: now.plus(RECHECK),
             ..row.liveness
         };
-        self.store.record(row, &next).await?;
+        self.store.record_liveness(row, &next).await?;
         Ok(Checked::Failed(error.to_string()))
     }
 
@@ -154,7 +154,7 @@ where
         next.liveness.due_at = self.settings.next_due(&next);
         // If this is refused, another sweep was faster, or a frame came in
         // between: then the row is still due and the next sweep sees the frame.
-        let recorded = self.store.record(row, &next.liveness).await?;
+        let recorded = self.store.record_liveness(row, &next.liveness).await?;
         Ok(if recorded { done } else { Checked::Kept })
     }
 

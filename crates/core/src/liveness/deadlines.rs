@@ -80,6 +80,7 @@ impl LivenessSettings {
     /// to do.
     #[must_use]
     pub fn next_due(&self, connection: &Connection) -> UnixMillis {
+        // There is always one: the end of the row.
         let next = self.deadlines(connection).map(|(at, _)| at).min();
         next.unwrap_or(connection.expires_at.to_millis())
     }
@@ -98,15 +99,14 @@ impl LivenessSettings {
     }
 
     /// When API Gateway cuts the connection.
-    #[must_use]
-    pub fn ends_at(&self, connection: &Connection) -> UnixMillis {
+    pub(super) fn ends_at(&self, connection: &Connection) -> UnixMillis {
         connection.connected_at.plus(self.connection_lifetime)
     }
 
-    /// Ten to fifteen minutes before the cut, at a moment of the connection's
-    /// own: connections that came together need not leave together. A short
-    /// life ends with a reconnect in its last sixth or, by the same spread, up
-    /// to half of that earlier.
+    /// Ten to fifteen minutes before the cut. The exact time follows from the
+    /// connection's id, so that connections opened together do not reconnect
+    /// together. For a short lifetime the lead is a sixth of it, plus up to half
+    /// of that.
     fn reconnect_at(&self, connection: &Connection) -> UnixMillis {
         let lead = RECONNECT_LEAD.min(self.connection_lifetime / 6);
         let spread = lead.mul_f64(share(&connection.id) / 2.0);

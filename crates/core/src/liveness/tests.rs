@@ -269,3 +269,17 @@ async fn two_sweeps_at_once_count_each_connection_once() {
     assert_eq!(one.failed + other.failed, 0);
     assert_eq!(sweep_at(&sweeper, after(500)).await.pinged, 0);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_listing_that_fails_is_an_error_after_everything_else() {
+    let sweeper = sweeper();
+    open(&sweeper, "c1").await;
+    sweeper.clock.set(after(500));
+    sweeper.store.fail_next("due");
+    assert!(sweeper.sweep(after(555)).await.is_err());
+    let recorded = sweeper.metrics.take();
+    assert!(
+        matches!(recorded[..], [MetricEvent::SweepDone { .. }]),
+        "{recorded:?}"
+    );
+}

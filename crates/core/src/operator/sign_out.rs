@@ -4,8 +4,9 @@ use futures_util::stream::{self, StreamExt};
 use crate::connections::{Closed, Recipient, close_with_reason};
 use crate::ports::{Clock, ConnectionLookup, Outbox, Removals, SignOuts, StoreError};
 
-/// Maximum concurrent closes.
-const CONCURRENCY: usize = 64;
+/// Maximum concurrent closes. Every removal writes the user's item, so more
+/// would only conflict with each other.
+const CONCURRENCY: usize = 8;
 
 /// Signs a user out: closes the user's connections and voids every token that
 /// was issued until now.

@@ -38,7 +38,7 @@ pub enum Admitted {
 /// A row and its share of the capacity (of the stack and of its user) are
 /// written together and removed together, so at no time are there more rows
 /// than the limits allow. The one exception is a connection that was replaced:
-/// its successor counts in its stead, and its row stays until it closes.
+/// its successor counts instead of it, and its row stays until it closes.
 pub trait Admissions: Send + Sync {
     /// Writes a new row and counts it. Repeating the call with the same id,
     /// user and `connected_at` changes nothing and returns [`Admitted::Yes`].

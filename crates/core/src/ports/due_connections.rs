@@ -12,13 +12,15 @@ use crate::time::UnixMillis;
 pub trait DueConnections: Send + Sync {
     /// Connections whose `due_at` is not after `now`, read as the stream is
     /// consumed. The list may lag behind writes: the rows say whether they are
-    /// still due. After an error the stream goes on with what can be read.
+    /// still due. After an error the stream continues with what can still be
+    /// read.
     fn due(&self, now: UnixMillis) -> impl Stream<Item = Result<ConnectionId, StoreError>> + Send;
 
     /// Replaces the row's liveness if no other sweep did so since it was read
     /// (same `due_at`) and, if `next` has an unanswered ping, no frame came
-    /// since. Returns whether it did. `replaced_at` is left as it is.
-    fn record(
+    /// since. Returns whether it did. `replaced_at` is left as it is, and
+    /// `reconnect_sent` is never unset.
+    fn record_liveness(
         &self,
         seen: &Connection,
         next: &Liveness,

@@ -2,19 +2,9 @@ use std::future::Future;
 
 use belfry_protocol::{ConnectionId, UserId};
 
-use super::StoreError;
+use super::{Segment, StoreError};
 use crate::connections::Recipient;
 use crate::time::UnixMillis;
-
-/// One of several disjoint parts of the recipients, which can be processed in
-/// parallel.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Segment {
-    /// Counted from zero.
-    pub index: u32,
-    /// At least one.
-    pub total: u32,
-}
 
 /// A page of a listing.
 #[derive(Debug, Clone, PartialEq, Eq)]

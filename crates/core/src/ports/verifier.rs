@@ -8,7 +8,7 @@ use crate::time::{UnixMillis, UnixSeconds};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Identity {
     pub user_id: UserId,
-    /// The epoch if the token does not say.
+    /// The epoch if the token has no time of issue.
     pub issued_at: UnixSeconds,
     pub expires_at: UnixSeconds,
 }

@@ -75,7 +75,7 @@ pub(super) async fn contract<S: Store>(new: impl AsyncFn() -> S) {
         there_are_no_more_rows_than_allowed(&new().await, total).await;
     }
     a_user_has_no_more_rows_than_allowed(&new().await).await;
-    a_successor_counts_in_its_predecessors_stead(&new().await).await;
+    a_successor_counts_instead_of_its_predecessor(&new().await).await;
     a_successor_that_has_ended_does_not_come_back(&new().await).await;
     only_an_own_connection_can_be_replaced(&new().await).await;
 }
@@ -174,7 +174,7 @@ async fn a_user_has_no_more_rows_than_allowed<S: Store>(store: &S) {
     );
 }
 
-async fn a_successor_counts_in_its_predecessors_stead<S: Store>(store: &S) {
+async fn a_successor_counts_instead_of_its_predecessor<S: Store>(store: &S) {
     for id in ["a1", "a2", "a3"] {
         assert_eq!(
             admit(store, &connection(id, "alice"), FEW).await,

@@ -10,7 +10,7 @@ use crate::ports::{
 };
 use crate::time::{UnixMillis, UnixSeconds};
 
-/// The fake forgets nothing, but a test wants to see a refusal.
+/// Any size would fit; tests want to see a refusal.
 const MAX_REQUEST_BYTES: usize = 300_000;
 
 impl NewBroadcasts for FakeStore {

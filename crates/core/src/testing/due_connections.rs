@@ -29,8 +29,12 @@ impl DueConnections for FakeStore {
         stream::iter(due)
     }
 
-    async fn record(&self, seen: &Connection, next: &Liveness) -> Result<bool, StoreError> {
-        let mut state = self.working("record")?;
+    async fn record_liveness(
+        &self,
+        seen: &Connection,
+        next: &Liveness,
+    ) -> Result<bool, StoreError> {
+        let mut state = self.working("record_liveness")?;
         let row = state.rows.get_mut(&seen.id).filter(|row| {
             let now = &row.connection;
             now.liveness.due_at == seen.liveness.due_at
@@ -39,6 +43,7 @@ impl DueConnections for FakeStore {
         let recorded = row.map(|row| {
             row.connection.liveness = Liveness {
                 replaced_at: row.connection.liveness.replaced_at,
+                reconnect_sent: row.connection.liveness.reconnect_sent || next.reconnect_sent,
                 ..*next
             };
         });
@@ -94,9 +99,9 @@ async fn liveness_is_recorded_by_one_sweep_only<S: Store>(store: &S) {
         reconnect_sent: true,
         ..Liveness::due_at(START.plus(Duration::from_secs(900)))
     };
-    assert_eq!(store.record(&seen, &next).await, Ok(true));
+    assert_eq!(store.record_liveness(&seen, &next).await, Ok(true));
     let other = Liveness::due_at(START.plus(Duration::from_secs(500)));
-    assert_eq!(store.record(&seen, &other).await, Ok(false));
+    assert_eq!(store.record_liveness(&seen, &other).await, Ok(false));
     assert_eq!(read(store).await.liveness, next);
     assert!(
         all_due(store, START.plus(Duration::from_secs(899)))
@@ -105,7 +110,7 @@ async fn liveness_is_recorded_by_one_sweep_only<S: Store>(store: &S) {
     );
     assert_eq!(all_due(store, next.due_at).await.len(), 1);
     store.disconnect(&seen.id, START).await.expect("disconnect");
-    assert_eq!(store.record(&seen, &next).await, Ok(false));
+    assert_eq!(store.record_liveness(&seen, &next).await, Ok(false));
     assert_eq!(store.find(&seen.id).await, Ok(None), "no partial row");
 }
 
@@ -121,11 +126,11 @@ async fn a_ping_is_recorded_unless_a_frame_came_first<S: Store>(store: &S) {
         pinged_at: Some(START.plus(Duration::from_secs(2))),
         ..Liveness::due_at(START.plus(Duration::from_secs(32)))
     };
-    assert_eq!(store.record(&seen, &pinged).await, Ok(false));
+    assert_eq!(store.record_liveness(&seen, &pinged).await, Ok(false));
     assert_eq!(read(store).await.liveness, seen.liveness);
     // Liveness without an unanswered ping is recorded all the same.
     let moved = Liveness::due_at(START.plus(Duration::from_secs(90)));
-    assert_eq!(store.record(&seen, &moved).await, Ok(true));
+    assert_eq!(store.record_liveness(&seen, &moved).await, Ok(true));
 }
 
 async fn a_frame_answers_a_ping<S: Store>(store: &S) {
@@ -135,7 +140,10 @@ async fn a_frame_answers_a_ping<S: Store>(store: &S) {
         unreachable_since: Some(START),
         ..Liveness::due_at(START.plus(Duration::from_secs(32)))
     };
-    assert_eq!(store.record(&read(store).await, &pinged).await, Ok(true));
+    assert_eq!(
+        store.record_liveness(&read(store).await, &pinged).await,
+        Ok(true)
+    );
     assert_eq!(read(store).await.liveness, pinged);
     // The clock of the frame's function may be behind the sweeper's.
     let seen_at = START.plus(Duration::from_secs(1));

@@ -29,7 +29,8 @@ impl SignOuts for FakeStore {
 
     async fn end_session(&self, seen: &Connection, now: UnixMillis) -> Result<(), StoreError> {
         let mut state = self.working("end_session")?;
-        if let Some(row) = state.rows.get_mut(&seen.id) {
+        let row = state.rows.get_mut(&seen.id);
+        if let Some(row) = row.filter(|row| row.connection.connected_at == seen.connected_at) {
             let end = &mut row.connection.token_expires_at;
             *end = now.to_seconds().min(*end);
         }
@@ -75,6 +76,12 @@ async fn a_user_who_was_signed_out_needs_a_newer_token<S: Store>(store: &S) {
 async fn a_session_can_be_ended<S: Store>(store: &S) {
     put(store, &connection("c1", "alice")).await;
     let row = find(store, "c1").await.expect("a row");
+    let of_another_time = Connection {
+        connected_at: START.plus(Duration::from_secs(1)),
+        ..row.clone()
+    };
+    assert_eq!(store.end_session(&of_another_time, START).await, Ok(()));
+    assert_eq!(find(store, "c1").await.as_ref(), Some(&row), "another row");
     for _ in 0..2 {
         assert_eq!(store.end_session(&row, START).await, Ok(()));
     }

@@ -94,8 +94,8 @@ async fn a_stuck_client_delays_nobody() {
     // It was tried for a while, and not all the time.
     let patience = busy.clock.now().since(begun);
     assert!((10..=13).contains(&patience.as_secs()), "{patience:?}");
-    let tries = busy.log.lock().unwrap().frozen_calls;
-    assert!((8..60).contains(&tries), "{tries}");
+    let attempts = busy.log.lock().unwrap().frozen_calls;
+    assert!((8..60).contains(&attempts), "{attempts}");
 }
 
 #[tokio::test(start_paused = true)]
