@@ -11,7 +11,7 @@ use crate::stack::Stack;
 /// Pause between two counts, so that counting does not load the database.
 const BETWEEN_COUNTS: Duration = Duration::from_millis(20);
 
-type Item = HashMap<String, AttributeValue>;
+pub type Item = HashMap<String, AttributeValue>;
 
 impl Stack {
     pub async fn row(&self, id: &str) -> Option<Item> {
@@ -39,6 +39,14 @@ impl Stack {
         ids.collect()
     }
 
+    /// The items of the table `State`.
+    ///
+    /// # Panics
+    /// If the scan fails.
+    pub async fn state(&self) -> Vec<Item> {
+        scan(self.dynamodb(), "State").await
+    }
+
     /// Checks that there are this many rows, and that the counters and the
     /// users' sets agree with them. No event may be in flight.
     ///
@@ -46,7 +54,7 @@ impl Stack {
     /// If they differ.
     pub async fn expect_connections(&self, count: usize) {
         let rows = scan(self.dynamodb(), "Connections").await;
-        let state = scan(self.dynamodb(), "State").await;
+        let state = self.state().await;
         assert_eq!(rows.len(), count);
         let mut of_users: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
         for row in &rows {

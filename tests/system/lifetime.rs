@@ -288,3 +288,13 @@ async fn invalid_requests_to_sweeper_and_operator_name_the_field() {
     let report = stack.invoke("Sweeper", &json!({"action": "sweep"})).await;
     assert_eq!(report.unwrap()["complete"], true);
 }
+
+#[tokio::test]
+async fn every_sweep_audits_a_counter() {
+    let stack = Stack::start().await;
+    let sweep = json!({"action": "sweep"});
+    stack.invoke("Sweeper", &sweep).await.unwrap();
+    let state = stack.state().await;
+    let noted = state.iter().filter(|item| item.contains_key("notedAt"));
+    assert_eq!(noted.count(), 1, "{state:?}");
+}
