@@ -36,4 +36,4 @@ pub use peers::{belfry, node_peer, python_peer};
 pub use signing::SigningKey;
 pub use sink::Sink;
 pub use stack::{Ready, Stack, StackBuilder, binaries, repository, template_with};
-pub use tables::RowWatch;
+pub use tables::{Item, RowWatch};

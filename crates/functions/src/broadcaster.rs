@@ -53,7 +53,6 @@ impl Settings {
     }
 }
 
-/// The use case with its adapters.
 pub type UseCase =
     Broadcaster<DynamoDb, ManagementOutbox, SystemClock, Metrics, LambdaWorkers, SystemRandomness>;
 

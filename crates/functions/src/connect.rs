@@ -54,7 +54,6 @@ impl Settings {
     }
 }
 
-/// The use case with its adapters.
 pub type UseCase = Connect<CognitoVerifier<HttpJwks>, DynamoDb, SystemClock, Metrics>;
 
 pub async fn build(settings: Settings) -> UseCase {

@@ -43,7 +43,6 @@ impl Settings {
     }
 }
 
-/// The use case with its adapters.
 pub type UseCase =
     Dispatcher<CognitoVerifier<HttpJwks>, DynamoDb, ManagementOutbox, SystemClock, Metrics>;
 

@@ -20,7 +20,6 @@ impl Settings {
     }
 }
 
-/// The use case with its adapters.
 pub type UseCase = Disconnect<DynamoDb, SystemClock, Metrics>;
 
 pub async fn build(Settings(common): Settings) -> UseCase {

@@ -56,7 +56,6 @@ pub(crate) fn number(
     Ok(u32::try_from(number).unwrap_or(u32::MAX))
 }
 
-/// The use case with its adapters.
 pub(crate) type UseCase =
     Worker<DynamoDb, ManagementOutbox, SystemClock, Metrics, LambdaWorkers, SystemRandomness>;
 

@@ -15,8 +15,8 @@ use crate::common::{ApiEndpoint, Common, Metrics};
 use crate::environment::{Environment, SettingError};
 use crate::error::{FailureEvents, FunctionError};
 
-/// Time left for checks that are under way: a read and a write of five seconds
-/// at most, and a post of three.
+/// Time left after the last check has begun: ten seconds for the checks that are
+/// under way, and five to count the open connections.
 const FINISHING_TIME: Duration = Duration::from_secs(15);
 
 const FAILURES: FailureEvents = FailureEvents {
@@ -44,7 +44,6 @@ impl Settings {
     }
 }
 
-/// The use case with its adapters.
 pub type UseCase = Sweeper<DynamoDb, ManagementOutbox, SystemClock, Metrics, SystemRandomness>;
 
 pub async fn build(settings: Settings) -> UseCase {

@@ -51,7 +51,7 @@ impl DynamoDb {
 
     async fn note(&self, shard: &Shard, now: UnixMillis) -> Result<(), StoreError> {
         let update = self
-            .of_counter(shard.number)
+            .counter_update(shard.number)
             .update_expression(
                 "SET notedConnections = :connections, notedInserted = :inserted, notedAt = :now",
             )
@@ -75,22 +75,22 @@ impl DynamoDb {
         let Some((noted, _)) = shard.noted else {
             return Ok(());
         };
-        let says = shard.counter.connections;
+        let current = shard.counter.connections;
         let mut right = corrected(shard.counter, noted, rows);
-        if right > says {
+        if right > current {
             // Replaced connections are in the index but do not count. They are
             // few, and reading every row only for those would be expensive.
-            right = says;
+            right = current;
             if rows > noted.connections + noted.connections / 8 {
                 let counted = self.counted_in(number).await?;
-                right = corrected(shard.counter, noted, counted).max(says);
+                right = corrected(shard.counter, noted, counted).max(current);
             }
         }
-        let is_suspected = right < says;
+        let is_suspected = right < current;
         if is_suspected && !shard.is_suspected {
-            right = says;
+            right = current;
         }
-        if right != says {
+        if right != current {
             tracing::warn!(
                 event = "counters.corrected",
                 shard = number,
@@ -99,12 +99,13 @@ impl DynamoDb {
                 "a counter differed from its rows and was corrected"
             );
         }
-        self.set_right(&shard, right, is_suspected, now).await
+        self.write_correction(&shard, right, is_suspected, now)
+            .await
     }
 
     /// Writes the correction if the counter has not changed meanwhile. If it
     /// has, the counter is compared again when its turn comes.
-    async fn set_right(
+    async fn write_correction(
         &self,
         shard: &Shard,
         right: u64,
@@ -112,21 +113,21 @@ impl DynamoDb {
         now: UnixMillis,
     ) -> Result<(), StoreError> {
         let forget_note = "REMOVE notedConnections, notedInserted, notedAt";
-        let suspect = if is_suspected {
+        let expression = if is_suspected {
             format!("SET connections = :right, auditedAt = :now, suspected = :yes {forget_note}")
         } else {
             format!("SET connections = :right, auditedAt = :now {forget_note}, suspected")
         };
         let mut update = self
-            .of_counter(shard.number)
-            .update_expression(suspect)
+            .counter_update(shard.number)
+            .update_expression(expression)
             // A counter that was never used has no numbers.
             .condition_expression(
-                "attribute_not_exists(connections) OR (connections = :says AND inserted = :inserted)",
+                "attribute_not_exists(connections) OR (connections = :current AND inserted = :inserted)",
             )
             .expression_attribute_values(":right", number(right))
             .expression_attribute_values(":now", number(now.0))
-            .expression_attribute_values(":says", number(shard.counter.connections))
+            .expression_attribute_values(":current", number(shard.counter.connections))
             .expression_attribute_values(":inserted", number(shard.counter.inserted));
         if is_suspected {
             update = update.expression_attribute_values(":yes", AttributeValue::Bool(true));
@@ -135,7 +136,7 @@ impl DynamoDb {
             return Ok(());
         }
         let update = self
-            .of_counter(shard.number)
+            .counter_update(shard.number)
             .update_expression(format!("SET auditedAt = :now {forget_note}"))
             .expression_attribute_values(":now", number(now.0));
         let sent = send_past_transactions(update).await;
@@ -143,7 +144,7 @@ impl DynamoDb {
             .map_err(|error| sdk_failed("UpdateItem", &error))
     }
 
-    fn of_counter(&self, shard: u32) -> UpdateItemFluentBuilder {
+    fn counter_update(&self, shard: u32) -> UpdateItemFluentBuilder {
         self.client
             .update_item()
             .table_name(&self.tables.state)
@@ -153,7 +154,7 @@ impl DynamoDb {
     /// The number of a shard's rows in the index.
     async fn rows_in(&self, shard: u32) -> Result<u64, StoreError> {
         let mut pages = self
-            .of_shard(shard)
+            .rows_of(shard)
             .select(Select::Count)
             .into_paginator()
             .send();
@@ -167,7 +168,7 @@ impl DynamoDb {
 
     /// The number of them that count, by reading every row.
     async fn counted_in(&self, shard: u32) -> Result<u64, StoreError> {
-        let mut pages = self.of_shard(shard).limit(100).into_paginator().send();
+        let mut pages = self.rows_of(shard).limit(100).into_paginator().send();
         let mut counted = 0;
         while let Some(page) = pages.next().await {
             let page = page.map_err(|error| sdk_failed("Query", &error))?;
@@ -185,7 +186,7 @@ impl DynamoDb {
         Ok(counted)
     }
 
-    fn of_shard(&self, shard: u32) -> QueryFluentBuilder {
+    fn rows_of(&self, shard: u32) -> QueryFluentBuilder {
         self.client
             .query()
             .table_name(&self.tables.connections)

@@ -7,8 +7,10 @@ use crate::connections::Recipient;
 use crate::ports::{Cursor, Recipients, Segment, StoreError};
 use crate::time::UnixMillis;
 
-/// Maximum concurrent queries if a broadcast names many users.
-const QUERIES: usize = 16;
+/// Maximum concurrent queries if a broadcast names many users. Their connections
+/// become one page, which must fit into a checkpoint if time runs out: 8 users
+/// have at most 16,000, at twice the highest `MaxConnectionsPerUser`.
+const QUERIES: usize = 8;
 
 /// Connections in a page. Of named users there may be more: the last users of
 /// a page may have as many as `MaxConnectionsPerUser` allows.

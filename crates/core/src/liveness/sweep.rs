@@ -1,7 +1,8 @@
 use std::pin::pin;
+use std::time::Duration;
 
 use belfry_protocol::{ConnectionId, SweepReport};
-use futures_util::future::ready;
+use futures_util::future::{Either, ready, select};
 use futures_util::stream::StreamExt;
 
 use super::LivenessSettings;
@@ -15,6 +16,10 @@ use crate::time::UnixMillis;
 
 /// Maximum concurrent checks.
 const CONCURRENCY: usize = 64;
+
+/// Time for checks that are under way at the deadline. The others are dropped:
+/// their connections are still due.
+const GRACE: Duration = Duration::from_secs(10);
 
 /// Ends the connections that must end, pings the silent ones, and asks those
 /// that will be cut to reconnect.
@@ -41,7 +46,8 @@ where
     M: Metrics,
     R: Randomness,
 {
-    /// Checks every connection that is due. No check begins after `deadline`.
+    /// Checks every connection that is due. No check begins after `deadline`, and
+    /// none goes on for more than [`GRACE`] after it.
     ///
     /// # Errors
     /// [`StoreError`] if some due connections could not be listed, or the open
@@ -49,8 +55,8 @@ where
     pub async fn sweep(&self, deadline: UnixMillis) -> Result<SweepReport, StoreError> {
         let begun = self.clock.now();
         let (mut report, mut complete, mut unlisted) = (SweepReport::default(), true, None);
+        let mut all_ended = true;
         {
-            // Checks that are under way at the deadline are finished.
             let in_time = |_: &_| {
                 complete = self.clock.now() < deadline;
                 ready(complete)
@@ -62,14 +68,21 @@ where
                 .map(async |listed| Ok(self.check(&listed?).await))
                 .buffer_unordered(CONCURRENCY);
             let mut checks = pin!(checks);
-            while let Some(checked) = checks.next().await {
-                match checked {
-                    Ok(checked) => count(&mut report, checked),
-                    Err(error) => unlisted = Some(error),
+            let grace = deadline.plus(GRACE).since(begun);
+            let mut time_is_up = pin!(self.clock.sleep(grace));
+            loop {
+                match select(checks.next(), &mut time_is_up).await {
+                    Either::Left((Some(Ok(checked)), _)) => count(&mut report, checked),
+                    Either::Left((Some(Err(error)), _)) => unlisted = Some(error),
+                    Either::Left((None, _)) => break,
+                    Either::Right(_) => {
+                        all_ended = false;
+                        break;
+                    }
                 }
             }
         }
-        report.complete = complete;
+        report.complete = complete && all_ended;
         report.connections = self.store.open_connections().await?;
         let took = self.clock.now().since(begun);
         self.metrics.record(MetricEvent::SweepDone { report, took });

@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::connections::Connection;
-use crate::ports::{MetricEvent, Outbox, PostError, Sessions, Touched};
+use crate::ports::{Clock, MetricEvent, Outbox, PostError, Sessions, Touched};
 use crate::testing::{
     BUCKET, FakeMetrics, FakeOutbox, FakeStore, LIVENESS, START, SeededRandomness, TestClock,
     connection, connection_id,
@@ -282,4 +282,15 @@ async fn a_listing_that_fails_is_an_error_after_everything_else() {
         matches!(recorded[..], [MetricEvent::SweepDone { .. }]),
         "{recorded:?}"
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_check_that_hangs_delays_the_report_by_the_grace_only() {
+    let sweeper = sweeper();
+    open(&sweeper, "c1").await;
+    sweeper.clock.set(after(500));
+    sweeper.store.hang_on("find");
+    let report = sweeper.sweep(after(540)).await.unwrap();
+    assert!(!report.complete, "{report:?}");
+    assert_eq!(sweeper.clock.now(), after(550));
 }

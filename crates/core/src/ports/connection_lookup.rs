@@ -5,7 +5,6 @@ use belfry_protocol::ConnectionId;
 use super::StoreError;
 use crate::connections::Connection;
 
-/// Finds one connection.
 pub trait ConnectionLookup: Send + Sync {
     /// The row as it is now (a consistent read), expired or not.
     fn find(

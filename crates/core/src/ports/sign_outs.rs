@@ -6,7 +6,6 @@ use super::StoreError;
 use crate::connections::Connection;
 use crate::time::UnixMillis;
 
-/// Signs users out.
 pub trait SignOuts: Send + Sync {
     /// Voids every token of the user that was issued until now and lists the
     /// user's connections. No other connection can be admitted with such a

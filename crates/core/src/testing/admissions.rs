@@ -63,6 +63,7 @@ impl Capacity for FakeStore {
 
 impl ConnectionLookup for FakeStore {
     async fn find(&self, id: &ConnectionId) -> Result<Option<Connection>, StoreError> {
+        self.responds("find").await;
         let state = self.working("find")?;
         Ok(state.rows.get(id).map(|row| row.connection.clone()))
     }
