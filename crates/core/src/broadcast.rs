@@ -5,8 +5,6 @@
 
 mod coordinator;
 mod delivery;
-#[cfg(test)]
-mod fanout_tests;
 mod latency_sample;
 mod rate_limiter;
 mod recipients;

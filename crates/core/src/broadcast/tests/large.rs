@@ -1,49 +1,33 @@
 use std::collections::BTreeSet;
 use std::pin::pin;
+use std::time::Duration;
 
-use belfry_protocol::{BroadcastInquiry, BroadcastStatus, WaitSeconds};
+use belfry_protocol::{
+    BroadcastInquiry, BroadcastReport, BroadcastRequest, BroadcastStatus, MessageId, WaitSeconds,
+};
 use futures_util::future::{Either, select};
 use proptest::prelude::*;
 
-use super::*;
+use super::{Fixture, broadcaster};
+use crate::broadcast::{BroadcastError, Call, DeliverySettings, FanoutSettings};
 use crate::connections::Connection;
 use crate::ports::{Clock, MetricEvent, PostError};
-use crate::testing::{
-    FakeMetrics, FakeOutbox, FakeStore, FakeWorkers, SeededRandomness, TestClock, connection,
-};
+use crate::testing::connection;
 
-type Fixture =
-    Broadcaster<FakeStore, FakeOutbox, TestClock, FakeMetrics, FakeWorkers, SeededRandomness>;
-
-/// Connections old enough for a 410 to be believed at once; a worker takes on
-/// ten of them.
+/// A worker takes on ten connections.
 async fn fixture(connections: usize) -> Fixture {
-    let fixture = Broadcaster {
-        worker: Worker {
-            store: FakeStore::default(),
-            outbox: FakeOutbox::default(),
-            clock: TestClock::default(),
-            metrics: FakeMetrics::default(),
-            workers: FakeWorkers::default(),
-            random: SeededRandomness::default(),
-            delivery: DeliverySettings {
-                concurrency: 2,
-                post_timeout: Duration::from_secs(3),
-                posts_per_second: 1_000,
-            },
-        },
-        fanout: FanoutSettings {
-            connections_per_worker: 10,
-            max_workers: 4,
-            all_interval: Duration::from_secs(60),
-        },
+    let connections = ids(connections).map(|id| (id, "u"));
+    let delivery = DeliverySettings {
+        concurrency: 2,
+        post_timeout: Duration::from_secs(3),
+        posts_per_second: 1_000,
     };
-    for id in ids(connections) {
-        fixture.worker.store.put(&id, "u").await;
-        fixture.worker.outbox.open(&id);
-    }
-    fixture.worker.clock.advance(Duration::from_secs(60));
-    fixture
+    let fanout = FanoutSettings {
+        connections_per_worker: 10,
+        max_workers: 4,
+        all_interval: Duration::from_secs(60),
+    };
+    broadcaster(connections, delivery, fanout).await
 }
 
 fn ids(count: usize) -> impl Iterator<Item = String> {
