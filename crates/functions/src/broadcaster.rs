@@ -13,7 +13,7 @@ use serde_json::value::RawValue;
 use crate::common::Metrics;
 use crate::environment::{Environment, SettingError};
 use crate::error::{FailureEvents, FunctionError};
-use crate::fanout::{self, number};
+use crate::fanout;
 
 /// Time left to write a checkpoint, start a worker and answer.
 const REPORTING_TIME: Duration = Duration::from_secs(10);
@@ -39,8 +39,7 @@ impl Settings {
         let all_interval = environment.number("BROADCAST_ALL_INTERVAL_SECONDS", 60, 0..=86_400)?;
         Ok(Self {
             fanout: FanoutSettings {
-                connections_per_worker: number(
-                    environment,
+                connections_per_worker: environment.count(
                     "CONNECTIONS_PER_WORKER",
                     5_000,
                     1_000_000,

@@ -123,6 +123,17 @@ impl Environment {
 
 /// Settings that several functions share.
 impl Environment {
+    /// A whole number of at least one, or the default.
+    pub(crate) fn count(
+        &self,
+        name: &'static str,
+        default: u64,
+        most: u64,
+    ) -> Result<u32, SettingError> {
+        let number = self.number(name, default, 1..=most)?;
+        Ok(u32::try_from(number).unwrap_or(u32::MAX))
+    }
+
     /// How long API Gateway lets a connection live.
     pub(crate) fn connection_lifetime(&self) -> Result<Duration, SettingError> {
         let seconds = self.number("CONNECTION_LIFETIME_SECONDS", 7_200, 10..=7_200)?;

@@ -24,11 +24,13 @@ impl Settings {
         environment: &Environment,
         worker_function: String,
     ) -> Result<Self, SettingError> {
-        let concurrency = number(environment, "POST_CONCURRENCY", 64, 1_000)?;
+        let concurrency = environment.count("POST_CONCURRENCY", 64, 1_000)?;
         let post_timeout = environment.number("POST_TIMEOUT_MS", 3_000, 100..=29_000)?;
-        let posts_per_second = number(environment, "POSTS_PER_SECOND", 2_500, 100_000)?;
+        let posts_per_second = environment.count("POSTS_PER_SECOND", 2_500, 100_000)?;
         // Every worker makes at least one post a second.
-        let max_workers = number(environment, "MAX_WORKERS", 4, 100)?.min(posts_per_second);
+        let max_workers = environment
+            .count("MAX_WORKERS", 4, 100)?
+            .min(posts_per_second);
         Ok(Self {
             common: Common::read(environment)?,
             api_endpoint: ApiEndpoint::read(environment)?,
@@ -43,17 +45,6 @@ impl Settings {
             worker_function,
         })
     }
-}
-
-/// A whole number of at least one.
-pub(crate) fn number(
-    environment: &Environment,
-    name: &'static str,
-    default: u64,
-    most: u64,
-) -> Result<u32, SettingError> {
-    let number = environment.number(name, default, 1..=most)?;
-    Ok(u32::try_from(number).unwrap_or(u32::MAX))
 }
 
 pub(crate) type UseCase =
