@@ -47,7 +47,7 @@ where
     R: Randomness,
 {
     /// Checks every connection that is due. No check begins after `deadline`, and
-    /// none goes on for more than [`GRACE`] after it.
+    /// none continues for more than ten seconds after it.
     ///
     /// # Errors
     /// [`StoreError`] if some due connections could not be listed, or the open
