@@ -1,12 +1,14 @@
 //! What callers of the broadcaster send, and the reports they get.
 
-use std::borrow::Cow;
-use std::fmt;
-use std::ops::Add;
+mod report;
+mod wait_seconds;
 
-use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
-use serde::{Deserialize, Deserializer, Serialize, de};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
+
+pub use report::{BroadcastReport, BroadcastStatus, Failures};
+pub use wait_seconds::{MAX_WAIT_SECONDS, WaitSeconds};
 
 use crate::{
     ConnectionId, Envelope, FrameId, InvalidRequest, List, MessageId, NotificationData,
@@ -16,70 +18,6 @@ use crate::{
 /// The largest message that API Gateway carries, in bytes (AWS: "WebSocket
 /// message payload size, 128 KB").
 pub const MAX_FRAME_BYTES: usize = 128 * 1024;
-
-/// The longest that a caller may wait for a broadcast to finish, in seconds.
-/// AWS's SDKs give up on an invocation after 60 seconds; this leaves room.
-pub const MAX_WAIT_SECONDS: u8 = 20;
-
-/// How long a caller waits for a broadcast to finish, in seconds. `null`
-/// counts as 0, like an absent field.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
-#[serde(transparent)]
-pub struct WaitSeconds(pub u8);
-
-impl JsonSchema for WaitSeconds {
-    fn schema_name() -> Cow<'static, str> {
-        "WaitSeconds".into()
-    }
-
-    fn inline_schema() -> bool {
-        true
-    }
-
-    fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({"type": ["integer", "null"], "minimum": 0, "maximum": MAX_WAIT_SECONDS})
-    }
-}
-
-/// Reads the seconds, with errors that name the field.
-struct WaitSecondsVisitor;
-
-impl<'de> de::Visitor<'de> for WaitSecondsVisitor {
-    type Value = WaitSeconds;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "waitSeconds to be an integer from 0 to {MAX_WAIT_SECONDS}"
-        )
-    }
-
-    fn visit_none<E>(self) -> Result<WaitSeconds, E> {
-        Ok(WaitSeconds::default())
-    }
-
-    // What a buffered `null` becomes.
-    fn visit_unit<E>(self) -> Result<WaitSeconds, E> {
-        Ok(WaitSeconds::default())
-    }
-
-    fn visit_some<D: Deserializer<'de>>(self, deserializer: D) -> Result<WaitSeconds, D::Error> {
-        deserializer.deserialize_u8(self)
-    }
-
-    fn visit_u64<E: de::Error>(self, seconds: u64) -> Result<WaitSeconds, E> {
-        match u8::try_from(seconds) {
-            Ok(seconds @ ..=MAX_WAIT_SECONDS) => Ok(WaitSeconds(seconds)),
-            _ => Err(E::invalid_value(de::Unexpected::Unsigned(seconds), &self)),
-        }
-    }
-}
-
-impl<'de> Deserialize<'de> for WaitSeconds {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_option(WaitSecondsVisitor)
-    }
-}
 
 /// A request to the broadcaster.
 #[derive(Debug, Clone, PartialEq)]
@@ -259,86 +197,6 @@ impl BroadcasterRequest {
     }
 }
 
-/// The report of a broadcast. `success + failure` is the number of recipients
-/// counted so far.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct BroadcastReport {
-    /// The idempotency key of the broadcast, and the `id` of its frames.
-    pub message_id: MessageId,
-    /// The progress of the broadcast.
-    pub status: BroadcastStatus,
-    /// Recipients for which API Gateway accepted the message.
-    pub success: u64,
-    /// Recipients that were not reached: the sum of `failures`.
-    pub failure: u64,
-    /// Recipients that were not reached, by cause.
-    pub failures: Failures,
-    /// `false` if some recipients are not counted yet, otherwise absent. Ask
-    /// again while `status` is `running`; send `resume` if it is `stopped`.
-    #[serde(default = "yes", skip_serializing_if = "is_true")]
-    pub complete: bool,
-}
-
-fn yes() -> bool {
-    true
-}
-
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes references")]
-fn is_true(complete: &bool) -> bool {
-    *complete
-}
-
-/// The progress of a broadcast.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub enum BroadcastStatus {
-    /// Every recipient is counted.
-    Done,
-    /// Workers are sending the message.
-    Running,
-    /// The workers died before they finished. `resume` continues their work.
-    Stopped,
-}
-
-/// Recipients that were not reached, by cause.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct Failures {
-    /// The connection does not exist.
-    pub gone: u64,
-    /// API Gateway throttled the post, and its retries, too.
-    pub throttled: u64,
-    /// API Gateway refused the message as too large.
-    pub too_large: u64,
-    /// The post timed out or failed otherwise. The message may have arrived.
-    pub failed: u64,
-    /// The function's time ran out before the post.
-    pub not_attempted: u64,
-}
-
-impl Add for Failures {
-    type Output = Self;
-
-    fn add(self, other: Self) -> Self {
-        Self {
-            gone: self.gone + other.gone,
-            throttled: self.throttled + other.throttled,
-            too_large: self.too_large + other.too_large,
-            failed: self.failed + other.failed,
-            not_attempted: self.not_attempted + other.not_attempted,
-        }
-    }
-}
-
-impl Failures {
-    /// The sum over all causes.
-    #[must_use]
-    pub fn total(&self) -> u64 {
-        self.gone + self.throttled + self.too_large + self.failed + self.not_attempted
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -398,23 +256,6 @@ mod tests {
             let error = BroadcastRequest::parse(text).unwrap_err().to_string();
             assert!(error.contains(field), "{error}");
         }
-    }
-
-    #[test]
-    fn the_report_has_the_documented_form() {
-        let failures = Failures {
-            gone: 1,
-            ..Failures::default()
-        };
-        let report = BroadcastReport {
-            message_id: MessageId::parse("m").unwrap(),
-            status: BroadcastStatus::Done,
-            success: 2,
-            failure: failures.total(),
-            failures,
-            complete: true,
-        };
-        insta::assert_snapshot!(serde_json::to_string(&report).unwrap(), @r#"{"messageId":"m","status":"done","success":2,"failure":1,"failures":{"gone":1,"throttled":0,"tooLarge":0,"failed":0,"notAttempted":0}}"#);
     }
 
     #[test]
