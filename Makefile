@@ -88,7 +88,7 @@ build: $(SAM) ## Build the functions for deployment and print their sizes (ARCHI
 	@# All at once: SAM would build them one by one, and link on one core.
 	PATH="$(CURDIR)/.venv/sam/bin:$$PATH" cargo lambda build --package belfry-functions \
 		$(if $(filter release,$(PROFILE)),--release) $(if $(filter arm64,$(ARCHITECTURE)),--arm64)
-	PATH="$(CURDIR)/.venv/sam/bin:$$PATH" SAM_BUILD_MODE=$(PROFILE) \
+	PATH="$(CURDIR)/.venv/sam/bin:$$PATH" $(if $(filter debug,$(PROFILE)),SAM_BUILD_MODE=debug) \
 		sam build --build-dir $(BUILD_DIR) --parameter-overrides Architecture=$(ARCHITECTURE)
 	@python3 tools/sizes.py $(BUILD_DIR)
 
