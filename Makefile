@@ -21,7 +21,7 @@ ARCHITECTURE ?= x86_64
 # Where `make build` puts its result and `make deploy` finds it, and the profile
 # to build with: release, or debug for the deploy test.
 export BUILD_DIR ?= .aws-sam/build
-PROFILE ?= release
+BUILD_PROFILE ?= release
 
 # Each tool has its own virtual environment, because they pin different versions
 # of the same packages. A stamp file marks a complete one.
@@ -87,8 +87,8 @@ build: $(SAM) ## Build the functions for deployment and print their sizes (ARCHI
 	@echo "Building the functions; the first time takes several minutes…"
 	@# All at once: SAM would build them one by one, and link on one core.
 	PATH="$(CURDIR)/.venv/sam/bin:$$PATH" cargo lambda build --package belfry-functions \
-		$(if $(filter release,$(PROFILE)),--release) $(if $(filter arm64,$(ARCHITECTURE)),--arm64)
-	PATH="$(CURDIR)/.venv/sam/bin:$$PATH" $(if $(filter debug,$(PROFILE)),SAM_BUILD_MODE=debug) \
+		$(if $(filter release,$(BUILD_PROFILE)),--release) $(if $(filter arm64,$(ARCHITECTURE)),--arm64)
+	PATH="$(CURDIR)/.venv/sam/bin:$$PATH" $(if $(filter debug,$(BUILD_PROFILE)),SAM_BUILD_MODE=debug) \
 		sam build --build-dir $(BUILD_DIR) --parameter-overrides Architecture=$(ARCHITECTURE)
 	@python3 tools/sizes.py $(BUILD_DIR)
 
@@ -135,7 +135,7 @@ test-templates: $(SAM)
 # would take longer than all tests together and prove nothing here. Without
 # symbols, they are small enough for Lambda. `make deploy` never finds them.
 test-deploy: export BUILD_DIR := .aws-sam/test
-test-deploy: export PROFILE := debug
+test-deploy: export BUILD_PROFILE := debug
 test-deploy: export CARGO_PROFILE_DEV_DEBUG := 0
 test-deploy: export CARGO_PROFILE_DEV_STRIP := symbols
 test-deploy: $(SAM) $(AWS) $(MINISTACK) test-tools
