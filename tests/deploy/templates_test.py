@@ -6,6 +6,7 @@ CloudFormation does, so the checks cover the roles and policies that SAM adds.
 
 import json
 import re
+import subprocess
 import tomllib
 import unittest
 from pathlib import Path
@@ -391,6 +392,32 @@ class Queries(unittest.TestCase):
                 self.assertLessEqual(events, documented, page.name)
                 seen |= events
         self.assertGreater(len(seen), 10)
+
+
+class Recipes(unittest.TestCase):
+    """The deploy test builds with the debug profile. These are the commands that
+    both profiles run."""
+
+    def build(self, **variables):
+        named = [f"{name}={value}" for name, value in variables.items()]
+        done = subprocess.run(
+            ["make", "--no-print-directory", "--dry-run", "build", *named],
+            cwd=ROOT, capture_output=True, text=True, check=True,
+        )
+        return done.stdout
+
+    def test_people_build_the_release_profile(self):
+        commands = self.build(BUILD_PROFILE="release", BUILD_DIR=".aws-sam/build")
+        self.assertIn("--release", commands)
+        # SAM knows no other mode than debug.
+        self.assertNotIn("SAM_BUILD_MODE", commands)
+        self.assertIn("sam build --build-dir .aws-sam/build", commands)
+
+    def test_the_deploy_test_builds_the_debug_profile_elsewhere(self):
+        commands = self.build(BUILD_PROFILE="debug", BUILD_DIR=".aws-sam/test")
+        self.assertNotIn("--release", commands)
+        self.assertIn("SAM_BUILD_MODE=debug", commands)
+        self.assertIn("sam build --build-dir .aws-sam/test", commands)
 
 
 if __name__ == "__main__":

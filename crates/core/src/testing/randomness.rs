@@ -3,20 +3,13 @@ use std::time::Duration;
 
 use crate::ports::Randomness;
 
-/// Repeatable randomness.
+/// Repeatable randomness, always from the same seed.
 #[derive(Debug)]
 pub struct SeededRandomness(Mutex<fastrand::Rng>);
 
-impl SeededRandomness {
-    #[must_use]
-    pub fn new(seed: u64) -> Self {
-        Self(Mutex::new(fastrand::Rng::with_seed(seed)))
-    }
-}
-
 impl Default for SeededRandomness {
     fn default() -> Self {
-        Self::new(0)
+        Self(Mutex::new(fastrand::Rng::with_seed(0)))
     }
 }
 
