@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use aws_sdk_dynamodb::operation::update_item::UpdateItemError;
 use aws_sdk_dynamodb::operation::update_item::builders::UpdateItemFluentBuilder;
-use aws_sdk_dynamodb::types::{ReturnValue, ReturnValuesOnConditionCheckFailure};
+use aws_sdk_dynamodb::types::{AttributeValue, ReturnValue, ReturnValuesOnConditionCheckFailure};
 use belfry_core::UnixMillis;
 use belfry_core::frames::{BucketLevel, TokenBucket};
 use belfry_core::ports::{NotServed, Sessions, StoreError, Touched};
@@ -17,25 +17,38 @@ use super::{DynamoDb, IS_LIVE, failed, key, sdk_failed};
 
 const OPERATION: &str = "UpdateItem";
 
-/// The bucket has a token.
-pub(super) const HAS_TOKEN: &str =
-    "(attribute_not_exists(bucketFullAt) OR bucketFullAt <= :latest)";
-
-/// Takes a token.
-pub(super) const TAKE_TOKEN: &str =
-    "lastSeenAt = :seen, bucketFullAt = if_not_exists(bucketFullAt, :seen) + :interval";
-
 /// Any frame answers the server's ping.
-pub(super) const ANSWER_PING: &str = "REMOVE pingedAt, unreachableSince";
+const ANSWER_PING: &str = "REMOVE pingedAt, unreachableSince";
 
 /// The condition of a live row with a valid token. Without the first part an
 /// update would create a partial row.
-pub(super) fn in_session() -> String {
+fn in_session() -> String {
     format!("attribute_exists(connectionId) AND {IS_LIVE} AND tokenExpiresAt > :now")
 }
 
+/// What a frame changes in its row beyond counting itself.
+#[derive(Debug, Default)]
+pub(super) struct FrameChange {
+    /// Assignments of an update expression, each followed by a comma.
+    pub(super) set: &'static str,
+    /// A condition that begins with `AND`.
+    pub(super) condition: &'static str,
+    /// The values that both name.
+    pub(super) values: Vec<(&'static str, AttributeValue)>,
+}
+
+/// Result of a frame's write.
+pub(super) enum Counted {
+    /// The row after the frame was counted.
+    Yes(Item),
+    NotServed(NotServed),
+    /// The row is in session and does not meet the condition of the
+    /// [`FrameChange`]. The frame was not counted.
+    Unmet(Box<Row>),
+}
+
 /// Result of a conditional update.
-pub(super) enum Updated {
+enum Updated {
     /// The row after the update.
     Yes(Item),
     /// The row that did not meet the condition, if there is one.
@@ -49,67 +62,119 @@ impl Sessions for DynamoDb {
         bucket: &TokenBucket,
         now: UnixMillis,
     ) -> Result<Touched, StoreError> {
-        // Most frames find a full bucket.
-        let update = self
-            .frame(id, now)
-            .update_expression(format!(
-                "SET lastSeenAt = :seen, bucketFullAt = :full {ANSWER_PING}, refusals"
-            ))
-            .condition_expression(format!(
-                "{} AND (attribute_not_exists(bucketFullAt) OR bucketFullAt <= :seen)",
-                in_session()
-            ))
-            .expression_attribute_values(":full", number(now.plus(bucket.interval).0));
-        match Box::pin(run(update)).await? {
-            Updated::Yes(item) => live(&item),
-            Updated::No(row) => match not_served(row.as_ref(), bucket, now) {
-                None => Box::pin(self.take_token(id, bucket, now)).await,
-                Some(NotServed::RateLimited { retry_after, .. }) => {
-                    let refused = self.count_refusal(id, bucket, now, retry_after);
-                    Box::pin(refused).await.map(Touched::NotServed)
-                }
-                Some(why) => Ok(Touched::NotServed(why)),
-            },
+        let no_change = FrameChange::default();
+        match self
+            .count_frame(id, bucket, now, &no_change, |_| true)
+            .await?
+        {
+            Counted::Yes(item) => {
+                let connection = row::connection(&item).map_err(|error| failed(OPERATION, error))?;
+                Ok(Touched::Live(connection))
+            }
+            Counted::NotServed(why) => Ok(Touched::NotServed(why)),
+            // Without a condition there is no such row.
+            Counted::Unmet(_) => Ok(Touched::NotServed(NotServed::Unknown)),
         }
     }
 }
 
 impl DynamoDb {
-    /// Counts a frame whose bucket is not full.
-    pub(super) async fn take_token(
+    /// Takes a token from the connection's bucket, marks the row as seen now
+    /// and changes what `change` says. `meets` tells whether a row meets the
+    /// condition of `change`.
+    ///
+    /// Every frame is counted here. Invariant: a bucket that is full counts
+    /// from now. DynamoDB has no maximum, so a full bucket and one that is
+    /// filling have writes of their own. Most frames find a full bucket.
+    pub(super) async fn count_frame(
         &self,
         id: &ConnectionId,
         bucket: &TokenBucket,
         now: UnixMillis,
-    ) -> Result<Touched, StoreError> {
+        change: &FrameChange,
+        meets: impl Fn(&Row) -> bool + Send,
+    ) -> Result<Counted, StoreError> {
         let update = self
-            .frame_taking_token(id, bucket, now)
-            .update_expression(format!("SET {TAKE_TOKEN} {ANSWER_PING}"))
-            .condition_expression(format!("{} AND {HAS_TOKEN}", in_session()));
-        match run(update).await? {
-            Updated::Yes(item) => live(&item),
-            Updated::No(row) => {
-                // A frame that came at the same time took the last token.
-                let too_late = NotServed::RateLimited {
-                    retry_after: bucket.interval,
-                    refusals: 0,
-                };
-                let why = not_served(row.as_ref(), bucket, now);
-                Ok(Touched::NotServed(why.unwrap_or(too_late)))
+            .frame(id, now, change)
+            .update_expression(format!(
+                "SET {} lastSeenAt = :seen, bucketFullAt = :full {ANSWER_PING}, refusals",
+                change.set
+            ))
+            .condition_expression(format!(
+                "{} {} AND (attribute_not_exists(bucketFullAt) OR bucketFullAt <= :seen)",
+                in_session(),
+                change.condition
+            ))
+            .expression_attribute_values(":full", number(now.plus(bucket.interval).0));
+        let row = match Box::pin(run(update)).await? {
+            Updated::Yes(item) => return Ok(Counted::Yes(item)),
+            Updated::No(row) => row,
+        };
+        let row = match in_session_row(row, now) {
+            Ok(row) => row,
+            Err(why) => return Ok(Counted::NotServed(why)),
+        };
+        if !meets(&row) {
+            return Ok(Counted::Unmet(Box::new(row)));
+        }
+        match bucket.level(row.bucket_full_at, now) {
+            BucketLevel::Empty(retry_after) => {
+                let refused = self.count_refusal(id, now, retry_after);
+                Box::pin(refused).await.map(Counted::NotServed)
+            }
+            BucketLevel::Full | BucketLevel::Partial => {
+                Box::pin(self.take_token(id, bucket, now, change, meets)).await
             }
         }
     }
 
-    /// Counts a refusal. Any frame proves that the client lives, even a refused one.
-    pub(super) async fn count_refusal(
+    /// Counts a frame whose bucket is filling.
+    async fn take_token(
         &self,
         id: &ConnectionId,
         bucket: &TokenBucket,
         now: UnixMillis,
+        change: &FrameChange,
+        meets: impl Fn(&Row) -> bool + Send,
+    ) -> Result<Counted, StoreError> {
+        let interval = u64::try_from(bucket.interval.as_millis()).unwrap_or(u64::MAX);
+        let update = self
+            .frame(id, now, change)
+            .update_expression(format!(
+                "SET {} lastSeenAt = :seen, bucketFullAt = bucketFullAt + :interval {ANSWER_PING}",
+                change.set
+            ))
+            .condition_expression(format!(
+                "{} {} AND bucketFullAt BETWEEN :seen AND :latest",
+                in_session(),
+                change.condition
+            ))
+            .expression_attribute_values(":interval", number(interval))
+            .expression_attribute_values(":latest", number(bucket.latest_full_at(now).0));
+        let row = match run(update).await? {
+            Updated::Yes(item) => return Ok(Counted::Yes(item)),
+            Updated::No(row) => row,
+        };
+        Ok(match in_session_row(row, now) {
+            Err(why) => Counted::NotServed(why),
+            Ok(row) if !meets(&row) => Counted::Unmet(Box::new(row)),
+            // A frame that came at the same time took the last token.
+            Ok(_) => Counted::NotServed(NotServed::RateLimited {
+                retry_after: bucket.interval,
+                refusals: 0,
+            }),
+        })
+    }
+
+    /// Counts a refusal. Any frame proves that the client lives, even a refused one.
+    async fn count_refusal(
+        &self,
+        id: &ConnectionId,
+        now: UnixMillis,
         retry_after: Duration,
     ) -> Result<NotServed, StoreError> {
         let update = self
-            .frame(id, now)
+            .frame(id, now, &FrameChange::default())
             .update_expression(format!(
                 "SET lastSeenAt = :seen {ANSWER_PING} ADD refusals :one"
             ))
@@ -122,37 +187,34 @@ impl DynamoDb {
                     .map_or(0, |n| u32::try_from(n).unwrap_or(u32::MAX)),
             },
             // The session has ended meanwhile.
-            Updated::No(row) => not_served(row.as_ref(), bucket, now).unwrap_or(NotServed::Unknown),
+            Updated::No(row) => in_session_row(row, now).err().unwrap_or(NotServed::Unknown),
         })
     }
 
-    /// An update for a frame whose bucket may not be full.
-    pub(super) fn frame_taking_token(
+    /// An update for a frame that came now.
+    fn frame(
         &self,
         id: &ConnectionId,
-        bucket: &TokenBucket,
         now: UnixMillis,
+        change: &FrameChange,
     ) -> UpdateItemFluentBuilder {
-        let interval = u64::try_from(bucket.interval.as_millis()).unwrap_or(u64::MAX);
-        self.frame(id, now)
-            .expression_attribute_values(":interval", number(interval))
-            .expression_attribute_values(":latest", number(bucket.latest_full_at(now).0))
-    }
-
-    /// An update for a frame that came now.
-    fn frame(&self, id: &ConnectionId, now: UnixMillis) -> UpdateItemFluentBuilder {
-        self.client
+        let update = self
+            .client
             .update_item()
             .table_name(&self.tables.connections)
             .set_key(Some(key(id)))
             .expression_attribute_values(":seen", number(now.0))
             .expression_attribute_values(":now", number(now.to_seconds().0))
             .return_values(ReturnValue::AllNew)
-            .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld)
+            .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld);
+        let values = change.values.iter();
+        values.fold(update, |update, (name, value)| {
+            update.expression_attribute_values(*name, value.clone())
+        })
     }
 }
 
-pub(super) async fn run(update: UpdateItemFluentBuilder) -> Result<Updated, StoreError> {
+async fn run(update: UpdateItemFluentBuilder) -> Result<Updated, StoreError> {
     // A client may send while its successor replaces it.
     let error = match send_past_transactions(update).await {
         Ok(output) => return Ok(Updated::Yes(output.attributes.unwrap_or_default())),
@@ -167,29 +229,12 @@ pub(super) async fn run(update: UpdateItemFluentBuilder) -> Result<Updated, Stor
     Ok(Updated::No(row))
 }
 
-fn live(item: &Item) -> Result<Touched, StoreError> {
-    let connection = row::connection(item).map_err(|error| failed(OPERATION, error))?;
-    Ok(Touched::Live(connection))
-}
-
-/// Why a row did not meet a frame's condition. `None` if only the bucket was not
-/// full, so that another attempt can take a token.
-pub(super) fn not_served(
-    row: Option<&Row>,
-    bucket: &TokenBucket,
-    now: UnixMillis,
-) -> Option<NotServed> {
-    let Some(row) = row.filter(|row| !row.connection.expires_at.has_passed(now)) else {
-        return Some(NotServed::Unknown);
-    };
+/// The row if it is in session, or else why it is not.
+fn in_session_row(row: Option<Row>, now: UnixMillis) -> Result<Row, NotServed> {
+    let row = row.filter(|row| !row.connection.expires_at.has_passed(now));
+    let row = row.ok_or(NotServed::Unknown)?;
     if row.connection.token_expires_at.has_passed(now) {
-        return Some(NotServed::TokenExpired);
+        return Err(NotServed::TokenExpired);
     }
-    match bucket.level(row.bucket_full_at, now) {
-        BucketLevel::Empty(retry_after) => Some(NotServed::RateLimited {
-            retry_after,
-            refusals: 0,
-        }),
-        BucketLevel::Full | BucketLevel::Partial => None,
-    }
+    Ok(row)
 }

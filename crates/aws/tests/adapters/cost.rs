@@ -234,13 +234,24 @@ async fn frames() {
         user_id: user_id("alice"),
         expires_at: UnixSeconds(row.token_expires_at.0 + 60),
     };
-    for _ in ["moves the end", "changes nothing"] {
+    let later = Extension {
+        expires_at: UnixSeconds(extension.expires_at.0 + 60),
+        ..extension.clone()
+    };
+    let extend = async |extension, now| {
         let signed_out_at = store.signed_out_at(&user_id("alice")).await;
         assert_eq!(signed_out_at, Ok(None));
-        let extended = store.extend(&row.id, &extension, &bucket, now).await;
+        let extended = store.extend(&row.id, extension, &bucket, now).await;
         assert!(matches!(extended, Ok(Extended::Until(_))));
-        meter.expect("auth.refresh");
-    }
+    };
+    let now = after(20);
+    extend(&extension, now).await;
+    meter.expect("auth.refresh");
+    extend(&later, now).await;
+    meter.expect("auth.refresh right after another frame");
+    let now = after(30);
+    extend(&extension, now).await;
+    meter.expect("auth.refresh that does not extend the session");
     while is_live(&store.touch(&row.id, &bucket, now).await.unwrap()) {}
     meter.reset();
     assert!(!is_live(&store.touch(&row.id, &bucket, now).await.unwrap()));
