@@ -33,6 +33,38 @@ impl Stack {
         scan(self.dynamodb(), "Connections").await.len()
     }
 
+    /// Makes every row a minute older, as if each handshake had ended long ago.
+    ///
+    /// # Panics
+    /// If a row cannot be read or written.
+    pub async fn age_rows(&self) {
+        for row in scan(self.dynamodb(), "Connections").await {
+            let connected_at = row["connectedAt"].as_n().expect("a number");
+            let connected_at: u64 = connected_at.parse().expect("a number");
+            let update = self
+                .dynamodb()
+                .update_item()
+                .table_name("Connections")
+                .key("connectionId", row["connectionId"].clone())
+                .update_expression("SET connectedAt = :earlier")
+                .condition_expression("attribute_exists(connectionId)")
+                .expression_attribute_values(
+                    ":earlier",
+                    AttributeValue::N((connected_at - 60_000).to_string()),
+                );
+            match update.send().await {
+                Ok(_) => {}
+                // The row is gone meanwhile.
+                Err(error) => assert!(
+                    error
+                        .as_service_error()
+                        .is_some_and(|error| { error.is_conditional_check_failed_exception() }),
+                    "{error:?}"
+                ),
+            }
+        }
+    }
+
     pub async fn connection_ids(&self) -> Vec<String> {
         let rows = scan(self.dynamodb(), "Connections").await;
         let ids = rows.iter().map(|row| text(row, "connectionId"));

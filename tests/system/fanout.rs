@@ -204,6 +204,7 @@ async fn gone_connections_are_counted_and_removed_in_one_pass() {
     for socket in people.drain(..PEOPLE / 3) {
         socket.close().await;
     }
+    stack.age_rows().await;
     let report = stack.broadcast(&to_all("thinned")).await.unwrap();
     assert_eq!(report["success"], PEOPLE - PEOPLE / 3, "{report}");
     assert_eq!(report["failures"]["gone"], PEOPLE / 3, "{report}");

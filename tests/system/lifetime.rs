@@ -5,10 +5,12 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use belfry_tests::{Socket, Stack, StackBuilder, open, refused, soon, unix_time, until};
+use aws_sdk_dynamodb::types::AttributeValue;
+use belfry_tests::{Socket, Stack, StackBuilder, open, refused, soon, try_open, unix_time, until};
 use futures_util::future::join_all;
 use serde_json::{Value, json};
 use tokio::sync::Semaphore;
+use tokio::task::JoinHandle;
 
 /// The log event of a connection that a sweep has ended.
 const SWEPT: &str = "\"event\":\"connection.swept\"";
@@ -178,6 +180,7 @@ async fn a_connect_that_died_after_its_write_leaves_no_ghost() {
     let url = &stack.ready.websocket;
     assert_eq!(refused(url, &[("Authorization", &bearer)]).await, 502);
     // The row was written: a sweep finds it, and no connection.
+    stack.age_rows().await;
     stack
         .logs
         .wait_for(&["[Sweeper]", "\"event\":\"sweep.completed\"", "\"gone\":1"])
@@ -252,15 +255,74 @@ async fn signing_out_ends_every_session_of_a_user() {
         .await;
     bob.expect_nothing().await;
     assert_eq!(stack.rows().await, 1);
-    // A token issued in the next second starts a new session. The old token
-    // does not extend it.
+    // Clocks may differ by five seconds. A token issued later starts a new
+    // session. The old token does not extend it.
     let signed_out = unix_time().as_secs();
-    let next_second = async || unix_time().as_secs() > signed_out;
-    until("the next second begins", next_second).await;
+    let is_later = async || unix_time().as_secs() > signed_out + 5;
+    until("five seconds have passed", is_later).await;
     let mut again = stack.connect("alice").await;
     let answer = again.ask(&refresh(&old)).await;
     assert_eq!(answer["data"]["code"], "UNAUTHORIZED");
     again.expect_nothing().await;
+}
+
+/// A handshake as alice whose function waits with its row written, before it
+/// looks for the row.
+async fn pending(stack: &Stack) -> JoinHandle<Result<Socket, u16>> {
+    let slow =
+        json!({"fault": "dynamodb-slow", "operation": "BatchGetItem", "delay": "3s", "times": 1});
+    stack.fault(slow).await;
+    let bearer = format!("Bearer {}", stack.token("alice").await);
+    let url = stack.ready.websocket.clone();
+    let handshake =
+        tokio::spawn(async move { try_open(&url, &[("Authorization", &bearer)]).await });
+    until("the row is written", async || stack.rows().await == 1).await;
+    handshake
+}
+
+#[tokio::test]
+async fn a_pending_handshake_does_not_outlive_a_sign_out() {
+    let stack = Stack::start().await;
+    let handshake = pending(&stack).await;
+    let request = json!({"action": "signOut", "userId": "alice"});
+    let report = stack.invoke("Operator", &request).await.unwrap();
+    assert_eq!(report, json!({"closed": 1, "failed": 0}));
+    let outcome = soon("the handshake ends", handshake).await.unwrap();
+    assert_eq!(outcome.err(), Some(401));
+    stack.expect_connections(0).await;
+}
+
+#[tokio::test]
+async fn a_broadcast_leaves_the_row_of_a_pending_handshake() {
+    let stack = Stack::start().await;
+    let handshake = pending(&stack).await;
+    let request = json!({
+        "target": {"type": "user", "userId": "alice"},
+        "message": {"type": "notification", "data": {"kind": "k"}},
+    });
+    let report = stack.broadcast(&request).await.unwrap();
+    assert_eq!(
+        report["success"].as_u64().unwrap() + report["failures"]["gone"].as_u64().unwrap(),
+        1
+    );
+    let outcome = soon("the handshake ends", handshake).await.unwrap();
+    let mut socket = outcome.expect("let in");
+    stack.expect_connections(1).await;
+    assert_eq!(stack.broadcast(&request).await.unwrap()["success"], 1);
+    assert_eq!(socket.receive().await["type"], "notification");
+}
+
+#[tokio::test]
+async fn nobody_is_let_in_without_a_row() {
+    let stack = Stack::start().await;
+    let handshake = pending(&stack).await;
+    // An operator removes the row.
+    let id = stack.connection_ids().await.remove(0);
+    let delete = stack.dynamodb().delete_item().table_name("Connections");
+    let delete = delete.key("connectionId", AttributeValue::S(id)).send();
+    delete.await.unwrap();
+    let outcome = soon("the handshake ends", handshake).await.unwrap();
+    assert_eq!(outcome.err(), Some(503));
 }
 
 #[tokio::test]

@@ -35,6 +35,7 @@ async fn settle(stack: &Stack, count: usize) {
         if stack.rows().await <= count {
             return true;
         }
+        stack.age_rows().await;
         stack.broadcast(&to_all).await.unwrap();
         false
     };

@@ -25,6 +25,7 @@ mod sign_outs;
 mod state;
 mod transaction;
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use aws_sdk_dynamodb::Client;
@@ -47,6 +48,8 @@ const BATCH: usize = 100;
 /// How often DynamoDB may leave a part of a batch unprocessed before the read
 /// fails.
 const BATCH_ATTEMPTS: u32 = 6;
+
+const BATCH_GET: &str = "BatchGetItem";
 
 /// The names of the tables.
 #[derive(Debug, Clone)]
@@ -90,38 +93,46 @@ impl DynamoDb {
     async fn batch(
         &self,
         table: &str,
-        mut keys: Vec<Item>,
+        keys: Vec<Item>,
         attributes: &str,
     ) -> Result<Vec<Item>, StoreError> {
-        const OPERATION: &str = "BatchGetItem";
-        let mut items = Vec::with_capacity(keys.len());
+        let wanted = HashMap::from([(table.to_owned(), wanted(keys, attributes)?)]);
+        let found = self.batch_of_tables(wanted).await?;
+        Ok(found.into_values().flatten().collect())
+    }
+
+    /// The same for several tables, in one call.
+    async fn batch_of_tables(
+        &self,
+        mut wanted: HashMap<String, KeysAndAttributes>,
+    ) -> Result<HashMap<String, Vec<Item>>, StoreError> {
+        let mut items: HashMap<String, Vec<Item>> = HashMap::new();
         for attempt in 0..BATCH_ATTEMPTS {
-            let wanted = KeysAndAttributes::builder()
-                .set_keys(Some(keys))
-                .projection_expression(attributes)
-                // A missing row means "gone", so a row that was just written
-                // must be found.
-                .consistent_read(true)
-                .build()
-                .map_err(|error| failed(OPERATION, error))?;
-            let answer = self
-                .client
-                .batch_get_item()
-                .request_items(table, wanted)
-                .send()
-                .await
-                .map_err(|error| sdk_failed(OPERATION, &error))?;
-            let found = answer.responses.into_iter().flatten();
-            items.extend(found.flat_map(|(_, found)| found));
-            let left = answer.unprocessed_keys.into_iter().flatten();
-            keys = left.flat_map(|(_, left)| left.keys).collect();
-            if keys.is_empty() {
+            let get = self.client.batch_get_item().set_request_items(Some(wanted));
+            let answer = get.send().await;
+            let answer = answer.map_err(|error| sdk_failed(BATCH_GET, &error))?;
+            for (table, found) in answer.responses.into_iter().flatten() {
+                items.entry(table).or_default().extend(found);
+            }
+            wanted = answer.unprocessed_keys.unwrap_or_default();
+            if wanted.is_empty() {
                 return Ok(items);
             }
             tokio::time::sleep(Duration::from_millis(20 << attempt)).await;
         }
-        Err(failed(OPERATION, "some keys were never processed"))
+        Err(failed(BATCH_GET, "some keys were never processed"))
     }
+}
+
+/// What a consistent batch reads of a table: a missing row means "gone", so a
+/// row that was just written must be found.
+fn wanted(keys: Vec<Item>, attributes: &str) -> Result<KeysAndAttributes, StoreError> {
+    KeysAndAttributes::builder()
+        .set_keys(Some(keys))
+        .projection_expression(attributes)
+        .consistent_read(true)
+        .build()
+        .map_err(|error| failed(BATCH_GET, error))
 }
 
 /// The key of a connection's row.

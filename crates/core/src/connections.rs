@@ -11,7 +11,7 @@ mod shard;
 pub(crate) use close_with_reason::{Closed, close_with_reason};
 pub use connect::{Connect, Handshake, MAX_KEPT_BYTES, Refusal};
 pub(crate) use connection::confirm_after;
-pub use connection::{Connection, Recipient};
+pub use connection::{Connection, Recipient, SIGNED_OUT};
 pub use disconnect::Disconnect;
 pub use limits::ConnectionLimits;
 pub use origin::{AllowedOrigins, InvalidOrigin, OriginPolicy};

@@ -46,5 +46,5 @@ pub use segments::{
 pub use sessions::{Extended, Extension, NotServed, SessionRefresh, Sessions, Touched};
 pub use sign_outs::SignOuts;
 pub use store_error::StoreError;
-pub use verifier::{Identity, TokenVerifier, VerifyError};
+pub use verifier::{CLOCK_LEEWAY, Identity, TokenVerifier, VerifyError};
 pub use workers::Workers;

@@ -1,8 +1,10 @@
+use std::collections::HashMap;
+
 use aws_sdk_dynamodb::types::{
     AttributeValue, ConditionCheck, Put, ReturnValuesOnConditionCheckFailure, TransactWriteItem,
     Update,
 };
-use belfry_core::connections::{Connection, ConnectionLimits, Recipient, shard_of};
+use belfry_core::connections::{Connection, ConnectionLimits, Recipient, SIGNED_OUT, shard_of};
 use belfry_core::ports::{Admission, Admissions, Admitted, Removals, StoreError};
 use belfry_protocol::ConnectionId;
 use uuid::Uuid;
@@ -10,7 +12,7 @@ use uuid::Uuid;
 use super::row::{self, CONNECTION_ID, Item, Row, number, text};
 use super::shard_counters::{SHARDS, share_of_limit};
 use super::transaction::{Condition, IMPATIENT, Transaction, TransactionAttempt};
-use super::{BATCH, DynamoDb, failed, key, state};
+use super::{BATCH, DynamoDb, failed, key, state, wanted};
 
 const OPERATION: &str = "TransactWriteItems";
 
@@ -41,11 +43,17 @@ enum WriteResult {
 }
 
 impl Admissions for DynamoDb {
-    /// Invariant: after `disconnect` of the same connection no row is left, in
-    /// whatever order the two run. This function writes the row first and
-    /// looks for the tombstone afterwards; `disconnect` writes the tombstone
-    /// first and looks for the row afterwards. The later one sees the other's
-    /// write.
+    /// Two invariants, both kept by a look at the end, when the row is written:
+    ///
+    /// - After `disconnect` of the same connection no row is left, in whatever
+    ///   order the two run. This function writes the row first and looks for
+    ///   the tombstone afterwards; `disconnect` writes the tombstone first and
+    ///   looks for the row afterwards. The later one sees the other's write.
+    /// - Nobody is let in without a row. The answer to the write may have come
+    ///   late, and DynamoDB repeats the answer to a named attempt without
+    ///   writing again, while a sign-out, a broadcast or an operator removed
+    ///   the row. (After the look none of them does: see
+    ///   `Recipient::may_be_pending`. A sign-out leaves the row to a sweep.)
     async fn admit(
         &self,
         admission: Admission<'_>,
@@ -56,23 +64,34 @@ impl Admissions for DynamoDb {
         if admitted != Admitted::Yes {
             return Ok(admitted);
         }
-        let has_ended = self.has_ended(&admission.connection.id).await;
-        if let Ok(false) = has_ended {
-            return Ok(Admitted::Yes);
+        let admitted = self.is_still_admitted(admission.connection).await;
+        if let Ok(Admitted::Yes) = admitted {
+            return admitted;
         }
-        // Remove the row even if the tombstone could not be read: a client that
-        // is refused gets no `$disconnect`, so the row would count for long.
+        // Remove the row even if nothing could be read: a client that is
+        // refused gets no `$disconnect`, so the row would count for long.
         let seen = Recipient::from(admission.connection);
         let removed = self.remove_unchanged(&seen).await;
-        has_ended.and(removed).map(|()| Admitted::Ended)
+        removed.and(admitted)
     }
 }
 
 impl DynamoDb {
-    /// Ids are not used twice, so a tombstone counts however old it is.
-    async fn has_ended(&self, id: &ConnectionId) -> Result<bool, StoreError> {
-        let tombstone = self.item(&self.tables.state, state::tombstone(id)).await?;
-        Ok(tombstone.is_some())
+    async fn is_still_admitted(&self, connection: &Connection) -> Result<Admitted, StoreError> {
+        let (rows, state) = (&self.tables.connections, &self.tables.state);
+        let row = wanted(vec![key(&connection.id)], "connectedAt, tokenExpiresAt")?;
+        let tombstone = wanted(vec![state::tombstone(&connection.id)], "pk")?;
+        let wanted = HashMap::from([(rows.clone(), row), (state.clone(), tombstone)]);
+        let found = self.batch_of_tables(wanted).await?;
+        let item = |table| found.get(table).and_then(|items| items.first());
+        let number = |row: &Item, name| row::integer(row, name).ok();
+        let is_same = |row: &&Item| number(row, "connectedAt") == Some(connection.connected_at.0);
+        Ok(match item(rows).filter(is_same) {
+            Some(row) if number(row, "tokenExpiresAt") == Some(SIGNED_OUT.0) => Admitted::SignedOut,
+            // Ids are not used twice, so a tombstone counts however old it is.
+            Some(_) if item(state).is_none() => Admitted::Yes,
+            _ => Admitted::Ended,
+        })
     }
 
     async fn write_somewhere(

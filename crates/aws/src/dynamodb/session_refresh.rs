@@ -24,7 +24,8 @@ impl SessionRefresh for DynamoDb {
             ],
         };
         let is_own = |row: &Row| row.connection.user_id == extension.user_id;
-        let meets = |row: &Row| is_own(row) && row.connection.token_expires_at < extension.expires_at;
+        let meets =
+            |row: &Row| is_own(row) && row.connection.token_expires_at < extension.expires_at;
         let counted = Box::pin(self.count_frame(id, bucket, now, &change, meets)).await?;
         match counted {
             Counted::Yes(_) => Ok(Extended::Until(extension.expires_at)),

@@ -68,7 +68,8 @@ impl Sessions for DynamoDb {
             .await?
         {
             Counted::Yes(item) => {
-                let connection = row::connection(&item).map_err(|error| failed(OPERATION, error))?;
+                let connection =
+                    row::connection(&item).map_err(|error| failed(OPERATION, error))?;
                 Ok(Touched::Live(connection))
             }
             Counted::NotServed(why) => Ok(Touched::NotServed(why)),

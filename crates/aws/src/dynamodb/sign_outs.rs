@@ -1,14 +1,14 @@
 use aws_sdk_dynamodb::operation::update_item::UpdateItemError;
 use aws_sdk_dynamodb::types::{ReturnValue, ReturnValuesOnConditionCheckFailure};
-use belfry_core::UnixMillis;
-use belfry_core::connections::Connection;
+use belfry_core::connections::{Connection, SIGNED_OUT};
 use belfry_core::ports::{SignOuts, StoreError};
+use belfry_core::{UnixMillis, UnixSeconds};
 use belfry_protocol::{ConnectionId, UserId};
 
 use super::admissions::connection_ids;
-use super::row::number;
+use super::row::{self, number, text};
 use super::transaction::send_past_transactions;
-use super::{DynamoDb, key, sdk_failed, state, written};
+use super::{DynamoDb, condition_failed, failed, key, sdk_failed, state};
 
 impl SignOuts for DynamoDb {
     /// Invariant: every connection of the user is either in the set that is
@@ -17,6 +17,7 @@ impl SignOuts for DynamoDb {
     async fn sign_out(
         &self,
         user: &UserId,
+        void_until: UnixSeconds,
         now: UnixMillis,
     ) -> Result<Vec<ConnectionId>, StoreError> {
         let update = self
@@ -24,9 +25,9 @@ impl SignOuts for DynamoDb {
             .update_item()
             .table_name(&self.tables.state)
             .set_key(Some(state::user(user)))
-            .update_expression("SET signedOutAt = :now, expiresAt = :end")
-            .condition_expression("attribute_not_exists(signedOutAt) OR signedOutAt < :now")
-            .expression_attribute_values(":now", number(now.to_seconds().0))
+            .update_expression("SET signedOutAt = :until, expiresAt = :end")
+            .condition_expression("attribute_not_exists(signedOutAt) OR signedOutAt < :until")
+            .expression_attribute_values(":until", number(void_until.0))
             .expression_attribute_values(":end", number(state::user_expires_at(now).0))
             .return_values(ReturnValue::AllNew)
             .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld);
@@ -48,17 +49,31 @@ impl SignOuts for DynamoDb {
             .collect())
     }
 
-    async fn end_session(&self, seen: &Connection, now: UnixMillis) -> Result<(), StoreError> {
+    async fn end_session(
+        &self,
+        user: &UserId,
+        id: &ConnectionId,
+        now: UnixMillis,
+    ) -> Result<Option<Connection>, StoreError> {
+        // A write, and no read before it: a read may miss the row of a
+        // transaction whose write to the user's set was seen already.
         let update = self
             .client
             .update_item()
             .table_name(&self.tables.connections)
-            .set_key(Some(key(&seen.id)))
-            .update_expression("SET tokenExpiresAt = :now")
-            .condition_expression("connectedAt = :seen AND tokenExpiresAt > :now")
-            .expression_attribute_values(":now", number(now.to_seconds().0))
-            .expression_attribute_values(":seen", number(seen.connected_at.0));
-        let sent = send_past_transactions(update).await;
-        written("UpdateItem", sent).map(drop)
+            .set_key(Some(key(id)))
+            .update_expression("SET tokenExpiresAt = :signedOut, dueAt = :now")
+            .condition_expression("userId = :user")
+            .expression_attribute_values(":signedOut", number(SIGNED_OUT.0))
+            .expression_attribute_values(":now", number(now.0))
+            .expression_attribute_values(":user", text(user.as_str()))
+            .return_values(ReturnValue::AllNew);
+        let item = match send_past_transactions(update).await {
+            Ok(output) => output.attributes,
+            Err(error) if condition_failed(&error) => None,
+            Err(error) => return Err(sdk_failed("UpdateItem", &error)),
+        };
+        let row = item.as_ref().map(row::connection).transpose();
+        row.map_err(|error| failed("UpdateItem", error))
     }
 }

@@ -7,8 +7,8 @@ use belfry_core::UnixSeconds;
 use belfry_core::connections::Recipient;
 use belfry_core::liveness::Liveness;
 use belfry_core::ports::{
-    Admission, Admissions, ConnectionLookup, Disconnections, DueConnections, Extension, Removals,
-    SessionRefresh, Sessions, SignOuts, StoreError,
+    Admission, Admissions, Admitted, ConnectionLookup, Disconnections, DueConnections, Extension,
+    Removals, SessionRefresh, Sessions, SignOuts, StoreError,
 };
 use belfry_core::testing::{BUCKET, LIMITS, START, connection, connection_id, user_id};
 
@@ -57,7 +57,8 @@ impl Story {
         format!("{}-successor", self.id)
     }
 
-    async fn happen(&self, what: Incident, store: &DynamoDb) -> Result<(), StoreError> {
+    /// Returns whether a client was let in.
+    async fn happen(&self, what: Incident, store: &DynamoDb) -> Result<bool, StoreError> {
         let row = connection(&self.id, &self.user);
         let admission = Admission {
             connection: &row,
@@ -65,9 +66,9 @@ impl Story {
             replaces: None,
         };
         match what {
-            Connect => store.admit(admission, LIMITS).await.map(drop),
-            Disconnect => store.disconnect(&row.id, START).await,
-            Removal => store.remove_unchanged(&Recipient::from(&row)).await,
+            Connect => return Ok(store.admit(admission, LIMITS).await? == Admitted::Yes),
+            Disconnect => store.disconnect(&row.id, START).await?,
+            Removal => store.remove_unchanged(&Recipient::from(&row)).await?,
             Successor => {
                 let successor = connection(&self.successor(), &self.user);
                 let admission = Admission {
@@ -75,29 +76,38 @@ impl Story {
                     replaces: Some(&row.id),
                     ..admission
                 };
-                store.admit(admission, LIMITS).await.map(drop)
+                return Ok(store.admit(admission, LIMITS).await? == Admitted::Yes);
             }
-            Frame => store.touch(&row.id, &BUCKET, START).await.map(drop),
+            Frame => drop(store.touch(&row.id, &BUCKET, START).await?),
             NewToken => {
                 let extension = Extension {
                     user_id: user_id(&self.user),
                     expires_at: UnixSeconds(row.token_expires_at.0 + 60),
                 };
                 let extended = store.extend(&row.id, &extension, &BUCKET, START);
-                extended.await.map(drop)
+                extended.await?;
             }
             Ping => {
                 let pinged = Liveness {
                     pinged_at: Some(START),
                     ..Liveness::due_at(START)
                 };
-                match store.find(&row.id).await? {
-                    Some(row) => store.record_liveness(&row, &pinged).await.map(drop),
-                    None => Ok(()),
+                if let Some(row) = store.find(&row.id).await? {
+                    store.record_liveness(&row, &pinged).await?;
                 }
             }
-            SignOut => store.sign_out(&row.user_id, START).await.map(drop),
+            // Signs the user out as `Operator` does.
+            SignOut => {
+                let user = &row.user_id;
+                let ids = store.sign_out(user, START.to_seconds(), START).await?;
+                for id in ids {
+                    if let Some(row) = store.end_session(user, &id, START).await? {
+                        store.remove_unchanged(&Recipient::from(&row)).await?;
+                    }
+                }
+            }
         }
+        Ok(false)
     }
 }
 
@@ -112,11 +122,15 @@ fn store_at(endpoint: &str) -> DynamoDb {
 /// row partial. A disconnected connection has no row. A connection that was
 /// admitted, and neither disconnected nor removed nor signed out, has one.
 ///
+/// `let_in` is a connection whose client was let in after everything else that
+/// happened to it.
+///
 /// `begun` are the incidents that have begun, `done` those that certainly ended.
 async fn expect_consistent(
     client: &Client,
     story: &Story,
     (begun, done): (&[Incident], &[Incident]),
+    let_in: Option<&str>,
     context: &str,
 ) {
     let store = DynamoDb::new(client.clone(), tables());
@@ -136,6 +150,9 @@ async fn expect_consistent(
     }
     if done.contains(&Successor) && !begun.contains(&SignOut) {
         assert!(successor.is_some(), "{context}: the successor was admitted");
+    }
+    if let Some(id) = let_in {
+        assert!(row(id).await.is_some(), "{context}: let in without a row");
     }
     expect_counters(client, context).await;
     expect_sets(client, context).await;
@@ -168,21 +185,31 @@ async fn explore(first: Incident) {
                     };
                     let has_paused = finished.is_none();
                     story.happen(second, &direct).await.unwrap();
+                    let mut was_let_in = false;
                     match finished {
-                        Some(finished) => finished.unwrap().unwrap(),
+                        Some(finished) => {
+                            finished.unwrap().unwrap();
+                        }
                         None if dies => running.abort(),
                         None => {
                             proxy.go_on();
-                            running.await.unwrap().unwrap();
+                            was_let_in = running.await.unwrap().unwrap();
                         }
                     }
+                    let successor = story.successor();
+                    let id = if first == Connect {
+                        &story.id
+                    } else {
+                        &successor
+                    };
+                    let let_in = was_let_in.then_some(id.as_str());
                     let context = format!(
                         "{begins:?}, {first:?} waits at call {call} for {second:?}, dies: {dies}"
                     );
                     // An incident that died may be done in part, or completely.
                     let begun = [begins, &[second, first]].concat();
                     let done = &begun[..begun.len() - usize::from(dies && has_paused)];
-                    expect_consistent(&client, &story, (&begun, done), &context).await;
+                    expect_consistent(&client, &story, (&begun, done), let_in, &context).await;
                     if !has_paused {
                         break;
                     }
@@ -246,7 +273,7 @@ async fn database_trouble_leaves_nothing_behind() {
                     let context =
                         format!("{trouble:?} at call {call} of {first:?}, then {second:?}");
                     let all = [Connect, first, second];
-                    expect_consistent(&client, &story, (&all, &all), &context).await;
+                    expect_consistent(&client, &story, (&all, &all), None, &context).await;
                     if !proxy.was_reached() {
                         break;
                     }

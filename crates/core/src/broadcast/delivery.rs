@@ -40,8 +40,8 @@ pub struct DeliverySettings {
 /// Posts a frame to many connections.
 ///
 /// A post that may have arrived (timeout, unknown failure) is never retried. A
-/// post that certainly did not arrive (throttled, or a 410 of a young
-/// connection) waits in the retry queue while the others go on.
+/// post that certainly did not arrive (throttled, or a 410 while the
+/// handshake may be pending) waits in the retry queue while the others go on.
 pub(super) struct Delivery<'a, O, C, R> {
     outbox: &'a O,
     clock: &'a C,
@@ -205,10 +205,14 @@ impl<'a, O: Outbox, C: Clock, R: Randomness> Delivery<'a, O, C, R> {
             Err(PostError::TooLarge) => PostOutcome::TooLarge,
             Err(error @ PostError::TimedOut) => PostOutcome::Failed(error.to_string()),
             Err(PostError::Failed(cause)) => PostOutcome::Failed(cause),
-            Err(PostError::Gone) if !attempt.confirming && attempt.recipient.is_young(now) => {
-                attempt.confirming = true;
-                attempt.at = now.plus(confirm_after(self.random));
-                return self.retries.push(attempt);
+            Err(PostError::Gone) if attempt.recipient.may_be_pending(now) => {
+                if attempt.confirming {
+                    PostOutcome::GoneUnconfirmed("its handshake may still be pending".into())
+                } else {
+                    attempt.confirming = true;
+                    attempt.at = now.plus(confirm_after(self.random));
+                    return self.retries.push(attempt);
+                }
             }
             Err(PostError::Gone) => return tally.gone(attempt.recipient),
             Err(PostError::Throttled) => {

@@ -293,7 +293,11 @@ mod tests {
         let refused = connect.handle(named("c1", "carol")).await;
         assert_eq!(refused, Err(Refusal::AtCapacity));
         let now = connect.clock.now();
-        connect.store.sign_out(&user_id("dave"), now).await.unwrap();
+        connect
+            .store
+            .sign_out(&user_id("dave"), now.to_seconds(), now)
+            .await
+            .unwrap();
         let refused = connect.handle(named("d1", "dave")).await;
         assert_eq!(refused, Err(Refusal::SignedOut));
         connect

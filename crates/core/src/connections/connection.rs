@@ -29,6 +29,18 @@ pub struct Connection {
     pub liveness: Liveness,
 }
 
+/// The end of a session after a sign-out. No clock is so slow that it would
+/// seem to last.
+pub const SIGNED_OUT: UnixSeconds = UnixSeconds(0);
+
+impl Connection {
+    /// Whether a sign-out ended its session.
+    #[must_use]
+    pub fn is_signed_out(&self) -> bool {
+        self.token_expires_at == SIGNED_OUT
+    }
+}
+
 /// The part of a connection that a broadcast needs: what the user index
 /// projects.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -40,18 +52,24 @@ pub struct Recipient {
     pub token_expires_at: UnixSeconds,
 }
 
-/// A younger row may only seem gone: API Gateway answers 410 until the
-/// handshake is complete.
-const YOUNG: Duration = Duration::from_secs(10);
+/// Longer than a handshake can be pending: API Gateway gives `$connect` 29
+/// seconds, and its clock and ours may differ.
+const HANDSHAKE: Duration = Duration::from_secs(35);
 
 impl Recipient {
-    /// Whether a 410 must be confirmed before it is believed.
-    pub(crate) fn is_young(&self, now: UnixMillis) -> bool {
-        now.since(self.connected_at) < YOUNG
+    /// Whether the handshake may still be pending. Until it is complete, API
+    /// Gateway answers 410, so a 410 proves nothing.
+    ///
+    /// Invariant: the row of such a connection is not removed because of a 410.
+    /// `$connect` looks for its row before it answers, but a row that is
+    /// removed after that look would leave an open connection that nobody can
+    /// reach.
+    pub(crate) fn may_be_pending(&self, now: UnixMillis) -> bool {
+        now.since(self.connected_at) < HANDSHAKE
     }
 }
 
-/// Wait before a 410 of a young connection is confirmed, jittered so that many
+/// Wait before a post is repeated to a connection whose handshake may be pending, jittered so that many
 /// connections are not retried together.
 pub(crate) fn confirm_after(random: &impl Randomness) -> Duration {
     random.between(Duration::from_secs(1), Duration::from_secs(2))

@@ -341,7 +341,7 @@ async fn a_token_from_before_a_sign_out_extends_nothing() {
     let now = dispatcher.clock.now();
     dispatcher
         .store
-        .sign_out(&user_id("alice"), now)
+        .sign_out(&user_id("alice"), now.to_seconds(), now)
         .await
         .unwrap();
     let (frame, outcome) = send(&dispatcher, "c1", &refresh("good:alice")).await;
@@ -362,7 +362,11 @@ async fn a_token_of_another_user_closes_even_if_that_user_was_signed_out() {
     let dispatcher = dispatcher().await;
     let now = dispatcher.clock.now();
     let mallory = user_id("mallory");
-    dispatcher.store.sign_out(&mallory, now).await.unwrap();
+    dispatcher
+        .store
+        .sign_out(&mallory, now.to_seconds(), now)
+        .await
+        .unwrap();
     let (_, outcome) = send(&dispatcher, "c1", &refresh("good:mallory")).await;
     assert_eq!(outcome, FrameOutcome::Closed(ErrorCode::Unauthorized));
     assert!(!dispatcher.outbox.is_open("c1"));

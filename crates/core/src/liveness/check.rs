@@ -102,7 +102,7 @@ where
     ) -> Result<Checked, StoreError> {
         let (recipient, frame) = (Recipient::from(row), frame.to_json());
         let mut posted = self.outbox.post(&row.id, &frame, POST_TIMEOUT).await;
-        if posted == Err(PostError::Gone) && recipient.is_young(self.clock.now()) {
+        if posted == Err(PostError::Gone) && recipient.may_be_pending(self.clock.now()) {
             self.clock.sleep(confirm_after(self.random)).await;
             posted = self.outbox.post(&row.id, &frame, POST_TIMEOUT).await;
         }
@@ -114,6 +114,8 @@ where
                 };
                 self.record(row, reached, done).await
             }
+            // The row stays due, and the next sweep checks it again.
+            Err(PostError::Gone) if recipient.may_be_pending(self.clock.now()) => Ok(Checked::Kept),
             Err(PostError::Gone) => {
                 self.store.remove_unchanged(&recipient).await?;
                 Ok(Checked::Gone)
@@ -175,10 +177,17 @@ where
                 }
             }
         };
-        if let Closed::Failed(error) = closed {
-            return Ok(Checked::Failed(format!("could not be closed: {error}")));
+        let recipient = Recipient::from(row);
+        match closed {
+            Closed::Failed(error) => {
+                return Ok(Checked::Failed(format!("could not be closed: {error}")));
+            }
+            Closed::Gone if recipient.may_be_pending(self.clock.now()) => {
+                return Ok(Checked::Kept);
+            }
+            Closed::Yes | Closed::Gone => {}
         }
-        self.store.remove_unchanged(&Recipient::from(row)).await?;
+        self.store.remove_unchanged(&recipient).await?;
         tracing::info!(event = "connection.swept", connectionId = %row.id, reason = ?reason, "a sweep ended a connection");
         Ok(Checked::Ended(reason))
     }

@@ -133,7 +133,7 @@ async fn a_connection_that_is_gone_is_removed_at_the_ping() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_young_connection_that_seems_gone_is_retried() {
+async fn a_post_is_repeated_while_the_handshake_may_be_pending() {
     let sweeper = with_a_young_row().await;
     sweeper.outbox.answer("c1", [Err(PostError::Gone)]);
     sweeper.outbox.open("c1");
@@ -142,10 +142,28 @@ async fn a_young_connection_that_seems_gone_is_retried() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_young_connection_that_is_gone_is_removed_by_the_same_sweep() {
+async fn a_row_whose_handshake_may_be_pending_is_kept() {
     let sweeper = with_a_young_row().await;
-    assert_eq!(sweep_at(&sweeper, after(6)).await.gone, 1);
+    assert_eq!(sweep_at(&sweeper, after(6)).await.kept, 1);
     assert_eq!(sweeper.outbox.attempts("c1"), 2);
+    assert_eq!(sweep_at(&sweeper, after(36)).await.gone, 1);
+    assert!(sweeper.store.is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_session_that_ends_while_the_handshake_may_be_pending_is_ended_later() {
+    let sweeper = sweeper();
+    let row = Connection {
+        token_expires_at: after(5).to_seconds(),
+        liveness: Liveness::due_at(after(5)),
+        ..connection("c1", "alice")
+    };
+    sweeper.store.put_row(&row).await;
+    assert_eq!(sweep_at(&sweeper, after(6)).await.kept, 1);
+    // The handshake is complete.
+    sweeper.outbox.open("c1");
+    assert_eq!(sweep_at(&sweeper, after(20)).await.expired, 1);
+    assert!(!sweeper.outbox.is_open("c1") && sweeper.store.is_empty());
 }
 
 #[tokio::test(start_paused = true)]

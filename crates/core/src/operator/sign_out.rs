@@ -2,7 +2,7 @@ use belfry_protocol::{ConnectionId, ErrorCode, SignOutReport, UserId};
 use futures_util::stream::{self, StreamExt};
 
 use crate::connections::{Closed, Recipient, close_with_reason};
-use crate::ports::{Clock, ConnectionLookup, Outbox, Removals, SignOuts, StoreError};
+use crate::ports::{CLOCK_LEEWAY, Clock, Outbox, Removals, SignOuts, StoreError};
 
 /// Maximum concurrent closes. Every removal writes the user's item, so more
 /// would only conflict with each other.
@@ -17,7 +17,7 @@ pub struct SignOut<S, O, C> {
     pub clock: C,
 }
 
-impl<S: SignOuts + ConnectionLookup + Removals, O: Outbox, C: Clock> SignOut<S, O, C> {
+impl<S: SignOuts + Removals, O: Outbox, C: Clock> SignOut<S, O, C> {
     /// Signs the user out. Calling it again closes what could not be closed,
     /// and connections that were opened since.
     ///
@@ -25,9 +25,12 @@ impl<S: SignOuts + ConnectionLookup + Removals, O: Outbox, C: Clock> SignOut<S, 
     /// [`StoreError`] if the tokens could not be voided. No connection was
     /// closed then.
     pub async fn handle(&self, user: &UserId) -> Result<SignOutReport, StoreError> {
-        let ids = self.store.sign_out(user, self.clock.now()).await?;
+        let now = self.clock.now();
+        // A token may be as far in the future as clocks may differ.
+        let void_until = now.plus(CLOCK_LEEWAY).to_seconds();
+        let ids = self.store.sign_out(user, void_until, now).await?;
         let mut closes = stream::iter(&ids)
-            .map(async |id| (id, self.end(id).await))
+            .map(async |id| (id, self.end(user, id).await))
             .buffer_unordered(CONCURRENCY);
         let mut report = SignOutReport::default();
         while let Some((id, ended)) = closes.next().await {
@@ -44,25 +47,23 @@ impl<S: SignOuts + ConnectionLookup + Removals, O: Outbox, C: Clock> SignOut<S, 
 
     /// Ends the session in the row first: from then on it is neither served
     /// nor sent to, even if the connection cannot be closed now.
-    async fn end(&self, id: &ConnectionId) -> Result<(), String> {
-        let failed = |error: StoreError| error.to_string();
-        let row = self.store.find(id).await.map_err(failed)?;
-        if let Some(row) = &row {
-            let ended = self.store.end_session(row, self.clock.now()).await;
-            ended.map_err(failed)?;
-        }
+    async fn end(&self, user: &UserId, id: &ConnectionId) -> Result<(), String> {
+        let now = self.clock.now();
+        let row = self.store.end_session(user, id, now).await;
+        let row = row.map_err(|error| error.to_string())?;
         let why = "signed out; sign in again";
         let code = ErrorCode::Unauthorized;
         let closed = close_with_reason(&self.outbox, &self.clock, id, code, why).await;
-        if let Closed::Failed(error) = closed {
-            return Err(error.to_string());
-        }
-        match &row {
-            Some(row) => {
-                let removed = self.store.remove_unchanged(&Recipient::from(row)).await;
-                removed.map_err(failed)
+        match (closed, row.as_ref().map(Recipient::from)) {
+            (Closed::Failed(error), _) => Err(error.to_string()),
+            (_, None) => Ok(()),
+            // The row stays and is due, so a sweep closes what this call could
+            // not. If `$connect` has not answered yet, it refuses.
+            (Closed::Gone, Some(row)) if row.may_be_pending(self.clock.now()) => Ok(()),
+            (_, Some(row)) => {
+                let removed = self.store.remove_unchanged(&row).await;
+                removed.map_err(|error| error.to_string())
             }
-            None => Ok(()),
         }
     }
 }
@@ -70,8 +71,10 @@ impl<S: SignOuts + ConnectionLookup + Removals, O: Outbox, C: Clock> SignOut<S, 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ports::SessionRefresh;
     use crate::testing::{FakeOutbox, FakeStore, TestClock, user_id};
     use serde_json::Value;
+    use std::time::Duration;
 
     #[tokio::test(start_paused = true)]
     async fn a_users_connections_are_told_and_closed() {
@@ -114,5 +117,37 @@ mod tests {
         sign_out.store.fail_next("sign_out");
         assert!(sign_out.handle(&user_id("alice")).await.is_err());
         assert!(sign_out.outbox.is_open("c1"));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_row_of_a_pending_handshake_is_left_to_a_sweep() {
+        let sign_out = SignOut {
+            store: FakeStore::default(),
+            outbox: FakeOutbox::default(),
+            clock: TestClock::default(),
+        };
+        sign_out.store.put("c1", "alice").await;
+        let report = sign_out.handle(&user_id("alice")).await.unwrap();
+        assert_eq!((report.closed, report.failed), (1, 0));
+        let row = sign_out.store.row("c1").expect("a row");
+        assert!(row.is_signed_out());
+        assert_eq!(row.liveness.due_at, sign_out.clock.now());
+        sign_out.clock.sleep(Duration::from_secs(35)).await;
+        sign_out.handle(&user_id("alice")).await.unwrap();
+        assert!(sign_out.store.is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_token_of_a_fast_clock_is_void_as_well() {
+        let sign_out = SignOut {
+            store: FakeStore::default(),
+            outbox: FakeOutbox::default(),
+            clock: TestClock::default(),
+        };
+        let alice = user_id("alice");
+        sign_out.handle(&alice).await.unwrap();
+        let until = sign_out.clock.now().plus(CLOCK_LEEWAY).to_seconds();
+        let mark = sign_out.store.signed_out_at(&alice).await;
+        assert_eq!(mark, Ok(Some(until)));
     }
 }

@@ -1,8 +1,12 @@
 use std::future::Future;
+use std::time::Duration;
 
 use belfry_protocol::UserId;
 
 use crate::time::{UnixMillis, UnixSeconds};
+
+/// How far the clocks of an issuer and a verifier may differ.
+pub const CLOCK_LEEWAY: Duration = Duration::from_secs(5);
 
 /// The identity that a token proves.
 #[derive(Debug, Clone, PartialEq, Eq)]

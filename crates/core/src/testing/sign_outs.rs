@@ -3,38 +3,44 @@ use std::time::Duration;
 use belfry_protocol::{ConnectionId, UserId};
 
 use super::{
-    FakeStore, LIMITS, START, Store, admit, connection, connection_id, find, live, put, touch_at,
-    user_id,
+    BUCKET, FakeStore, LIMITS, START, Store, admit, connection, connection_id, find, live, put,
+    touch_at, user_id,
 };
-use crate::connections::Connection;
-use crate::ports::{Admission, Admitted, NotServed, SignOuts, StoreError, Touched};
+use crate::connections::{Connection, SIGNED_OUT};
+use crate::ports::{
+    Admission, Admitted, Extended, Extension, NotServed, SignOuts, StoreError, Touched,
+};
 use crate::time::{UnixMillis, UnixSeconds};
 
 impl SignOuts for FakeStore {
     async fn sign_out(
         &self,
         user: &UserId,
-        now: UnixMillis,
+        void_until: UnixSeconds,
+        _now: UnixMillis,
     ) -> Result<Vec<ConnectionId>, StoreError> {
         let mut state = self.working("sign_out")?;
-        let mark = state
-            .signed_out
-            .entry(user.clone())
-            .or_insert(now.to_seconds());
-        *mark = now.to_seconds().max(*mark);
+        let mark = state.signed_out.entry(user.clone()).or_insert(void_until);
+        *mark = void_until.max(*mark);
         let rows = state.rows.values().map(|row| &row.connection);
         let rows = rows.filter(|row| row.user_id == *user);
         Ok(rows.map(|row| row.id.clone()).collect())
     }
 
-    async fn end_session(&self, seen: &Connection, now: UnixMillis) -> Result<(), StoreError> {
+    async fn end_session(
+        &self,
+        user: &UserId,
+        id: &ConnectionId,
+        now: UnixMillis,
+    ) -> Result<Option<Connection>, StoreError> {
         let mut state = self.working("end_session")?;
-        let row = state.rows.get_mut(&seen.id);
-        if let Some(row) = row.filter(|row| row.connection.connected_at == seen.connected_at) {
-            let end = &mut row.connection.token_expires_at;
-            *end = now.to_seconds().min(*end);
-        }
-        Ok(())
+        let row = state.rows.get_mut(id).map(|row| &mut row.connection);
+        let row = row.filter(|row| row.user_id == *user);
+        Ok(row.map(|row| {
+            row.token_expires_at = SIGNED_OUT;
+            row.liveness.due_at = now;
+            row.clone()
+        }))
     }
 }
 
@@ -49,7 +55,7 @@ async fn a_user_who_was_signed_out_needs_a_newer_token<S: Store>(store: &S) {
     put(store, &connection("b1", "bob")).await;
     assert_eq!(store.signed_out_at(&alice).await, Ok(None));
     for _ in 0..2 {
-        let listed = store.sign_out(&alice, START).await;
+        let listed = sign_out(store, &alice, START).await;
         assert_eq!(listed, Ok(vec![connection_id("a1")]));
     }
     assert_eq!(
@@ -66,34 +72,51 @@ async fn a_user_who_was_signed_out_needs_a_newer_token<S: Store>(store: &S) {
     };
     assert_eq!(store.admit(newer, LIMITS).await, Ok(Admitted::Yes));
     let earlier = START.minus(Duration::from_secs(60));
-    store.sign_out(&alice, earlier).await.expect("sign_out");
+    sign_out(store, &alice, earlier).await.expect("sign_out");
     let mark = store.signed_out_at(&alice).await;
     assert_eq!(mark, Ok(Some(START.to_seconds())), "it never moves back");
     assert_eq!(store.signed_out_at(&user_id("nobody")).await, Ok(None));
-    assert_eq!(store.sign_out(&user_id("nobody"), START).await, Ok(vec![]));
+    assert_eq!(sign_out(store, &user_id("nobody"), START).await, Ok(vec![]));
+}
+
+async fn sign_out<S: Store>(
+    store: &S,
+    user: &UserId,
+    now: UnixMillis,
+) -> Result<Vec<ConnectionId>, StoreError> {
+    store.sign_out(user, now.to_seconds(), now).await
 }
 
 async fn a_session_can_be_ended<S: Store>(store: &S) {
     put(store, &connection("c1", "alice")).await;
     let row = find(store, "c1").await.expect("a row");
-    let of_another_time = Connection {
-        connected_at: START.plus(Duration::from_secs(1)),
-        ..row.clone()
-    };
-    assert_eq!(store.end_session(&of_another_time, START).await, Ok(()));
-    assert_eq!(find(store, "c1").await.as_ref(), Some(&row), "another row");
+    let bobs = store.end_session(&user_id("bob"), &row.id, START).await;
+    assert_eq!(bobs, Ok(None));
+    assert_eq!(find(store, "c1").await.as_ref(), Some(&row), "not bob's");
+    let mut ended = row.clone();
+    ended.token_expires_at = SIGNED_OUT;
+    // The next sweep closes it.
+    ended.liveness.due_at = START;
     for _ in 0..2 {
-        assert_eq!(store.end_session(&row, START).await, Ok(()));
+        let result = store.end_session(&row.user_id, &row.id, START).await;
+        assert_eq!(result, Ok(Some(ended.clone())));
     }
     assert_eq!(
         touch_at(store, "c1", START).await,
         Touched::NotServed(NotServed::TokenExpired)
     );
-    let later = START.plus(Duration::from_secs(60));
-    store.end_session(&row, later).await.expect("end_session");
-    let now = find(store, "c1").await.expect("a row");
-    assert_eq!(now.token_expires_at, START.to_seconds(), "an end stays");
+    // A refresh that began long before the sign-out.
+    let earlier = START.minus(Duration::from_secs(600));
+    let extension = Extension {
+        user_id: user_id("alice"),
+        expires_at: UnixSeconds(row.token_expires_at.0 + 60),
+    };
+    let extended = store.extend(&row.id, &extension, &BUCKET, earlier).await;
+    let over = Ok(Extended::NotServed(NotServed::TokenExpired));
+    assert_eq!(extended, over, "an end stays");
+    assert_eq!(find(store, "c1").await, Some(ended));
     store.disconnect(&row.id, START).await.expect("disconnect");
-    assert_eq!(store.end_session(&row, START).await, Ok(()));
+    let of_nobody = store.end_session(&row.user_id, &row.id, START).await;
+    assert_eq!(of_nobody, Ok(None));
     assert_eq!(store.find(&row.id).await, Ok(None), "no partial row");
 }
