@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use aws_sdk_dynamodb::operation::transact_write_items::TransactWriteItemsError;
+use aws_sdk_dynamodb::types::{AttributeValue, Delete, TransactWriteItem};
 use belfry_tests::{Socket, Stack, ended, open, try_open};
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
@@ -255,37 +257,97 @@ async fn a_conflict_is_an_internal_error_and_the_connection_stays() {
     assert_eq!(socket.ask(PING).await["type"], "pong");
 }
 
+fn deletion(id: &str) -> TransactWriteItem {
+    let delete = Delete::builder()
+        .table_name("Connections")
+        .key("connectionId", AttributeValue::S(id.to_owned()));
+    TransactWriteItem::builder()
+        .delete(delete.build().unwrap())
+        .build()
+}
+
+fn cancellation_codes(error: &TransactWriteItemsError) -> Vec<&str> {
+    let TransactWriteItemsError::TransactionCanceledException(cancelled) = error else {
+        panic!("{error:?}");
+    };
+    let reasons = cancelled.cancellation_reasons().iter();
+    reasons.filter_map(|reason| reason.code()).collect()
+}
+
 #[tokio::test]
 async fn a_conflicting_transaction_gives_a_reason_for_each_item() {
-    use aws_sdk_dynamodb::types::{AttributeValue, Delete, TransactWriteItem};
     let stack = Stack::start().await;
     stack.fault(json!({"fault": "dynamodb-conflict"})).await;
-    let delete = |id: &str| {
-        let key = AttributeValue::S(id.to_owned());
-        let delete = Delete::builder()
-            .table_name("Connections")
-            .key("connectionId", key);
-        TransactWriteItem::builder()
-            .delete(delete.build().unwrap())
-            .build()
-    };
     let transaction = stack.dynamodb().transact_write_items();
     let error = transaction
-        .transact_items(delete("a"))
-        .transact_items(delete("b"))
+        .transact_items(deletion("a"))
+        .transact_items(deletion("b"))
         .send()
         .await
         .unwrap_err()
         .into_service_error();
-    let aws_sdk_dynamodb::operation::transact_write_items::TransactWriteItemsError::TransactionCanceledException(cancelled) = error else {
-        panic!("{error:?}");
+    assert_eq!(cancellation_codes(&error), ["TransactionConflict", "None"]);
+}
+
+#[tokio::test]
+async fn a_transaction_holds_its_items_against_other_writers() {
+    let stack = Stack::start().await;
+    let fault = json!({"fault": "dynamodb-contention", "delay": "1h", "times": 1});
+    let fault = stack.fault(fault).await;
+    let database = stack.dynamodb();
+    let transaction = |items: [&str; 2], token: &str| {
+        let transaction = database.transact_write_items().client_request_token(token);
+        let [first, second] = items.map(deletion);
+        transaction
+            .transact_items(first)
+            .transact_items(second)
+            .send()
     };
-    let codes: Vec<_> = cancelled
-        .cancellation_reasons()
-        .iter()
-        .map(|reason| reason.code())
-        .collect();
-    assert_eq!(codes, [Some("TransactionConflict"), Some("None")]);
+    let holding = tokio::spawn(transaction(["a", "b"], "first"));
+    stack.struck(&fault, 1).await;
+
+    let key = || AttributeValue::S("b".to_owned());
+    let table = "Connections";
+    let delete = database.delete_item().table_name(table);
+    let error = delete.key("connectionId", key()).send().await.unwrap_err();
+    let error = error.into_service_error();
+    assert!(error.is_transaction_conflict_exception(), "{error:?}");
+    assert_eq!(
+        error.meta().message(),
+        Some("Transaction is ongoing for the item")
+    );
+    let error = transaction(["c", "b"], "second").await.unwrap_err();
+    let error = error.into_service_error();
+    assert_eq!(cancellation_codes(&error), ["None", "TransactionConflict"]);
+    let message = "Transaction cancelled, please refer cancellation reasons for specific reasons [None, TransactionConflict]";
+    assert_eq!(error.meta().message(), Some(message));
+    let error = transaction(["a", "b"], "first").await.unwrap_err();
+    let error = error.into_service_error();
+    assert!(error.is_transaction_in_progress_exception(), "{error:?}");
+    let read = database.get_item().table_name(table);
+    read.key("connectionId", key()).send().await.unwrap();
+
+    // Without the fault, the transaction completes and its items are free.
+    stack.end_fault(&fault).await;
+    holding.await.unwrap().unwrap();
+    let delete = database.delete_item().table_name(table);
+    delete.key("connectionId", key()).send().await.unwrap();
+}
+
+#[tokio::test]
+async fn transactions_that_contend_all_succeed_in_the_end() {
+    let stack = Stack::builder()
+        .argument("--fault")
+        .argument("dynamodb-contention,delay=20ms")
+        .start()
+        .await;
+    let users: Vec<_> = (0..50).map(|n| format!("user-{n}")).collect();
+    let mut sockets = futures_util::future::join_all(users.iter().map(|u| stack.connect(u))).await;
+    for socket in &mut sockets {
+        assert_eq!(socket.ask(PING).await["type"], "pong");
+    }
+    assert_eq!(stack.rows().await, 50);
+    assert!(stack.strikes("f1").await >= 50);
 }
 
 #[tokio::test]

@@ -140,6 +140,8 @@ A fault is written NAME[,share=0.1][,times=3][,…]:
       the client neither reads nor sends; its connection stays open
   dynamodb-throttle, dynamodb-conflict, dynamodb-slow,delay=2s
       calls are refused or take longer
+  dynamodb-contention,delay=20ms
+      a write transaction holds its items this long; other writes to them are refused
   dynamodb-timeout, dynamodb-lose-answer
       calls are lost, or executed and their responses lost
   function-kill[,delay=50ms], function-lose-answer

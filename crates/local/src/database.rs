@@ -1,5 +1,6 @@
 //! The embedded DynamoDB, served over HTTP so that functions use the real SDK.
 
+mod contention;
 mod proxy;
 
 use std::io;
@@ -56,10 +57,11 @@ pub(crate) fn with_tables(tables: &[TableSpec]) -> Result<Database, TableError> 
 pub(crate) async fn serve(
     listener: TcpListener,
     database: Database,
+    tables: Vec<TableSpec>,
     faults: Faults,
 ) -> io::Result<String> {
     let private = TcpListener::bind((std::net::Ipv4Addr::LOCALHOST, 0)).await?;
-    let proxy = proxy::router(private.local_addr()?, faults);
+    let proxy = proxy::router(private.local_addr()?, &tables, faults);
     let served = dynoxide::server::serve_with_shutdown(private, database, std::future::pending());
     tokio::select! {
         ended = served => Ok(ended.err().unwrap_or_default()),

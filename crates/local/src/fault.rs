@@ -23,6 +23,8 @@ pub(crate) enum Fault {
     /// The client neither reads nor sends, and its connection stays open.
     FreezePeer,
     Database(DatabaseFault),
+    /// A write transaction holds its items this long before it is executed.
+    Contention(Duration),
     Function(FunctionFault),
 }
 
@@ -196,6 +198,28 @@ impl Faults {
         self.strike(operation, wanted)
     }
 
+    /// How long a write transaction holds its items.
+    pub(crate) fn on_transaction(&self) -> Option<Duration> {
+        let wanted = |fault| match fault {
+            Fault::Contention(delay) => Some(delay),
+            _ => None,
+        };
+        self.strike("TransactWriteItems", wanted)
+    }
+
+    /// Whether transactions may conflict. Does not count as a strike.
+    pub(crate) fn contends(&self) -> bool {
+        self.0.count.load(Ordering::Acquire) > 0
+            && self
+                .list()
+                .iter()
+                .any(|active| matches!(active.fault, Fault::Contention(_)))
+    }
+
+    pub(crate) async fn contention_ended(&self) {
+        self.wait_until(|| !self.contends()).await;
+    }
+
     pub(crate) fn on_event(&self, function: &str) -> Option<FunctionFault> {
         let wanted = |fault| match fault {
             Fault::Function(fault) => Some(fault),
@@ -265,7 +289,9 @@ impl ActiveFault {
             Fault::Disconnect(_) | Fault::Post(_) | Fault::FreezePeer => {
                 self.includes_connection(subject)
             }
-            Fault::Database(_) | Fault::Function(_) => is_due(seen, self.target.share),
+            Fault::Database(_) | Fault::Contention(_) | Fault::Function(_) => {
+                is_due(seen, self.target.share)
+            }
         };
         if !is_included {
             return false;
@@ -365,6 +391,18 @@ mod tests {
         let faults = faults("dynamodb-conflict");
         assert_eq!(faults.on_call("Query"), None);
         assert_eq!(faults.on_call("PutItem"), Some(DatabaseFault::Conflict));
+    }
+
+    #[tokio::test]
+    async fn only_write_transactions_hold_their_items() {
+        let faults = faults("dynamodb-contention,delay=20ms,times=1");
+        assert_eq!(faults.on_call("TransactWriteItems"), None);
+        let delay = Some(Duration::from_millis(20));
+        assert_eq!(faults.on_transaction(), delay);
+        assert_eq!(faults.on_transaction(), None);
+        assert!(faults.contends());
+        assert!(faults.remove("f1"));
+        faults.contention_ended().await;
     }
 
     #[tokio::test]

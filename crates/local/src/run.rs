@@ -117,7 +117,12 @@ pub(crate) async fn run(arguments: cli::RunArgs) -> Result<(), RunError> {
         .merge(local_api::router(issuer, lambda.dead_letters().clone()));
     let mut signals = StopSignals::new()?;
     tokio::spawn(server::serve(listener, router));
-    let mut database = tokio::spawn(database::serve(dynamodb, database, faults.clone()));
+    let mut database = tokio::spawn(database::serve(
+        dynamodb,
+        database,
+        stack.tables,
+        faults.clone(),
+    ));
     let every = arguments.lambda.schedule_every;
     let schedules = lambda::start_schedules(&lambda, schedules, every, &arguments.region);
     ready.print(arguments.json)?;

@@ -3,6 +3,8 @@
 //! or loses a response; clients of the real one must handle all three.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::body::{Body, Bytes, to_bytes};
@@ -15,7 +17,9 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use serde_json::{Value, json};
 
+use super::contention::{Conflict, Contention, Hold};
 use crate::fault::{DatabaseFault, Faults};
+use crate::template::TableSpec;
 
 /// DynamoDB's request limit, in bytes.
 const MAX_REQUEST_BYTES: usize = 16 * 1024 * 1024;
@@ -23,21 +27,25 @@ const MAX_REQUEST_BYTES: usize = 16 * 1024 * 1024;
 /// The namespace of DynamoDB's error types.
 const NAMESPACE: &str = "com.amazonaws.dynamodb.v20120810";
 
+const ONGOING: &str = "Transaction is ongoing for the item";
+
 #[derive(Clone)]
 struct Proxy {
     database: Authority,
     client: Client<HttpConnector, Body>,
     faults: Faults,
+    contention: Arc<Contention>,
 }
 
 /// Serves every path; `database` is the embedded DynamoDB's address.
-pub(super) fn router(database: SocketAddr, faults: Faults) -> Router {
+pub(super) fn router(database: SocketAddr, tables: &[TableSpec], faults: Faults) -> Router {
     let mut connector = HttpConnector::new();
     connector.set_nodelay(true);
     let proxy = Proxy {
         database: Authority::try_from(database.to_string()).expect("an address is an authority"),
         client: Client::builder(TokioExecutor::new()).build(connector),
         faults,
+        contention: Arc::new(Contention::new(tables)),
     };
     Router::new()
         .fallback(call)
@@ -54,7 +62,7 @@ async fn call(State(proxy): State<Proxy>, request: Request) -> Response<Body> {
     };
     let operation = operation(&head.headers);
     match proxy.faults.on_call(&operation) {
-        None => proxy.pass(head, body).await,
+        None => proxy.execute(&operation, head, body).await,
         Some(DatabaseFault::Throttle) => refuse(
             "ProvisionedThroughputExceededException",
             "The level of configured provisioned throughput for the table was exceeded. Consider increasing your provisioning level with the UpdateTable API.",
@@ -63,12 +71,12 @@ async fn call(State(proxy): State<Proxy>, request: Request) -> Response<Body> {
         Some(DatabaseFault::Conflict) => conflict(&operation, &body),
         Some(DatabaseFault::Timeout) => std::future::pending().await,
         Some(DatabaseFault::LoseResponse) => {
-            drop(proxy.pass(head, body).await);
+            drop(proxy.execute(&operation, head, body).await);
             std::future::pending().await
         }
         Some(DatabaseFault::Slow(delay)) => {
             tokio::time::sleep(delay).await;
-            proxy.pass(head, body).await
+            proxy.execute(&operation, head, body).await
         }
     }
 }
@@ -82,6 +90,49 @@ fn operation(headers: &HeaderMap) -> String {
 }
 
 impl Proxy {
+    /// Passes a call on, unless a transaction holds one of its items. A struck
+    /// transaction holds its own items first.
+    async fn execute(&self, operation: &str, head: Parts, body: Bytes) -> Response<Body> {
+        if !self.faults.contends() && !self.contention.holds_items() {
+            return self.pass(head, body).await;
+        }
+        let request = serde_json::from_slice(&body).unwrap_or_default();
+        let mut delay = None;
+        let holds = || {
+            delay = self.faults.on_transaction();
+            delay.is_some()
+        };
+        match (self.contention.admit(operation, &request, holds), delay) {
+            (Err(conflict), _) => refuse_conflict(&conflict),
+            (Ok(Some(hold)), Some(delay)) => {
+                let transaction = self.clone().hold_and_pass(hold, delay, head, body);
+                // DynamoDB completes a transaction whose client has gone.
+                tokio::spawn(transaction)
+                    .await
+                    .unwrap_or_else(|_| status(StatusCode::SERVICE_UNAVAILABLE))
+            }
+            _ => self.pass(head, body).await,
+        }
+    }
+
+    async fn hold_and_pass(
+        self,
+        hold: Hold,
+        delay: Duration,
+        head: Parts,
+        body: Bytes,
+    ) -> Response<Body> {
+        tokio::select! {
+            () = tokio::time::sleep(delay) => {}
+            () = self.faults.contention_ended() => {}
+        }
+        let response = self.pass(head, body).await;
+        if response.status().is_success() {
+            hold.commit();
+        }
+        response
+    }
+
     async fn pass(&self, mut head: Parts, body: Bytes) -> Response<Body> {
         let mut uri = std::mem::take(&mut head.uri).into_parts();
         uri.scheme = Some(Scheme::HTTP);
@@ -104,18 +155,39 @@ fn status(status: StatusCode) -> Response<Body> {
     response
 }
 
-/// A single write has its own error. A cancelled transaction lists a reason for
-/// each of its items.
+/// The conflict of the fault that needs no other transaction: at the first item.
 fn conflict(operation: &str, body: &[u8]) -> Response<Body> {
     if !operation.starts_with("Transact") {
-        let message = "Transaction is ongoing for the item";
-        return refuse("TransactionConflictException", message, json!({}));
+        return refuse_conflict(&Conflict::Item);
     }
     let body: Value = serde_json::from_slice(body).unwrap_or_default();
     let items = body["TransactItems"].as_array().map_or(1, Vec::len);
-    let mut reasons = vec![json!({"Code": "None"}); items.max(1)];
-    reasons[0] =
-        json!({"Code": "TransactionConflict", "Message": "Transaction is ongoing for the item"});
+    let mut held = vec![false; items.max(1)];
+    held[0] = true;
+    refuse_conflict(&Conflict::Items(held))
+}
+
+/// A single write has its own error. A cancelled transaction lists a reason for
+/// each of its items.
+fn refuse_conflict(conflict: &Conflict) -> Response<Body> {
+    let held = match conflict {
+        Conflict::Items(held) => held,
+        Conflict::Item => {
+            return refuse("TransactionConflictException", ONGOING, json!({}));
+        }
+        Conflict::InProgress => {
+            return refuse(
+                "TransactionInProgressException",
+                "The transaction with the given request token is already in progress.",
+                json!({}),
+            );
+        }
+    };
+    let reason = |is_held: &bool| match is_held {
+        true => json!({"Code": "TransactionConflict", "Message": ONGOING}),
+        false => json!({"Code": "None"}),
+    };
+    let reasons: Vec<_> = held.iter().map(reason).collect();
     let codes: Vec<_> = reasons
         .iter()
         .filter_map(|reason| reason["Code"].as_str())
@@ -134,11 +206,9 @@ fn conflict(operation: &str, body: &[u8]) -> Response<Body> {
 fn refuse(error_type: &str, message: &str, fields: Value) -> Response<Body> {
     let mut body = fields;
     body["__type"] = format!("{NAMESPACE}#{error_type}").into();
-    // Only TransactionCanceledException spells it with a capital.
-    let name = if body.get("CancellationReasons").is_some() {
-        "Message"
-    } else {
-        "message"
+    let name = match error_type {
+        "TransactionCanceledException" | "TransactionInProgressException" => "Message",
+        _ => "message",
     };
     body[name] = message.into();
     let mut response = Response::new(Body::from(body.to_string()));

@@ -12,7 +12,7 @@ use super::{DatabaseFault, DisconnectFault, Fault, FunctionFault, PostFault, Tar
 use crate::duration;
 
 /// In the order of `belfry run --help`.
-const NAMES: [&str; 15] = [
+const NAMES: [&str; 16] = [
     "disconnect-drop",
     "disconnect-delay",
     "disconnect-duplicate",
@@ -23,6 +23,7 @@ const NAMES: [&str; 15] = [
     "peer-freeze",
     "dynamodb-throttle",
     "dynamodb-conflict",
+    "dynamodb-contention",
     "dynamodb-timeout",
     "dynamodb-lose-answer",
     "dynamodb-slow",
@@ -49,7 +50,8 @@ pub(crate) struct FaultSpec {
     /// Strikes before the fault is spent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     times: Option<u64>,
-    /// Like `2s`; for `disconnect-delay`, `dynamodb-slow` and `function-kill`.
+    /// Like `2s`; for `disconnect-delay`, `dynamodb-contention`, `dynamodb-slow`
+    /// and `function-kill`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     delay: Option<String>,
 }
@@ -98,6 +100,7 @@ impl FaultSpec {
             "peer-freeze" => Fault::FreezePeer,
             "dynamodb-throttle" => Fault::Database(DatabaseFault::Throttle),
             "dynamodb-conflict" => Fault::Database(DatabaseFault::Conflict),
+            "dynamodb-contention" => with_delay(Fault::Contention)?,
             "dynamodb-timeout" => Fault::Database(DatabaseFault::Timeout),
             "dynamodb-lose-answer" => Fault::Database(DatabaseFault::LoseResponse),
             "dynamodb-slow" => with_delay(|delay| Fault::Database(DatabaseFault::Slow(delay)))?,
@@ -111,6 +114,7 @@ impl FaultSpec {
             fault,
             Fault::Disconnect(DisconnectFault::Delay(_))
                 | Fault::Database(DatabaseFault::Slow(_))
+                | Fault::Contention(_)
                 | Fault::Function(FunctionFault::Kill { .. })
         );
         if delay.is_some() && !takes_delay {
@@ -148,7 +152,7 @@ impl FaultSpec {
         let suitable = match fault {
             Fault::Disconnect(_) | Fault::Post(_) | Fault::FreezePeer => "connection",
             Fault::Function(_) => "function",
-            Fault::Database(_) => "operation",
+            Fault::Database(_) | Fault::Contention(_) => "operation",
         };
         for (field, name) in names {
             if name.is_some() && field != suitable {
@@ -238,7 +242,9 @@ mod tests {
     fn every_fault_is_written_as_it_is_read() {
         for name in NAMES {
             let text = match name {
-                "disconnect-delay" | "dynamodb-slow" => format!("{name},delay=2s"),
+                "disconnect-delay" | "dynamodb-contention" | "dynamodb-slow" => {
+                    format!("{name},delay=2s")
+                }
                 name => name.to_owned(),
             };
             let spec: FaultSpec = text.parse().unwrap();
@@ -271,6 +277,7 @@ mod tests {
             ("post-410,function=Connect", "function does not apply"),
             ("function-kill,connection=c", "connection does not apply"),
             ("dynamodb-slow", "delay is missing"),
+            ("dynamodb-contention", "delay is missing"),
             ("dynamodb-slow,delay=soon", "delay must be a duration"),
             ("peer-freeze,times=1", "times does not apply"),
         ] {
