@@ -31,7 +31,7 @@ MINISTACK := .venv/ministack/.installed
 CHECKS := .venv/checks/.installed
 # The implementations that the benchmarks compare with.
 PEERS := tests/benches/peers/node/dist/.built .venv/peer-python/.installed .venv/peer-fastapi/.installed .venv/plot/.installed
-BENCHES ?= functions fanout local scale rivals
+BENCHES ?= functions fanout local scale rivals contention
 MEASURED := belfry connect disconnect default broadcaster worker sweeper operator bare-loop
 TEMPLATES := template.yaml examples/python/template.yaml $(wildcard infra/*.yaml)
 

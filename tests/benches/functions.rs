@@ -15,7 +15,7 @@ const STARTS: usize = 15;
 const ROUNDS: usize = 5;
 const EVENTS: usize = 2_000;
 
-/// Fewer, since each sweep queries all 16 shards of the index.
+/// Fewer, since each sweep queries all 64 shards of the index.
 const SWEEPS: usize = 100;
 
 /// Connections that send frames in turn, so that none reaches its rate limit.

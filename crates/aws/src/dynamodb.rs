@@ -88,15 +88,9 @@ impl DynamoDb {
         Ok(answer.item)
     }
 
-    /// The items with these keys, by a consistent read; at most [`BATCH`] of
-    /// them. Missing items are left out.
-    async fn batch(
-        &self,
-        table: &str,
-        keys: Vec<Item>,
-        attributes: &str,
-    ) -> Result<Vec<Item>, StoreError> {
-        let wanted = HashMap::from([(table.to_owned(), wanted(keys, attributes)?)]);
+    /// The wanted items of a table. Missing items are left out.
+    async fn batch(&self, table: &str, wanted: KeysAndAttributes) -> Result<Vec<Item>, StoreError> {
+        let wanted = HashMap::from([(table.to_owned(), wanted)]);
         let found = self.batch_of_tables(wanted).await?;
         Ok(found.into_values().flatten().collect())
     }
@@ -124,13 +118,24 @@ impl DynamoDb {
     }
 }
 
-/// What a consistent batch reads of a table: a missing row means "gone", so a
-/// row that was just written must be found.
-fn wanted(keys: Vec<Item>, attributes: &str) -> Result<KeysAndAttributes, StoreError> {
+/// Whether a read sees every earlier write, at twice the price.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Consistency {
+    /// A missing item certainly does not exist.
+    Strong,
+    Eventual,
+}
+
+/// The items to read in a batch, at most [`BATCH`] of them.
+fn wanted(
+    keys: Vec<Item>,
+    attributes: &str,
+    consistency: Consistency,
+) -> Result<KeysAndAttributes, StoreError> {
     KeysAndAttributes::builder()
         .set_keys(Some(keys))
         .projection_expression(attributes)
-        .consistent_read(true)
+        .consistent_read(consistency == Consistency::Strong)
         .build()
         .map_err(|error| failed(BATCH_GET, error))
 }

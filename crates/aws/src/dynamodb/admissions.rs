@@ -9,6 +9,7 @@ use belfry_core::ports::{Admission, Admissions, Admitted, Removals, StoreError};
 use belfry_protocol::ConnectionId;
 use uuid::Uuid;
 
+use super::Consistency::Strong;
 use super::row::{self, CONNECTION_ID, Item, Row, number, text};
 use super::shard_counters::{SHARDS, share_of_limit};
 use super::transaction::{Condition, IMPATIENT, Transaction, TransactionAttempt};
@@ -79,8 +80,12 @@ impl Admissions for DynamoDb {
 impl DynamoDb {
     async fn is_still_admitted(&self, connection: &Connection) -> Result<Admitted, StoreError> {
         let (rows, state) = (&self.tables.connections, &self.tables.state);
-        let row = wanted(vec![key(&connection.id)], "connectedAt, tokenExpiresAt")?;
-        let tombstone = wanted(vec![state::tombstone(&connection.id)], "pk")?;
+        let row = wanted(
+            vec![key(&connection.id)],
+            "connectedAt, tokenExpiresAt",
+            Strong,
+        )?;
+        let tombstone = wanted(vec![state::tombstone(&connection.id)], "pk", Strong)?;
         let wanted = HashMap::from([(rows.clone(), row), (state.clone(), tombstone)]);
         let found = self.batch_of_tables(wanted).await?;
         let item = |table| found.get(table).and_then(|items| items.first());
@@ -297,8 +302,8 @@ impl DynamoDb {
         let mut rows = Vec::new();
         for ids in ids.chunks(BATCH) {
             let keys = ids.iter().map(key).collect();
-            let found = self.batch(&self.tables.connections, keys, CONNECTION_ID);
-            rows.extend(found.await?);
+            let wanted = wanted(keys, CONNECTION_ID, Strong)?;
+            rows.extend(self.batch(&self.tables.connections, wanted).await?);
         }
         let has_row = |id: &&ConnectionId| rows.contains(&key(id));
         let mut dropped = false;

@@ -17,36 +17,46 @@ use belfry_core::ports::StoreError;
 
 use super::due_connections::DUE_INDEX;
 use super::row::{CONNECTION_ID, SHARD, number};
-use super::shard_counters::{Counter, Shard};
+use super::shard_counters::{Counter, SHARDS, Shard};
 use super::transaction::send_past_transactions;
-use super::{DynamoDb, sdk_failed, state, written};
+use super::{Consistency, DynamoDb, sdk_failed, state, wanted, written};
 
 /// More than the index ever lags, in milliseconds. (AWS: changes are propagated
 /// "within a fraction of a second, under normal conditions".)
 const LAG_MS: u64 = 30_000;
 
+/// Counters in an audit. With one audit a minute, each counter is compared
+/// every quarter of an hour.
+const AT_A_TIME: usize = SHARDS as usize / 16;
+
 impl DynamoDb {
-    /// Compares the counter that was noted longest ago with its rows, corrects
-    /// it if it is wrong, and notes the next one. A correct counter stays
+    /// Compares the counters that were noted with their rows, corrects those
+    /// that are wrong, and notes the next ones. A correct counter stays
     /// correct.
     ///
     /// # Errors
     /// [`StoreError`]; the next audit continues.
     pub async fn audit_counters(&self, now: UnixMillis) -> Result<(), StoreError> {
-        let shards = self.shards().await?;
-        let noted = shards
+        // An old value is as good: the changes since then count as changes
+        // since the counter was noted.
+        let shards = self.shards(Consistency::Eventual).await?;
+        let is_recent = |at: u64| at.saturating_add(LAG_MS) > now.0;
+        if shards
             .iter()
-            .filter_map(|shard| Some((shard.noted?.1, shard)));
-        match noted.min_by_key(|(at, _)| *at) {
-            Some((at, _)) if at.saturating_add(LAG_MS) > now.0 => return Ok(()),
-            Some((_, shard)) => self.compare(shard.number, now).await?,
-            None => {}
+            .any(|s| s.noted.is_some_and(|(_, at)| is_recent(at)))
+        {
+            return Ok(());
         }
-        let unnoted = shards.iter().filter(|shard| shard.noted.is_none());
-        match unnoted.min_by_key(|shard| shard.audited_at) {
-            Some(next) => self.note(next, now).await,
-            None => Ok(()),
+        let (noted, mut others): (Vec<&Shard>, Vec<&Shard>) =
+            shards.iter().partition(|shard| shard.noted.is_some());
+        for shard in noted {
+            self.compare(shard.number, now).await?;
         }
+        others.sort_by_key(|shard| shard.audited_at);
+        for next in others.into_iter().take(AT_A_TIME) {
+            self.note(next, now).await?;
+        }
+        Ok(())
     }
 
     async fn note(&self, shard: &Shard, now: UnixMillis) -> Result<(), StoreError> {
@@ -177,9 +187,8 @@ impl DynamoDb {
                 item
             });
             let attributes = "connectionId, replacedAt";
-            let rows = self
-                .batch(&self.tables.connections, keys.collect(), attributes)
-                .await?;
+            let wanted = wanted(keys.collect(), attributes, Consistency::Strong)?;
+            let rows = self.batch(&self.tables.connections, wanted).await?;
             let counting = rows.iter().filter(|row| !row.contains_key("replacedAt"));
             counted += counting.count() as u64;
         }

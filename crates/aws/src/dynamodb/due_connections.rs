@@ -21,7 +21,7 @@ pub(super) const DUE_INDEX: &str = "due-index";
 const PAGE: i32 = 100;
 
 /// Maximum concurrent shards.
-const CONCURRENCY: usize = 4;
+const CONCURRENCY: usize = 16;
 
 const OPERATION: &str = "Query";
 

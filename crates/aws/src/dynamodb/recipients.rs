@@ -5,7 +5,7 @@ use belfry_protocol::{ConnectionId, UserId};
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 
 use super::row::{self, CONNECTION_ID, Item, RECIPIENT_ATTRIBUTES, number, text};
-use super::{BATCH, DynamoDb, IS_LIVE, failed, key, sdk_failed};
+use super::{BATCH, Consistency, DynamoDb, IS_LIVE, failed, key, sdk_failed, wanted};
 
 const USER_INDEX: &str = "userId-index";
 
@@ -42,12 +42,15 @@ impl Recipients for DynamoDb {
         ids: &[ConnectionId],
         now: UnixMillis,
     ) -> Result<Vec<Recipient>, StoreError> {
-        let batches: Vec<Vec<Item>> = ids
-            .chunks(BATCH)
-            .map(|chunk| chunk.iter().map(key).collect())
-            .collect();
+        // A missing row means "gone", so a row that was just written must be
+        // found.
+        let batches = ids.chunks(BATCH).map(|ids| {
+            let keys = ids.iter().map(key).collect();
+            wanted(keys, RECIPIENT_ATTRIBUTES, Consistency::Strong)
+        });
+        let batches = batches.collect::<Result<Vec<_>, _>>()?;
         let items = stream::iter(batches)
-            .map(|keys| self.batch(&self.tables.connections, keys, RECIPIENT_ATTRIBUTES))
+            .map(|wanted| self.batch(&self.tables.connections, wanted))
             .buffer_unordered(BATCHES)
             .try_concat()
             .await?;

@@ -7,12 +7,16 @@
 use belfry_core::ports::{Capacity, Randomness, StoreError};
 
 use super::row::{Item, integer};
-use super::{DynamoDb, failed, state};
+use super::{Consistency, DynamoDb, failed, state, wanted};
 use crate::randomness::SystemRandomness;
 
-/// The number of shards. A row's shard is also its partition of the due index,
+/// The number of shards. DynamoDB cancels a transaction whose items another one
+/// holds, usually for 10 to 20 ms, and every connect and end writes a counter:
+/// with 500 of each in a second (the account's quota of new connections),
+/// sixteen counters are held nearly all the time. docs/PERFORMANCE.md has the
+/// figures. A row's shard is also its partition of the due index,
 /// so a shard's rows can be counted there.
-pub(super) const SHARDS: u32 = 16;
+pub(super) const SHARDS: u32 = 64;
 
 /// The numbers of a shard's counter.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -42,17 +46,18 @@ pub(super) fn share_of_limit(total: u64, shard: u32) -> u64 {
 
 impl Capacity for DynamoDb {
     async fn open_connections(&self) -> Result<u64, StoreError> {
-        let shards = self.shards().await?;
+        let shards = self.shards(Consistency::Eventual).await?;
         Ok(shards.iter().map(|shard| shard.counter.connections).sum())
     }
 }
 
 impl DynamoDb {
     /// Every shard, in the order of their numbers.
-    pub(super) async fn shards(&self) -> Result<Vec<Shard>, StoreError> {
+    pub(super) async fn shards(&self, consistency: Consistency) -> Result<Vec<Shard>, StoreError> {
         let keys = (0..SHARDS).map(state::shard).collect();
         let attributes = "pk, connections, inserted, notedConnections, notedInserted, notedAt, auditedAt, suspected";
-        let items = self.batch(&self.tables.state, keys, attributes).await?;
+        let wanted = wanted(keys, attributes, consistency)?;
+        let items = self.batch(&self.tables.state, wanted).await?;
         let mut shards: Vec<_> = (0..SHARDS).map(Shard::empty).collect();
         for item in &items {
             let found = read(item)?;
@@ -73,7 +78,8 @@ impl DynamoDb {
     pub(super) async fn shards_with_room(&self, total: u64) -> Result<Vec<u32>, StoreError> {
         let has_room =
             |shard: &Shard| shard.counter.connections < share_of_limit(total, shard.number);
-        let shards = self.shards().await?;
+        // A place that was just released must be found.
+        let shards = self.shards(Consistency::Strong).await?;
         let with_room = shards.iter().filter(|shard| has_room(shard));
         let mut numbers: Vec<_> = with_room.map(|shard| shard.number).collect();
         for last in (1..numbers.len()).rev() {
@@ -127,7 +133,7 @@ mod tests {
 
     #[test]
     fn the_shares_add_up_to_the_limit() {
-        for total in [0, 1, 15, 16, 17, 100, 12_345] {
+        for total in [0, 1, 15, 63, 64, 65, 100, 12_345] {
             let shares: u64 = (0..SHARDS).map(|shard| share_of_limit(total, shard)).sum();
             assert_eq!(shares, total);
         }

@@ -281,11 +281,11 @@ async fn sweeps() {
     meter.expect("sweep: checking a connection");
     store.open_connections().await.unwrap();
     meter.expect("sweep: counting the open connections");
-    // The first audit only notes a counter.
+    // The first audit only notes counters.
     store.audit_counters(START).await.unwrap();
     meter.reset();
     store.audit_counters(after(60)).await.unwrap();
-    meter.expect("sweep: comparing a counter with its rows");
+    meter.expect("sweep: comparing four counters with their rows");
 }
 
 #[tokio::test]

@@ -264,7 +264,7 @@ async fn lost_counters_are_restored() {
     for n in 0..40 {
         put(&store, &connection(&format!("c{n}"), "alice")).await;
     }
-    for shard in 0..16 {
+    for shard in 0..64 {
         let key = |name: &str| AttributeValue::S(name.into());
         let delete = client
             .delete_item()
