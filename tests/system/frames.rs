@@ -144,7 +144,7 @@ async fn a_connection_without_a_row_is_refused_and_closed() {
         .await
         .unwrap();
     let error = socket.ask(r#"{"type":"ping","version":"1.0"}"#).await;
-    assert_eq!(error["data"]["code"], "UNAUTHORIZED");
+    assert_eq!(error["data"]["code"], "UNKNOWN_CONNECTION");
     assert_eq!(socket.closed().await.0, 1000);
     assert!(stack.row(&id).await.is_none(), "the frame created no row");
 }

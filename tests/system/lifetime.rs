@@ -239,7 +239,7 @@ async fn signing_out_ends_every_session_of_a_user() {
     assert_eq!(report, json!({"closed": 3, "failed": 0}));
     for tab in &mut tabs {
         let error = tab.receive().await;
-        assert_eq!(error["data"]["code"], "UNAUTHORIZED");
+        assert_eq!(error["data"]["code"], "SIGNED_OUT");
         assert_eq!(tab.closed().await.0, 1000);
     }
     let url = &stack.ready.websocket;
@@ -262,7 +262,7 @@ async fn signing_out_ends_every_session_of_a_user() {
     until("five seconds have passed", is_later).await;
     let mut again = stack.connect("alice").await;
     let answer = again.ask(&refresh(&old)).await;
-    assert_eq!(answer["data"]["code"], "UNAUTHORIZED");
+    assert_eq!(answer["data"]["code"], "SIGNED_OUT");
     again.expect_nothing().await;
 }
 

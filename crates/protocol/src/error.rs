@@ -27,11 +27,14 @@ pub enum ErrorCode {
     /// The token of the connection has expired. The server closes the
     /// connection.
     TokenExpired,
-    /// The server refused the token in `auth.refresh`, and the connection stays
-    /// open. Or the server closes the connection, because it does not know the
-    /// connection, the user was signed out, or the token in `auth.refresh`
-    /// belongs to another user.
+    /// The server refused the token in `auth.refresh`. The connection stays open
+    /// unless the token belongs to another user.
     Unauthorized,
+    /// The user was signed out. The server closes the connection, unless it
+    /// answers an `auth.refresh` whose token was issued before the sign-out.
+    SignedOut,
+    /// The server does not know the connection and closes it.
+    UnknownConnection,
     /// The server failed. The client may send the same frame again later.
     Internal,
 }
@@ -48,6 +51,8 @@ impl ErrorCode {
             Self::RateLimited => "RATE_LIMITED",
             Self::TokenExpired => "TOKEN_EXPIRED",
             Self::Unauthorized => "UNAUTHORIZED",
+            Self::SignedOut => "SIGNED_OUT",
+            Self::UnknownConnection => "UNKNOWN_CONNECTION",
             Self::Internal => "INTERNAL",
         }
     }
@@ -146,6 +151,8 @@ mod tests {
             ErrorCode::RateLimited,
             ErrorCode::TokenExpired,
             ErrorCode::Unauthorized,
+            ErrorCode::SignedOut,
+            ErrorCode::UnknownConnection,
             ErrorCode::Internal,
         ] {
             assert_eq!(serde_json::to_value(code).unwrap(), code.as_str());

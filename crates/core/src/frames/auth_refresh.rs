@@ -35,6 +35,7 @@ impl<V: TokenVerifier, S: Sessions + SessionRefresh, C: Clock> AuthRefreshHandle
                 return Err(other_user(id));
             }
             return Err(refused(
+                ErrorCode::SignedOut,
                 "the user was signed out after the token was issued; sign in again",
             ));
         }
@@ -45,6 +46,7 @@ impl<V: TokenVerifier, S: Sessions + SessionRefresh, C: Clock> AuthRefreshHandle
         if identity.expires_at.has_passed(now) {
             self.touch(id).await?;
             return Err(refused(
+                ErrorCode::Unauthorized,
                 "the token has expired; the session continues until its present token expires",
             ));
         }
@@ -80,6 +82,7 @@ impl<V: TokenVerifier, S: Sessions + SessionRefresh, C: Clock> AuthRefreshHandle
             VerifyError::Rejected(reason) => {
                 tracing::info!(event = "token.refused", connectionId = %id, reason, "a new token was refused");
                 Err(refused(
+                    ErrorCode::Unauthorized,
                     "the token is not valid; the session continues until its present token expires",
                 ))
             }
@@ -92,8 +95,8 @@ impl<V: TokenVerifier, S: Sessions + SessionRefresh, C: Clock> AuthRefreshHandle
     }
 }
 
-fn refused(message: &str) -> Rejection {
-    Refused::new(ErrorCode::Unauthorized, message).into()
+fn refused(code: ErrorCode, message: &str) -> Rejection {
+    Refused::new(code, message).into()
 }
 
 fn other_user(id: &ConnectionId) -> Rejection {

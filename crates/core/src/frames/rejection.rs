@@ -40,7 +40,7 @@ impl From<NotServed> for Rejection {
                 reason: "the token has expired; connect again with a new one",
             },
             NotServed::Unknown => Self::Close {
-                code: ErrorCode::Unauthorized,
+                code: ErrorCode::UnknownConnection,
                 reason: "this connection is unknown; connect again",
             },
             NotServed::RateLimited { refusals, .. } if refusals >= MAX_REFUSALS => Self::Close {

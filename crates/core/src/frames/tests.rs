@@ -112,10 +112,10 @@ async fn a_connection_without_a_row_is_told_and_closed() {
     let (frame, outcome) = send(&dispatcher, "c1", r#"{"type":"ping","version":"1.0"}"#).await;
     assert_eq!(
         (frame, outcome),
-        (None, FrameOutcome::Closed(ErrorCode::Unauthorized))
+        (None, FrameOutcome::Closed(ErrorCode::UnknownConnection))
     );
     let posted: Value = serde_json::from_str(&dispatcher.outbox.posted("c1")[0]).unwrap();
-    assert_eq!(posted["data"]["code"], "UNAUTHORIZED");
+    assert_eq!(posted["data"]["code"], "UNKNOWN_CONNECTION");
     assert!(!dispatcher.outbox.is_open("c1"));
     assert!(dispatcher.store.is_empty(), "no frame may create a row");
 }
@@ -132,7 +132,7 @@ async fn an_expired_row_does_not_count() {
     let dispatcher = dispatcher().await;
     dispatcher.clock.advance(Duration::from_secs(7_500));
     let (_, outcome) = send(&dispatcher, "c1", r#"{"type":"ping","version":"1.0"}"#).await;
-    assert_eq!(outcome, FrameOutcome::Closed(ErrorCode::Unauthorized));
+    assert_eq!(outcome, FrameOutcome::Closed(ErrorCode::UnknownConnection));
 }
 
 #[tokio::test(start_paused = true)]
@@ -151,7 +151,7 @@ async fn it_closes_even_if_the_reason_cannot_be_sent() {
     let dispatcher = dispatcher().await;
     dispatcher.outbox.answer("c2", [Err(PostError::TimedOut)]);
     let (_, outcome) = send(&dispatcher, "c2", "x").await;
-    assert_eq!(outcome, FrameOutcome::Closed(ErrorCode::Unauthorized));
+    assert_eq!(outcome, FrameOutcome::Closed(ErrorCode::UnknownConnection));
     assert!(!dispatcher.outbox.is_open("c2"));
 }
 
@@ -345,7 +345,7 @@ async fn a_token_from_before_a_sign_out_extends_nothing() {
         .await
         .unwrap();
     let (frame, outcome) = send(&dispatcher, "c1", &refresh("good:alice")).await;
-    assert_eq!(outcome, FrameOutcome::Refused(ErrorCode::Unauthorized));
+    assert_eq!(outcome, FrameOutcome::Refused(ErrorCode::SignedOut));
     assert!(
         frame.unwrap()["data"]["message"]
             .as_str()

@@ -52,7 +52,7 @@ impl<S: SignOuts + Removals, O: Outbox, C: Clock> SignOut<S, O, C> {
         let row = self.store.end_session(user, id, now).await;
         let row = row.map_err(|error| error.to_string())?;
         let why = "signed out; sign in again";
-        let code = ErrorCode::Unauthorized;
+        let code = ErrorCode::SignedOut;
         let closed = close_with_reason(&self.outbox, &self.clock, id, code, why).await;
         match (closed, row.as_ref().map(Recipient::from)) {
             (Closed::Failed(error), _) => Err(error.to_string()),
@@ -97,7 +97,7 @@ mod tests {
         );
         let posted = sign_out.outbox.posted("c1");
         let posted: Value = serde_json::from_str(posted.last().unwrap()).unwrap();
-        assert_eq!(posted["data"]["code"], "UNAUTHORIZED");
+        assert_eq!(posted["data"]["code"], "SIGNED_OUT");
         sign_out.outbox.allow_closing("c2");
         let report = sign_out.handle(&user_id("alice")).await.unwrap();
         assert_eq!((report.closed, report.failed), (1, 0));
