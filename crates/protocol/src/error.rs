@@ -7,8 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Envelope, FrameId, ServerFrame, Timestamp, Version};
 
-/// Why the server refused a frame or closes the connection. docs/PROTOCOL.md
-/// says what a client should do after each.
+/// Why the server refused a frame or closes the connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum ErrorCode {

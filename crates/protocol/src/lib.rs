@@ -6,6 +6,7 @@
 //! same types.
 #![warn(missing_docs)]
 
+mod advice;
 mod broadcast;
 mod client;
 mod envelope;
@@ -24,6 +25,7 @@ mod time;
 mod token;
 mod version;
 
+pub use advice::Advice;
 pub use broadcast::{
     BroadcastInquiry, BroadcastReport, BroadcastRequest, BroadcastStatus, BroadcasterRequest,
     Failures, MAX_FRAME_BYTES, MAX_WAIT_SECONDS, Notice, NoticeType, Target, WaitSeconds,
