@@ -25,8 +25,13 @@ fn schema(file: &str) -> Validator {
 
 /// Whether a schema accepts a text; `None` if the text is not JSON.
 pub(crate) fn judged(validator: &Validator, text: &str) -> Option<bool> {
-    let value: Value = serde_json::from_str(text).ok()?;
+    let value: Value = serde_json::from_str(without_mark(text)).ok()?;
     Some(validator.is_valid(&value))
+}
+
+/// A text without its byte-order mark, which Belfry ignores.
+pub(crate) fn without_mark(text: &str) -> &str {
+    text.strip_prefix('\u{feff}').unwrap_or(text)
 }
 
 /// Whether a text was refused for a rule that no schema can express.

@@ -20,6 +20,10 @@ const KEY_EXCERPT_BYTES: usize = 64;
 #[error("not valid JSON: {0}")]
 pub struct JsonError(#[from] serde_json::Error);
 
+/// Some programs begin every text with a byte-order mark. A parser may ignore
+/// it (RFC 8259, section 8.1).
+const BYTE_ORDER_MARK: char = '\u{feff}';
+
 /// Parses one JSON value, refusing duplicate keys, nesting beyond
 /// [`MAX_DEPTH`] and anything after the value.
 ///
@@ -27,6 +31,7 @@ pub struct JsonError(#[from] serde_json::Error);
 /// (RFC 8259, section 4): a component could act on a value that another one
 /// never checked.
 pub(crate) fn parse(text: &str) -> Result<Value, JsonError> {
+    let text = text.strip_prefix(BYTE_ORDER_MARK).unwrap_or(text);
     let mut deserializer = serde_json::Deserializer::from_str(text);
     let value = Strict { depth: 0 }.deserialize(&mut deserializer)?;
     deserializer.end()?;
@@ -166,6 +171,14 @@ mod tests {
         let error = parse(&nested(MAX_DEPTH + 1)).unwrap_err();
         assert!(error.to_string().contains("levels deep"));
         assert!(parse(&"[".repeat(1_000_000)).is_err());
+    }
+
+    #[test]
+    fn ignores_one_byte_order_mark() {
+        assert_eq!(parse("\u{feff}[1]").unwrap(), json!([1]));
+        for wrong in ["\u{feff}\u{feff}[1]", " \u{feff}[1]", "[1]\u{feff}"] {
+            assert!(parse(wrong).is_err(), "{wrong:?}");
+        }
     }
 
     #[test]

@@ -25,7 +25,7 @@ fn parsed() -> impl Iterator<Item = &'static Format> {
 fn accepted_texts(format: &Format) -> Vec<String> {
     let cases = format.cases().into_iter();
     let accepted = cases.filter(|case| !case.is_refused());
-    accepted.map(|case| case.text).collect()
+    accepted.map(|case| case.json().to_owned()).collect()
 }
 
 /// Checks that parser and schema agree on a text. Returns the error message.

@@ -162,6 +162,11 @@ impl Format {
 }
 
 impl Case {
+    /// The text without its byte-order mark, for parsers that know none.
+    fn json(&self) -> &str {
+        self.text.strip_prefix('\u{feff}').unwrap_or(&self.text)
+    }
+
     fn is_refused(&self) -> bool {
         self.expect == "refused" || self.expect.starts_with(|c: char| c.is_ascii_uppercase())
     }
