@@ -143,6 +143,7 @@ fn parse(text: &[u8]) -> Result<HashMap<String, DecodingKey>, String> {
     struct Set {
         keys: Vec<serde_json::Value>,
     }
+    let text = text.strip_prefix("\u{feff}".as_bytes()).unwrap_or(text);
     let set: Set =
         serde_json::from_slice(text).map_err(|_| "the key set is not a JSON Web Key Set")?;
     let keys: HashMap<_, _> = set
@@ -241,6 +242,12 @@ mod tests {
         assert_eq!(server.fetches(), 1);
         assert_eq!(outcome(&cache, "a", 60).await, Ok(()));
         assert_eq!(server.fetches(), 1);
+    }
+
+    #[test]
+    fn a_byte_order_mark_before_a_key_set_is_ignored() {
+        let text = format!("\u{feff}{}", jwks(&["a"]));
+        assert!(parse(text.as_bytes()).unwrap().contains_key("a"));
     }
 
     #[tokio::test]
