@@ -119,8 +119,7 @@ impl ClientFrame {
 
 /// Reads a frame whose `data` is an object or absent.
 ///
-/// Given anything else, serde would either quote the value in its error, which
-/// may be a token in the wrong place, or accept an array of the fields.
+/// Given anything else, serde would accept an array of the fields.
 fn read_with_object<T: DeserializeOwned>(object: Map<String, Value>) -> Result<T, Refused> {
     match object.get("data") {
         None | Some(Value::Null | Value::Object(_)) => shape::read(object).map_err(invalid),

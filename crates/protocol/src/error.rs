@@ -85,8 +85,8 @@ pub struct ErrorData {
 pub struct Refused {
     /// What went wrong, for programs.
     pub code: ErrorCode,
-    /// What went wrong, for the client's developer. It may repeat a part of
-    /// the frame, so it goes to the sender and never into a log.
+    /// What went wrong, for the client's developer. It may repeat the name of
+    /// a field, but never a value. It goes to the sender and never into a log.
     pub message: String,
     /// The `id` of the refused frame, if it could be read.
     pub correlation_id: Option<FrameId>,

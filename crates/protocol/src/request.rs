@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 use crate::{json, shape};
 
 /// The request is not valid. The message is for the caller: it names the field
-/// and may repeat a part of the request.
+/// and never repeats a value.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct InvalidRequest(String);

@@ -4,8 +4,8 @@ use serde::de::value::StringDeserializer;
 use serde::de::{Deserialize, DeserializeOwned, Deserializer, IntoDeserializer};
 use serde_json::{Map, Value};
 
-/// The longest explanation, in bytes. An explanation may repeat a part of the
-/// input, and escapes can make that many times longer.
+/// The longest explanation, in bytes. An explanation repeats the names of
+/// unknown fields, which can have any length.
 const MAX_EXPLANATION_BYTES: usize = 300;
 
 /// How much of the start of a long explanation is kept. The end is kept, too:
@@ -18,7 +18,7 @@ const ELLIPSIS: &str = "…";
 pub(crate) fn read<T: DeserializeOwned>(object: Map<String, Value>) -> Result<T, String> {
     serde_path_to_error::deserialize(Value::Object(object)).map_err(|error| {
         let path = error.path().to_string();
-        let inner = in_json_terms(error.into_inner().to_string());
+        let inner = in_json_terms(without_value(error.into_inner().to_string()));
         // At the top level the path is "." and the message names the field.
         let text = if path == "." || inner.starts_with(&format!("{path} ")) {
             inner
@@ -29,18 +29,33 @@ pub(crate) fn read<T: DeserializeOwned>(object: Map<String, Value>) -> Result<T,
     })
 }
 
-/// Replaces serde's and Rust's terms, at the ends of a message where no input
-/// is quoted.
-fn in_json_terms(mut message: String) -> String {
-    for (theirs, ours) in [
-        ("invalid type: map,", "invalid type: object,"),
-        ("invalid type: sequence,", "invalid type: array,"),
-        ("unknown variant `", "unknown value `"),
-    ] {
-        if message.starts_with(theirs) {
-            message.replace_range(..theirs.len(), ours);
+/// Cuts the value out of a message that quotes one, because it may be a secret
+/// in the wrong place, and calls its type by JSON's word.
+fn without_value(message: String) -> String {
+    // What is expected is the last part, and no type's contains this.
+    let Some((quote, expected)) = message.rsplit_once(", expected ") else {
+        return message;
+    };
+    for start in ["invalid type: ", "invalid value: "] {
+        if let Some(unexpected) = quote.strip_prefix(start) {
+            let kind = match unexpected.split(' ').next().unwrap_or_default() {
+                "map" => "object",
+                "sequence" => "array",
+                "unit" => "null",
+                "floating" => "floating point number",
+                same => same,
+            };
+            return format!("{start}{kind}, expected {expected}");
         }
     }
+    if quote.starts_with("unknown variant `") {
+        return format!("unknown value, expected {expected}");
+    }
+    message
+}
+
+/// Replaces serde's and Rust's terms for what is expected.
+fn in_json_terms(mut message: String) -> String {
     for (theirs, ours) in [
         (", expected a map", ", expected an object"),
         (", expected u64", ", expected a non-negative integer"),
@@ -106,11 +121,40 @@ mod tests {
                 "invalid type: array, expected an object",
             ),
             (
-                r#"invalid type: string "map, expected u64", expected a string"#,
-                r#"invalid type: string "map, expected u64", expected a string"#,
+                "invalid type: unit value, expected a string",
+                "invalid type: null, expected a string",
+            ),
+            (
+                "unknown field `map, expected u64`, expected `a`",
+                "unknown field `map, expected u64`, expected `a`",
             ),
         ] {
-            assert_eq!(in_json_terms(serde.into()), ours);
+            assert_eq!(in_json_terms(without_value(serde.into())), ours);
+        }
+    }
+
+    #[test]
+    fn no_message_repeats_a_value() {
+        for (serde, ours) in [
+            (
+                r#"invalid type: string "a, expected b", expected a map"#,
+                "invalid type: string, expected a map",
+            ),
+            (
+                "invalid value: integer `256`, expected u8",
+                "invalid value: integer, expected u8",
+            ),
+            (
+                "invalid type: floating point `5.0`, expected u64",
+                "invalid type: floating point number, expected u64",
+            ),
+            (
+                "unknown variant `a`, expected b`, expected `info` or `warning`",
+                "unknown value, expected `info` or `warning`",
+            ),
+            ("missing field `data`", "missing field `data`"),
+        ] {
+            assert_eq!(without_value(serde.into()), ours);
         }
     }
 

@@ -162,6 +162,67 @@ fn any_value_in_any_field_is_accepted_as_the_schema_says() {
 }
 
 #[test]
+fn no_error_repeats_a_value() {
+    const SECRET: &str = "s3cr3t";
+    let values = [
+        json!(SECRET),
+        json!(format!("`, expected `{SECRET}")),
+        json!(format!("\", expected {SECRET}")),
+        json!(format!("\n{}", SECRET.repeat(100))),
+        json!([SECRET]),
+        json!({"kind": SECRET}),
+        json!({"type": SECRET}),
+        json!({"token": [SECRET]}),
+        json!(987_654_321),
+        json!(-987_654_321),
+        json!(98_765.432_1),
+    ];
+    for format in parsed() {
+        for text in accepted_texts(format) {
+            let good: Value = serde_json::from_str(&text).unwrap();
+            for pointer in pointers(&good) {
+                for value in &values {
+                    let mut changed = good.clone();
+                    *changed.pointer_mut(&pointer).unwrap() = value.clone();
+                    let text = changed.to_string();
+                    if let Outcome::Refused(_, message) = (format.read)(&text) {
+                        let repeated = [SECRET, "98765"].iter().any(|v| message.contains(v));
+                        assert!(!repeated, "{text}: {message}");
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn null_in_an_optional_field_counts_as_absent() {
+    let mut optional_fields = 0;
+    for format in parsed() {
+        for text in accepted_texts(format) {
+            let good: Value = serde_json::from_str(&text).unwrap();
+            for pointer in pointers(&good) {
+                let (parent, name) = pointer.rsplit_once('/').unwrap();
+                let (mut absent, mut null) = (good.clone(), good.clone());
+                let Some(Value::Object(object)) = absent.pointer_mut(parent) else {
+                    continue;
+                };
+                object.remove(name);
+                *null.pointer_mut(&pointer).unwrap() = Value::Null;
+                let accepts = |value: &Value| {
+                    matches!((format.read)(&value.to_string()), Outcome::Accepted(_))
+                };
+                if accepts(&absent) {
+                    assert!(accepts(&null), "{}: {null}", format.schema);
+                    optional_fields += 1;
+                }
+            }
+        }
+    }
+    assert!(optional_fields > 0);
+}
+
+#[test]
 fn a_missing_field_is_named() {
     for format in parsed() {
         let validator = format.validator();
