@@ -70,6 +70,8 @@ pub enum BroadcastError {
     /// No broadcast with this id is remembered.
     #[error("messageId: no broadcast with this id is remembered")]
     Unknown,
+    #[error("segment: the broadcast has {segments} segments, counted from 0")]
+    NoSuchSegment { segments: u32 },
     /// The last broadcast to everyone was too recent.
     #[error("target: one broadcast to all is allowed every {interval:?}; wait {wait:?}")]
     RateLimited { interval: Duration, wait: Duration },

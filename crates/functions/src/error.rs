@@ -64,7 +64,9 @@ impl From<BroadcastError> for FunctionError {
             BroadcastError::PayloadTooLarge { .. } | BroadcastError::RequestTooLarge { .. } => {
                 "PayloadTooLarge"
             }
-            BroadcastError::OtherRequest | BroadcastError::Unknown => "InvalidRequest",
+            BroadcastError::OtherRequest
+            | BroadcastError::Unknown
+            | BroadcastError::NoSuchSegment { .. } => "InvalidRequest",
             BroadcastError::RateLimited { .. } => "RateLimited",
             BroadcastError::Store(_) | BroadcastError::NoWorker(_) => "Unavailable",
             BroadcastError::NoTime => "Timeout",

@@ -53,6 +53,11 @@ where
     pub async fn work_on(&self, segment: u32, call: Call) -> Result<Delivered, BroadcastError> {
         let begun = self.clock.now();
         let broadcast = self.remembered(&call.message_id).await?;
+        // The report counts every segment that has a state.
+        let segments = broadcast.segments;
+        if segment >= segments {
+            return Err(BroadcastError::NoSuchSegment { segments });
+        }
         let mut tally = Tally::default();
         self.process(&broadcast, segment, &call, &mut tally).await?;
         let report = self.reports().report(&broadcast).await?;

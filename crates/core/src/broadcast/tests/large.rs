@@ -207,6 +207,23 @@ async fn a_worker_that_cannot_be_started_is_an_error() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_segment_that_does_not_exist_changes_nothing() {
+    let fixture = fixture(35).await;
+    send(&fixture, "").await.unwrap();
+    let started = fixture.worker.workers.started();
+    work(&fixture, 60).await;
+    let finished = report(&fixture).await;
+    assert_eq!((finished.complete, finished.success), (true, 35));
+    let segments = u32::try_from(started).unwrap();
+    for segment in [segments, u32::MAX] {
+        let call = call(&fixture, "worker", 60);
+        let refused = fixture.worker.work_on(segment, call).await;
+        assert_eq!(refused, Err(BroadcastError::NoSuchSegment { segments }));
+    }
+    assert_eq!(report(&fixture).await, finished);
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_end_is_recorded_even_if_recording_it_failed_once() {
     let fixture = fixture(35).await;
     send(&fixture, "").await.unwrap();
