@@ -20,7 +20,8 @@ struct Rule {
     description: &'static str,
     max_chars: usize,
     /// Whether only visible ASCII (`!` to `~`) is allowed. Otherwise every
-    /// character is, except ASCII control characters.
+    /// character is, except control characters (U+0000 to U+001F and U+007F to
+    /// U+009F).
     ascii: bool,
 }
 
@@ -40,7 +41,7 @@ impl Rule {
             if self.ascii {
                 c.is_ascii_graphic()
             } else {
-                !c.is_ascii_control()
+                !c.is_control()
             }
         };
         if (1..=self.max_chars).contains(&chars) && text.chars().all(allowed) {
@@ -56,7 +57,7 @@ impl Rule {
         let pattern = if self.ascii {
             "^[!-~]+$"
         } else {
-            "^[^\\u0000-\\u001f\\u007f]+$"
+            "^[^\\u0000-\\u001f\\u007f-\\u009f]+$"
         };
         json_schema!({
             "description": self.description,
@@ -177,6 +178,18 @@ mod tests {
         assert!(UserId::parse("ü".repeat(128)).is_ok());
         assert!(UserId::parse("ü".repeat(129)).is_err());
         assert!(UserId::parse("").is_err());
+    }
+
+    #[test]
+    fn control_characters_are_refused() {
+        for control in ('\0'..'\u{100}').filter(|c| c.is_control()) {
+            assert!(
+                UserId::parse(format!("a{control}b")).is_err(),
+                "{control:?}"
+            );
+            assert!(FrameId::parse(control).is_err(), "{control:?}");
+        }
+        assert!(UserId::parse("\u{a0}ü\u{200d}").is_ok());
     }
 
     #[test]

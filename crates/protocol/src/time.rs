@@ -2,22 +2,32 @@
 
 use std::fmt;
 
+use jiff::civil::DateTime;
+use jiff::tz::Offset;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 /// A point in time. In JSON it is RFC 3339 in UTC with a final `Z`, for example
 /// `2026-02-09T18:11:43.822Z`.
+// `jiff::Timestamp` ends a day before the year 9999 does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Timestamp(jiff::Timestamp);
+pub struct Timestamp(DateTime);
 
 /// The text is not a timestamp of the form that frames use.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("timestamp must be RFC 3339 in UTC, like 2026-02-09T18:11:43.822Z")]
 pub struct InvalidTimestamp;
 
-/// The form of a timestamp, for the schema. The parser checks it, too, before
-/// it reads the numbers.
-const PATTERN: &str = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,9})?Z$";
+/// Exactly the texts that the parser accepts, for the schema: every date of the
+/// calendar, and 60 as a second, because leap seconds exist.
+const PATTERN: &str = concat!(
+    "^(",
+    "[0-9]{4}-(0[13578]|1[02])-(0[1-9]|[12][0-9]|3[01])",
+    "|[0-9]{4}-(0[469]|11)-(0[1-9]|[12][0-9]|30)",
+    "|[0-9]{4}-02-(0[1-9]|1[0-9]|2[0-8])",
+    "|([0-9]{2}(0[48]|[2468][048]|[13579][26])|([02468][048]|[13579][26])00)-02-29",
+    r")T([01][0-9]|2[0-3]):[0-5][0-9]:([0-5][0-9]|60)(\.[0-9]{1,9})?Z$",
+);
 
 impl Timestamp {
     /// Converts milliseconds since the Unix epoch. A time after the year 9999,
@@ -25,10 +35,12 @@ impl Timestamp {
     #[must_use]
     pub fn from_millis(millis: u64) -> Self {
         let millis = i64::try_from(millis).unwrap_or(i64::MAX);
-        Self(jiff::Timestamp::from_millisecond(millis).unwrap_or(jiff::Timestamp::MAX))
+        let time = jiff::Timestamp::from_millisecond(millis);
+        Self(time.map_or(DateTime::MAX, |time| Offset::UTC.to_datetime(time)))
     }
 
-    /// Parses RFC 3339 in UTC, with 0 to 9 fractional digits.
+    /// Parses RFC 3339 in UTC, with 0 to 9 fractional digits. A leap second
+    /// counts as the second before it.
     ///
     /// # Errors
     /// [`InvalidTimestamp`] for any other form, including other offsets.
@@ -36,11 +48,13 @@ impl Timestamp {
         if !has_shape(text) {
             return Err(InvalidTimestamp);
         }
-        text.parse().map(Self).map_err(|_| InvalidTimestamp)
+        let in_utc = text.trim_end_matches('Z');
+        in_utc.parse().map(Self).map_err(|_| InvalidTimestamp)
     }
 }
 
-/// Whether the text matches [`PATTERN`].
+/// Whether the text has digits and separators where a timestamp has them.
+/// jiff reads more forms than this one.
 fn has_shape(text: &str) -> bool {
     let Some((seconds, rest)) = text.strip_suffix('Z').and_then(|t| t.split_at_checked(19)) else {
         return false;
@@ -63,7 +77,7 @@ fn has_shape(text: &str) -> bool {
 
 impl fmt::Display for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:.3}", self.0)
+        write!(f, "{:.3}Z", self.0)
     }
 }
 
@@ -118,6 +132,9 @@ mod tests {
     fn parses_only_its_own_form() {
         assert!(Timestamp::parse("2026-02-09T18:11:43Z").is_ok());
         assert!(Timestamp::parse("2026-02-09T18:11:43.1Z").is_ok());
+        let last = Timestamp::parse("9999-12-31T23:59:59.999999999Z").unwrap();
+        assert_eq!(last, Timestamp::from_millis(u64::MAX));
+        assert_eq!(last.to_string(), "9999-12-31T23:59:59.999Z");
         for wrong in [
             "",
             "Z",

@@ -16,6 +16,7 @@ use serde_json::Value;
 
 mod advice;
 mod hostile;
+mod patterns;
 mod schemas_and_cases;
 
 /// A format with its schema, its cases and what Belfry does with a text.
