@@ -483,6 +483,14 @@ async fn faults_are_listed_ended_and_named() {
             "share must be above 0",
         ),
         (json!({"fault": "post-410", "shares": 2}), "shares"),
+        (
+            json!({"fault": "function-kill", "function": "Conect"}),
+            "did you mean Connect",
+        ),
+        (
+            json!({"fault": "dynamodb-throttle", "operation": "PutIem"}),
+            "did you mean PutItem",
+        ),
         (json!({}), "fault"),
     ] {
         let (status, answer) = stack.local("POST", "faults", Some(&wrong)).await;
@@ -495,16 +503,22 @@ async fn faults_are_listed_ended_and_named() {
 }
 
 #[tokio::test]
-async fn an_unknown_fault_on_the_command_line_lists_the_known_ones() {
-    let mut command = Stack::builder()
-        .argument("--fault")
-        .argument("post-404")
-        .command();
-    let output = ended(&mut command).await;
-    assert!(!output.status.success());
-    let said = String::from_utf8(output.stderr).unwrap();
-    assert!(
-        said.contains("post-404") && said.contains("disconnect-drop"),
-        "{said}"
-    );
+async fn an_unknown_name_on_the_command_line_is_refused_with_the_known_ones() {
+    for (fault, part) in [
+        ("post-404", "disconnect-drop"),
+        ("function-kill,function=Conect", "did you mean Connect"),
+        (
+            "dynamodb-slow,delay=1s,operation=PutIem",
+            "did you mean PutItem",
+        ),
+    ] {
+        let mut command = Stack::builder()
+            .argument("--fault")
+            .argument(fault)
+            .command();
+        let output = ended(&mut command).await;
+        assert!(!output.status.success());
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert!(said.contains("--fault") && said.contains(part), "{said}");
+    }
 }

@@ -60,9 +60,11 @@ async fn a_bad_parameter_is_named() {
         said.contains("Parameters.TokenUse: must be one of access, id"),
         "{said}"
     );
-    let said = fails(Stack::builder().parameter("Colour", "blue")).await;
+    let said = fails(Stack::builder().parameter("MaxConnection", "100")).await;
     assert!(
-        said.contains("Parameters.Colour: the template has no such parameter"),
+        said.contains(
+            "Parameters.MaxConnection: the template has no such parameter; did you mean MaxConnections"
+        ),
         "{said}"
     );
 }

@@ -14,7 +14,7 @@ use tokio::sync::watch;
 
 pub(crate) use api::router;
 pub(crate) use spec::FaultSpec;
-use spec::InvalidFault;
+use spec::{CONFLICTING, InvalidFault};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Fault {
@@ -95,6 +95,8 @@ pub(crate) struct Faults(Arc<ActiveFaults>);
 
 #[derive(Default)]
 struct ActiveFaults {
+    /// The stack's functions.
+    functions: Vec<String>,
     active: RwLock<Vec<Arc<ActiveFault>>>,
     /// Checked first: without faults, no caller waits for the lock.
     count: AtomicUsize,
@@ -103,9 +105,18 @@ struct ActiveFaults {
 }
 
 impl Faults {
+    /// No fault is active. Faults may name these functions.
+    pub(crate) fn new(functions: Vec<String>) -> Self {
+        Self(Arc::new(ActiveFaults {
+            functions,
+            ..ActiveFaults::default()
+        }))
+    }
+
     /// Activates a fault, and returns its JSON.
     pub(crate) fn add(&self, spec: FaultSpec) -> Result<Value, InvalidFault> {
         let (fault, target) = spec.resolve()?;
+        spec.check_function(&self.0.functions)?;
         let id = format!("f{}", self.0.next_id.fetch_add(1, Ordering::Relaxed) + 1);
         tracing::warn!(fault = id, "FAULT active: {spec}");
         let active = Arc::new(ActiveFault {
@@ -191,7 +202,7 @@ impl Faults {
     /// `operation` is DynamoDB's, like `PutItem`.
     pub(crate) fn on_call(&self, operation: &str) -> Option<DatabaseFault> {
         let wanted = |fault| match fault {
-            Fault::Database(DatabaseFault::Conflict) if !can_conflict(operation) => None,
+            Fault::Database(DatabaseFault::Conflict) if !CONFLICTING.contains(&operation) => None,
             Fault::Database(fault) => Some(fault),
             _ => None,
         };
@@ -255,18 +266,6 @@ impl Faults {
         // This fails only without a sender, and `self` holds the sender.
         let _ = changed.wait_for(|()| holds()).await;
     }
-}
-
-/// Whether an ongoing transaction can make DynamoDB refuse this operation.
-fn can_conflict(operation: &str) -> bool {
-    [
-        "PutItem",
-        "UpdateItem",
-        "DeleteItem",
-        "TransactWriteItems",
-        "TransactGetItems",
-    ]
-    .contains(&operation)
 }
 
 impl ActiveFault {
@@ -347,7 +346,7 @@ mod tests {
     use super::*;
 
     fn faults(text: &str) -> Faults {
-        let faults = Faults::default();
+        let faults = Faults::new(vec!["Connect".into()]);
         faults.add(text.parse().unwrap()).unwrap();
         faults
     }
@@ -387,6 +386,17 @@ mod tests {
     }
 
     #[test]
+    fn a_function_that_the_stack_does_not_have_is_refused() {
+        let faults = Faults::new(vec!["Connect".into(), "Worker".into()]);
+        let refused = faults.add("function-kill,function=Conect".parse().unwrap());
+        assert_eq!(
+            refused.unwrap_err().to_string(),
+            "function \"Conect\" is not one that this fault strikes; did you mean Connect?"
+        );
+        assert!(faults.list().is_empty());
+    }
+
+    #[test]
     fn reads_do_not_conflict() {
         let faults = faults("dynamodb-conflict");
         assert_eq!(faults.on_call("Query"), None);
@@ -408,14 +418,15 @@ mod tests {
     #[tokio::test]
     async fn a_peer_is_frozen_and_thawed() {
         let faults = Faults::default();
-        let frozen = faults.frozen("c");
+        let id = "R0oXAdfD0kwCH6w=";
+        let frozen = faults.frozen(id);
         tokio::pin!(frozen);
         assert!(futures_util::poll!(&mut frozen).is_pending());
         faults
-            .add("peer-freeze,connection=c".parse().unwrap())
+            .add(format!("peer-freeze,connection={id}").parse().unwrap())
             .unwrap();
         frozen.await;
-        let thawed = faults.thawed("c");
+        let thawed = faults.thawed(id);
         tokio::pin!(thawed);
         assert!(futures_util::poll!(&mut thawed).is_pending());
         assert!(faults.remove("f1"));

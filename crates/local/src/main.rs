@@ -13,6 +13,7 @@ mod ids;
 mod issuer;
 mod lambda;
 mod local_api;
+mod nearest;
 mod rate_limiter;
 mod ready;
 mod run;

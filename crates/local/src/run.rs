@@ -88,7 +88,8 @@ pub(crate) async fn run(arguments: cli::RunArgs) -> Result<(), RunError> {
         );
     }
 
-    let faults = Faults::default();
+    let functions = stack.functions.values();
+    let faults = Faults::new(functions.map(|spec| spec.name.clone()).collect());
     for spec in &arguments.faults {
         faults
             .add(spec.clone())

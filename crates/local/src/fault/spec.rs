@@ -9,7 +9,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::{DatabaseFault, DisconnectFault, Fault, FunctionFault, PostFault, Target};
-use crate::duration;
+use crate::{duration, ids, nearest};
 
 /// In the order of `belfry run --help`.
 const NAMES: [&str; 16] = [
@@ -29,6 +29,47 @@ const NAMES: [&str; 16] = [
     "dynamodb-slow",
     "function-kill",
     "function-lose-answer",
+];
+
+/// The operations that the embedded DynamoDB serves.
+const OPERATIONS: [&str; 28] = [
+    "BatchExecuteStatement",
+    "BatchGetItem",
+    "BatchWriteItem",
+    "CreateTable",
+    "DeleteItem",
+    "DeleteTable",
+    "DescribeStream",
+    "DescribeTable",
+    "DescribeTimeToLive",
+    "ExecuteStatement",
+    "ExecuteTransaction",
+    "GetItem",
+    "GetRecords",
+    "GetShardIterator",
+    "ListStreams",
+    "ListTables",
+    "ListTagsOfResource",
+    "PutItem",
+    "Query",
+    "Scan",
+    "SearchVectors",
+    "TagResource",
+    "TransactGetItems",
+    "TransactWriteItems",
+    "UntagResource",
+    "UpdateItem",
+    "UpdateTable",
+    "UpdateTimeToLive",
+];
+
+/// The operations that an ongoing transaction can make DynamoDB refuse.
+pub(super) const CONFLICTING: [&str; 5] = [
+    "PutItem",
+    "UpdateItem",
+    "DeleteItem",
+    "TransactWriteItems",
+    "TransactGetItems",
 ];
 
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -69,6 +110,13 @@ pub(crate) enum InvalidFault {
         "{0:?} is not one of connection=, function=, operation=, share=, times=, delay= with a value"
     )]
     UnknownField(String),
+    /// The fault would be active and never strike.
+    #[error("{field} {name:?} is not one that this fault strikes; {hint}")]
+    UnknownSubject {
+        field: &'static str,
+        name: String,
+        hint: String,
+    },
     #[error("{0} is given twice")]
     Duplicate(String),
 }
@@ -142,6 +190,12 @@ impl FaultSpec {
         Ok((fault, target))
     }
 
+    /// Refuses a function that the stack does not have.
+    pub(super) fn check_function(&self, functions: &[String]) -> Result<(), InvalidFault> {
+        let known: Vec<_> = functions.iter().map(String::as_str).collect();
+        check_subject("function", self.function.as_deref(), &known)
+    }
+
     /// The subject that is named, which must suit the fault.
     fn subject(&self, fault: Fault) -> Result<Option<String>, InvalidFault> {
         let names = [
@@ -160,10 +214,37 @@ impl FaultSpec {
                 return Err(InvalidFault::Field { field, problem });
             }
         }
+        let operations: &[_] = match fault {
+            Fault::Database(DatabaseFault::Conflict) => &CONFLICTING,
+            Fault::Contention(_) => &["TransactWriteItems"],
+            _ => &OPERATIONS,
+        };
+        check_subject("operation", self.operation.as_deref(), operations)?;
+        if let Some(id) = &self.connection
+            && !ids::is_connection_id(id)
+        {
+            let (field, problem) = ("connection", "must be an id like R0oXAdfD0kwCH6w=");
+            return Err(InvalidFault::Field { field, problem });
+        }
         Ok(names
             .into_iter()
             .find(|(field, _)| *field == suitable)
             .and_then(|(_, name)| name.clone()))
+    }
+}
+
+fn check_subject(
+    field: &'static str,
+    name: Option<&str>,
+    known: &[&str],
+) -> Result<(), InvalidFault> {
+    match name {
+        Some(name) if !known.contains(&name) => Err(InvalidFault::UnknownSubject {
+            field,
+            name: name.to_owned(),
+            hint: nearest::hint(name, known.iter().copied()),
+        }),
+        _ => Ok(()),
     }
 }
 
@@ -280,6 +361,20 @@ mod tests {
             ("dynamodb-contention", "delay is missing"),
             ("dynamodb-slow,delay=soon", "delay must be a duration"),
             ("peer-freeze,times=1", "times does not apply"),
+            (
+                "dynamodb-throttle,operation=PutIem",
+                "operation \"PutIem\" is not one that this fault strikes; did you mean PutItem",
+            ),
+            ("dynamodb-slow,delay=1s,operation=", "operation \"\" is not"),
+            (
+                "dynamodb-conflict,operation=Query",
+                "operation \"Query\" is not one that this fault strikes; known are PutItem, ",
+            ),
+            (
+                "dynamodb-contention,delay=1s,operation=TransactGetItems",
+                "operation \"TransactGetItems\" is not one that this fault strikes; did you mean TransactWriteItems?",
+            ),
+            ("post-410,connection=c", "connection must be an id like"),
         ] {
             let error = text.parse::<FaultSpec>().unwrap_err().to_string();
             assert!(error.starts_with(expected), "{text}: {error}");
@@ -325,7 +420,7 @@ mod tests {
             Just("share=0.5".to_owned()),
             Just("times=3".to_owned()),
             Just("delay=50ms".to_owned()),
-            "connection=[A-Za-z0-9=_-]{0,16}",
+            "connection=([A-Za-z0-9=_-]{0,16}|[A-Za-z0-9_-]{14}A=)",
             "function=[A-Z][a-z]{0,8}",
             "operation=(PutItem|Query)",
             "(share|times|delay)=[-+]?([0-9]{1,25}|inf|NaN|1e[-+]?[0-9]{1,4}|0x1)(ms|s|h)?",

@@ -7,6 +7,7 @@ use serde_json::{Map, Value};
 use super::TemplateError;
 use super::intrinsics::to_text;
 use super::properties::NOT_SUPPORTED;
+use crate::nearest;
 
 /// CloudFormation's quotas: parameters of a template, and bytes of a value.
 const MAX_PARAMETERS: usize = 200;
@@ -21,7 +22,9 @@ pub(super) fn resolve(
     given: &BTreeMap<String, String>,
 ) -> Result<BTreeMap<String, String>, TemplateError> {
     if let Some(unknown) = given.keys().find(|name| !declared.contains_key(*name)) {
-        return Err(error(unknown, "the template has no such parameter"));
+        let hint = nearest::hint(unknown, declared.keys().map(String::as_str));
+        let problem = format!("the template has no such parameter; {hint}");
+        return Err(error(unknown, problem));
     }
     if declared.len() > MAX_PARAMETERS {
         return Err(TemplateError::file(format!(

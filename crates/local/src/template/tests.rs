@@ -242,9 +242,9 @@ fn an_invalid_parameter_is_named() {
     let template = Template::parse(&belfrys_own()).unwrap();
     for (name, value, expected) in [
         (
-            "Nope",
-            "x",
-            "Parameters.Nope: the template has no such parameter",
+            "MaxConnection",
+            "100",
+            "Parameters.MaxConnection: the template has no such parameter; did you mean MaxConnections",
         ),
         (
             "TokenUse",
