@@ -83,7 +83,9 @@ async fn an_event_file_invokes_a_function() {
     assert_eq!(output.status.code(), Some(1));
     let said = String::from_utf8(output.stderr).unwrap();
     assert!(
-        said.contains("Function not found: Nobody") && said.contains("Broadcaster"),
+        said.contains("Function not found: ")
+            && said.contains(":function:Nobody")
+            && said.contains("Broadcaster"),
         "{said}"
     );
 }

@@ -33,6 +33,55 @@ async fn a_function_is_known_by_name_and_by_arn() {
 }
 
 #[tokio::test]
+async fn a_qualifier_names_the_function_or_nothing() {
+    let stack = Stack::misbehaving().start().await;
+    let arn = "arn:aws:lambda:us-east-1:000000000000:function:Misbehave";
+    let call = |name: &str, qualifier: Option<&str>| {
+        let call = stack.lambda().invoke().function_name(name);
+        let payload = Blob::new(r#"{"body":"hello"}"#);
+        call.set_qualifier(qualifier.map(str::to_owned))
+            .payload(payload)
+            .send()
+    };
+    for name in ["Misbehave", "000000000000:function:Misbehave", arn] {
+        let latest = format!("{name}:$LATEST");
+        for (name, qualifier) in [
+            (name, Some("$LATEST")),
+            (&latest, None),
+            (&latest, Some("$LATEST")),
+        ] {
+            let output = call(name, qualifier).await.unwrap();
+            assert_eq!(output.executed_version(), Some("$LATEST"), "{name}");
+        }
+        let seventh = format!("{name}:7");
+        for (name, qualifier) in [(name, Some("7")), (&seventh, None), (&seventh, Some("7"))] {
+            let unknown = call(name, qualifier)
+                .await
+                .unwrap_err()
+                .into_service_error();
+            assert!(unknown.is_resource_not_found_exception(), "{unknown:?}");
+            let message = format!("Function not found: {arn}:7");
+            assert_eq!(unknown.meta().message(), Some(&*message));
+        }
+        let different = call(&latest, Some("7")).await.unwrap_err();
+        let different = different.into_service_error();
+        assert!(
+            different.is_invalid_parameter_value_exception(),
+            "{different:?}"
+        );
+    }
+    let elsewhere = arn.replace("us-east-1", "eu-west-1");
+    let unreachable = call(&elsewhere, None)
+        .await
+        .unwrap_err()
+        .into_service_error();
+    assert!(
+        unreachable.is_resource_not_found_exception(),
+        "{unreachable:?}"
+    );
+}
+
+#[tokio::test]
 async fn an_invalid_invocation_is_refused() {
     let stack = Stack::start().await;
     let unknown = stack

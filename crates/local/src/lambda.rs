@@ -4,6 +4,7 @@
 mod asynchronous;
 mod environment;
 mod function;
+mod function_name;
 mod invoke_api;
 mod output;
 mod runtime_api;
@@ -26,6 +27,7 @@ use crate::template::{ACCOUNT, FunctionSpec};
 use asynchronous::EventQueue;
 pub(crate) use asynchronous::{DeadLetters, RetryDelays};
 use function::Function;
+use function_name::{FunctionName, LATEST, UnresolvedName};
 pub(crate) use invoke_api::router as invoke_router;
 use runtime_api::RuntimeRegistry;
 pub(crate) use runtime_api::router as runtime_router;
@@ -61,8 +63,12 @@ pub(crate) struct Settings {
 
 impl Settings {
     fn arn(&self, name: &str) -> String {
-        format!("arn:aws:lambda:{}:{ACCOUNT}:function:{name}", self.region)
+        arn(&self.region, name)
     }
+}
+
+fn arn(region: &str, name: &str) -> String {
+    format!("arn:aws:lambda:{region}:{ACCOUNT}:function:{name}")
 }
 
 /// An event for a function.
@@ -114,6 +120,7 @@ pub(crate) enum NotInvoked {
 #[derive(Clone)]
 pub(crate) struct Lambda {
     functions: Arc<BTreeMap<String, Arc<Function>>>,
+    region: Arc<str>,
     runtimes: RuntimeRegistry,
     queue: EventQueue,
 }
@@ -150,6 +157,7 @@ impl Lambda {
             .collect();
         let lambda = Self {
             functions: Arc::new(functions),
+            region: settings.region.as_str().into(),
             runtimes,
             queue: EventQueue::new(settings.retry_delays),
         };
@@ -161,21 +169,40 @@ impl Lambda {
         self.queue.dead_letters()
     }
 
-    /// Finds a function by name, partial ARN or ARN, with or without `:$LATEST`.
-    fn find(&self, name: &str) -> Result<Arc<Function>, NotInvoked> {
-        let arn_prefix = format!(":{ACCOUNT}:function:");
-        let partial_prefix = format!("{ACCOUNT}:function:");
-        let short = name
-            .split_once(&arn_prefix)
-            .map(|(_, rest)| rest)
-            .or(name.strip_prefix(&partial_prefix))
-            .unwrap_or(name);
-        let short = short.strip_suffix(":$LATEST").unwrap_or(short);
-        let function = self.functions.get(short).map(Arc::clone);
-        function.ok_or_else(|| {
+    /// The name of the function that `Invoke` means with these parameters.
+    fn resolve<'a>(
+        &self,
+        function_name: &'a str,
+        qualifier: Option<&'a str>,
+    ) -> Result<&'a str, UnresolvedName> {
+        let function = FunctionName::parse(function_name);
+        if let Some(region) = function.region
+            && region != &*self.region
+        {
+            return Err(UnresolvedName::OtherRegion {
+                function: region.to_owned(),
+                stack: self.region.to_string(),
+            });
+        }
+        let qualifier = match (function.qualifier, qualifier) {
+            (Some(own), Some(given)) if own != given => return Err(UnresolvedName::OtherQualifier),
+            (own, given) => own.or(given).unwrap_or(LATEST),
+        };
+        let arn = arn(&self.region, function.name);
+        if !self.functions.contains_key(function.name) {
             let known: Vec<_> = self.functions.keys().map(String::as_str).collect();
-            NotInvoked::Unknown(format!("{name} (this stack has {})", known.join(", ")))
-        })
+            let hint = format!("{arn} (this stack has {})", known.join(", "));
+            return Err(UnresolvedName::NotFound(hint));
+        }
+        if qualifier != LATEST {
+            return Err(UnresolvedName::NotFound(format!("{arn}:{qualifier}")));
+        }
+        Ok(function.name)
+    }
+
+    fn find(&self, name: &str) -> Result<Arc<Function>, NotInvoked> {
+        let function = self.functions.get(name).map(Arc::clone);
+        function.ok_or_else(|| NotInvoked::Unknown(name.to_owned()))
     }
 
     /// Runs a function for one event. The caller may stop waiting, as API

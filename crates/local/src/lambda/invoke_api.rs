@@ -3,14 +3,16 @@
 use axum::Router;
 use axum::body::Body;
 use axum::extract::rejection::BytesRejection;
-use axum::extract::{DefaultBodyLimit, Path, State};
+use axum::extract::{DefaultBodyLimit, Path, Query, State};
 use axum::http::{HeaderMap, HeaderValue, Response, StatusCode};
 use axum::routing::post;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
+use serde::Deserialize;
 use serde_json::{Value, json};
 
+use super::function_name::UnresolvedName;
 use super::{Invocation, Lambda, NotInvoked, trace};
 use crate::ids;
 
@@ -25,6 +27,8 @@ const MAX_EVENT_BYTES: usize = 256 * 1024;
 /// would reach the client as a connection reset.
 const MAX_READ_BYTES: usize = 16 * 1024 * 1024;
 
+const NOT_FOUND: &str = "ResourceNotFoundException";
+
 pub(crate) fn router(lambda: Lambda) -> Router {
     Router::new()
         .route("/2015-03-31/functions/{name}/invocations", post(invoke))
@@ -32,7 +36,14 @@ pub(crate) fn router(lambda: Lambda) -> Router {
         .with_state(lambda)
 }
 
+#[derive(Deserialize)]
+struct InvokeQuery {
+    #[serde(rename = "Qualifier")]
+    qualifier: Option<String>,
+}
+
 enum InvokeError {
+    Unresolved(UnresolvedName),
     NotInvoked(NotInvoked),
     TooLarge {
         invocation_type: &'static str,
@@ -45,11 +56,13 @@ enum InvokeError {
 
 async fn invoke(
     State(lambda): State<Lambda>,
-    Path(name): Path<String>,
+    Path(function_name): Path<String>,
+    Query(query): Query<InvokeQuery>,
     headers: HeaderMap,
     payload: Result<Bytes, BytesRejection>,
 ) -> Response<Body> {
-    match try_invoke(&lambda, &name, &headers, payload).await {
+    let name = lambda.resolve(&function_name, query.qualifier.as_deref());
+    match try_invoke(&lambda, name, &headers, payload).await {
         Ok(response) => response,
         Err(error) => error.response(),
     }
@@ -57,11 +70,11 @@ async fn invoke(
 
 async fn try_invoke(
     lambda: &Lambda,
-    name: &str,
+    name: Result<&str, UnresolvedName>,
     headers: &HeaderMap,
     payload: Result<Bytes, BytesRejection>,
 ) -> Result<Response<Body>, InvokeError> {
-    lambda.find(name).map_err(InvokeError::NotInvoked)?;
+    let name = name.map_err(InvokeError::Unresolved)?;
     let too_large = || InvokeError::TooLarge {
         invocation_type: "RequestResponse",
         limit: MAX_REQUEST_BYTES,
@@ -146,9 +159,19 @@ impl InvokeError {
     fn response(self) -> Response<Body> {
         let user_error = |message: String| json!({"Type": "User", "Message": message});
         let (status, kind, body): (_, _, Value) = match self {
+            Self::Unresolved(mismatch @ UnresolvedName::OtherQualifier) => (
+                StatusCode::BAD_REQUEST,
+                "InvalidParameterValueException",
+                user_error(mismatch.to_string()),
+            ),
+            Self::Unresolved(unknown) => (
+                StatusCode::NOT_FOUND,
+                NOT_FOUND,
+                user_error(unknown.to_string()),
+            ),
             Self::NotInvoked(unknown @ NotInvoked::Unknown(_)) => (
                 StatusCode::NOT_FOUND,
-                "ResourceNotFoundException",
+                NOT_FOUND,
                 user_error(unknown.to_string()),
             ),
             Self::NotInvoked(throttled @ NotInvoked::Throttled { reserved }) => {
