@@ -3,8 +3,8 @@
 
 use std::time::Duration;
 
-use belfry_tests::{KeyAnswer, KeyServer, SigningKey, Stack, open, refused};
-use serde_json::json;
+use belfry_tests::{KeyAnswer, KeyServer, SigningKey, Stack, http, open, refused};
+use serde_json::{Value, json};
 use tokio::time::{Instant, sleep_until};
 
 const ISSUER: &str = "https://issuer.test/pool";
@@ -98,4 +98,36 @@ async fn a_key_server_that_misbehaves_is_a_503_until_it_recovers() {
     open(&url(&stack, &key), &[]).await;
     drop(server);
     open(&url(&stack, &key), &[]).await;
+}
+
+#[tokio::test]
+async fn the_local_issuer_is_discovered_like_a_user_pool() {
+    let stack = Stack::start().await;
+    let fetch = async |url: &str| -> Value {
+        let response = http().get(url).send().await.unwrap();
+        assert_eq!(response.status(), 200, "{url}");
+        serde_json::from_str(&response.text().await.unwrap()).unwrap()
+    };
+    let issuer = &stack.ready.issuer;
+    let document = fetch(&format!("{issuer}/.well-known/openid-configuration")).await;
+    assert_eq!(document["issuer"], **issuer);
+    let keys = fetch(document["jwks_uri"].as_str().unwrap()).await;
+    assert_eq!(keys["keys"][0]["kty"], "RSA");
+    for (field, value) in [
+        ("response_types_supported", json!(["code", "token"])),
+        ("subject_types_supported", json!(["public"])),
+        ("id_token_signing_alg_values_supported", json!(["RS256"])),
+    ] {
+        assert_eq!(document[field], value);
+    }
+    for endpoint in [
+        "authorization",
+        "token",
+        "userinfo",
+        "revocation",
+        "end_session",
+    ] {
+        let url = document[format!("{endpoint}_endpoint")].as_str().unwrap();
+        assert!(url.starts_with(&**issuer), "{url}");
+    }
 }

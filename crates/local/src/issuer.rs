@@ -96,6 +96,27 @@ impl Issuer {
         }]})
     }
 
+    /// The discovery document (OpenID Connect Discovery 1.0) with the fields of
+    /// Cognito's. The local stack has no login pages: nothing answers at the
+    /// OAuth endpoints.
+    pub(crate) fn openid_configuration(&self) -> Value {
+        let at = |path: &str| format!("{}/{path}", self.url);
+        json!({
+            "issuer": self.url,
+            "jwks_uri": at(".well-known/jwks.json"),
+            "authorization_endpoint": at("oauth2/authorize"),
+            "token_endpoint": at("oauth2/token"),
+            "userinfo_endpoint": at("oauth2/userInfo"),
+            "revocation_endpoint": at("oauth2/revoke"),
+            "end_session_endpoint": at("logout"),
+            "id_token_signing_alg_values_supported": ["RS256"],
+            "response_types_supported": ["code", "token"],
+            "scopes_supported": ["openid", "email", "phone", "profile"],
+            "subject_types_supported": ["public"],
+            "token_endpoint_auth_methods_supported": ["client_secret_basic", "client_secret_post"],
+        })
+    }
+
     /// Issues an access token and an ID token with Cognito's claims.
     pub(crate) fn issue(&self, request: &TokenRequest) -> Result<Tokens, SigningError> {
         let now = jiff::Timestamp::now().as_second();

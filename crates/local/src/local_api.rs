@@ -10,13 +10,17 @@ use serde_json::{Value, json};
 use crate::issuer::{Issuer, POOL, TokenRequest, Tokens};
 use crate::lambda::DeadLetters;
 
-/// Serves the issuer's keys, `POST /_local/tokens` and `GET /_local/dead-letters`.
+/// Serves the issuer's keys and discovery document, `POST /_local/tokens` and `GET /_local/dead-letters`.
 pub(crate) fn router(issuer: Issuer, dead_letters: DeadLetters) -> Router {
     let letters = Router::new()
         .route("/_local/dead-letters", get(list_dead_letters))
         .with_state(dead_letters);
     Router::new()
         .route(&format!("/{POOL}/.well-known/jwks.json"), get(jwks))
+        .route(
+            &format!("/{POOL}/.well-known/openid-configuration"),
+            get(openid_configuration),
+        )
         .route("/_local/tokens", post(tokens))
         .with_state(issuer)
         .merge(letters)
@@ -28,6 +32,10 @@ async fn list_dead_letters(State(letters): State<DeadLetters>) -> Json<Vec<Value
 
 async fn jwks(State(issuer): State<Issuer>) -> Json<Value> {
     Json(issuer.jwks())
+}
+
+async fn openid_configuration(State(issuer): State<Issuer>) -> Json<Value> {
+    Json(issuer.openid_configuration())
 }
 
 async fn tokens(
