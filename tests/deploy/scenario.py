@@ -386,7 +386,7 @@ class Scenario:
         step("the functions' log groups have their metrics, and no token")
 
     def sweep(self):
-        until("the schedule's first sweep", lambda: '"sweep.completed"' in "".join(self.log("Sweeper")[1]))
+        until("the schedule's first sweep", lambda: '"SweepDuration"' in "".join(self.log("Sweeper")[1]))
         step("the schedule has run the sweeper")
         report, error = self.invoke(self.found["SweeperName"], {"action": "sweep"})
         assert error is None and report["complete"] and report["failed"] == 0, report

@@ -109,12 +109,38 @@ async fn a_port_in_use_says_what_to_do() {
 }
 
 #[tokio::test]
+async fn an_idle_stack_is_silent_unless_it_is_verbose() {
+    let sweeping = || Stack::builder().argument("--schedule-every").argument("1s");
+    let swept = "\"event\":\"sweep.completed\"";
+    let stack = sweeping().start().await;
+    // The metrics of two sweeps are there.
+    stack.logs.wait_for_count(2, &["SweepDuration"]).await;
+    let log = stack.logs.text();
+    let lines: Vec<_> = log
+        .lines()
+        .filter(|line| !line.contains("\"_aws\""))
+        .collect();
+    assert_eq!(lines.len(), 1, "{log}");
+    assert!(
+        lines[0].contains("the local stack does not emulate AWS::"),
+        "{log}"
+    );
+
+    let stack = sweeping().argument("--verbose").start().await;
+    stack
+        .logs
+        .wait_for(&["ignoring BroadcasterLogs, ConnectLogs"])
+        .await;
+    stack.logs.wait_for(&["[Sweeper]", swept]).await;
+}
+
+#[tokio::test]
 async fn resources_without_a_local_meaning_are_listed_once() {
     let file = template(
         "Outputs:",
         "  Topic:\n    Type: AWS::SNS::Topic\n\nOutputs:",
     );
     let stack = Stack::builder().template(file.path()).start().await;
-    let line = stack.logs.wait_for(&["ignoring Topic: "]).await;
-    assert!(line.contains("AWS::SNS::Topic"), "{line}");
+    let emulated = ["does not emulate", "AWS::SNS::Topic"];
+    assert_eq!(stack.logs.wait_for_count(1, &emulated).await, 1);
 }

@@ -101,28 +101,75 @@ async fn audit(sweeper: &UseCase, deadline: UnixMillis) {
 }
 
 fn log(report: &SweepReport, request_id: &str) {
-    tracing::info!(
-        event = "sweep.completed",
-        requestId = %request_id,
-        kept = report.kept,
-        pinged = report.pinged,
-        reconnectSent = report.reconnect_sent,
-        expired = report.expired,
-        silent = report.silent,
-        replaced = report.replaced,
-        outlived = report.outlived,
-        gone = report.gone,
-        failed = report.failed,
-        complete = report.complete,
-        connections = report.connections,
-        "swept"
-    );
+    macro_rules! log_at {
+        ($level:ident) => {
+            tracing::$level!(
+                event = "sweep.completed",
+                requestId = %request_id,
+                kept = report.kept,
+                pinged = report.pinged,
+                reconnectSent = report.reconnect_sent,
+                expired = report.expired,
+                silent = report.silent,
+                replaced = report.replaced,
+                outlived = report.outlived,
+                gone = report.gone,
+                failed = report.failed,
+                complete = report.complete,
+                connections = report.connections,
+                "swept"
+            )
+        };
+    }
+    // A line a minute about nothing would bury the others.
+    if found_nothing(report) {
+        log_at!(debug);
+    } else {
+        log_at!(info);
+    }
+}
+
+/// Whether the sweep checked everything and nothing needed it.
+fn found_nothing(report: &SweepReport) -> bool {
+    let nothing = SweepReport {
+        kept: report.kept,
+        complete: true,
+        connections: report.connections,
+        ..SweepReport::default()
+    };
+    *report == nothing
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::common::tests::refuses;
+
+    #[test]
+    fn a_sweep_that_acted_failed_or_ran_out_of_time_found_something() {
+        let report = |change: fn(&mut SweepReport)| {
+            let mut report = SweepReport {
+                complete: true,
+                ..SweepReport::default()
+            };
+            change(&mut report);
+            report
+        };
+        let nothing: [fn(&mut SweepReport); 2] = [|r| r.kept = 1, |r| r.connections = 1];
+        assert!(nothing.map(report).iter().all(found_nothing));
+        let something: [fn(&mut SweepReport); 9] = [
+            |r| r.pinged = 1,
+            |r| r.reconnect_sent = 1,
+            |r| r.expired = 1,
+            |r| r.silent = 1,
+            |r| r.replaced = 1,
+            |r| r.outlived = 1,
+            |r| r.gone = 1,
+            |r| r.failed = 1,
+            |r| r.complete = false,
+        ];
+        assert!(!something.map(report).iter().any(found_nothing));
+    }
 
     #[test]
     fn an_invalid_setting_is_named() {

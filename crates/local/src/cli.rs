@@ -69,6 +69,10 @@ pub(crate) struct RunArgs {
     #[arg(long)]
     pub json: bool,
 
+    /// Log more: ignored resources, every connection and strike of a fault, and the functions' DEBUG lines
+    #[arg(long)]
+    pub verbose: bool,
+
     #[command(flatten)]
     pub api_gateway: ApiGatewayArgs,
 

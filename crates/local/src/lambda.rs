@@ -57,6 +57,8 @@ pub(crate) struct Settings {
     /// Idle time after which an environment is stopped.
     pub reclaim_after: Duration,
     pub retry_delays: RetryDelays,
+    /// Lambda's level of application logs, like `INFO`.
+    pub log_level: &'static str,
     /// Whether the functions' output includes their metrics.
     pub show_metrics: bool,
 }

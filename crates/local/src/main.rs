@@ -50,8 +50,9 @@ fn main() -> ExitCode {
 }
 
 fn start(arguments: cli::RunArgs) -> Result<(), run::RunError> {
-    let filter =
-        EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("belfry=info"));
+    let level = if arguments.verbose { "debug" } else { "info" };
+    let filter = EnvFilter::try_from_default_env()
+        .unwrap_or_else(|_| EnvFilter::new(format!("belfry={level}")));
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_target(false)

@@ -78,15 +78,11 @@ pub(crate) async fn run(arguments: cli::RunArgs) -> Result<(), RunError> {
         concurrency: usize::try_from(arguments.lambda.concurrency).unwrap_or(usize::MAX),
         reclaim_after: arguments.lambda.reclaim_after,
         retry_delays: arguments.lambda.retry_delay,
+        log_level: if arguments.verbose { "DEBUG" } else { "INFO" },
         show_metrics: arguments.lambda.metrics,
     };
     check_binaries(&stack, &settings.binaries, arguments.release)?;
-    for (kind, ids) in &stack.ignored {
-        tracing::info!(
-            "ignoring {}: the local stack does not emulate {kind}",
-            ids.join(", ")
-        );
-    }
+    log_ignored(&stack);
 
     let functions = stack.functions.values();
     let faults = Faults::new(functions.map(|spec| spec.name.clone()).collect());
@@ -143,6 +139,19 @@ pub(crate) async fn run(arguments: cli::RunArgs) -> Result<(), RunError> {
     }
     lambda.stop().await;
     Ok(())
+}
+
+/// The resources that the local stack does not emulate: one line at INFO, and
+/// the names at DEBUG.
+fn log_ignored(stack: &StackSpec) {
+    if stack.ignored.is_empty() {
+        return;
+    }
+    for (kind, ids) in &stack.ignored {
+        tracing::debug!("ignoring {} ({kind})", ids.join(", "));
+    }
+    let kinds: Vec<_> = stack.ignored.keys().map(String::as_str).collect();
+    tracing::info!("the local stack does not emulate {}", kinds.join(", "));
 }
 
 /// The signals that stop the stack: Ctrl-C, SIGTERM, and SIGHUP, which a closed

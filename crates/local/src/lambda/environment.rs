@@ -104,6 +104,7 @@ impl Environment {
             .env("AWS_LAMBDA_FUNCTION_VERSION", "$LATEST")
             .env("AWS_LAMBDA_INITIALIZATION_TYPE", "on-demand")
             .env("AWS_LAMBDA_LOG_GROUP_NAME", format!("/aws/lambda/{name}"))
+            .env("AWS_LAMBDA_LOG_LEVEL", settings.log_level)
             .env("AWS_LAMBDA_LOG_STREAM_NAME", runtime.id())
             .env(
                 "AWS_LAMBDA_RUNTIME_API",
