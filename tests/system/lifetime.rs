@@ -226,6 +226,25 @@ async fn a_client_is_told_to_reconnect_and_its_successor_replaces_it() {
 }
 
 #[tokio::test]
+async fn one_flag_shows_the_end_of_a_connection_and_its_announcement() {
+    // The template's schedule alone would sweep after a minute.
+    let stack = Stack::builder()
+        .argument("--max-duration")
+        .argument("12s")
+        .start()
+        .await;
+    let mut socket = stack.connect("alice").await;
+    let welcome = socket.ask(r#"{"type":"hello","version":"1.0"}"#).await;
+    let frame = socket.receive().await;
+    assert_eq!(frame["type"], "reconnect");
+    assert_eq!(
+        frame["data"]["deadline"],
+        welcome["data"]["connectionExpiresAt"]
+    );
+    assert_eq!(socket.closed().await.0, 1001);
+}
+
+#[tokio::test]
 async fn signing_out_ends_every_session_of_a_user() {
     let stack = Stack::start().await;
     let old = stack.token("alice").await;

@@ -92,7 +92,7 @@ pub(crate) struct ApiGatewayArgs {
     #[arg(long, value_name = "DURATION", default_value = "600s", value_parser = duration::parse_positive)]
     pub idle_timeout: Duration,
 
-    /// Maximum lifetime of a connection, like --max-duration 1m
+    /// Maximum lifetime of a connection, like --max-duration 1m; a template with a parameter ConnectionLifetimeSeconds gets it, and its schedules run often enough
     #[arg(long, value_name = "DURATION", default_value = "2h", value_parser = duration::parse_positive)]
     pub max_duration: Duration,
 

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -20,6 +21,18 @@ use crate::ready::Ready;
 use crate::server;
 use crate::template::{FunctionSpec, ScheduleSpec, StackSpec, Template, TemplateError};
 use crate::websocket::{Limits, WebSocketApi};
+
+/// API Gateway's maximum lifetime of a connection.
+const MAX_DURATION: Duration = Duration::from_secs(2 * 3_600);
+
+/// The parameter that tells the functions how long a connection lives, and its
+/// least value.
+const LIFETIME: &str = "ConnectionLifetimeSeconds";
+const MIN_LIFETIME_SECONDS: u64 = 10;
+
+/// Runs of a schedule in a shortened lifetime. Functions have the last sixth of
+/// it to tell clients that the end is near.
+const RUNS_PER_LIFETIME: u32 = 12;
 
 /// Why the stack could not start, or had to stop.
 #[derive(Debug, thiserror::Error)]
@@ -93,7 +106,7 @@ pub(crate) async fn run(arguments: cli::RunArgs) -> Result<(), RunError> {
     }
     let database = database::with_tables(&stack.tables)?;
     let specs: Vec<_> = stack.functions.into_values().collect();
-    let schedules = schedules(&specs);
+    let schedules = schedules(&specs, schedule_cap(&template, &arguments));
     check_concurrency(&specs, arguments.lambda.concurrency)?;
     let lambda = Lambda::new(specs, &settings, &faults);
     let ready = Ready {
@@ -219,12 +232,25 @@ fn check_concurrency(specs: &[FunctionSpec], concurrency: u32) -> Result<(), Run
     Ok(())
 }
 
-/// Every schedule with its function's name.
-fn schedules(specs: &[FunctionSpec]) -> Vec<(String, ScheduleSpec)> {
+/// The longest period of a schedule, if connections live so briefly that the
+/// template's own could miss their end.
+fn schedule_cap(template: &Template, arguments: &cli::RunArgs) -> Option<Duration> {
+    let lifetime = arguments.api_gateway.max_duration;
+    let is_short = lifetime < MAX_DURATION && template.has_parameter(LIFETIME);
+    is_short.then(|| (lifetime / RUNS_PER_LIFETIME).max(Duration::from_secs(1)))
+}
+
+/// Every schedule with its function's name, none with a longer period than the
+/// cap.
+fn schedules(specs: &[FunctionSpec], cap: Option<Duration>) -> Vec<(String, ScheduleSpec)> {
     let with_name = |spec: &FunctionSpec| {
         let name = spec.name.clone();
         let schedules = spec.schedules.clone().into_iter();
-        schedules.map(move |schedule| (name.clone(), schedule))
+        schedules.map(move |mut schedule| {
+            let capped = |period: Duration| cap.map_or(period, |cap| period.min(cap));
+            schedule.period = schedule.period.map(capped);
+            (name.clone(), schedule)
+        })
     };
     specs.iter().flat_map(with_name).collect()
 }
@@ -279,7 +305,12 @@ fn evaluate(
         ("CognitoClientIds", CLIENT_ID.to_owned()),
         ("TokenIssuer", issuer.to_owned()),
     ];
-    for (name, value) in local {
+    let lifetime = arguments.api_gateway.max_duration;
+    let lifetime = (lifetime < MAX_DURATION).then(|| {
+        let seconds = lifetime.as_secs().max(MIN_LIFETIME_SECONDS);
+        (LIFETIME, seconds.to_string())
+    });
+    for (name, value) in local.into_iter().chain(lifetime) {
         if template.has_parameter(name) {
             parameters.entry(name.to_owned()).or_insert(value);
         }
