@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use aws_sdk_dynamodb::operation::transact_write_items::TransactWriteItemsError;
 use aws_sdk_dynamodb::types::{AttributeValue, Delete, TransactWriteItem};
-use belfry_tests::{Socket, Stack, ended, open, try_open};
+use belfry_tests::{Socket, Stack, ended, open, try_open, until};
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
@@ -332,6 +332,25 @@ async fn a_transaction_holds_its_items_against_other_writers() {
     holding.await.unwrap().unwrap();
     let delete = database.delete_item().table_name(table);
     delete.key("connectionId", key()).send().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_transaction_whose_client_has_gone_releases_its_items() {
+    let stack = Stack::start().await;
+    let fault = json!({"fault": "dynamodb-contention", "delay": "1h", "times": 1});
+    let fault = stack.fault(fault).await;
+    let transaction = stack.dynamodb().transact_write_items();
+    let holding = tokio::spawn(transaction.transact_items(deletion("a")).send());
+    stack.struck(&fault, 1).await;
+    holding.abort();
+    assert!(holding.await.unwrap_err().is_cancelled());
+    stack.end_fault(&fault).await;
+    let is_free = async || {
+        let delete = stack.dynamodb().delete_item().table_name("Connections");
+        let key = AttributeValue::S("a".to_owned());
+        delete.key("connectionId", key).send().await.is_ok()
+    };
+    until("the item is free", is_free).await;
 }
 
 #[tokio::test]
