@@ -151,6 +151,16 @@ def check_access_log(session, parameters):
         )
 
 
+def local_addresses(found):
+    """The parameters with the emulator's own addresses, which are known only after
+    a deploy and change with the stage."""
+    stage = found["WebSocketUrl"].rsplit("/", 1)[1]
+    local = {"CallbackEndpoint": f"{emulator()}/_aws/execute-api/{found['ApiId']}/{stage}"}
+    if "UserPoolId" in found:
+        local["TokenJwksUrl"] = f"{emulator()}/{found['UserPoolId']}/.well-known/jwks.json"
+    return local
+
+
 def main():
     given = arguments()
     if not BUILT.is_file():
@@ -187,12 +197,10 @@ def main():
 
     deploy(parameters)
     found = outputs(aws, stack)
-    if emulator() and not found["CallbackUrl"].startswith(emulator()):
-        local = {
-            "CallbackEndpoint": f"{emulator()}/_aws/execute-api/{found['ApiId']}/{parameters.get('Stage', 'dev')}",
-        }
-        if "UserPoolId" in found:
-            local["TokenJwksUrl"] = f"{emulator()}/{found['UserPoolId']}/.well-known/jwks.json"
+    # The stack keeps these parameters, so those of an earlier stage must go.
+    local = local_addresses(found) if emulator() else {}
+    local = {name: value for name, value in local.items() if name not in parameters}
+    if local.get("CallbackEndpoint", found["CallbackUrl"]) != found["CallbackUrl"]:
         print("Deploying again, with the addresses that are known now.", flush=True)
         deploy(parameters | local)
         found = outputs(aws, stack)

@@ -491,6 +491,17 @@ class Scenario:
         self.wscat().wait_for("403")
         step("alice is signed out: her connection is closed, and her token opens no other")
 
+    def change_stage(self):
+        said = self.make("deploy", f"STACK={STACK}", "PARAMETERS=AccessLog=true Stage=staging")
+        self.found = self.outputs()
+        url = websocket_url(self.found)
+        assert url.endswith("/staging") and url in said, said
+        self.token = sign_in(self.client("cognito-idp"), self.found, "bob")
+        socket = self.wscat()
+        self.ping(socket)
+        socket.end()
+        step("another stage has its own addresses, and serves clients there")
+
     def delete(self):
         cloudformation = self.client("cloudformation")
         names = set(self.resources().values())
@@ -557,6 +568,7 @@ def main():
             scenario.disconnect()
             scenario.sign_out()
             scenario.read_logs()
+            scenario.change_stage()
             scenario.delete()
         except BaseException:
             print("The end of MiniStack's log:\n" + emulator.log.read_text()[-5000:], file=sys.stderr)
