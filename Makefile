@@ -29,6 +29,7 @@ SAM := .venv/sam/.installed
 AWS := .venv/aws/.installed
 MINISTACK := .venv/ministack/.installed
 CHECKS := .venv/checks/.installed
+CLIENTS := .venv/clients/.installed
 # The implementations that the benchmarks compare with.
 PEERS := tests/benches/peers/node/dist/.built .venv/peer-python/.installed .venv/peer-fastapi/.installed .venv/plot/.installed
 BENCHES ?= functions fanout local scale rivals contention
@@ -143,7 +144,7 @@ test-deploy: $(SAM) $(AWS) $(MINISTACK) test-tools
 	@echo "Deploying to an emulator…"
 	@.venv/aws/bin/python tests/deploy/scenario.py
 
-test-tools: tests/node/node_modules/.package-lock.json examples/typescript/node_modules/.package-lock.json
+test-tools: $(CLIENTS) tests/node/node_modules/.package-lock.json examples/typescript/node_modules/.package-lock.json
 
 %/node_modules/.package-lock.json: %/package.json %/package-lock.json
 	@echo "Installing the Node packages of $*…"
@@ -151,6 +152,9 @@ test-tools: tests/node/node_modules/.package-lock.json examples/typescript/node_
 
 .venv/%/.installed: tools/%/requirements.txt
 	$(call venv,.venv/$*,$<)
+
+$(CLIENTS): tests/python/requirements.txt
+	$(call venv,.venv/clients,$<)
 
 .venv/peer-%/.installed: tests/benches/peers/%/requirements.txt
 	$(call venv,.venv/peer-$*,$<)

@@ -28,7 +28,8 @@ fn folder() -> PathBuf {
 pub async fn node(script: &str, arguments: &[&str]) -> Value {
     let mut command = Command::new("node");
     command.arg(script).args(arguments);
-    printed_by(command, script).await
+    command.current_dir(folder()).stdin(Stdio::null());
+    printed_by(&mut command, script).await
 }
 
 /// Runs a text as a Node module and returns the JSON it prints.
@@ -39,13 +40,18 @@ pub async fn node_text(text: &str, environment: &[(&str, &str)]) -> Value {
     let mut command = Command::new("node");
     command
         .args(["--input-type=module", "--eval", text])
-        .envs(environment.iter().copied());
-    printed_by(command, "the text").await
+        .envs(environment.iter().copied())
+        .current_dir(folder())
+        .stdin(Stdio::null());
+    printed_by(&mut command, "the text").await
 }
 
-async fn printed_by(mut command: Command, script: &str) -> Value {
-    command.current_dir(folder()).stdin(Stdio::null());
-    let output = ended(&mut command).await;
+/// The JSON that a command prints.
+///
+/// # Panics
+/// If it fails.
+pub(crate) async fn printed_by(command: &mut Command, script: &str) -> Value {
+    let output = ended(command).await;
     let text = String::from_utf8_lossy(&output.stdout);
     let problem = || {
         format!(

@@ -1,6 +1,9 @@
-//! The clients that Belfry's users have: wscat, and Node's `ws`.
+//! The clients that Belfry's users have: wscat, Node's `ws`, and Python's
+//! websocket-client.
 
-use belfry_tests::{Logs, Stack, Terminal, binaries, node, node_text, repository, wscat_path};
+use belfry_tests::{
+    Logs, Stack, Terminal, binaries, node, node_text, python, repository, wscat_path,
+};
 use serde_json::json;
 use tokio::process::Command;
 
@@ -108,6 +111,30 @@ async fn node_connects_with_a_token_from_each_source() {
     .await;
     assert_eq!(answer, json!({"status": 400}));
     assert_eq!(ask(url, json!({})).await, json!({"status": 401}));
+}
+
+#[tokio::test]
+async fn pythons_websocket_client_connects_although_it_sends_the_servers_origin() {
+    let stack = Stack::start().await;
+    let (url, token) = (&stack.ready.websocket, stack.token("alice").await);
+    let by_name = url.replace("127.0.0.1", "localhost");
+    let with_query = format!("{url}?token={token}");
+    let headers = json!({"Authorization": format!("Bearer {token}")});
+    let ask = async |url: &str, options: serde_json::Value| {
+        python("connect.py", &[url, &options.to_string()]).await
+    };
+    for url in [url, &by_name] {
+        let answer = ask(url, json!({"headers": headers, "send": PING})).await;
+        assert_eq!(answer["message"]["type"], "pong", "{url}: {answer}");
+    }
+    let foreign = json!({"headers": headers, "origin": "https://evil.test"});
+    for (url, options) in [(url, foreign), (&with_query, json!({}))] {
+        assert_eq!(
+            ask(url, options.clone()).await,
+            json!({"status": 403}),
+            "{options}"
+        );
+    }
 }
 
 #[tokio::test]

@@ -172,6 +172,25 @@ async fn an_origin_must_be_on_the_list() {
         assert_eq!(socket.ask(PING).await["type"], "pong", "{origin}");
     }
     open(url, &[("Authorization", &bearer)]).await.close().await;
+
+    // A page cannot set the header, so the server's own origin with it is no
+    // page's; without it, it may be one's.
+    let host = url
+        .strip_prefix("ws://")
+        .unwrap()
+        .split('/')
+        .next()
+        .unwrap();
+    let with_query = format!("{url}?token={token}");
+    for scheme in ["http", "https", "ws", "wss"] {
+        let own = format!("{scheme}://{host}");
+        let headers = [("Authorization", bearer.as_str()), ("Origin", &own)];
+        open(url, &headers).await.close().await;
+        assert_eq!(refused(&with_query, &headers[1..]).await, 403, "{own}");
+        let offer = format!("belfry.v1, bearer.{token}");
+        let headers = [("Sec-WebSocket-Protocol", offer.as_str()), headers[1]];
+        assert_eq!(refused(url, &headers).await, 403, "{own}");
+    }
     for origin in [
         "https://evil.example.net",
         "http://app.example.com",

@@ -9,7 +9,7 @@ mod origin;
 mod shard;
 
 pub(crate) use close_with_reason::{Closed, close_with_reason};
-pub use connect::{Connect, Handshake, MAX_KEPT_BYTES, Refusal};
+pub use connect::{Connect, Handshake, MAX_KEPT_BYTES, Refusal, TokenSource};
 pub(crate) use connection::confirm_after;
 pub use connection::{Connection, Recipient, SIGNED_OUT};
 pub use disconnect::Disconnect;

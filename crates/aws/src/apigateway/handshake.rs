@@ -2,7 +2,7 @@ use aws_lambda_events::http::header::{
     AUTHORIZATION, HeaderMap, HeaderName, ORIGIN, SEC_WEBSOCKET_PROTOCOL,
 };
 use belfry_core::UnixMillis;
-use belfry_core::connections::Handshake;
+use belfry_core::connections::{Handshake, TokenSource};
 use belfry_protocol::{BearerToken, ConnectionId};
 
 use super::{Event, MalformedEvent, connection_id};
@@ -28,6 +28,7 @@ pub fn handshake(event: &Event) -> Result<Handshake, MalformedEvent> {
     Ok(Handshake {
         connection_id: connection_id(event)?,
         connected_at: UnixMillis(connected_at),
+        host: context.domain_name.clone(),
         origin: origin(event),
         tokens: tokens(event),
         source_ip: context.identity.source_ip.clone().unwrap_or_default(),
@@ -65,17 +66,19 @@ pub(super) fn offered_subprotocols(event: &Event) -> impl Iterator<Item = &str> 
 
 /// The token from each source that holds one. An `Authorization` with another
 /// scheme counts as a token that no verifier accepts.
-fn tokens(event: &Event) -> Vec<BearerToken> {
+fn tokens(event: &Event) -> Vec<(TokenSource, BearerToken)> {
     let authorization = header(event, AUTHORIZATION).map(|value| match value.split_once(' ') {
         Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") => token.trim(),
         _ => "",
     });
     let subprotocol =
         offered_subprotocols(event).filter_map(|offer| offer.strip_prefix(BEARER_SUBPROTOCOL));
+    let query = parameter(event, TOKEN_PARAMETER);
+    let from = |source| move |token: &str| (source, token.into());
     authorization
-        .chain(subprotocol)
-        .chain(parameter(event, TOKEN_PARAMETER))
-        .map(Into::into)
+        .map(from(TokenSource::Authorization))
+        .chain(subprotocol.map(from(TokenSource::Subprotocol)))
+        .chain(query.map(from(TokenSource::Query)))
         .collect()
 }
 

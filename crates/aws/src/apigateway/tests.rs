@@ -1,4 +1,5 @@
 use belfry_core::connections::Refusal;
+use belfry_core::connections::TokenSource::{Authorization, Query, Subprotocol};
 use belfry_core::ports::{StoreError, VerifyError};
 use belfry_protocol::BearerToken;
 use proptest::prelude::*;
@@ -11,7 +12,7 @@ fn event(headers: &Value, query: &Value) -> Event {
         "headers": headers.as_object().unwrap().iter().map(|(k, v)| (k.clone(), v[0].clone())).collect::<serde_json::Map<_, _>>(),
         "multiValueHeaders": headers,
         "multiValueQueryStringParameters": query,
-        "requestContext": {"connectionId": "c1=", "connectedAt": 1_770_660_703_822_i64, "requestTimeEpoch": 1, "identity": {"sourceIp": "192.0.2.1", "userAgent": "ua"}},
+        "requestContext": {"domainName": "ws.example.com", "connectionId": "c1=", "connectedAt": 1_770_660_703_822_i64, "requestTimeEpoch": 1, "identity": {"sourceIp": "192.0.2.1", "userAgent": "ua"}},
         "isBase64Encoded": false,
     }))
     .unwrap()
@@ -24,34 +25,45 @@ fn a_token_is_found_in_each_source() {
         (
             json!({"authorization": ["bearer  t1 "]}),
             json!({}),
-            vec!["t1"],
+            vec![(Authorization, "t1")],
         ),
         (
             json!({"Authorization": ["Basic eDp5"]}),
             json!({}),
-            vec![""],
+            vec![(Authorization, "")],
         ),
         (
             json!({"Sec-WebSocket-Protocol": ["belfry.v1,bearer.t2 , x"]}),
             json!({}),
-            vec!["t2"],
+            vec![(Subprotocol, "t2")],
         ),
         (
             json!({"Sec-WebSocket-Protocol": ["belfry.v1", "bearer.t2"]}),
             json!({}),
-            vec!["t2"],
+            vec![(Subprotocol, "t2")],
         ),
-        (json!({}), json!({"token": ["t3"], "x": ["y"]}), vec!["t3"]),
-        (json!({}), json!({"token": ["t3", "t4"]}), vec!["t3", "t4"]),
-        (json!({}), json!({"token": [""]}), vec![""]),
+        (
+            json!({}),
+            json!({"token": ["t3"], "x": ["y"]}),
+            vec![(Query, "t3")],
+        ),
+        (
+            json!({}),
+            json!({"token": ["t3", "t4"]}),
+            vec![(Query, "t3"), (Query, "t4")],
+        ),
+        (json!({}), json!({"token": [""]}), vec![(Query, "")]),
         (
             json!({"AUTHORIZATION": ["Bearer a"], "sec-websocket-protocol": ["bearer.b"]}),
             json!({"token": ["c"]}),
-            vec!["a", "b", "c"],
+            vec![(Authorization, "a"), (Subprotocol, "b"), (Query, "c")],
         ),
     ] {
         let handshake = handshake(&event(&headers, &query)).unwrap();
-        let expected: Vec<BearerToken> = expected.into_iter().map(Into::into).collect();
+        let expected: Vec<_> = expected
+            .into_iter()
+            .map(|(source, token)| (source, BearerToken::from(token)))
+            .collect();
         assert_eq!(handshake.tokens, expected, "{headers} {query}");
     }
 }
@@ -64,7 +76,8 @@ fn single_value_forms_are_read_if_there_are_no_others() {
     event.query_string_parameters = single.into();
     let handshake = handshake(&event).unwrap();
     assert_eq!(handshake.origin.as_deref(), Some("https://a.test"));
-    assert_eq!(handshake.tokens, [BearerToken::from("t")]);
+    assert_eq!(handshake.tokens, [(Query, BearerToken::from("t"))]);
+    assert_eq!(handshake.host.as_deref(), Some("ws.example.com"));
 }
 
 #[test]

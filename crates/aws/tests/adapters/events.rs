@@ -96,7 +96,7 @@ fn handshakes_hold_the_tokens_that_their_names_say() {
             handshake
                 .tokens
                 .iter()
-                .all(|token| token.reveal().starts_with("eyJ")),
+                .all(|(_, token)| token.reveal().starts_with("eyJ")),
             "{name}"
         );
     }

@@ -2,6 +2,7 @@ use std::time::Duration;
 
 use belfry_protocol::{BearerToken, ConnectionId, UserId};
 
+use super::origin::is_own_origin;
 use super::{Connection, ConnectionLimits, OriginPolicy};
 use crate::liveness::{Liveness, LivenessSettings};
 use crate::ports::{
@@ -20,14 +21,40 @@ pub struct Handshake {
     pub connection_id: ConnectionId,
     /// Start of the handshake, as reported by API Gateway.
     pub connected_at: UnixMillis,
+    /// The host, and the port if there is one, that the client connected to.
+    pub host: Option<String>,
     /// The `Origin` header. Several are joined by commas and match nothing.
     pub origin: Option<String>,
     /// The token from each source that held one.
-    pub tokens: Vec<BearerToken>,
+    pub tokens: Vec<(TokenSource, BearerToken)>,
     pub source_ip: String,
     pub user_agent: Option<String>,
     /// The client's other connection, which this one replaces.
     pub replaces: Option<ConnectionId>,
+}
+
+/// The part of a handshake that held a token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TokenSource {
+    /// The `Authorization` header, which a page cannot set in a handshake.
+    Authorization,
+    Subprotocol,
+    Query,
+}
+
+impl Handshake {
+    /// Whether the client is certainly not a web page, although it sends an
+    /// origin. Some libraries send the server's own with every handshake.
+    ///
+    /// Another origin proves nothing even then: a proxy in front of the stack
+    /// may turn a page's cookie into the header.
+    fn is_from_no_page(&self) -> bool {
+        let authorized = matches!(self.tokens.as_slice(), [(TokenSource::Authorization, _)]);
+        match (&self.origin, &self.host) {
+            (Some(origin), Some(host)) => authorized && is_own_origin(origin, host),
+            _ => false,
+        }
+    }
 }
 
 /// Why a handshake was refused. `Display` is for the operator's log.
@@ -92,12 +119,14 @@ impl<V: TokenVerifier, S: Admissions, C: Clock, M: Metrics> Connect<V, S, C, M> 
     }
 
     async fn admit(&self, handshake: Handshake) -> Result<UserId, Refusal> {
-        if !self.origins.allows(handshake.origin.as_deref()) {
+        let origin = handshake.origin.as_deref();
+        let as_no_page = handshake.is_from_no_page() && self.origins.allows(None);
+        if !as_no_page && !self.origins.allows(origin) {
             return Err(Refusal::Origin);
         }
         let token = match handshake.tokens.as_slice() {
             [] => return Err(Refusal::NoToken),
-            [token] => token,
+            [(_, token)] => token,
             _ => return Err(Refusal::SeveralTokens),
         };
         let now = self.clock.now();
@@ -166,12 +195,17 @@ mod tests {
         }
     }
 
+    fn by_query(token: &str) -> (TokenSource, BearerToken) {
+        (TokenSource::Query, token.into())
+    }
+
     fn handshake(connect: &Fixture) -> Handshake {
         Handshake {
             connection_id: connection_id("c1"),
             connected_at: connect.clock.now(),
+            host: Some("ws.example.com".into()),
             origin: None,
-            tokens: vec!["good:alice".into()],
+            tokens: vec![by_query("good:alice")],
             source_ip: "192.0.2.1".into(),
             user_agent: None,
             replaces: None,
@@ -210,7 +244,7 @@ mod tests {
         connect.handle(request.clone()).await.unwrap();
         assert!(connect.handle(request.clone()).await.is_ok());
         let other = Handshake {
-            tokens: vec!["good:bob".into()],
+            tokens: vec![by_query("good:bob")],
             ..request
         };
         assert_eq!(connect.handle(other).await, Err(Refusal::IdTaken));
@@ -239,21 +273,21 @@ mod tests {
             ),
             (
                 Handshake {
-                    tokens: vec!["good:alice".into(); 2],
+                    tokens: vec![by_query("good:alice"); 2],
                     ..base.clone()
                 },
                 Refusal::SeveralTokens,
             ),
             (
                 Handshake {
-                    tokens: vec!["bad".into()],
+                    tokens: vec![by_query("bad")],
                     ..base.clone()
                 },
                 rejected("not a token"),
             ),
             (
                 Handshake {
-                    tokens: vec!["keys down".into()],
+                    tokens: vec![by_query("keys down")],
                     ..base.clone()
                 },
                 Refusal::Token(VerifyError::KeysUnavailable("down".into())),
@@ -269,6 +303,42 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn the_servers_own_origin_counts_as_none_beside_an_authorization_header() {
+        let mut connect = connect();
+        let request = |origin: &str, sources: &[TokenSource]| Handshake {
+            origin: Some(origin.into()),
+            tokens: sources
+                .iter()
+                .map(|source| (*source, "good:alice".into()))
+                .collect(),
+            ..handshake(&connect)
+        };
+        use TokenSource::{Authorization, Query, Subprotocol};
+        let own = request("https://ws.example.com", &[Authorization]);
+        let no_host = Handshake {
+            host: None,
+            ..own.clone()
+        };
+        let refused = [
+            request("https://ws.example.com", &[Query]),
+            request("https://ws.example.com", &[Subprotocol]),
+            request("https://ws.example.com", &[]),
+            request("https://ws.example.com", &[Authorization, Query]),
+            request("https://evil.test", &[Authorization]),
+            request("null", &[Authorization]),
+            request("", &[Authorization]),
+            no_host,
+        ];
+        assert!(connect.handle(own.clone()).await.is_ok());
+        for request in refused {
+            let outcome = connect.handle(request.clone()).await;
+            assert_eq!(outcome, Err(Refusal::Origin), "{request:?}");
+        }
+        connect.origins.allow_missing = false;
+        assert_eq!(connect.handle(own).await, Err(Refusal::Origin));
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn each_result_of_an_admission_has_its_refusal() {
         let mut connect = connect();
         let base = handshake(&connect);
@@ -278,7 +348,7 @@ mod tests {
         };
         let named = |id: &str, user: &str| Handshake {
             connection_id: connection_id(id),
-            tokens: vec![format!("good:{user}").as_str().into()],
+            tokens: vec![by_query(&format!("good:{user}"))],
             ..base.clone()
         };
         assert!(connect.handle(named("a1", "alice")).await.is_ok());

@@ -101,6 +101,25 @@ impl Pattern {
     }
 }
 
+/// Whether an origin names the server's own host, as clients that are not
+/// browsers derive it from the address that they connect to: with the scheme of
+/// a page or of a WebSocket, with or without the default port.
+pub(super) fn is_own_origin(origin: &str, host: &str) -> bool {
+    let (origin, host) = (origin.to_ascii_lowercase(), host.to_ascii_lowercase());
+    let Some((scheme, authority)) = origin.split_once("://") else {
+        return false;
+    };
+    matches!(scheme, "https" | "http" | "wss" | "ws")
+        && is_authority(authority)
+        && without_default_port(authority) == without_default_port(&host)
+}
+
+fn without_default_port(authority: &str) -> &str {
+    let host = authority.strip_suffix(":443");
+    host.or_else(|| authority.strip_suffix(":80"))
+        .unwrap_or(authority)
+}
+
 /// Splits an origin into scheme and authority, in lower case and without the
 /// scheme's default port. Returns `None` for anything that no browser sends.
 fn split(origin: &str) -> Option<(String, String)> {
@@ -248,6 +267,38 @@ mod tests {
         ] {
             assert!(wrong.parse::<AllowedOrigins>().is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn the_own_origin_is_what_libraries_derive_from_the_address() {
+        for (origin, host) in [
+            ("https://ws.example.com", "ws.example.com"),
+            ("http://127.0.0.1:3001", "127.0.0.1:3001"),
+            ("http://[::1]:3001", "[::1]:3001"),
+            ("wss://ws.example.com", "ws.example.com"),
+            ("ws://localhost:3001", "localhost:3001"),
+            ("https://ws.example.com:443", "ws.example.com"),
+            ("https://WS.example.com", "ws.EXAMPLE.com:443"),
+        ] {
+            assert!(is_own_origin(origin, host), "{origin}");
+        }
+        for origin in [
+            "https://evil.test",
+            "https://ws.example.com:8443",
+            "https://a.ws.example.com",
+            "https://ws.example.com.evil.test",
+            "https://ws.example.com@evil.test",
+            "https://ws.example.com/",
+            "https://ws.example.com, https://evil.test",
+            "ws.example.com",
+            "chrome-extension://ws.example.com",
+            "https://",
+            "null",
+            "",
+        ] {
+            assert!(!is_own_origin(origin, "ws.example.com"), "{origin}");
+        }
+        assert!(!is_own_origin("https://", ""));
     }
 
     #[test]
