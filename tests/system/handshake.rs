@@ -63,6 +63,27 @@ async fn more_than_one_token_source_is_a_400() {
 }
 
 #[tokio::test]
+async fn offers_without_the_servers_subprotocol_are_a_400() {
+    let stack = Stack::start().await;
+    let (url, token) = (&stack.ready.websocket, stack.token("alice").await);
+    let offer = format!("bearer.{token}");
+    let bearer = format!("Bearer {token}");
+    let with_query = format!("{url}?token={token}");
+    let other = ("Sec-WebSocket-Protocol", "graphql-ws, belfry.v2");
+    for (url, headers) in [
+        (url, &[("Sec-WebSocket-Protocol", offer.as_str())][..]),
+        (&with_query, &[other]),
+        (url, &[("Authorization", &bearer), other]),
+    ] {
+        assert_eq!(refused(url, headers).await, 400);
+    }
+    assert_eq!(stack.rows().await, 0);
+    let reason = "the offered subprotocols do not include belfry.v1";
+    stack.logs.wait_for(&["[Connect]", reason, "400"]).await;
+    assert!(!stack.logs.text().contains(&token), "a token was logged");
+}
+
+#[tokio::test]
 async fn every_invalid_token_is_a_401_and_leaves_no_row() {
     let stack = Stack::start().await;
     let url = &stack.ready.websocket;

@@ -167,7 +167,7 @@ fn milliseconds(duration: Duration) -> u64 {
 fn reason(refusal: &Refusal) -> &'static str {
     match refusal {
         Refusal::Origin => "origin",
-        Refusal::SeveralTokens | Refusal::NoToken => "token",
+        Refusal::Subprotocol | Refusal::SeveralTokens | Refusal::NoToken => "token",
         Refusal::Token(VerifyError::Rejected(_)) => "token",
         Refusal::Token(VerifyError::KeysUnavailable(_)) => "keysUnavailable",
         Refusal::Store(_) => "storeUnavailable",

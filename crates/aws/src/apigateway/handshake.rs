@@ -7,6 +7,9 @@ use belfry_protocol::{BearerToken, ConnectionId};
 
 use super::{Event, MalformedEvent, connection_id};
 
+/// The subprotocol that Belfry speaks.
+pub(super) const SUBPROTOCOL: &str = "belfry.v1";
+
 /// Prefix of a token among the subprotocols that a browser offers: a page can
 /// set no other header of a handshake.
 const BEARER_SUBPROTOCOL: &str = "bearer.";
@@ -30,6 +33,7 @@ pub fn handshake(event: &Event) -> Result<Handshake, MalformedEvent> {
         connected_at: UnixMillis(connected_at),
         host: context.domain_name.clone(),
         origin: origin(event),
+        only_unknown_subprotocols: only_unknown_subprotocols(event),
         tokens: tokens(event),
         source_ip: context.identity.source_ip.clone().unwrap_or_default(),
         user_agent: context.identity.user_agent.clone(),
@@ -62,6 +66,12 @@ pub(super) fn offered_subprotocols(event: &Event) -> impl Iterator<Item = &str> 
     header(event, SEC_WEBSOCKET_PROTOCOL)
         .flat_map(|value| value.split(','))
         .map(str::trim)
+        .filter(|offer| !offer.is_empty())
+}
+
+fn only_unknown_subprotocols(event: &Event) -> bool {
+    let mut offers = offered_subprotocols(event).peekable();
+    offers.peek().is_some() && !offers.any(|offer| offer == SUBPROTOCOL)
 }
 
 /// The token from each source that holds one. An `Authorization` with another

@@ -6,10 +6,7 @@ use belfry_core::ports::VerifyError;
 use serde::Serialize;
 
 use super::Event;
-use super::handshake::offered_subprotocols;
-
-/// The subprotocol that Belfry speaks.
-const SUBPROTOCOL: &str = "belfry.v1";
+use super::handshake::{SUBPROTOCOL, offered_subprotocols};
 
 /// The response of a WebSocket route.
 ///
@@ -45,7 +42,7 @@ pub fn accepted(event: &Event) -> Response {
 #[must_use]
 pub fn refused(refusal: &Refusal) -> Response {
     status(match refusal {
-        Refusal::SeveralTokens => 400,
+        Refusal::Subprotocol | Refusal::SeveralTokens => 400,
         Refusal::NoToken | Refusal::Token(VerifyError::Rejected(_)) | Refusal::SignedOut => 401,
         Refusal::Origin => 403,
         Refusal::UserAtCapacity => 429,

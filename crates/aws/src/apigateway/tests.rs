@@ -117,12 +117,40 @@ fn the_subprotocol_is_answered_only_if_it_was_offered() {
 }
 
 #[test]
+fn offers_without_the_subprotocol_are_seen() {
+    for (offers, only_unknown) in [
+        (json!([]), false),
+        (json!([""]), false),
+        (json!([" , "]), false),
+        (json!(["belfry.v1"]), false),
+        (json!(["bearer.t, belfry.v1"]), false),
+        (json!(["bearer.t", "belfry.v1"]), false),
+        (json!(["bearer.t"]), true),
+        (json!(["graphql-ws"]), true),
+        (json!(["belfry.v2, Belfry.v1, belfry.v1x"]), true),
+    ] {
+        let headers = json!({"Sec-WebSocket-Protocol": offers});
+        let headers = if offers == json!([]) {
+            json!({})
+        } else {
+            headers
+        };
+        let handshake = handshake(&event(&headers, &json!({}))).unwrap();
+        assert_eq!(
+            handshake.only_unknown_subprotocols, only_unknown,
+            "{offers}"
+        );
+    }
+}
+
+#[test]
 fn each_refusal_has_its_status() {
     let store = StoreError {
         operation: "PutItem",
         cause: "x".into(),
     };
     for (refusal, status) in [
+        (Refusal::Subprotocol, 400),
         (Refusal::SeveralTokens, 400),
         (Refusal::NoToken, 401),
         (Refusal::Token(VerifyError::Rejected("expired")), 401),

@@ -25,6 +25,8 @@ pub struct Handshake {
     pub host: Option<String>,
     /// The `Origin` header. Several are joined by commas and match nothing.
     pub origin: Option<String>,
+    /// Whether the client offers subprotocols, and none is the server's.
+    pub only_unknown_subprotocols: bool,
     /// The token from each source that held one.
     pub tokens: Vec<(TokenSource, BearerToken)>,
     pub source_ip: String,
@@ -63,6 +65,9 @@ pub enum Refusal {
     /// A page that may not connect, or no origin although one is required.
     #[error("origin not allowed")]
     Origin,
+    /// A browser drops a connection whose response selects none of its offers.
+    #[error("the offered subprotocols do not include belfry.v1")]
+    Subprotocol,
     /// Several sources hold a token, so it is undecided which one counts.
     #[error("more than one token source")]
     SeveralTokens,
@@ -123,6 +128,9 @@ impl<V: TokenVerifier, S: Admissions, C: Clock, M: Metrics> Connect<V, S, C, M> 
         let as_no_page = handshake.is_from_no_page() && self.origins.allows(None);
         if !as_no_page && !self.origins.allows(origin) {
             return Err(Refusal::Origin);
+        }
+        if handshake.only_unknown_subprotocols {
+            return Err(Refusal::Subprotocol);
         }
         let token = match handshake.tokens.as_slice() {
             [] => return Err(Refusal::NoToken),
@@ -205,6 +213,7 @@ mod tests {
             connected_at: connect.clock.now(),
             host: Some("ws.example.com".into()),
             origin: None,
+            only_unknown_subprotocols: false,
             tokens: vec![by_query("good:alice")],
             source_ip: "192.0.2.1".into(),
             user_agent: None,
@@ -263,6 +272,13 @@ mod tests {
                     ..base.clone()
                 },
                 Refusal::Origin,
+            ),
+            (
+                Handshake {
+                    only_unknown_subprotocols: true,
+                    ..base.clone()
+                },
+                Refusal::Subprotocol,
             ),
             (
                 Handshake {
