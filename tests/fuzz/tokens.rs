@@ -74,12 +74,22 @@ fn corpus() -> Corpus {
         "x5c": ["MIIB"],
         "b64": false,
         "zip": "DEF",
-        "exp": [NOW_S, NOW_S - 5, NOW_S - 4, u64::MAX],
-        "nbf": [NOW_S + 5, NOW_S + 6],
+        "exp": [NOW_S, NOW_S - 5, NOW_S - 4, u64::MAX, NOW_S as f64 + 0.5, "2000000000"],
+        "nbf": [NOW_S + 5, NOW_S + 6, NOW_S as f64 + 5.5],
+        "iat": [NOW_S as f64 - 0.5, -0.5, 9_007_199_254_740_992.0],
         "aud": "web",
     });
     let texts = [header(), claims(), odd].map(|json| json.to_string());
     Corpus::new(texts.into())
+}
+
+/// The whole seconds of a time, which may have a fraction.
+fn whole(time: &Value) -> Option<u64> {
+    let integer = time.as_u64();
+    integer.or_else(|| {
+        let seconds = time.as_f64()?;
+        (seconds >= 0.0 && seconds < 2_f64.powi(53)).then(|| seconds.floor() as u64)
+    })
 }
 
 /// Whether the claims are valid, by rules written independently of the
@@ -91,11 +101,11 @@ fn are_valid(claims: &Value) -> bool {
         && claims["client_id"] == "web"
         && (1..=128).contains(&user.chars().count())
         && !user.contains(|c: char| c.is_ascii_control())
-        && claims["exp"].as_u64().is_some_and(|exp| exp > NOW_S - 5)
+        && whole(&claims["exp"]).is_some_and(|exp| exp > NOW_S - 5)
         && claims
             .get("nbf")
-            .is_none_or(|nbf| nbf.as_u64().is_some_and(|nbf| nbf <= NOW_S + 5))
-        && claims.get("iat").is_none_or(Value::is_u64)
+            .is_none_or(|nbf| whole(nbf).is_some_and(|nbf| nbf <= NOW_S + 5))
+        && claims.get("iat").is_none_or(|iat| whole(iat).is_some())
 }
 
 proptest! {
@@ -127,8 +137,8 @@ proptest! {
             Ok(identity) => {
                 prop_assert!(are_valid(&claims), "{}", claims);
                 prop_assert_eq!(identity.user_id.as_str(), &claims["sub"]);
-                prop_assert_eq!(Some(identity.expires_at.0), claims["exp"].as_u64());
-                prop_assert_eq!(identity.issued_at.0, claims["iat"].as_u64().unwrap_or(0));
+                prop_assert_eq!(Some(identity.expires_at.0), whole(&claims["exp"]));
+                prop_assert_eq!(identity.issued_at.0, whole(&claims["iat"]).unwrap_or(0));
             }
             Err(VerifyError::Rejected(_)) => prop_assert!(!are_valid(&claims), "{}", claims),
             Err(error) => prop_assert!(false, "{}", error),

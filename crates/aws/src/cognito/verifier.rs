@@ -135,28 +135,42 @@ impl TokenPolicy {
         if !client.is_some_and(|client| self.client_ids.iter().any(|known| known == client)) {
             return rejected("another client");
         }
-        let Some(expires_at) = claims.get("exp").and_then(Value::as_u64).map(UnixSeconds) else {
+        let Some(expires_at) = claims.get("exp").and_then(numeric_date) else {
             return rejected("no expiry");
         };
         if expires_at.has_passed(now.minus(LEEWAY)) {
             return rejected("expired");
         }
-        match claims.get("nbf").map(Value::as_u64) {
+        match claims.get("nbf").map(numeric_date) {
             None => {}
-            Some(Some(not_before)) if UnixSeconds(not_before).has_passed(now.plus(LEEWAY)) => {}
+            Some(Some(not_before)) if not_before.has_passed(now.plus(LEEWAY)) => {}
             Some(_) => return rejected("not yet valid"),
         }
         // Cognito always sets `iat`. A token without it counts as infinitely old.
-        let Some(issued_at) = claims.get("iat").map_or(Some(0), Value::as_u64) else {
+        let Some(issued_at) = claims.get("iat").map_or(Some(UnixSeconds(0)), numeric_date) else {
             return rejected("no time of issue");
         };
         match text(&self.user_id_claim).map(UserId::parse) {
             Some(Ok(user_id)) => Ok(Identity {
                 user_id,
-                issued_at: UnixSeconds(issued_at),
+                issued_at,
                 expires_at,
             }),
             _ => rejected("no usable user id"),
         }
     }
+}
+
+/// Reads a time in seconds (RFC 7519, section 2), which may have a fraction,
+/// and rounds it down.
+fn numeric_date(value: &Value) -> Option<UnixSeconds> {
+    // From here on, a double skips whole seconds.
+    const TOO_LARGE: f64 = 9_007_199_254_740_992.0;
+    let seconds = value.as_u64().or_else(|| {
+        let seconds = value.as_f64()?;
+        (0.0..TOO_LARGE)
+            .contains(&seconds)
+            .then_some(seconds as u64)
+    });
+    seconds.map(UnixSeconds)
 }
