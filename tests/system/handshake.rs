@@ -108,6 +108,10 @@ async fn every_invalid_token_is_a_401_and_leaves_no_row() {
         ),
         ("not yet valid", issued(json!({"nbf": now + 60})).await),
         (
+            "issued in the future",
+            issued(json!({"iat": now + 60})).await,
+        ),
+        (
             "another issuer",
             issued(json!({"iss": "https://cognito-idp.us-east-1.amazonaws.com/us-east-1_other"}))
                 .await,

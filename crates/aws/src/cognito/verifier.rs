@@ -150,6 +150,11 @@ impl TokenPolicy {
         let Some(issued_at) = claims.get("iat").map_or(Some(UnixSeconds(0)), numeric_date) else {
             return rejected("no time of issue");
         };
+        // A sign-out voids the tokens that were issued before it. One from the
+        // future would outlive it.
+        if !issued_at.has_passed(now.plus(LEEWAY)) {
+            return rejected("issued in the future");
+        }
         match text(&self.user_id_claim).map(UserId::parse) {
             Some(Ok(user_id)) => Ok(Identity {
                 user_id,

@@ -135,6 +135,8 @@ async fn each_claim_is_checked() {
         (json!({"exp": NOW_S - 5}), "expired"),
         (json!({"nbf": NOW_S + 6}), "not yet valid"),
         (json!({"nbf": "0"}), "not yet valid"),
+        (json!({"iat": NOW_S + 6}), "issued in the future"),
+        (json!({"iat": "0"}), "no time of issue"),
         (json!({"sub": null}), "no usable user id"),
         (json!({"sub": ""}), "no usable user id"),
         (json!({"sub": 7}), "no usable user id"),
@@ -355,7 +357,12 @@ async fn a_token_has_one_form() {
 
 #[tokio::test]
 async fn clocks_may_differ_by_five_seconds() {
-    for changes in [json!({"exp": NOW_S - 5}), json!({"nbf": NOW_S + 6})] {
+    for changes in [
+        json!({"exp": NOW_S - 5}),
+        json!({"nbf": NOW_S + 6}),
+        json!({"iat": NOW_S + 6}),
+        json!({"iat": NOW_S + 86_400, "exp": NOW_S + 90_000}),
+    ] {
         assert!(
             verify(&sign(&with(changes.clone()))).await.is_err(),
             "{changes}"
@@ -364,6 +371,8 @@ async fn clocks_may_differ_by_five_seconds() {
     for changes in [
         json!({"exp": NOW_S - 4}),
         json!({"nbf": NOW_S + 5}),
+        json!({"iat": NOW_S + 5}),
+        json!({"iat": NOW_S as f64 + 5.9}),
         json!({"exp": u64::MAX}),
     ] {
         assert!(
