@@ -32,7 +32,7 @@ thread_local! {
     // One for each test: sharing the cache could make `verify` wait.
     static VERIFIER: CognitoVerifier<Published> = {
         let policy = TokenPolicy {
-            issuer: "https://issuer.test/pool".into(),
+            issuers: vec!["https://issuer.test/pool".into()],
             client_ids: vec!["web".into()],
             token_use: TokenUse::Access,
             user_id_claim: "sub".into(),

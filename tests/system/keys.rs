@@ -21,14 +21,38 @@ async fn stack_with(server: &KeyServer) -> Stack {
 
 /// A URL with a valid token, signed by this key.
 fn url(stack: &Stack, key: &SigningKey) -> String {
+    url_of(stack, key, ISSUER)
+}
+
+fn url_of(stack: &Stack, key: &SigningKey, issuer: &str) -> String {
     let token = key.token(&json!({
-        "iss": ISSUER,
+        "iss": issuer,
         "token_use": "access",
         "client_id": "web",
         "sub": "alice",
         "exp": 4_102_444_800_u64,
     }));
     format!("{}?token={token}", stack.ready.websocket)
+}
+
+#[tokio::test]
+async fn the_pool_id_determines_both_issuers_whatever_the_stacks_region_is() {
+    let key = SigningKey::new("k");
+    let server = KeyServer::start().await;
+    server.answer("/keys", KeyAnswer::keys(&[&key]));
+    let stack = Stack::builder()
+        .parameter("TokenIssuer", "")
+        .parameter("CognitoUserPoolId", "cn-north-1_AbC")
+        .parameter("TokenJwksUrl", &server.url("/keys"))
+        .parameter("CognitoClientIds", "web")
+        .start()
+        .await;
+    let url = |issuer: &str| url_of(&stack, &key, issuer);
+    let host = "cognito-idp.cn-north-1.amazonaws.com.cn";
+    open(&url(&format!("https://{host}/cn-north-1_AbC")), &[]).await;
+    open(&url(&format!("https://issuer-{host}/cn-north-1_AbC")), &[]).await;
+    let other = url(&format!("https://{host}/cn-north-1_Other"));
+    assert_eq!(refused(&other, &[]).await, 401);
 }
 
 // The test waits the real minute between two fetches. A setting to shorten it

@@ -3,15 +3,10 @@
 
 mod jwks;
 mod jwks_url;
+mod user_pool;
 mod verifier;
 
 pub use jwks::{FetchJwks, HttpJwks, JwksCache};
 pub use jwks_url::{InvalidJwksUrl, JwksUrl};
+pub use user_pool::{InvalidUserPool, UserPool};
 pub use verifier::{CognitoVerifier, TokenPolicy, TokenUse, UnknownTokenUse};
-
-/// The issuer of a Cognito user pool's tokens (AWS: "Verifying JSON web
-/// tokens"); its keys are at `/.well-known/jwks.json` below it.
-#[must_use]
-pub fn pool_issuer(region: &str, pool_id: &str) -> String {
-    format!("https://cognito-idp.{region}.amazonaws.com/{pool_id}")
-}

@@ -38,7 +38,7 @@ impl Settings {
             return Err(SettingError::new("CONNECTION_TTL_SECONDS", problem));
         }
         Ok(Self {
-            tokens: Tokens::read(environment, &common.region)?,
+            tokens: Tokens::read(environment)?,
             common,
             origins: OriginPolicy {
                 allowed: environment.parsed("ALLOWED_ORIGINS", AllowedOrigins::default())?,

@@ -33,7 +33,7 @@ impl Settings {
             environment.number("MAX_MESSAGE_BYTES", 16_384, 256..=MAX_FRAME_BYTES as u64)?;
         let messages_per_minute = environment.number("MESSAGES_PER_MINUTE", 600, 1..=60_000)?;
         Ok(Self {
-            tokens: Tokens::read(environment, &common.region)?,
+            tokens: Tokens::read(environment)?,
             common,
             api_endpoint: ApiEndpoint::read(environment)?,
             max_message_bytes: usize::try_from(max_message_bytes).unwrap_or(MAX_FRAME_BYTES),

@@ -1,11 +1,12 @@
 use belfry_aws::Http;
 use belfry_aws::cognito::{
-    CognitoVerifier, HttpJwks, InvalidJwksUrl, JwksCache, JwksUrl, TokenPolicy, TokenUse,
-    pool_issuer,
+    CognitoVerifier, HttpJwks, InvalidJwksUrl, InvalidUserPool, JwksCache, JwksUrl, TokenPolicy,
+    TokenUse, UserPool,
 };
 
 use crate::environment::{Environment, SettingError};
 
+const USER_POOL_ID: &str = "COGNITO_USER_POOL_ID";
 const CLIENT_IDS: &str = "COGNITO_CLIENT_IDS";
 
 /// The accepted tokens and the address of their signing keys: settings that
@@ -17,13 +18,10 @@ pub(crate) struct Tokens {
 }
 
 impl Tokens {
-    pub(crate) fn read(environment: &Environment, region: &str) -> Result<Self, SettingError> {
-        let issuer = match environment.optional("TOKEN_ISSUER") {
-            Some(issuer) => issuer,
-            None => pool_issuer(region, &environment.required("COGNITO_USER_POOL_ID")?),
-        };
+    pub(crate) fn read(environment: &Environment) -> Result<Self, SettingError> {
+        let issuers = issuers(environment)?;
         let well_known: Result<JwksUrl, InvalidJwksUrl> =
-            format!("{}/.well-known/jwks.json", issuer.trim_end_matches('/')).parse();
+            format!("{}/.well-known/jwks.json", issuers[0].trim_end_matches('/')).parse();
         let jwks = match well_known {
             Ok(default) => environment.parsed("TOKEN_JWKS_URL", default)?,
             // An issuer need not be an address if the keys have one.
@@ -43,7 +41,7 @@ impl Tokens {
         }
         Ok(Self {
             policy: TokenPolicy {
-                issuer,
+                issuers,
                 client_ids,
                 token_use: environment.parsed("TOKEN_USE", TokenUse::Access)?,
                 user_id_claim: environment
@@ -61,6 +59,18 @@ impl Tokens {
     }
 }
 
+/// The accepted issuers. The keys are below the first.
+fn issuers(environment: &Environment) -> Result<Vec<String>, SettingError> {
+    if let Some(issuer) = environment.optional("TOKEN_ISSUER") {
+        return Ok(vec![issuer]);
+    }
+    let pool: UserPool = environment
+        .required(USER_POOL_ID)?
+        .parse()
+        .map_err(|error: InvalidUserPool| SettingError::new(USER_POOL_ID, error))?;
+    Ok(pool.issuers().into())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -71,19 +81,28 @@ mod tests {
             ("COGNITO_CLIENT_IDS", "web, app,"),
         ];
         variables.extend(changes);
-        Tokens::read(&variables.into_iter().collect(), "eu-west-1")
+        Tokens::read(&variables.into_iter().collect())
     }
 
     #[test]
     fn the_pool_determines_issuer_and_keys() {
+        for (pool, host) in [
+            ("eu-west-1_abc", "eu-west-1.amazonaws.com"),
+            ("cn-north-1_abc", "cn-north-1.amazonaws.com.cn"),
+        ] {
+            let tokens = read(&[
+                ("COGNITO_USER_POOL_ID", pool),
+                ("AWS_REGION", "us-east-1"),
+                ("WEBSOCKET_REGION", "us-east-1"),
+            ])
+            .unwrap();
+            let original = format!("https://cognito-idp.{host}/{pool}");
+            let updated = format!("https://issuer-cognito-idp.{host}/{pool}");
+            assert_eq!(tokens.policy.issuers, [original.clone(), updated]);
+            let keys = format!("{original}/.well-known/jwks.json");
+            assert_eq!(tokens.jwks, keys.parse().unwrap());
+        }
         let tokens = read(&[]).unwrap();
-        assert_eq!(
-            tokens.policy.issuer,
-            "https://cognito-idp.eu-west-1.amazonaws.com/eu-west-1_abc"
-        );
-        let expected =
-            "https://cognito-idp.eu-west-1.amazonaws.com/eu-west-1_abc/.well-known/jwks.json";
-        assert_eq!(tokens.jwks, expected.parse().unwrap());
         assert_eq!(tokens.policy.client_ids, ["web", "app"]);
         assert_eq!(tokens.policy.token_use, TokenUse::Access);
         assert_eq!(tokens.policy.user_id_claim, "sub");
@@ -104,13 +123,14 @@ mod tests {
             ("TOKEN_JWKS_URL", "https://a.test/k"),
         ])
         .unwrap();
-        assert_eq!(tokens.policy.issuer, "urn:issuer");
+        assert_eq!(tokens.policy.issuers, ["urn:issuer"]);
     }
 
     #[test]
     fn an_invalid_setting_is_named() {
         for (name, value) in [
             ("COGNITO_USER_POOL_ID", ""),
+            ("COGNITO_USER_POOL_ID", "abc"),
             ("COGNITO_CLIENT_IDS", " "),
             ("COGNITO_CLIENT_IDS", ", ,"),
             ("TOKEN_JWKS_URL", "http://a.test/keys"),

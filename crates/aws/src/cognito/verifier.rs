@@ -56,8 +56,8 @@ impl FromStr for TokenUse {
 /// Which tokens are accepted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TokenPolicy {
-    /// The value of `iss`.
-    pub issuer: String,
+    /// The accepted values of `iss`.
+    pub issuers: Vec<String>,
     /// The app clients whose tokens are accepted.
     pub client_ids: Vec<String>,
     /// The value of `token_use`.
@@ -122,7 +122,7 @@ impl TokenPolicy {
     fn check(&self, claims: &Map<String, Value>, now: UnixMillis) -> Result<Identity, VerifyError> {
         let rejected = |reason| Err(VerifyError::Rejected(reason));
         let text = |name: &str| claims.get(name).and_then(Value::as_str);
-        if text("iss") != Some(&self.issuer) {
+        if !text("iss").is_some_and(|issuer| self.issuers.iter().any(|known| known == issuer)) {
             return rejected("another issuer");
         }
         if text("token_use") != Some(self.token_use.as_str()) {

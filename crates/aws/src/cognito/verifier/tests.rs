@@ -55,7 +55,10 @@ impl FetchJwks for Fixed {
 
 fn verifier(token_use: TokenUse, user_id_claim: &str) -> CognitoVerifier<Fixed> {
     let policy = TokenPolicy {
-        issuer: "https://issuer.test/pool".into(),
+        issuers: vec![
+            "https://issuer.test/pool".into(),
+            "https://new-issuer.test/pool".into(),
+        ],
         client_ids: vec!["web".into(), "app".into()],
         token_use,
         user_id_claim: user_id_claim.into(),
@@ -108,6 +111,12 @@ async fn a_valid_token_names_its_user_and_its_end() {
     let identity = verify(&sign(&claims())).await.unwrap();
     assert_eq!(identity.user_id.as_str(), "alice");
     assert_eq!(identity.expires_at, UnixSeconds(NOW_S + 60));
+}
+
+#[tokio::test]
+async fn each_issuer_is_accepted() {
+    let token = sign(&with(json!({"iss": "https://new-issuer.test/pool"})));
+    assert!(verify(&token).await.is_ok());
 }
 
 #[tokio::test]
