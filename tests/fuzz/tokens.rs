@@ -18,31 +18,42 @@ const NOW_S: u64 = NOW.0 / 1_000;
 
 static POOL: LazyLock<SigningKey> = LazyLock::new(|| SigningKey::new("k"));
 static GOOD: LazyLock<String> = LazyLock::new(|| POOL.token(&claims()));
+static EC: LazyLock<SigningKey> = LazyLock::new(|| SigningKey::p256("ec"));
+static GOOD_EC: LazyLock<String> = LazyLock::new(|| EC.token(&any_claims()));
 static STRANGER: LazyLock<SigningKey> = LazyLock::new(|| SigningKey::new("k"));
+static STRANGER_EC: LazyLock<SigningKey> = LazyLock::new(|| SigningKey::p256("ec"));
 
 struct Published;
 
 impl FetchJwks for Published {
     async fn fetch(&self) -> Result<Vec<u8>, String> {
-        Ok(json!({"keys": [POOL.jwk()]}).to_string().into())
+        Ok(json!({"keys": [POOL.jwk(), EC.jwk()]}).to_string().into())
     }
 }
 
 thread_local! {
     // One for each test: sharing the cache could make `verify` wait.
-    static VERIFIER: CognitoVerifier<Published> = {
-        let policy = TokenPolicy {
-            issuers: vec!["https://issuer.test/pool".into()],
-            client_ids: vec!["web".into()],
-            token_use: TokenUse::Access,
-            user_id_claim: "sub".into(),
-        };
-        CognitoVerifier::new(policy, JwksCache::new(Published))
+    static VERIFIER: CognitoVerifier<Published> = verifier(TokenUse::Access);
+    static OF_ANY_PROVIDER: CognitoVerifier<Published> = verifier(TokenUse::Any);
+}
+
+fn verifier(token_use: TokenUse) -> CognitoVerifier<Published> {
+    let policy = TokenPolicy {
+        issuers: vec!["https://issuer.test/pool".into()],
+        client_ids: vec!["web".into()],
+        token_use,
+        user_id_claim: "sub".into(),
     };
+    CognitoVerifier::new(policy, JwksCache::new(Published))
 }
 
 fn verify(token: &str) -> Result<Identity, VerifyError> {
     let verdict = VERIFIER.with(|verifier| verifier.verify(token, NOW).now_or_never());
+    verdict.expect("nothing to wait for")
+}
+
+fn verify_any(token: &str) -> Result<Identity, VerifyError> {
+    let verdict = OF_ANY_PROVIDER.with(|verifier| verifier.verify(token, NOW).now_or_never());
     verdict.expect("nothing to wait for")
 }
 
@@ -62,6 +73,17 @@ fn claims() -> Value {
     })
 }
 
+/// The claims of another provider's token.
+fn any_claims() -> Value {
+    let mut claims = claims();
+    claims["aud"] = json!(["web", "account"]);
+    claims["azp"] = "other".into();
+    for name in ["token_use", "client_id"] {
+        claims.as_object_mut().expect("an object").remove(name);
+    }
+    claims
+}
+
 /// Headers and claims, and values that attackers put into them.
 fn corpus() -> Corpus {
     let odd = json!({
@@ -77,7 +99,10 @@ fn corpus() -> Corpus {
         "exp": [NOW_S, NOW_S - 5, NOW_S - 4, u64::MAX, NOW_S as f64 + 0.5, "2000000000"],
         "nbf": [NOW_S + 5, NOW_S + 6, NOW_S as f64 + 5.5],
         "iat": [NOW_S + 5, NOW_S + 6, NOW_S as f64 - 0.5, -0.5, 9_007_199_254_740_992.0],
-        "aud": "web",
+        "aud": ["web", ["web"], ["other", "web"]],
+        "azp": "web",
+        "typ": ["at+jwt", "logout+jwt"],
+        "events": {},
     });
     let texts = [header(), claims(), odd].map(|json| json.to_string());
     Corpus::new(texts.into())
@@ -95,10 +120,24 @@ fn whole(time: &Value) -> Option<u64> {
 /// Whether the claims are valid, by rules written independently of the
 /// verifier.
 fn are_valid(claims: &Value) -> bool {
+    claims["token_use"] == "access" && claims["client_id"] == "web" && are_in_time(claims)
+}
+
+/// The same for [`TokenUse::Any`].
+fn are_valid_for_any(claims: &Value) -> bool {
+    let audiences = match &claims["aud"] {
+        Value::Array(all) => all.clone(),
+        one => vec![one.clone()],
+    };
+    let web = json!("web");
+    let named = claims["client_id"] == web || claims["azp"] == web || audiences.contains(&web);
+    named && claims.get("events").is_none() && are_in_time(claims)
+}
+
+/// Whether the claims that every provider sets are valid.
+fn are_in_time(claims: &Value) -> bool {
     let user = claims["sub"].as_str().unwrap_or("");
     claims["iss"] == "https://issuer.test/pool"
-        && claims["token_use"] == "access"
-        && claims["client_id"] == "web"
         && (1..=128).contains(&user.chars().count())
         && !user.contains(|c: char| c.is_ascii_control())
         && whole(&claims["exp"]).is_some_and(|exp| exp > NOW_S - 5)
@@ -148,10 +187,56 @@ proptest! {
     }
 
     #[test]
+    fn a_good_es256_token_with_any_character_changed_is_rejected(cuts in cuts()) {
+        let token = cut(GOOD_EC.clone(), &cuts);
+        if token == *GOOD_EC {
+            prop_assert!(verify_any(&token).is_ok());
+        } else {
+            prop_assert!(matches!(verify_any(&token), Err(VerifyError::Rejected(_))), "{}", token);
+        }
+    }
+
+    #[test]
+    fn what_another_provider_signs_is_taken_by_its_claims(
+        changes in changes(&corpus()),
+        with_rsa in any::<bool>(),
+    ) {
+        let claims = changed(any_claims(), &changes);
+        let key = if with_rsa { &POOL } else { &EC };
+        match verify_any(&key.token(&claims)) {
+            Ok(identity) => {
+                prop_assert!(are_valid_for_any(&claims), "{}", claims);
+                prop_assert_eq!(identity.user_id.as_str(), &claims["sub"]);
+            }
+            Err(VerifyError::Rejected(_)) => prop_assert!(!are_valid_for_any(&claims), "{}", claims),
+            Err(error) => prop_assert!(false, "{}", error),
+        }
+    }
+
+    // Each key signs only with its own algorithm, whatever a header says.
+    #[test]
+    fn a_header_never_chooses_the_algorithm(
+        changes in changes(&corpus()),
+        key in 0..4_usize,
+        alg in prop::sample::select(vec!["RS256", "ES256", "HS256", "none", "PS256"]),
+        kid in prop::sample::select(vec!["k", "ec"]),
+    ) {
+        let header = changed(json!({"alg": alg, "kid": kid, "typ": "JWT"}), &changes);
+        let key = [&*POOL, &*EC, &*STRANGER, &*STRANGER_EC][key];
+        let own = [(&*POOL, "RS256", "k"), (&*EC, "ES256", "ec")];
+        let own = own.into_iter().any(|(own, alg, kid)| {
+            std::ptr::eq(own, key) && header["alg"] == alg && header["kid"] == kid
+        });
+        if verify_any(&key.sign(&header, &any_claims())).is_ok() {
+            prop_assert!(own, "{}", header);
+        }
+    }
+
+    #[test]
     fn a_header_is_taken_only_with_the_pools_key_and_rs256(changes in changes(&corpus())) {
         let header = changed(header(), &changes);
         if verify(&POOL.sign(&header, &claims())).is_ok() {
-            prop_assert_eq!(&header["alg"], "RS256");
+            prop_assert_eq!(&header["alg"], "RS256", "{}", header);
             prop_assert_eq!(&header["kid"], "k");
             prop_assert!(header.get("crit").is_none_or(Value::is_null), "{}", header);
         }

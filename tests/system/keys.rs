@@ -55,6 +55,43 @@ async fn the_pool_id_determines_both_issuers_whatever_the_stacks_region_is() {
     assert_eq!(refused(&other, &[]).await, 401);
 }
 
+#[tokio::test]
+async fn another_provider_needs_no_token_use() {
+    let (rsa, ec) = (SigningKey::new("rsa"), SigningKey::p256("ec"));
+    let mut encryption = SigningKey::new("enc").jwk();
+    encryption["use"] = "enc".into();
+    encryption["alg"] = "RSA-OAEP".into();
+    let unknown = json!({"kty": "AKP", "kid": "new", "alg": "ML-DSA-65", "pub": "AQAB"});
+    let server = KeyServer::start().await;
+    let keys = json!({"keys": [encryption, unknown, rsa.jwk(), ec.jwk()]});
+    server.answer("/certs", KeyAnswer::text(keys.to_string()));
+    let stack = Stack::builder()
+        .parameter("TokenUse", "any")
+        .parameter("TokenIssuer", ISSUER)
+        .parameter("TokenJwksUrl", &server.url("/certs"))
+        .parameter("CognitoClientIds", "web, https://api.test/v1")
+        .start()
+        .await;
+    let url = |key: &SigningKey, client: serde_json::Value| {
+        let mut claims = json!({"iss": ISSUER, "sub": "auth0|alice", "exp": 4_102_444_800_u64});
+        for (name, value) in client.as_object().unwrap() {
+            claims[name] = value.clone();
+        }
+        format!("{}?token={}", stack.ready.websocket, key.token(&claims))
+    };
+    for key in [&rsa, &ec] {
+        for client in [
+            json!({"azp": "web", "aud": "account"}),
+            json!({"aud": ["https://api.test/v1", "https://issuer.test/userinfo"]}),
+            json!({"client_id": "web"}),
+        ] {
+            open(&url(key, client), &[]).await;
+        }
+        let stranger = json!({"azp": "stranger", "aud": ["account"]});
+        assert_eq!(refused(&url(key, stranger), &[]).await, 401);
+    }
+}
+
 // The test waits the real minute between two fetches. A setting to shorten it
 // could be set wrong in production.
 #[tokio::test]

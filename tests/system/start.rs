@@ -57,7 +57,7 @@ async fn an_unknown_property_is_an_error() {
 async fn a_bad_parameter_is_named() {
     let said = fails(Stack::builder().parameter("TokenUse", "refresh")).await;
     assert!(
-        said.contains("Parameters.TokenUse: must be one of access, id"),
+        said.contains("Parameters.TokenUse: must be one of access, id, any"),
         "{said}"
     );
     let said = fails(Stack::builder().parameter("MaxConnection", "100")).await;

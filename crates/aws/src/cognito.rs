@@ -1,5 +1,5 @@
 //! Tokens of a Cognito user pool, or of another OpenID provider that signs with
-//! RS256 and publishes its keys.
+//! RS256 or ES256 and publishes its keys.
 
 mod jwks;
 mod jwks_url;

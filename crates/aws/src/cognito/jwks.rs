@@ -4,8 +4,10 @@ use std::time::Duration;
 
 use belfry_core::UnixMillis;
 use belfry_core::ports::VerifyError;
-use jsonwebtoken::DecodingKey;
-use jsonwebtoken::jwk::{AlgorithmParameters, Jwk, KeyAlgorithm, PublicKeyUse};
+use jsonwebtoken::jwk::{
+    AlgorithmParameters, EllipticCurve, Jwk, KeyAlgorithm, KeyOperations, PublicKeyUse,
+};
+use jsonwebtoken::{Algorithm, DecodingKey};
 use serde::Deserialize;
 use tokio::sync::Mutex;
 
@@ -60,6 +62,14 @@ impl FetchJwks for HttpJwks {
     }
 }
 
+/// A signing key, and the one algorithm that it signs with. A token has no say
+/// in that: its header is the sender's own.
+#[derive(Clone)]
+pub(super) struct SigningKey {
+    pub(super) key: DecodingKey,
+    pub(super) algorithm: Algorithm,
+}
+
 /// Caches the keys by their id.
 pub struct JwksCache<F> {
     source: F,
@@ -68,7 +78,7 @@ pub struct JwksCache<F> {
 
 #[derive(Default)]
 struct State {
-    keys: HashMap<String, DecodingKey>,
+    keys: HashMap<String, SigningKey>,
     fetched_at: Option<UnixMillis>,
     tried_at: Option<UnixMillis>,
     /// Why the last fetch failed, if it did.
@@ -93,7 +103,7 @@ impl<F: FetchJwks> JwksCache<F> {
     /// # Errors
     /// [`VerifyError::Rejected`] if the current key set does not have the key,
     /// [`VerifyError::KeysUnavailable`] if that cannot be decided.
-    pub(super) async fn key(&self, kid: &str, now: UnixMillis) -> Result<DecodingKey, VerifyError> {
+    pub(super) async fn key(&self, kid: &str, now: UnixMillis) -> Result<SigningKey, VerifyError> {
         let mut state = self.state.lock().await;
         let age = state.fetched_at.map(|at| now.since(at));
         let current = age.is_some_and(|age| age < MAX_AGE) && state.keys.contains_key(kid);
@@ -136,9 +146,9 @@ impl State {
     }
 }
 
-/// Reads the RSA signing keys of a key set (RFC 7517). A provider may publish
-/// keys of other kinds beside them; they are skipped.
-fn parse(text: &[u8]) -> Result<HashMap<String, DecodingKey>, String> {
+/// Reads the RS256 and ES256 signing keys of a key set (RFC 7517). A provider
+/// may publish keys of other kinds beside them; they are skipped.
+fn parse(text: &[u8]) -> Result<HashMap<String, SigningKey>, String> {
     #[derive(Deserialize)]
     struct Set {
         keys: Vec<serde_json::Value>,
@@ -150,27 +160,37 @@ fn parse(text: &[u8]) -> Result<HashMap<String, DecodingKey>, String> {
         .keys
         .into_iter()
         .filter_map(|key| serde_json::from_value::<Jwk>(key).ok())
-        .filter(signs_with_rs256)
         .filter_map(|jwk| {
-            Some((
-                jwk.common.key_id.clone()?,
-                DecodingKey::from_jwk(&jwk).ok()?,
-            ))
+            let key = SigningKey {
+                algorithm: algorithm(&jwk)?,
+                key: DecodingKey::from_jwk(&jwk).ok()?,
+            };
+            Some((jwk.common.key_id?, key))
         })
         .collect();
     if keys.is_empty() {
-        return Err("the key set has no RS256 signing key".into());
+        return Err("the key set has no RS256 or ES256 signing key".into());
     }
     Ok(keys)
 }
 
-fn signs_with_rs256(jwk: &Jwk) -> bool {
-    matches!(jwk.algorithm, AlgorithmParameters::RSA(_))
-        && matches!(
-            jwk.common.public_key_use,
-            None | Some(PublicKeyUse::Signature)
-        )
-        && matches!(jwk.common.key_algorithm, None | Some(KeyAlgorithm::RS256))
+/// The algorithm that a key of the set signs with, if Belfry accepts it.
+fn algorithm(jwk: &Jwk) -> Option<Algorithm> {
+    let (algorithm, name) = match &jwk.algorithm {
+        AlgorithmParameters::RSA(_) => (Algorithm::RS256, KeyAlgorithm::RS256),
+        AlgorithmParameters::EllipticCurve(key) if key.curve == EllipticCurve::P256 => {
+            (Algorithm::ES256, KeyAlgorithm::ES256)
+        }
+        _ => return None,
+    };
+    let common = &jwk.common;
+    let signs = matches!(common.public_key_use, None | Some(PublicKeyUse::Signature));
+    let verifies = common
+        .key_operations
+        .as_ref()
+        .is_none_or(|operations| operations.contains(&KeyOperations::Verify));
+    let named = common.key_algorithm.is_none_or(|own| own == name);
+    (signs && verifies && named).then_some(algorithm)
 }
 
 #[cfg(test)]
@@ -204,6 +224,8 @@ mod tests {
     fn jwk(kid: &str) -> String {
         format!(r#"{{"kty":"RSA","kid":"{kid}","use":"sig","alg":"RS256","n":"AQAB","e":"AQAB"}}"#)
     }
+
+    const POINT: &str = r#""x":"AQAB","y":"AQAB""#;
 
     fn jwks(kids: &[&str]) -> String {
         let keys: Vec<_> = kids.iter().map(|kid| jwk(kid)).collect();
@@ -315,11 +337,45 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn the_key_determines_the_algorithm() {
+        let server = server(&[]);
+        let keys = [
+            jwk("rsa"),
+            jwk("rsa-without-alg").replace(r#""alg":"RS256","#, ""),
+            jwk("rsa-without-use").replace(r#""use":"sig","#, ""),
+            jwk("rsa-verifies").replace(r#""use":"sig""#, r#""key_ops":["verify"]"#),
+            format!(r#"{{"kty":"EC","kid":"ec","crv":"P-256","use":"sig","alg":"ES256",{POINT}}}"#),
+            format!(r#"{{"kty":"EC","kid":"ec-without-alg","crv":"P-256",{POINT}}}"#),
+        ];
+        server.set(Ok(format!(r#"{{"keys":[{}]}}"#, keys.join(","))));
+        let cache = JwksCache::new(&server);
+        for (kid, algorithm) in [
+            ("rsa", Algorithm::RS256),
+            ("rsa-without-alg", Algorithm::RS256),
+            ("rsa-without-use", Algorithm::RS256),
+            ("rsa-verifies", Algorithm::RS256),
+            ("ec", Algorithm::ES256),
+            ("ec-without-alg", Algorithm::ES256),
+        ] {
+            let found = cache.key(kid, at(0)).await.unwrap().algorithm;
+            assert_eq!(found, algorithm, "{kid}");
+        }
+    }
+
+    #[tokio::test]
     async fn keys_of_other_kinds_are_skipped() {
         let server = server(&[]);
         let odd = [
             jwk("enc").replace(r#""use":"sig""#, r#""use":"enc""#),
             jwk("rs512").replace("RS256", "RS512"),
+            jwk("ps256").replace("RS256", "PS256"),
+            jwk("es256").replace("RS256", "ES256"),
+            jwk("wraps").replace(r#""use":"sig""#, r#""key_ops":["wrapKey"]"#),
+            format!(r#"{{"kty":"EC","kid":"p384","crv":"P-384",{POINT}}}"#),
+            format!(r#"{{"kty":"EC","kid":"ec-rs256","crv":"P-256","alg":"RS256",{POINT}}}"#),
+            format!(r#"{{"kty":"EC","kid":"ecdh","crv":"P-256","alg":"ECDH-ES",{POINT}}}"#),
+            format!(r#"{{"kty":"EC","kid":"ec-enc","crv":"P-256","use":"enc",{POINT}}}"#),
+            r#"{"kty":"OKP","kid":"okp","crv":"Ed25519","x":"AQAB"}"#.into(),
             r#"{"kty":"oct","kid":"oct","k":"AAAA","alg":"HS256"}"#.into(),
             r#"{"kty":"new","kid":"new"}"#.into(),
             jwk("good"),
@@ -327,7 +383,10 @@ mod tests {
         server.set(Ok(format!(r#"{{"keys":[{}]}}"#, odd.join(","))));
         let cache = JwksCache::new(&server);
         assert_eq!(outcome(&cache, "good", 0).await, Ok(()));
-        for kid in ["enc", "rs512", "oct", "new"] {
+        for kid in [
+            "enc", "rs512", "ps256", "es256", "wraps", "p384", "ec-rs256", "ecdh", "ec-enc", "okp",
+            "oct", "new",
+        ] {
             assert_eq!(outcome(&cache, kid, 0).await, Err(UNKNOWN), "{kid}");
         }
     }

@@ -7,9 +7,10 @@ use std::time::Duration;
 use belfry_core::ports::{Identity, TokenVerifier, VerifyError};
 use belfry_core::{UnixMillis, UnixSeconds};
 use belfry_protocol::UserId;
-use jsonwebtoken::{Algorithm, Validation, decode, decode_header};
+use jsonwebtoken::{Algorithm, Header, Validation, decode, decode_header};
 use serde_json::{Map, Value};
 
+use super::jwks::SigningKey;
 use super::{FetchJwks, JwksCache};
 
 /// Tolerated clock difference to the issuer at the handshake.
@@ -18,25 +19,30 @@ const LEEWAY: Duration = Duration::from_secs(5);
 /// Maximum length of a token, in bytes. API Gateway allows 10 KB for all headers.
 const MAX_TOKEN_BYTES: usize = 8 * 1024;
 
-/// Which of a pool's tokens are accepted.
+/// Which of the issuer's tokens are accepted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TokenUse {
     /// Access tokens: the client is in `client_id`.
     Access,
     /// ID tokens: the client is in `aud`.
     Id,
+    /// Tokens of any OpenID provider, which have no claim `token_use`: the
+    /// client is in `client_id`, `azp` or `aud`.
+    Any,
 }
 
 /// The text is not a token use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("must be access or id")]
+#[error("must be access, id or any")]
 pub struct UnknownTokenUse;
 
 impl TokenUse {
-    fn as_str(self) -> &'static str {
+    /// The value of `token_use`, if the claim is demanded.
+    fn claim(self) -> Option<&'static str> {
         match self {
-            Self::Access => "access",
-            Self::Id => "id",
+            Self::Access => Some("access"),
+            Self::Id => Some("id"),
+            Self::Any => None,
         }
     }
 }
@@ -48,6 +54,7 @@ impl FromStr for TokenUse {
         match text {
             "access" => Ok(Self::Access),
             "id" => Ok(Self::Id),
+            "any" => Ok(Self::Any),
             _ => Err(UnknownTokenUse),
         }
     }
@@ -60,34 +67,32 @@ pub struct TokenPolicy {
     pub issuers: Vec<String>,
     /// The app clients whose tokens are accepted.
     pub client_ids: Vec<String>,
-    /// The value of `token_use`.
     pub token_use: TokenUse,
     /// The claim that holds the user's id.
     pub user_id_claim: String,
 }
 
-/// Verifies RS256 tokens against a provider's published keys.
+/// Verifies RS256 and ES256 tokens against a provider's published keys.
 pub struct CognitoVerifier<F> {
     policy: TokenPolicy,
     keys: JwksCache<F>,
-    signature_only: Validation,
 }
 
 impl<F: FetchJwks> CognitoVerifier<F> {
     pub fn new(policy: TokenPolicy, keys: JwksCache<F>) -> Self {
-        // The library checks the signature. The claims are checked below
-        // against the given time.
-        let mut signature_only = Validation::new(Algorithm::RS256);
-        signature_only.required_spec_claims.clear();
-        signature_only.validate_exp = false;
-        signature_only.validate_nbf = false;
-        signature_only.validate_aud = false;
-        Self {
-            policy,
-            keys,
-            signature_only,
-        }
+        Self { policy, keys }
     }
+}
+
+/// Lets the library check the signature alone. The claims are checked below
+/// against the given time.
+fn signature_only(algorithm: Algorithm) -> Validation {
+    let mut validation = Validation::new(algorithm);
+    validation.required_spec_claims.clear();
+    validation.validate_exp = false;
+    validation.validate_nbf = false;
+    validation.validate_aud = false;
+    validation
 }
 
 impl<F: FetchJwks> TokenVerifier for CognitoVerifier<F> {
@@ -95,27 +100,48 @@ impl<F: FetchJwks> TokenVerifier for CognitoVerifier<F> {
         if token.len() > MAX_TOKEN_BYTES {
             return Err(VerifyError::Rejected("too long"));
         }
-        let kid = key_id(token)?;
-        let key = self.keys.key(&kid, now).await?;
-        let claims = decode::<Map<String, Value>>(token, &key, &self.signature_only)
+        let header = header(token)?;
+        if self.policy.token_use == TokenUse::Any && !may_open_a_session(header.typ.as_deref()) {
+            return Err(VerifyError::Rejected("another type of token"));
+        }
+        let kid = header.kid.ok_or(VerifyError::Rejected("no key id"))?;
+        let SigningKey { key, algorithm } = self.keys.key(&kid, now).await?;
+        if header.alg != algorithm {
+            return Err(VerifyError::Rejected("another algorithm than the key's"));
+        }
+        let claims = decode::<Map<String, Value>>(token, &key, &signature_only(algorithm))
             .map_err(|_| VerifyError::Rejected("bad signature or payload"))?
             .claims;
         self.policy.check(&claims, now)
     }
 }
 
-/// Reads the header. Only the key id and the algorithm are used: keys and
-/// addresses inside a token are the sender's own.
-fn key_id(token: &str) -> Result<String, VerifyError> {
+/// Reads the header. Only the key id, the type and the algorithm are used: keys
+/// and addresses inside a token are the sender's own.
+fn header(token: &str) -> Result<Header, VerifyError> {
     let header = decode_header(token).map_err(|_| VerifyError::Rejected("not a signed token"))?;
-    if header.alg != Algorithm::RS256 {
-        return Err(VerifyError::Rejected("not signed with RS256"));
+    // Before the key is looked up, which can cost a fetch.
+    if !matches!(header.alg, Algorithm::RS256 | Algorithm::ES256) {
+        return Err(VerifyError::Rejected("not signed with RS256 or ES256"));
     }
     // RFC 7515, section 4.1.11: unsupported critical extensions must be refused.
     if header.crit.is_some() {
         return Err(VerifyError::Rejected("critical header extensions"));
     }
-    header.kid.ok_or(VerifyError::Rejected("no key id"))
+    Ok(header)
+}
+
+/// Whether a header's `typ` is that of access tokens or ID tokens. Providers
+/// sign other things with the same keys, such as logout tokens (RFC 8725,
+/// section 3.11).
+fn may_open_a_session(typ: Option<&str>) -> bool {
+    typ.is_none_or(|typ| {
+        let typ = typ.to_ascii_lowercase();
+        matches!(
+            typ.strip_prefix("application/").unwrap_or(&typ),
+            "jwt" | "at+jwt"
+        )
+    })
 }
 
 impl TokenPolicy {
@@ -125,14 +151,15 @@ impl TokenPolicy {
         if !text("iss").is_some_and(|issuer| self.issuers.iter().any(|known| known == issuer)) {
             return rejected("another issuer");
         }
-        if text("token_use") != Some(self.token_use.as_str()) {
+        let demanded = self.token_use.claim();
+        if demanded.is_some() && text("token_use") != demanded {
             return rejected("another token use");
         }
-        let client = match self.token_use {
-            TokenUse::Access => text("client_id"),
-            TokenUse::Id => text("aud"),
-        };
-        if !client.is_some_and(|client| self.client_ids.iter().any(|known| known == client)) {
+        // A logout token or another security event (RFC 8417) opens nothing.
+        if self.token_use == TokenUse::Any && claims.contains_key("events") {
+            return rejected("another type of token");
+        }
+        if !self.names_a_client(claims) {
             return rejected("another client");
         }
         let Some(expires_at) = claims.get("exp").and_then(numeric_date) else {
@@ -162,6 +189,23 @@ impl TokenPolicy {
                 expires_at,
             }),
             _ => rejected("no usable user id"),
+        }
+    }
+
+    fn names_a_client(&self, claims: &Map<String, Value>) -> bool {
+        let is_client = |value: &Value| {
+            let id = value.as_str();
+            id.is_some_and(|id| self.client_ids.iter().any(|known| known == id))
+        };
+        let names_one = |claim: &str| claims.get(claim).is_some_and(is_client);
+        match self.token_use {
+            TokenUse::Access => names_one("client_id"),
+            TokenUse::Id => names_one("aud"),
+            TokenUse::Any => {
+                let audiences = claims.get("aud").and_then(Value::as_array);
+                ["client_id", "azp", "aud"].into_iter().any(names_one)
+                    || audiences.is_some_and(|all| all.iter().any(is_client))
+            }
         }
     }
 }

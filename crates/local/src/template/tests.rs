@@ -249,7 +249,7 @@ fn an_invalid_parameter_is_named() {
         (
             "TokenUse",
             "refresh",
-            "Parameters.TokenUse: must be one of access, id",
+            "Parameters.TokenUse: must be one of access, id, any",
         ),
         (
             "PostConcurrency",

@@ -1,3 +1,5 @@
+mod providers;
+
 use super::*;
 use aws_lc_rs::hmac;
 use aws_lc_rs::rand::SystemRandom;
@@ -252,12 +254,15 @@ async fn a_key_inside_a_token_is_not_trusted() {
 }
 
 #[tokio::test]
-async fn only_rs256_is_accepted() {
-    for alg in ["RS384", "RS512", "PS256", "ES256", "EdDSA", "HS512"] {
+async fn only_the_keys_own_algorithm_is_accepted() {
+    for alg in ["RS384", "RS512", "PS256", "ES384", "EdDSA", "HS512"] {
         let token = signed_by(&KEYS[0], &json!({"alg": alg, "kid": "k"}), &claims());
-        let refused = Err(VerifyError::Rejected("not signed with RS256"));
+        let refused = Err(VerifyError::Rejected("not signed with RS256 or ES256"));
         assert_eq!(verify(&token).await, refused, "{alg}");
     }
+    let refused = Err(VerifyError::Rejected("another algorithm than the key's"));
+    let token = signed_by(&KEYS[0], &json!({"alg": "ES256", "kid": "k"}), &claims());
+    assert_eq!(verify(&token).await, refused);
     for alg in [
         json!("rs256"),
         json!("None"),
@@ -431,7 +436,7 @@ async fn a_token_that_the_pool_did_not_sign_is_refused() {
         ("a.b.c".into(), "not a signed token"),
         ("x".repeat(8_193), "too long"),
         (none, "not a signed token"),
-        (hmac, "not signed with RS256"),
+        (hmac, "not signed with RS256 or ES256"),
         (
             with_header(json!({"alg": "RS256", "kid": "k", "crit": ["b64"]})),
             "critical header extensions",
