@@ -16,6 +16,7 @@ from pathlib import Path
 import yaml
 from botocore.exceptions import ClientError
 
+import origins
 from belfry_stack import emulator, outputs, session, websocket_url
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -174,6 +175,8 @@ def main():
     overrides = config["deploy"]["parameters"]["parameter_overrides"] + given.parameters
     parameters = dict(parameter.split("=", 1) for parameter in overrides)
 
+    if problem := origins.problem(parameters.get("AllowedOrigins", "")):
+        sys.exit(f"AllowedOrigins: {problem}")
     parameters = with_architecture(parameters)
 
     aws = session()

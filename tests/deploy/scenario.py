@@ -428,6 +428,9 @@ class Scenario:
     def refuse_parameters(self):
         said = self.make("deploy", f"STACK={STACK}", "PARAMETERS=MaxConnections=0", fails=True)
         assert "MaxConnections" in said and "ValidationError" in said, said
+        origin = "PARAMETERS=AllowedOrigins=localhost:5173"
+        said = self.make("deploy", f"STACK={STACK}", origin, fails=True)
+        assert "write http://localhost:5173" in said, said
         for name, wrong in [
             ("AllowedOrigins", "example.com"),
             ("AllowedOrigins", "https://a.example/path"),

@@ -7,6 +7,7 @@ CloudFormation does, so the checks cover the roles and policies that SAM adds.
 import json
 import re
 import subprocess
+import sys
 import tomllib
 import unittest
 from pathlib import Path
@@ -15,6 +16,10 @@ from samtranslator.translator.transform import transform
 from samtranslator.yaml_helper import yaml_parse
 
 ROOT = Path(__file__).resolve().parent.parent.parent
+sys.path.insert(0, str(ROOT / "tools"))
+
+import origins  # noqa: E402
+
 RUNBOOKS = ROOT / "docs/runbooks"
 OPERATIONS = (ROOT / "docs/OPERATIONS.md").read_text()
 
@@ -207,8 +212,20 @@ class Parameters(unittest.TestCase):
                 self.assertGreater(len(parameter["Description"]), 20)
                 bounds = {"AllowedPattern", "AllowedValues", "MinValue"} & set(parameter)
                 self.assertTrue(bounds, "anything would be accepted")
+                if "AllowedPattern" in bounds:
+                    # Otherwise CloudFormation answers with the pattern.
+                    self.assertTrue(parameter["ConstraintDescription"].startswith("must be "))
                 if "MinValue" in bounds:
                     self.assertIn("MaxValue", parameter)
+
+    def test_origins_are_checked_before_a_deploy(self):
+        for case in json.loads((ROOT / "tests/cases/allowed-origins.json").read_text()):
+            entry, advice = case["entry"], case.get("advice")
+            with self.subTest(entry=entry):
+                expected = advice and f'no browser sends the origin "{entry}": {advice}'
+                self.assertEqual(origins.problem(entry), expected)
+        self.assertIsNone(origins.problem("https://a.example, https://b.example,"))
+        self.assertIn('"localhost:5173"', origins.problem("https://a.example, localhost:5173"))
 
     def test_each_is_in_one_group_of_the_console(self):
         groups = self.template["Metadata"]["AWS::CloudFormation::Interface"]["ParameterGroups"]

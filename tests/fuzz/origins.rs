@@ -96,6 +96,27 @@ proptest! {
     }
 
     #[test]
+    fn an_accepted_entry_is_one_that_browsers_send(
+        scheme in select(vec!["https", "http", "app"]),
+        wildcard in any::<bool>(),
+        host in "[a-z.*@:/0-9\\[\\]ü日_%-]{0,12}|\\PC{0,12}|([0-9]{1,5}\\.){3}[0-9]{1,3}",
+        port in "(:[0-9]{0,6})?",
+    ) {
+        let star = if wildcard { "*." } else { "" };
+        let entry = format!("{scheme}://{star}{host}{port}").replace(',', "");
+        let entry = entry.trim_end();
+        if let Ok(list) = entry.parse::<AllowedOrigins>() {
+            let url = Url::parse(&entry.replace("*.", "a.")).unwrap();
+            let sent = match url.origin() {
+                // Of a scheme that the URL standard does not know.
+                origin if !origin.is_tuple() => entry.replace("*.", "a."),
+                origin => origin.ascii_serialization(),
+            };
+            prop_assert!(list.allows(&sent), "{} {}", entry, sent);
+        }
+    }
+
+    #[test]
     fn an_origin_of_the_list_is_allowed(
         entries in entries(),
         label in "[a-zA-Z0-9_-]{1,63}",

@@ -182,7 +182,7 @@ async fn an_origin_must_be_on_the_list() {
     let stack = Stack::builder()
         .parameter(
             "AllowedOrigins",
-            "https://app.example.com, https://*.example.org",
+            "https://app.example.com, https://*.example.org, https://bücher.example",
         )
         .start()
         .await;
@@ -192,6 +192,7 @@ async fn an_origin_must_be_on_the_list() {
         "https://app.example.com",
         "https://a.example.org",
         "https://app.example.com:443",
+        "https://xn--bcher-kva.example",
     ] {
         let mut socket = open(url, &[("Authorization", &bearer), ("Origin", origin)]).await;
         assert_eq!(socket.ask(PING).await["type"], "pong", "{origin}");

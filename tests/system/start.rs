@@ -70,6 +70,26 @@ async fn a_bad_parameter_is_named() {
 }
 
 #[tokio::test]
+async fn an_origin_that_no_browser_sends_is_named_with_what_to_write() {
+    for (list, expected) in [
+        (
+            "https://app.example.com, localhost:5173",
+            "\"localhost:5173\": write http://localhost:5173",
+        ),
+        ("https://u@h", "\"https://u@h\": write https://h"),
+        ("https://a:99999", "\"https://a:99999\": the port must be"),
+        (
+            "https://256.256.256.256",
+            "\"https://256.256.256.256\": write the",
+        ),
+    ] {
+        let said = fails(Stack::builder().parameter("AllowedOrigins", list)).await;
+        let expected = format!("Parameters.AllowedOrigins: no browser sends the origin {expected}");
+        assert!(said.contains(&expected), "{said}");
+    }
+}
+
+#[tokio::test]
 async fn a_missing_file_or_binary_says_what_to_do() {
     let said = fails(Stack::builder().template("/nowhere/template.yaml".as_ref())).await;
     assert!(said.contains("--template"), "{said}");

@@ -14,6 +14,7 @@ mod issuer;
 mod lambda;
 mod local_api;
 mod nearest;
+mod origins;
 mod rate_limiter;
 mod ready;
 mod run;

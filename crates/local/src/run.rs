@@ -16,6 +16,7 @@ use crate::fault::{self, Faults};
 use crate::issuer::{CLIENT_ID, Issuer, SigningError};
 use crate::lambda::{self, Lambda};
 use crate::local_api;
+use crate::origins::{self, InvalidOrigin};
 use crate::rate_limiter::RateLimiter;
 use crate::ready::Ready;
 use crate::server;
@@ -61,6 +62,8 @@ pub(crate) enum RunError {
         "the functions reserve {reserved} of a concurrency of {concurrency}; raise it with --concurrency, or reserve less in the template"
     )]
     Concurrency { reserved: usize, concurrency: u32 },
+    #[error("Parameters.AllowedOrigins: {0}")]
+    Origins(#[from] InvalidOrigin),
     #[error("--fault: {0}")]
     Fault(String),
     #[error(transparent)]
@@ -314,6 +317,9 @@ fn evaluate(
         if template.has_parameter(name) {
             parameters.entry(name.to_owned()).or_insert(value);
         }
+    }
+    if let Some(list) = parameters.get("AllowedOrigins") {
+        origins::check(list)?;
     }
     template
         .evaluate(&parameters, &arguments.region)

@@ -84,7 +84,12 @@ fn check(name: &str, declaration: &Value, value: &str) -> Result<(), TemplateErr
             )
         })?;
         if !whole.is_match(value) {
-            return Err(error(name, format!("must match {pattern}")));
+            let description = declaration
+                .get("ConstraintDescription")
+                .and_then(Value::as_str);
+            let problem =
+                description.map_or_else(|| format!("must match {pattern}"), ToOwned::to_owned);
+            return Err(error(name, problem));
         }
     }
     Ok(())

@@ -269,7 +269,7 @@ fn an_invalid_parameter_is_named() {
         (
             "Stage",
             "a/b",
-            "Parameters.Stage: must match ^[A-Za-z0-9_-]{1,64}$",
+            "Parameters.Stage: must be 1 to 64 letters, digits, underscores and hyphens.",
         ),
     ] {
         let given = [(name.to_owned(), value.to_owned())].into();
@@ -279,6 +279,28 @@ fn an_invalid_parameter_is_named() {
             .to_string();
         assert!(error.starts_with(expected), "{error}");
     }
+}
+
+#[test]
+fn the_pattern_of_origins_refuses_what_a_pattern_can() {
+    let template = Template::parse(&belfrys_own()).unwrap();
+    let evaluate = |entry: &str| {
+        let given = [("AllowedOrigins".to_owned(), entry.to_owned())].into();
+        template.evaluate(&given, "us-east-1")
+    };
+    let cases = include_str!("../../../../tests/cases/allowed-origins.json");
+    let cases: Vec<Value> = serde_json::from_str(cases).unwrap();
+    for case in &cases {
+        let entry = case["entry"].as_str().unwrap();
+        let allows = case["sent"].is_string() || case["patternAllows"] == true;
+        assert_eq!(evaluate(entry).is_ok(), allows, "{entry}");
+    }
+    for list in ["", " ", "https://a.example , http://localhost:1,"] {
+        assert!(evaluate(list).is_ok(), "{list}");
+    }
+    assert!(evaluate("https://a.example http://b.example").is_err());
+    let error = evaluate("localhost:5173").unwrap_err().to_string();
+    assert!(error.contains("Write http://localhost:5173"), "{error}");
 }
 
 #[test]
