@@ -267,6 +267,21 @@ fn an_invalid_parameter_is_named() {
             "Rules.ClientsOfAPool: CognitoUserPoolId and TokenIssuer need CognitoClientIds",
         ),
         (
+            "CognitoClientIds",
+            " , ",
+            "Parameters.CognitoClientIds: must be IDs separated by commas.",
+        ),
+        (
+            "TokenJwksUrl",
+            "http://issuer.example/keys",
+            "Parameters.TokenJwksUrl: must be an https URL",
+        ),
+        (
+            "TokenJwksUrl",
+            "https://user:secret@issuer.example/keys",
+            "Parameters.TokenJwksUrl: must be an https URL",
+        ),
+        (
             "Stage",
             "a/b",
             "Parameters.Stage: must be 1 to 64 letters, digits, underscores and hyphens.",
