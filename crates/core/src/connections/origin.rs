@@ -394,6 +394,14 @@ mod tests {
 
     proptest! {
         #[test]
+        fn only_the_own_host_is_the_own_origin(origin in r"(https?|wss?|app)://[a.b:/@0-9]{0,8}|\PC{0,20}") {
+            let own = ["a.b", "a.b:443", "a.b:80"].iter().any(|host| {
+                ["https", "http", "wss", "ws"].iter().any(|scheme| origin == format!("{scheme}://{host}"))
+            });
+            prop_assert_eq!(is_own_origin(&origin, "a.b"), own);
+        }
+
+        #[test]
         fn only_the_exact_origin_passes(origin in r"[a-z:/.*@#0-9-]{0,40}") {
             let passes = allowed("https://a.example.com", &origin);
             let same = origin == "https://a.example.com" || origin == "https://a.example.com:443";
