@@ -25,7 +25,7 @@ use auth_refresh::AuthRefreshHandler;
 use rejection::Rejection;
 pub use token_bucket::{BucketLevel, TokenBucket};
 
-use crate::connections::{Closed, Connection, close_with_reason};
+use crate::connections::{CloseReason, Closed, Connection, close_with_reason};
 use crate::ports::{Clock, Metrics, Outbox, SessionRefresh, Sessions, TokenVerifier};
 use crate::time::UnixMillis;
 
@@ -166,19 +166,19 @@ where
                 self.now(),
             ),
             Rejection::Failed(cause) => Answer::failed(cause, frame_id, self.now()),
-            Rejection::Close { code, reason } => self.close(id, code, reason).await,
+            Rejection::Close(reason) => self.close(id, reason).await,
         }
     }
 
-    async fn close(&self, id: &ConnectionId, code: ErrorCode, reason: &str) -> Answer {
-        let outcome = match close_with_reason(&self.outbox, &self.clock, id, code, reason).await {
-            Closed::Yes => FrameOutcome::Closed(code),
+    async fn close(&self, id: &ConnectionId, reason: CloseReason) -> Answer {
+        let outcome = match close_with_reason(&self.outbox, &self.clock, id, reason).await {
+            Closed::Yes => FrameOutcome::Closed(reason.code),
             // A client may send and close: its row and its socket are gone
             // before its frame is handled.
             Closed::Gone => FrameOutcome::ClientLeft,
             Closed::Failed(error) => {
                 tracing::warn!(event = "connection.close-failed", connectionId = %id, reason = %error, "could not close the connection");
-                FrameOutcome::Closed(code)
+                FrameOutcome::Closed(reason.code)
             }
         };
         Answer {

@@ -4,7 +4,7 @@ mod tests;
 use std::str::FromStr;
 use std::time::Duration;
 
-use belfry_core::ports::{Identity, TokenVerifier, VerifyError};
+use belfry_core::ports::{CLOCK_LEEWAY, Identity, TokenVerifier, VerifyError};
 use belfry_core::{UnixMillis, UnixSeconds};
 use belfry_protocol::UserId;
 use jsonwebtoken::{Algorithm, Header, Validation, decode, decode_header};
@@ -12,9 +12,6 @@ use serde_json::{Map, Value};
 
 use super::jwks::SigningKey;
 use super::{FetchJwks, JwksCache};
-
-/// Tolerated clock difference to the issuer at the handshake.
-const LEEWAY: Duration = Duration::from_secs(5);
 
 /// Maximum length of a token, in bytes. API Gateway allows 10 KB for all headers.
 const MAX_TOKEN_BYTES: usize = 8 * 1024;
@@ -165,12 +162,12 @@ impl TokenPolicy {
         let Some(expires_at) = claims.get("exp").and_then(numeric_date) else {
             return rejected("no expiry");
         };
-        if expires_at.has_passed(now.minus(LEEWAY)) {
+        if expires_at.has_passed(now.minus(CLOCK_LEEWAY)) {
             return rejected("expired");
         }
         match claims.get("nbf").map(numeric_date) {
             None => {}
-            Some(Some(not_before)) if not_before.has_passed(now.plus(LEEWAY)) => {}
+            Some(Some(not_before)) if not_before.has_passed(now.plus(CLOCK_LEEWAY)) => {}
             Some(_) => return rejected("not yet valid"),
         }
         // Cognito always sets `iat`. A token without it counts as infinitely old.
@@ -179,7 +176,7 @@ impl TokenPolicy {
         };
         // A sign-out voids the tokens that were issued before it. One from the
         // future would outlive it.
-        if !issued_at.has_passed(now.plus(LEEWAY)) {
+        if !issued_at.has_passed(now.plus(CLOCK_LEEWAY)) {
             return rejected("issued in the future");
         }
         match text(&self.user_id_claim).map(UserId::parse) {

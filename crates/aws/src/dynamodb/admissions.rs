@@ -4,7 +4,9 @@ use aws_sdk_dynamodb::types::{
     AttributeValue, ConditionCheck, Put, ReturnValuesOnConditionCheckFailure, TransactWriteItem,
     Update,
 };
-use belfry_core::connections::{Connection, ConnectionLimits, Recipient, SIGNED_OUT, shard_of};
+use belfry_core::connections::{
+    Connection, ConnectionLimits, END_BY_SIGN_OUT, Recipient, shard_of,
+};
 use belfry_core::ports::{Admission, Admissions, Admitted, Removals, StoreError};
 use belfry_protocol::ConnectionId;
 use uuid::Uuid;
@@ -92,7 +94,9 @@ impl DynamoDb {
         let number = |row: &Item, name| row::integer(row, name).ok();
         let is_same = |row: &&Item| number(row, "connectedAt") == Some(connection.connected_at.0);
         Ok(match item(rows).filter(is_same) {
-            Some(row) if number(row, "tokenExpiresAt") == Some(SIGNED_OUT.0) => Admitted::SignedOut,
+            Some(row) if number(row, "tokenExpiresAt") == Some(END_BY_SIGN_OUT.0) => {
+                Admitted::SignedOut
+            }
             // Ids are not used twice, so a tombstone counts however old it is.
             Some(_) if item(state).is_none() => Admitted::Yes,
             _ => Admitted::Ended,

@@ -234,6 +234,9 @@ async fn run(update: UpdateItemFluentBuilder) -> Result<Updated, StoreError> {
 fn in_session_row(row: Option<Row>, now: UnixMillis) -> Result<Row, NotServed> {
     let row = row.filter(|row| !row.connection.expires_at.has_passed(now));
     let row = row.ok_or(NotServed::Unknown)?;
+    if row.connection.is_signed_out() {
+        return Err(NotServed::SignedOut);
+    }
     if row.connection.token_expires_at.has_passed(now) {
         return Err(NotServed::TokenExpired);
     }

@@ -1,6 +1,6 @@
 use aws_sdk_dynamodb::operation::update_item::UpdateItemError;
 use aws_sdk_dynamodb::types::{ReturnValue, ReturnValuesOnConditionCheckFailure};
-use belfry_core::connections::{Connection, SIGNED_OUT};
+use belfry_core::connections::{Connection, END_BY_SIGN_OUT};
 use belfry_core::ports::{SignOuts, StoreError};
 use belfry_core::{UnixMillis, UnixSeconds};
 use belfry_protocol::{ConnectionId, UserId};
@@ -64,7 +64,7 @@ impl SignOuts for DynamoDb {
             .set_key(Some(key(id)))
             .update_expression("SET tokenExpiresAt = :signedOut, dueAt = :now")
             .condition_expression("userId = :user")
-            .expression_attribute_values(":signedOut", number(SIGNED_OUT.0))
+            .expression_attribute_values(":signedOut", number(END_BY_SIGN_OUT.0))
             .expression_attribute_values(":now", number(now.0))
             .expression_attribute_values(":user", text(user.as_str()))
             .return_values(ReturnValue::AllNew);

@@ -8,6 +8,23 @@ use crate::ports::{Clock, Outbox, PostError};
 /// slowly is closed without it.
 const TIMEOUT: Duration = Duration::from_secs(2);
 
+/// What a client is told before its connection is closed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct CloseReason {
+    pub(crate) code: ErrorCode,
+    pub(crate) message: &'static str,
+}
+
+pub(crate) const TOKEN_EXPIRED: CloseReason = CloseReason {
+    code: ErrorCode::TokenExpired,
+    message: "the token has expired; connect again with a new one",
+};
+
+pub(crate) const SIGNED_OUT: CloseReason = CloseReason {
+    code: ErrorCode::SignedOut,
+    message: "signed out; sign in again",
+};
+
 /// Result of [`close_with_reason`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Closed {
@@ -25,11 +42,10 @@ pub(crate) async fn close_with_reason<O: Outbox, C: Clock>(
     outbox: &O,
     clock: &C,
     id: &ConnectionId,
-    code: ErrorCode,
-    reason: &str,
+    reason: CloseReason,
 ) -> Closed {
     let mut gone = false;
-    let frame = Refused::new(code, reason)
+    let frame = Refused::new(reason.code, reason.message)
         .into_frame(clock.now().to_timestamp())
         .to_json();
     match outbox.post(id, &frame, TIMEOUT).await {

@@ -31,13 +31,13 @@ pub struct Connection {
 
 /// The end of a session after a sign-out. No clock is so slow that it would
 /// seem to last.
-pub const SIGNED_OUT: UnixSeconds = UnixSeconds(0);
+pub const END_BY_SIGN_OUT: UnixSeconds = UnixSeconds(0);
 
 impl Connection {
     /// Whether a sign-out ended its session.
     #[must_use]
     pub fn is_signed_out(&self) -> bool {
-        self.token_expires_at == SIGNED_OUT
+        self.token_expires_at == END_BY_SIGN_OUT
     }
 }
 

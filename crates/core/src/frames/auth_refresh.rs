@@ -5,7 +5,7 @@ use belfry_protocol::{
 use super::TokenBucket;
 use super::rejection::Rejection;
 use super::touch::touch;
-use crate::connections::Connection;
+use crate::connections::{CloseReason, Connection};
 use crate::ports::{
     Clock, Extended, Extension, Identity, SessionRefresh, Sessions, TokenVerifier, VerifyError,
 };
@@ -101,8 +101,8 @@ fn refused(code: ErrorCode, message: &str) -> Rejection {
 
 fn other_user(id: &ConnectionId) -> Rejection {
     tracing::warn!(event = "token.other-user", connectionId = %id, "a new token belongs to another user");
-    Rejection::Close {
+    Rejection::Close(CloseReason {
         code: ErrorCode::Unauthorized,
-        reason: "the token belongs to another user; connect again",
-    }
+        message: "the token belongs to another user; connect again",
+    })
 }

@@ -1,5 +1,6 @@
 use belfry_protocol::{ErrorCode, Refused};
 
+use crate::connections::{CloseReason, SIGNED_OUT, TOKEN_EXPIRED};
 use crate::ports::{NotServed, StoreError};
 
 /// Refusals before the connection is closed, counted since its bucket was last
@@ -12,10 +13,7 @@ pub(super) enum Rejection {
     /// Tell the client; the connection stays open.
     Refused(Box<Refused>),
     /// Tell the client why and close the connection.
-    Close {
-        code: ErrorCode,
-        reason: &'static str,
-    },
+    Close(CloseReason),
     /// Something of ours failed; the text is for the operator.
     Failed(String),
 }
@@ -35,18 +33,18 @@ impl From<StoreError> for Rejection {
 impl From<NotServed> for Rejection {
     fn from(why: NotServed) -> Self {
         match why {
-            NotServed::TokenExpired => Self::Close {
-                code: ErrorCode::TokenExpired,
-                reason: "the token has expired; connect again with a new one",
-            },
-            NotServed::Unknown => Self::Close {
+            NotServed::TokenExpired => Self::Close(TOKEN_EXPIRED),
+            NotServed::SignedOut => Self::Close(SIGNED_OUT),
+            NotServed::Unknown => Self::Close(CloseReason {
                 code: ErrorCode::UnknownConnection,
-                reason: "this connection is unknown; connect again",
-            },
-            NotServed::RateLimited { refusals, .. } if refusals >= MAX_REFUSALS => Self::Close {
-                code: ErrorCode::RateLimited,
-                reason: "too many messages for too long; connect again later",
-            },
+                message: "this connection is unknown; connect again",
+            }),
+            NotServed::RateLimited { refusals, .. } if refusals >= MAX_REFUSALS => {
+                Self::Close(CloseReason {
+                    code: ErrorCode::RateLimited,
+                    message: "too many messages for too long; connect again later",
+                })
+            }
             NotServed::RateLimited { retry_after, .. } => {
                 let wait = u64::try_from(retry_after.as_millis()).unwrap_or(u64::MAX);
                 let message = format!("too many messages; wait {wait} ms");

@@ -1,10 +1,12 @@
 use std::time::Duration;
 
-use belfry_protocol::{Bare, ConnectionId, Envelope, ErrorCode, Reconnect, ServerFrame, Version};
+use belfry_protocol::{Bare, ConnectionId, Envelope, Reconnect, ServerFrame, Version};
 
 use super::deadlines::{Action, EndReason};
 use super::{Liveness, LivenessSettings};
-use crate::connections::{Closed, Connection, Recipient, close_with_reason, confirm_after};
+use crate::connections::{
+    Closed, Connection, Recipient, SIGNED_OUT, TOKEN_EXPIRED, close_with_reason, confirm_after,
+};
 use crate::ports::{
     Clock, ConnectionLookup, DueConnections, Outbox, PostError, Randomness, Removals, StoreError,
 };
@@ -165,9 +167,12 @@ where
     async fn end(&self, row: &Connection, reason: EndReason) -> Result<Checked, StoreError> {
         let closed = match reason {
             EndReason::TokenExpired => {
-                let why = "the token has expired; connect again with a new one";
-                let code = ErrorCode::TokenExpired;
-                close_with_reason(self.outbox, self.clock, &row.id, code, why).await
+                let why = if row.is_signed_out() {
+                    SIGNED_OUT
+                } else {
+                    TOKEN_EXPIRED
+                };
+                close_with_reason(self.outbox, self.clock, &row.id, why).await
             }
             // Nobody listens, or nobody needs to be told.
             EndReason::Silent | EndReason::Replaced | EndReason::Outlived => {

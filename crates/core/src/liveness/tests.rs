@@ -2,10 +2,10 @@ use std::time::Duration;
 
 use super::*;
 use crate::connections::Connection;
-use crate::ports::{Clock, MetricEvent, Outbox, PostError, Sessions, Touched};
+use crate::ports::{Clock, MetricEvent, Outbox, PostError, Sessions, SignOuts, Touched};
 use crate::testing::{
     BUCKET, FakeMetrics, FakeOutbox, FakeStore, LIVENESS, START, SeededRandomness, TestClock,
-    connection, connection_id,
+    connection, connection_id, user_id,
 };
 use crate::time::UnixSeconds;
 use belfry_protocol::SweepReport;
@@ -148,6 +148,19 @@ async fn a_row_whose_handshake_may_be_pending_is_kept() {
     assert_eq!(sweeper.outbox.attempts("c1"), 2);
     assert_eq!(sweep_at(&sweeper, after(36)).await.gone, 1);
     assert!(sweeper.store.is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_sweep_closes_what_a_sign_out_could_not() {
+    let sweeper = sweeper();
+    sweeper.store.put("c1", "alice").await;
+    sweeper.outbox.open("c1");
+    let (alice, c1) = (user_id("alice"), connection_id("c1"));
+    let ended = sweeper.store.end_session(&alice, &c1, after(40)).await;
+    assert!(ended.unwrap().is_some());
+    assert_eq!(sweep_at(&sweeper, after(60)).await.expired, 1);
+    assert_eq!(last_posted(&sweeper, "c1")["data"]["code"], "SIGNED_OUT");
+    assert!(!sweeper.outbox.is_open("c1") && sweeper.store.is_empty());
 }
 
 #[tokio::test(start_paused = true)]

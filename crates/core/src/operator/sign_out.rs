@@ -1,7 +1,7 @@
-use belfry_protocol::{ConnectionId, ErrorCode, SignOutReport, UserId};
+use belfry_protocol::{ConnectionId, SignOutReport, UserId};
 use futures_util::stream::{self, StreamExt};
 
-use crate::connections::{Closed, Recipient, close_with_reason};
+use crate::connections::{Closed, Recipient, SIGNED_OUT, close_with_reason};
 use crate::ports::{CLOCK_LEEWAY, Clock, Outbox, Removals, SignOuts, StoreError};
 
 /// Maximum concurrent closes. Every removal writes the user's item, so more
@@ -51,9 +51,7 @@ impl<S: SignOuts + Removals, O: Outbox, C: Clock> SignOut<S, O, C> {
         let now = self.clock.now();
         let row = self.store.end_session(user, id, now).await;
         let row = row.map_err(|error| error.to_string())?;
-        let why = "signed out; sign in again";
-        let code = ErrorCode::SignedOut;
-        let closed = close_with_reason(&self.outbox, &self.clock, id, code, why).await;
+        let closed = close_with_reason(&self.outbox, &self.clock, id, SIGNED_OUT).await;
         match (closed, row.as_ref().map(Recipient::from)) {
             (Closed::Failed(error), _) => Err(error.to_string()),
             (_, None) => Ok(()),

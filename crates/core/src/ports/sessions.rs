@@ -21,6 +21,8 @@ pub enum Touched {
 pub enum NotServed {
     /// The row is live, but its token has expired.
     TokenExpired,
+    /// The row is live, but a sign-out ended its session.
+    SignedOut,
     /// There is no live row.
     Unknown,
     /// The connection is over its message rate limit. Its liveness is recorded

@@ -6,7 +6,7 @@ use super::{
     BUCKET, FakeStore, LIMITS, START, Store, admit, connection, connection_id, find, live, put,
     touch_at, user_id,
 };
-use crate::connections::{Connection, SIGNED_OUT};
+use crate::connections::{Connection, END_BY_SIGN_OUT};
 use crate::ports::{
     Admission, Admitted, Extended, Extension, NotServed, SignOuts, StoreError, Touched,
 };
@@ -37,7 +37,7 @@ impl SignOuts for FakeStore {
         let row = state.rows.get_mut(id).map(|row| &mut row.connection);
         let row = row.filter(|row| row.user_id == *user);
         Ok(row.map(|row| {
-            row.token_expires_at = SIGNED_OUT;
+            row.token_expires_at = END_BY_SIGN_OUT;
             row.liveness.due_at = now;
             row.clone()
         }))
@@ -94,7 +94,7 @@ async fn a_session_can_be_ended<S: Store>(store: &S) {
     assert_eq!(bobs, Ok(None));
     assert_eq!(find(store, "c1").await.as_ref(), Some(&row), "not bob's");
     let mut ended = row.clone();
-    ended.token_expires_at = SIGNED_OUT;
+    ended.token_expires_at = END_BY_SIGN_OUT;
     // The next sweep closes it.
     ended.liveness.due_at = START;
     for _ in 0..2 {
@@ -103,7 +103,7 @@ async fn a_session_can_be_ended<S: Store>(store: &S) {
     }
     assert_eq!(
         touch_at(store, "c1", START).await,
-        Touched::NotServed(NotServed::TokenExpired)
+        Touched::NotServed(NotServed::SignedOut)
     );
     // A refresh that began long before the sign-out.
     let earlier = START.minus(Duration::from_secs(600));
@@ -112,7 +112,7 @@ async fn a_session_can_be_ended<S: Store>(store: &S) {
         expires_at: UnixSeconds(row.token_expires_at.0 + 60),
     };
     let extended = store.extend(&row.id, &extension, &BUCKET, earlier).await;
-    let over = Ok(Extended::NotServed(NotServed::TokenExpired));
+    let over = Ok(Extended::NotServed(NotServed::SignedOut));
     assert_eq!(extended, over, "an end stays");
     assert_eq!(find(store, "c1").await, Some(ended));
     store.disconnect(&row.id, START).await.expect("disconnect");

@@ -58,6 +58,8 @@ impl Row {
     pub(super) fn not_served(&self, now: UnixMillis) -> Option<NotServed> {
         if self.connection.expires_at.has_passed(now) {
             Some(NotServed::Unknown)
+        } else if self.connection.is_signed_out() {
+            Some(NotServed::SignedOut)
         } else if self.connection.token_expires_at.has_passed(now) {
             Some(NotServed::TokenExpired)
         } else {
