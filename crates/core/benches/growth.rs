@@ -360,7 +360,7 @@ fn core(count: u32) -> Core {
             delivery: DeliverySettings {
                 concurrency: CONCURRENCY,
                 post_timeout: Duration::from_secs(3),
-                posts_per_second: POSTS_PER_SECOND / MAX_WORKERS,
+                posts_per_second: f64::from(POSTS_PER_SECOND) / f64::from(MAX_WORKERS),
             },
         },
         fanout: FanoutSettings {
@@ -461,7 +461,7 @@ async fn main() {
     let mut figures = Vec::new();
     for count in SIZES {
         let workers = count.div_ceil(CONNECTIONS_PER_WORKER).min(MAX_WORKERS);
-        let share = f64::from(POSTS_PER_SECOND / MAX_WORKERS);
+        let share = f64::from(POSTS_PER_SECOND) / f64::from(MAX_WORKERS);
         let limit = f64::from(count) / (share * f64::from(workers));
         // If one invocation does it all, its caller sees it die and asks again.
         let deaths = [None, Some(limit * fastrand::f64())];

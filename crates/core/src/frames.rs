@@ -128,7 +128,7 @@ where
     fn hello(&self, hello: belfry_protocol::Bare, connection: &Connection) -> ServerFrame {
         let limits = Limits {
             max_message_bytes: self.max_message_bytes,
-            messages_per_minute: self.messages_per_minute,
+            messages_per_minute: self.bucket().frames_per_minute(),
         };
         hello::reply(
             hello,

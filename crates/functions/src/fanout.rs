@@ -39,7 +39,7 @@ impl Settings {
                 post_timeout: Duration::from_millis(post_timeout),
                 // Each worker has its share, whether or not the others work:
                 // they need not coordinate.
-                posts_per_second: posts_per_second / max_workers,
+                posts_per_second: f64::from(posts_per_second) / f64::from(max_workers),
             },
             max_workers,
             worker_function,
@@ -96,4 +96,28 @@ pub(crate) fn log(delivered: &Delivered, segment: Option<u32>, request_id: &str)
         complete = report.complete,
         "{message}"
     );
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_workers_share_the_whole_rate() {
+        for (posts, workers, share) in [("7", "4", 1.75), ("199", "100", 1.99), ("2", "4", 1.0)] {
+            let variables = [
+                ("AWS_REGION", "eu-west-1"),
+                ("WEBSOCKET_CONNECTION_TABLE", "Connections"),
+                ("WEBSOCKET_STATE_TABLE", "State"),
+                ("WEBSOCKET_API_ENDPOINT", "https://api.example.com/dev"),
+                ("STACK_NAME", "belfry-dev"),
+                ("POSTS_PER_SECOND", posts),
+                ("MAX_WORKERS", workers),
+            ];
+            let environment = variables.into_iter().collect();
+            let settings = Settings::read(&environment, "Worker".into()).unwrap();
+            let rate = settings.delivery.posts_per_second;
+            assert!((rate - share).abs() < 1e-9, "{posts}, {workers}: {rate}");
+        }
+    }
 }

@@ -309,7 +309,7 @@ async fn broadcasts() {
             delivery: DeliverySettings {
                 concurrency: 64,
                 post_timeout: Duration::from_secs(3),
-                posts_per_second: 100_000,
+                posts_per_second: 100_000.0,
             },
         },
         fanout: FanoutSettings {

@@ -28,13 +28,13 @@ const BACKOFF: Duration = Duration::from_millis(100);
 const MAX_BACKOFF: Duration = Duration::from_secs(2);
 
 /// How posts are made.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub struct DeliverySettings {
     /// Maximum concurrent posts, at least one.
     pub concurrency: usize,
     pub post_timeout: Duration,
-    /// Posts that may begin in a second, at least one.
-    pub posts_per_second: u32,
+    /// Posts that may begin in a second, more than zero.
+    pub posts_per_second: f64,
 }
 
 /// Posts a frame to many connections.

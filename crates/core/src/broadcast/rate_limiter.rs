@@ -62,11 +62,10 @@ impl Attempts {
 }
 
 impl RateLimiter {
-    pub(super) fn new(per_second: u32, now: UnixMillis) -> Self {
-        let configured = f64::from(per_second.max(1));
+    pub(super) fn new(per_second: f64, now: UnixMillis) -> Self {
         Self {
-            configured,
-            per_second: configured,
+            configured: per_second,
+            per_second,
             tokens: 1.0,
             filled_at: now,
             window: Window::new(now),
@@ -161,11 +160,11 @@ mod tests {
 
     #[test]
     fn any_rate_is_kept() {
-        for rate in [1, 7, 100, 999, 2_500, 25_000] {
+        for rate in [1.0, 1.75, 7.0, 100.0, 999.0, 2_500.0, 25_000.0] {
             let mut limiter = RateLimiter::new(rate, START);
             let count = posts(&mut limiter, 0, 10_000);
-            let most = f64::from(rate) * 10.0;
-            let burst = (f64::from(rate) * 0.02).max(1.0);
+            let most = rate * 10.0;
+            let burst = f64::max(rate * 0.02, 1.0);
             assert!(f64::from(count) <= most + burst + 1.0, "{rate}: {count}");
             assert!(f64::from(count) >= most * 0.98 - 1.0, "{rate}: {count}");
         }
@@ -173,14 +172,14 @@ mod tests {
 
     #[test]
     fn unused_tokens_do_not_pile_up() {
-        let mut limiter = RateLimiter::new(1_000, START);
+        let mut limiter = RateLimiter::new(1_000.0, START);
         limiter.take(START).unwrap();
         assert_eq!(posts(&mut limiter, 60_000, 60_001), 20);
     }
 
     #[test]
     fn many_throttled_clients_slow_it_down_and_one_does_not() {
-        let mut limiter = RateLimiter::new(1_000, START);
+        let mut limiter = RateLimiter::new(1_000.0, START);
         // One in a hundred: a client that does not read.
         for n in 0..3_000 {
             limiter.learn(true, n % 100 == 0, after(n));
@@ -200,7 +199,7 @@ mod tests {
 
     #[test]
     fn retries_tell_stuck_clients_from_a_throttled_account() {
-        let mut limiter = RateLimiter::new(1_000, START);
+        let mut limiter = RateLimiter::new(1_000.0, START);
         // A tenth is throttled, and again at every retry.
         for n in 0..3_000 {
             limiter.learn(true, n % 10 == 0, after(n));
@@ -222,7 +221,7 @@ mod tests {
 
     #[test]
     fn a_few_posts_say_nothing() {
-        let mut limiter = RateLimiter::new(1_000, START);
+        let mut limiter = RateLimiter::new(1_000.0, START);
         for n in 0..4 {
             limiter.learn(true, true, after(n * 2_000));
         }

@@ -2,8 +2,7 @@ use std::time::Duration;
 
 use crate::time::UnixMillis;
 
-/// The finest time that is stored.
-const TICK: Duration = Duration::from_millis(1);
+const MINUTE_MS: u64 = 60_000;
 
 /// The message rate limit of a connection: each frame takes a token, and
 /// tokens come back evenly.
@@ -31,14 +30,29 @@ pub enum BucketLevel {
 }
 
 impl TokenBucket {
-    /// A bucket for this many frames a minute. It holds the frames of six
-    /// seconds, at least five: clients send several frames when they start.
+    /// A bucket for at most this many frames a minute. It holds the frames of
+    /// six seconds, at least five: clients send several frames when they start.
+    ///
+    /// Times are stored in milliseconds, so the interval is rounded up: the
+    /// bucket never lets more through than the limit says. How many it does let
+    /// through is [`Self::frames_per_minute`].
     #[must_use]
     pub fn per_minute(frames: u32) -> Self {
-        Self {
-            interval: Duration::from_millis(60_000 / u64::from(frames.max(1))).max(TICK),
-            burst: (frames / 10).max(5),
-        }
+        let interval_ms = MINUTE_MS.div_ceil(u64::from(frames.max(1)));
+        let mut bucket = Self {
+            interval: Duration::from_millis(interval_ms),
+            burst: 0,
+        };
+        bucket.burst = (bucket.frames_per_minute() / 10).max(5);
+        bucket
+    }
+
+    /// The number of tokens that come back in a minute, to the nearest.
+    #[must_use]
+    pub fn frames_per_minute(&self) -> u32 {
+        let interval_ms = self.interval.as_millis().max(1);
+        let frames = (u128::from(MINUTE_MS) + interval_ms / 2) / interval_ms;
+        u32::try_from(frames).unwrap_or(u32::MAX)
     }
 
     /// The level of a bucket that will be full at `full_at`.
@@ -93,6 +107,26 @@ mod tests {
         assert_eq!(wait, bucket.interval);
         assert_eq!(take(&bucket, &mut full_at, START.plus(wait)), Ok(()));
         assert!(take(&bucket, &mut full_at, START.plus(wait)).is_err());
+    }
+
+    #[test]
+    fn no_limit_is_exceeded_and_whole_milliseconds_are_exact() {
+        for limit in 1..=60_000 {
+            let in_force = TokenBucket::per_minute(limit).frames_per_minute();
+            assert!(in_force <= limit, "{limit}: {in_force}");
+            if 60_000 % limit == 0 {
+                assert_eq!(in_force, limit);
+            }
+            if limit <= 600 {
+                assert!(
+                    limit - in_force <= limit.div_ceil(100),
+                    "{limit}: {in_force}"
+                );
+            }
+        }
+        for (limit, in_force) in [(30_001, 30_000), (59_999, 30_000), (700, 698), (7, 7)] {
+            assert_eq!(TokenBucket::per_minute(limit).frames_per_minute(), in_force);
+        }
     }
 
     proptest! {

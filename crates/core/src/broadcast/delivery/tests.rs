@@ -58,7 +58,7 @@ async fn post_to(busy: &Busy, count: usize, per_second: u32, limit: Duration) ->
     let settings = DeliverySettings {
         concurrency: 64,
         post_timeout: Duration::from_secs(3),
-        posts_per_second: per_second,
+        posts_per_second: f64::from(per_second),
     };
     let recipients = (0..count).map(|n| Recipient::from(&connection(&format!("c{n:05}"), "u")));
     let mut tally = Tally::default();

@@ -20,7 +20,7 @@ async fn fixture(connections: usize) -> Fixture {
     let delivery = DeliverySettings {
         concurrency: 2,
         post_timeout: Duration::from_secs(3),
-        posts_per_second: 1_000,
+        posts_per_second: 1_000.0,
     };
     let fanout = FanoutSettings {
         connections_per_worker: 10,

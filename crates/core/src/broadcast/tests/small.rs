@@ -13,7 +13,7 @@ async fn broadcaster(connections: &[(&str, &str)]) -> Fixture {
     let delivery = DeliverySettings {
         concurrency: 4,
         post_timeout: Duration::from_secs(3),
-        posts_per_second: 100_000,
+        posts_per_second: 100_000.0,
     };
     let fanout = FanoutSettings {
         connections_per_worker: 1_000,
