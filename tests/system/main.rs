@@ -19,6 +19,7 @@ mod loadtest;
 mod management;
 mod metrics;
 mod outage;
+mod pages;
 mod rows;
 mod scale;
 mod start;

@@ -8,6 +8,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::duration;
 use crate::fault::FaultSpec;
+use crate::guard::Host;
 use crate::issuer::DEFAULT_TTL;
 use crate::lambda::RetryDelays;
 
@@ -52,6 +53,10 @@ pub(crate) struct RunArgs {
     /// Address to listen on; with --host 0.0.0.0 everyone on the network can invoke the functions
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1", value_parser = loopback_or_all)]
     pub host: IpAddr,
+
+    /// Host name or address that requests may name in their Host header, like --allowed-host host.docker.internal; repeatable. Loopback and the address of --host are always allowed
+    #[arg(long = "allowed-host", value_name = "HOST", value_parser = Host::parse)]
+    pub allowed_hosts: Vec<Host>,
 
     /// AWS region that the functions see, like --region eu-west-1
     #[arg(long, default_value = "us-east-1")]
@@ -295,7 +300,7 @@ mod tests {
         #[test]
         fn any_value_of_a_flag_is_taken_or_refused(
             flag in prop::sample::select(vec![
-                "--parameter", "--port", "--host", "--idle-timeout", "--connect-rate",
+                "--parameter", "--port", "--host", "--allowed-host", "--idle-timeout", "--connect-rate",
                 "--concurrency", "--environments", "--retry-delay", "--schedule-every", "--fault",
             ]),
             value in "(?s).{0,40}|-?[0-9]{1,25}[a-z,.:=]{0,4}[0-9]{0,9}[a-z]{0,2}",

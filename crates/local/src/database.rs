@@ -4,6 +4,7 @@ mod contention;
 mod proxy;
 
 use std::io;
+use std::net::Ipv4Addr;
 
 use dynoxide::Database;
 use dynoxide::actions::create_table::CreateTableRequest;
@@ -11,6 +12,8 @@ use dynoxide::actions::update_time_to_live::{TimeToLiveSpecification, UpdateTime
 use tokio::net::TcpListener;
 
 use crate::fault::Faults;
+use crate::guard::Guard;
+use crate::ids;
 use crate::server;
 use crate::template::TableSpec;
 
@@ -59,12 +62,24 @@ pub(crate) async fn serve(
     database: Database,
     tables: Vec<TableSpec>,
     faults: Faults,
+    guard: Guard,
 ) -> io::Result<String> {
-    let private = TcpListener::bind((std::net::Ipv4Addr::LOCALHOST, 0)).await?;
+    let private = private_listener().await?;
     let proxy = proxy::router(private.local_addr()?, &tables, faults);
     let served = dynoxide::server::serve_with_shutdown(private, database, std::future::pending());
     tokio::select! {
         ended = served => Ok(ended.err().unwrap_or_default()),
-        () = server::serve(listener, proxy) => Ok(String::new()),
+        () = server::serve(listener, proxy, guard) => Ok(String::new()),
+    }
+}
+
+/// The database's own server has no guard and lets every web page read its
+/// responses, so it listens where no page finds it: at a random one of the 16
+/// million loopback addresses. Only Linux has more than one.
+async fn private_listener() -> io::Result<TcpListener> {
+    let hidden = TcpListener::bind((ids::loopback(), 0)).await;
+    match hidden {
+        Ok(listener) => Ok(listener),
+        Err(_) => TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await,
     }
 }

@@ -1,5 +1,7 @@
 //! Random ids in the forms that AWS uses.
 
+use std::net::Ipv4Addr;
+
 use aws_lc_rs::rand;
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE};
@@ -12,6 +14,17 @@ fn random<const N: usize>() -> [u8; N] {
 
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// An unguessable loopback address, other than 127.0.0.1.
+pub(crate) fn loopback() -> Ipv4Addr {
+    loop {
+        let [b, c, d] = random();
+        // The first and the last address of the network are not usable everywhere.
+        if !matches!([b, c, d], [0, 0, 0 | 1] | [255, 255, 255]) {
+            return Ipv4Addr::new(127, b, c, d);
+        }
+    }
 }
 
 /// An id in the form of Lambda's request ids.

@@ -9,6 +9,7 @@ mod clock;
 mod database;
 mod duration;
 mod fault;
+mod guard;
 mod ids;
 mod issuer;
 mod lambda;

@@ -13,6 +13,7 @@ use tokio::task::JoinError;
 use crate::cli;
 use crate::database::{self, TableError};
 use crate::fault::{self, Faults};
+use crate::guard::Guard;
 use crate::issuer::{CLIENT_ID, Issuer, SigningError};
 use crate::lambda::{self, Lambda};
 use crate::local_api;
@@ -112,9 +113,11 @@ pub(crate) async fn run(arguments: cli::RunArgs) -> Result<(), RunError> {
     let schedules = schedules(&specs, schedule_cap(&template, &arguments));
     check_concurrency(&specs, arguments.lambda.concurrency)?;
     let lambda = Lambda::new(specs, &settings, &faults);
+    let guard = Guard::new(Some(arguments.host), &arguments.allowed_hosts);
+    let websocket_path = format!("/{}", stack.api.stage);
     let ready = Ready {
         event: "ready",
-        websocket: format!("ws://{address}/{}", stack.api.stage),
+        websocket: format!("ws://{address}{websocket_path}"),
         management: format!("{url}/{}", stack.api.stage),
         lambda: url,
         dynamodb: settings.dynamodb_url.clone(),
@@ -129,13 +132,16 @@ pub(crate) async fn run(arguments: cli::RunArgs) -> Result<(), RunError> {
         .merge(fault::router(faults.clone()))
         .merge(local_api::router(issuer, lambda.dead_letters().clone()));
     let mut signals = StopSignals::new()?;
-    tokio::spawn(server::serve(listener, router));
-    let mut database = tokio::spawn(database::serve(
+    let serving = database::serve(
         dynamodb,
         database,
         stack.tables,
         faults.clone(),
-    ));
+        guard.clone(),
+    );
+    let mut database = tokio::spawn(serving);
+    let guard = guard.with_websocket(&websocket_path);
+    tokio::spawn(server::serve(listener, router, guard));
     let every = arguments.lambda.schedule_every;
     let schedules = lambda::start_schedules(&lambda, schedules, every, &arguments.region);
     ready.print(arguments.json)?;

@@ -2,6 +2,7 @@
 //! its header names: HTTP libraries convert names to lower case, but API Gateway
 //! passes them on unchanged, and handlers must cope with that.
 
+use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -19,6 +20,8 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tower_service::Service;
+
+use crate::guard::{self, Guard};
 
 /// The longest request head that is recorded, in bytes.
 const MAX_HEAD_BYTES: usize = 16 * 1024;
@@ -90,13 +93,14 @@ impl HeaderCase {
     }
 }
 
-/// Serves the router until it is dropped. Each request has a [`ClientInfo`] as
-/// an extension.
-pub(crate) async fn serve(listener: TcpListener, router: Router) {
+/// Serves the router until it is dropped. Each request that the guard lets pass
+/// has a [`ClientInfo`] as an extension.
+pub(crate) async fn serve(listener: TcpListener, router: Router, guard: Guard) {
     loop {
         match listener.accept().await {
             Ok((stream, address)) => {
-                tokio::spawn(serve_client(stream, address, router.clone()));
+                let client = serve_client(stream, address, router.clone(), guard.clone());
+                tokio::spawn(client);
             }
             Err(error) => {
                 tracing::warn!(reason = %error, "cannot accept a connection");
@@ -106,7 +110,7 @@ pub(crate) async fn serve(listener: TcpListener, router: Router) {
     }
 }
 
-async fn serve_client(stream: TcpStream, address: SocketAddr, router: Router) {
+async fn serve_client(stream: TcpStream, address: SocketAddr, router: Router, guard: Guard) {
     // Small frames must not wait for each other. If this fails, they only arrive later.
     let _ = stream.set_nodelay(true);
     let head = Arc::default();
@@ -116,8 +120,18 @@ async fn serve_client(stream: TcpStream, address: SocketAddr, router: Router) {
     };
     let service = service_fn(move |mut request: Request<Incoming>| {
         request.extensions_mut().insert(client.clone());
+        let checked = guard.check(&request);
         // A router is always ready.
-        router.clone().call(request.map(Body::new))
+        let mut router = router.clone();
+        async move {
+            if let Err(refusal) = checked {
+                tracing::warn!("request refused: {refusal}");
+                return Ok(refusal.response());
+            }
+            let mut response = router.call(request.map(Body::new)).await?;
+            guard::remove_cors(response.headers_mut());
+            Ok::<_, Infallible>(response)
+        }
     });
     let stream = TokioIo::new(RecordingStream { stream, head });
     // An error here concerns only this client.

@@ -24,6 +24,7 @@ use crate::fault::Faults;
 use crate::lambda::Lambda;
 use crate::template::ApiSpec;
 use connection::CloseStatus;
+pub(crate) use handshake::is_upgrade;
 pub(crate) use limits::Limits;
 use registry::ConnectionRegistry;
 

@@ -222,19 +222,26 @@ fn decide(result: Option<IntegrationResult>) -> Decision {
     }
 }
 
+/// Whether the client asks to switch to WebSocket. A page cannot set these
+/// headers on any other request.
+pub(crate) fn is_upgrade(headers: &HeaderMap) -> bool {
+    has(headers, CONNECTION, "upgrade") && has(headers, UPGRADE, "websocket")
+}
+
+/// Whether a list of tokens in a header contains this one.
+fn has(headers: &HeaderMap, name: HeaderName, token: &str) -> bool {
+    headers
+        .get_all(name)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .any(|part| part.trim().eq_ignore_ascii_case(token))
+}
+
 /// The accept key, if this is a WebSocket handshake with one key of 16 bytes
 /// (RFC 6455, section 4.2.1).
 fn accept_key(headers: &HeaderMap) -> Option<HeaderValue> {
-    let has = |name: HeaderName, token: &str| {
-        headers
-            .get_all(name)
-            .iter()
-            .filter_map(|value| value.to_str().ok())
-            .flat_map(|value| value.split(','))
-            .any(|part| part.trim().eq_ignore_ascii_case(token))
-    };
-    let is_handshake =
-        has(CONNECTION, "upgrade") && has(UPGRADE, "websocket") && has(SEC_WEBSOCKET_VERSION, "13");
+    let is_handshake = is_upgrade(headers) && has(headers, SEC_WEBSOCKET_VERSION, "13");
     let mut keys = headers.get_all(SEC_WEBSOCKET_KEY).iter();
     let (key, None) = (keys.next().filter(|_| is_handshake)?, keys.next()) else {
         return None;
