@@ -57,10 +57,36 @@ async fn a_get_without_upgrade_is_a_426() {
 }
 
 #[tokio::test]
-async fn an_unknown_stage_is_a_403() {
+async fn the_url_may_have_a_slash_after_the_stage() {
     let target = Target::start().await;
-    let (api, _) = target.url.rsplit_once('/').unwrap();
-    assert_eq!(refused(&format!("{api}/nowhere"), &[]).await, 403);
+    let url = format!("{}/", target.url);
+    open(&url, &[]).await.close().await;
+    let with_query = format!("{url}?do=refuse");
+    assert_eq!(refused(&with_query, &[]).await, 418, "the query is read");
+    let without_upgrade = http().get(url.replacen("ws", "http", 1)).send().await;
+    assert_eq!(without_upgrade.unwrap().status(), 426);
+}
+
+#[tokio::test]
+async fn a_handshake_on_any_other_path_is_a_403() {
+    let target = Target::start().await;
+    let (api, stage) = target.url.rsplit_once('/').unwrap();
+    let other = ["", "/", "/nowhere", "/nowhere/", "/nowhere/more"].map(str::to_owned);
+    let below =
+        ["more", "more/", "/", "more/and/more", "$default"].map(|path| format!("/{stage}/{path}"));
+    for path in other.iter().chain(&below) {
+        assert_eq!(refused(&format!("{api}{path}"), &[]).await, 403, "{path}");
+    }
+}
+
+#[tokio::test]
+async fn a_get_without_upgrade_below_the_stage_is_a_426() {
+    let target = Target::start().await;
+    let url = target.url.replacen("ws", "http", 1);
+    for path in ["more", "more/", "more/and/more?a=1"] {
+        let response = http().get(format!("{url}/{path}")).send().await.unwrap();
+        assert_eq!(response.status(), 426, "{path}");
+    }
 }
 
 #[tokio::test]

@@ -8,6 +8,9 @@ use crate::target::Target;
 /// A well-formed id without a connection.
 const UNKNOWN: &str = "R0oXAdfD0kwCH6w=";
 
+/// Another one. Its base64 has bits that its 11 bytes do not need.
+const STRAY_BITS: &str = "H111mc0HywMCEEf=";
+
 #[tokio::test]
 async fn a_post_is_a_200_and_arrives() {
     let target = Target::start().await;
@@ -92,20 +95,22 @@ async fn delete_is_a_204_and_the_connection_is_gone_at_once() {
 #[tokio::test]
 async fn an_unknown_connection_is_a_410_without_a_body() {
     let target = Target::start().await;
-    let post = target
-        .management
-        .post_to_connection()
-        .connection_id(UNKNOWN)
-        .data(Blob::new("x"));
-    let error = post.send().await.unwrap_err();
-    assert!(error.as_service_error().unwrap().is_gone_exception());
-    let answer = error.raw_response().unwrap();
-    assert_eq!(answer.status().as_u16(), 410);
-    assert_eq!(
-        answer.headers().get("x-amzn-errortype"),
-        Some("GoneException")
-    );
-    assert_eq!(answer.body().bytes(), Some(&b""[..]));
+    for id in [UNKNOWN, STRAY_BITS] {
+        let post = target
+            .management
+            .post_to_connection()
+            .connection_id(id)
+            .data(Blob::new("x"));
+        let error = post.send().await.unwrap_err();
+        assert!(error.as_service_error().unwrap().is_gone_exception());
+        let answer = error.raw_response().unwrap();
+        assert_eq!(answer.status().as_u16(), 410);
+        assert_eq!(
+            answer.headers().get("x-amzn-errortype"),
+            Some("GoneException")
+        );
+        assert_eq!(answer.body().bytes(), Some(&b""[..]));
+    }
 }
 
 #[tokio::test]
@@ -148,13 +153,60 @@ async fn ids_and_the_at_sign_may_be_escaped() {
 }
 
 #[tokio::test]
-async fn an_unknown_stage_is_a_403() {
+async fn an_unknown_stage_or_none_is_a_403() {
     let target = Target::start().await;
-    let (api, _) = target.management_url.rsplit_once('/').unwrap();
-    let elsewhere = format!("{api}/nowhere/@connections/{UNKNOWN}");
-    let answer = http().post(elsewhere).send().await.unwrap();
-    assert_eq!(answer.status(), 403);
-    assert_eq!(answer.headers()["x-amzn-errortype"], "ForbiddenException");
+    let (api, stage) = target.management_url.rsplit_once('/').unwrap();
+    for endpoint in [
+        api.to_owned(),
+        format!("{api}/"),
+        format!("{api}/nowhere"),
+        format!("{api}/nowhere/"),
+        format!("{api}/{stage}/more"),
+    ] {
+        for path in [
+            format!("@connections/{UNKNOWN}"),
+            format!("%40connections/{UNKNOWN}"),
+        ] {
+            let url = format!("{endpoint}/{path}");
+            for method in ["POST", "GET", "DELETE"] {
+                let request = http().request(method.parse().unwrap(), &url);
+                let response = request.send().await.unwrap();
+                assert_eq!(response.status(), 403, "{method} {url}");
+                let error_type = &response.headers()["x-amzn-errortype"];
+                assert_eq!(error_type, "ForbiddenException", "{method} {url}");
+                let body = response.text().await.unwrap();
+                assert_eq!(body, r#"{"message":"Forbidden"}"#, "{method} {url}");
+            }
+        }
+    }
+    let elsewhere = target.management_at(api);
+    let call = elsewhere.get_connection().connection_id(UNKNOWN).send();
+    assert!(
+        call.await
+            .unwrap_err()
+            .as_service_error()
+            .unwrap()
+            .is_forbidden_exception()
+    );
+}
+
+#[tokio::test]
+async fn an_endpoint_may_end_in_a_slash() {
+    let target = Target::start().await;
+    let (mut socket, id) = target.connect_with_id().await;
+    let management = target.management_at(&format!("{}/", target.management_url));
+    let post = management.post_to_connection().connection_id(&id);
+    post.data(Blob::new("one slash")).send().await.unwrap();
+    assert_eq!(socket.receive_text().await, "one slash");
+    // Other SDKs send both slashes.
+    for path in ["@connections", "%40connections"] {
+        let url = format!("{}//{path}/{id}", target.management_url);
+        let post = target.management.post_to_connection().connection_id(&id);
+        let post = post.data(Blob::new(path)).customize();
+        let post = post.mutate_request(move |request| request.set_uri(url.as_str()).unwrap());
+        post.send().await.unwrap();
+        assert_eq!(socket.receive_text().await, path);
+    }
 }
 
 #[tokio::test]

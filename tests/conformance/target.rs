@@ -110,6 +110,12 @@ impl Target {
         }
     }
 
+    /// The management client with another endpoint.
+    pub(crate) fn management_at(&self, endpoint: &str) -> Client {
+        let config = self.management.config().to_builder();
+        Client::from_conf(config.endpoint_url(endpoint).build())
+    }
+
     /// The URL of a handshake with an order for the function.
     pub(crate) fn url_with(&self, order: &str) -> String {
         format!("{}?do={}", self.url, order.replace(' ', "%20"))

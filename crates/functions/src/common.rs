@@ -45,7 +45,7 @@ pub(crate) struct Adapters {
     pub(crate) metrics: Metrics,
 }
 
-/// The address of the management API, with its stage.
+/// The address of the management API, with its stage and without a slash at its end.
 #[derive(Debug)]
 pub(crate) struct ApiEndpoint(String);
 
@@ -59,7 +59,8 @@ impl ApiEndpoint {
                 "must be an http address like https://id.execute-api.region.amazonaws.com/stage",
             ));
         }
-        Ok(Self(endpoint))
+        // The SDK appends `/@connections/…`.
+        Ok(Self(endpoint.trim_end_matches('/').to_owned()))
     }
 
     pub(crate) fn outbox(&self, clients: &Clients) -> ManagementOutbox {
@@ -114,5 +115,15 @@ pub(crate) mod tests {
                 ("WEBSOCKET_API_ENDPOINT", "wss://api.example.com/dev"),
             ],
         );
+    }
+
+    #[test]
+    fn an_endpoint_may_end_in_a_slash() {
+        for end in ["", "/", "//"] {
+            let value = format!("https://api.example.com/dev{end}");
+            let variables = [("WEBSOCKET_API_ENDPOINT", value.as_str())];
+            let endpoint = ApiEndpoint::read(&variables.into_iter().collect()).unwrap();
+            assert_eq!(endpoint.0, "https://api.example.com/dev");
+        }
     }
 }

@@ -4,7 +4,14 @@ use std::net::Ipv4Addr;
 
 use aws_lc_rs::rand;
 use base64::Engine;
-use base64::engine::general_purpose::{STANDARD, URL_SAFE};
+use base64::alphabet;
+use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig, STANDARD, URL_SAFE};
+
+/// API Gateway ignores the bits of a connection id that 11 bytes do not need.
+const LENIENT: GeneralPurpose = GeneralPurpose::new(
+    &alphabet::URL_SAFE,
+    GeneralPurposeConfig::new().with_decode_allow_trailing_bits(true),
+);
 
 fn random<const N: usize>() -> [u8; N] {
     let mut bytes = [0; N];
@@ -39,7 +46,7 @@ pub(crate) fn connection() -> String {
 
 /// Whether `text` has the form of a connection id.
 pub(crate) fn is_connection_id(text: &str) -> bool {
-    URL_SAFE.decode(text).is_ok_and(|bytes| bytes.len() == 11)
+    LENIENT.decode(text).is_ok_and(|bytes| bytes.len() == 11)
 }
 
 /// A request or message id of API Gateway, like `HVhBnEjvDoEFcjg=`.
@@ -62,6 +69,7 @@ mod tests {
         assert_eq!(connection().len(), 16);
         assert!(connection().ends_with('='));
         assert!(is_connection_id(&connection()));
+        assert!(is_connection_id("H111mc0HywMCEEf="), "stray bits");
         for malformed in [
             "",
             "x",

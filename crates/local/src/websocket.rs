@@ -6,6 +6,7 @@ mod event;
 mod handshake;
 mod limits;
 mod management;
+mod other_path;
 mod registry;
 mod route;
 mod socket;
@@ -88,9 +89,13 @@ impl WebSocketApi {
         };
         Router::new()
             .route("/{stage}", get(handshake::handle))
-            // Some clients escape the @.
+            .route("/{stage}/", get(handshake::handle))
+            // Some clients escape the @, and some endpoints end in a slash.
             .route("/{stage}/@connections/{id}", management())
             .route("/{stage}/%40connections/{id}", management())
+            .route("/{stage}//@connections/{id}", management())
+            .route("/{stage}//%40connections/{id}", management())
+            .fallback(other_path::handle)
             .layer(axum::extract::DefaultBodyLimit::disable())
             .with_state(self.clone())
     }

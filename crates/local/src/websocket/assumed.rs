@@ -4,10 +4,6 @@
 
 use axum::http::StatusCode;
 
-/// The response to a handshake with an unknown stage. AWS documents the same for
-/// the management API.
-pub(super) const UNKNOWN_STAGE: StatusCode = StatusCode::FORBIDDEN;
-
 /// The response to a handshake whose function exceeds the integration timeout.
 pub(super) const CONNECT_TIMED_OUT: StatusCode = StatusCode::GATEWAY_TIMEOUT;
 

@@ -38,17 +38,12 @@ pub(super) async fn handle(
     request: Request,
 ) -> Response<Body> {
     if stage != api.inner.api.stage {
-        return HandshakeRefusal::new(assumed::UNKNOWN_STAGE, "Forbidden").into_response();
+        return HandshakeRefusal::forbidden().into_response();
     }
     let (mut request, _) = request.into_parts();
     let handshake = accept_key(&request.headers).zip(request.extensions.remove::<OnUpgrade>());
     let Some((accept, upgrade)) = handshake else {
-        let mut response =
-            HandshakeRefusal::new(StatusCode::UPGRADE_REQUIRED, "Upgrade Required").into_response();
-        response
-            .headers_mut()
-            .insert(UPGRADE, HeaderValue::from_static("websocket"));
-        return response;
+        return HandshakeRefusal::upgrade_required();
     };
     if api.inner.stopping.is_cancelled() {
         return HandshakeRefusal::stopping().into_response();
@@ -277,7 +272,7 @@ fn headers(received: &HeaderMap, client: &ClientInfo) -> Vec<(String, String)> {
         .collect()
 }
 
-struct HandshakeRefusal {
+pub(super) struct HandshakeRefusal {
     status: StatusCode,
     body: String,
 }
@@ -289,6 +284,21 @@ impl HandshakeRefusal {
             status,
             body: json!({"message": message}).to_string(),
         }
+    }
+
+    /// For every path but the stage's.
+    pub(super) fn forbidden() -> Self {
+        Self::new(StatusCode::FORBIDDEN, "Forbidden")
+    }
+
+    /// For a GET without an upgrade.
+    pub(super) fn upgrade_required() -> Response<Body> {
+        let refusal = Self::new(StatusCode::UPGRADE_REQUIRED, "Upgrade Required");
+        let mut response = refusal.into_response();
+        response
+            .headers_mut()
+            .insert(UPGRADE, HeaderValue::from_static("websocket"));
+        response
     }
 
     /// AWS has no counterpart.
