@@ -2,7 +2,7 @@
 
 use std::process::Output;
 
-use belfry_tests::{Stack, StackBuilder, binaries, ended, repository};
+use belfry_tests::{Stack, StackBuilder, binaries, ended, http, open, repository};
 
 async fn fails(builder: StackBuilder) -> String {
     let Output { status, stderr, .. } = ended(&mut builder.command()).await;
@@ -163,4 +163,41 @@ async fn resources_without_a_local_meaning_are_listed_once() {
     let stack = Stack::builder().template(file.path()).start().await;
     let emulated = ["does not emulate", "AWS::SNS::Topic"];
     assert_eq!(stack.logs.wait_for_count(1, &emulated).await, 1);
+}
+
+#[tokio::test]
+async fn localhost_is_either_loopback_address() {
+    let stack = Stack::start().await;
+    let has_ipv6 = std::net::TcpListener::bind("[::1]:0").is_ok();
+    for host in ["127.0.0.1", "[::1]", "localhost"] {
+        if host == "[::1]" && !has_ipv6 {
+            continue;
+        }
+        for url in [&stack.ready.lambda, &stack.ready.dynamodb] {
+            let url = url.replace("127.0.0.1", host);
+            let response = http().get(&url).send().await;
+            assert!(response.is_ok(), "{url}: {response:?}");
+        }
+        let token = stack.token("alice").await;
+        let url = stack.ready.websocket.replace("127.0.0.1", host);
+        let mut socket = open(&format!("{url}?token={token}"), &[]).await;
+        let hello = socket.ask(r#"{"type":"hello","version":"1.0"}"#).await;
+        assert_eq!(hello["data"]["userId"], "alice");
+    }
+}
+
+#[tokio::test]
+async fn the_host_flag_chooses_one_address() {
+    for (host, other) in [("127.0.0.1", "[::1]"), ("::1", "127.0.0.1")] {
+        if std::net::TcpListener::bind((host, 0)).is_err() {
+            // This machine has no IPv6.
+            continue;
+        }
+        let builder = Stack::builder().argument("--host").argument(host);
+        let stack = builder.start().await;
+        stack.connect("alice").await.close().await;
+        let url = reqwest::Url::parse(&stack.ready.lambda).unwrap();
+        let elsewhere = format!("http://{other}:{}", url.port().unwrap());
+        assert!(http().get(elsewhere).send().await.unwrap_err().is_connect());
+    }
 }

@@ -50,9 +50,9 @@ pub(crate) struct RunArgs {
     #[arg(long, value_name = "PORT", default_value_t = 8000)]
     pub dynamodb_port: u16,
 
-    /// Address to listen on; with --host 0.0.0.0 everyone on the network can invoke the functions
-    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1", value_parser = loopback_or_all)]
-    pub host: IpAddr,
+    /// Address to listen on; with --host 0.0.0.0 everyone on the network can invoke the functions [default: 127.0.0.1 and ::1]
+    #[arg(long, value_name = "ADDRESS", value_parser = loopback_or_all)]
+    pub host: Option<IpAddr>,
 
     /// Host name or address that requests may name in their Host header, like --allowed-host host.docker.internal; repeatable. Loopback and the address of --host are always allowed
     #[arg(long = "allowed-host", value_name = "HOST", value_parser = Host::parse)]

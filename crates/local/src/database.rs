@@ -14,6 +14,7 @@ use tokio::net::TcpListener;
 use crate::fault::Faults;
 use crate::guard::Guard;
 use crate::ids;
+use crate::listen::Listeners;
 use crate::server;
 use crate::template::TableSpec;
 
@@ -55,10 +56,10 @@ pub(crate) fn with_tables(tables: &[TableSpec]) -> Result<Database, TableError> 
     Ok(database)
 }
 
-/// Serves a proxy on `listener`, and the database behind it on a private port.
+/// Serves a proxy on `listeners`, and the database behind it on a private port.
 /// Returns only after a failure, with its message.
 pub(crate) async fn serve(
-    listener: TcpListener,
+    listeners: Listeners,
     database: Database,
     tables: Vec<TableSpec>,
     faults: Faults,
@@ -69,7 +70,7 @@ pub(crate) async fn serve(
     let served = dynoxide::server::serve_with_shutdown(private, database, std::future::pending());
     tokio::select! {
         ended = served => Ok(ended.err().unwrap_or_default()),
-        () = server::serve(listener, proxy, guard) => Ok(String::new()),
+        () = server::serve(listeners, proxy, guard) => Ok(String::new()),
     }
 }
 

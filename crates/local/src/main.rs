@@ -13,6 +13,7 @@ mod guard;
 mod ids;
 mod issuer;
 mod lambda;
+mod listen;
 mod local_api;
 mod nearest;
 mod origins;

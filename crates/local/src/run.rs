@@ -2,11 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinError;
 
@@ -16,6 +15,7 @@ use crate::fault::{self, Faults};
 use crate::guard::Guard;
 use crate::issuer::{CLIENT_ID, Issuer, SigningError};
 use crate::lambda::{self, Lambda};
+use crate::listen::{ListenError, Listeners};
 use crate::local_api;
 use crate::origins::{self, InvalidOrigin};
 use crate::rate_limiter::RateLimiter;
@@ -79,9 +79,9 @@ pub(crate) enum RunError {
 pub(crate) async fn run(arguments: cli::RunArgs) -> Result<(), RunError> {
     let template =
         Template::read(&arguments.template).map_err(|error| template_error(&arguments, error))?;
-    let listener = listen(&arguments, arguments.port, "--port").await?;
+    let listeners = listen(&arguments, arguments.port, "--port").await?;
     let dynamodb = listen(&arguments, arguments.dynamodb_port, "--dynamodb-port").await?;
-    let (address, dynamodb_address) = (reachable(&listener)?, reachable(&dynamodb)?);
+    let (address, dynamodb_address) = (listeners.reachable()?, dynamodb.reachable()?);
     let url = format!("http://{address}");
     let issuer = Issuer::new(&url)?;
     let stack = evaluate(&template, &arguments, &url, issuer.url())?;
@@ -113,7 +113,7 @@ pub(crate) async fn run(arguments: cli::RunArgs) -> Result<(), RunError> {
     let schedules = schedules(&specs, schedule_cap(&template, &arguments));
     check_concurrency(&specs, arguments.lambda.concurrency)?;
     let lambda = Lambda::new(specs, &settings, &faults);
-    let guard = Guard::new(Some(arguments.host), &arguments.allowed_hosts);
+    let guard = Guard::new(arguments.host, &arguments.allowed_hosts);
     let websocket_path = format!("/{}", stack.api.stage);
     let ready = Ready {
         event: "ready",
@@ -141,7 +141,7 @@ pub(crate) async fn run(arguments: cli::RunArgs) -> Result<(), RunError> {
     );
     let mut database = tokio::spawn(serving);
     let guard = guard.with_websocket(&websocket_path);
-    tokio::spawn(server::serve(listener, router, guard));
+    tokio::spawn(server::serve(listeners, router, guard));
     let every = arguments.lambda.schedule_every;
     let schedules = lambda::start_schedules(&lambda, schedules, every, &arguments.region);
     ready.print(arguments.json)?;
@@ -268,29 +268,13 @@ async fn listen(
     arguments: &cli::RunArgs,
     port: u16,
     flag: &'static str,
-) -> Result<TcpListener, RunError> {
-    let address = SocketAddr::new(arguments.host, port);
-    TcpListener::bind(address)
-        .await
-        .map_err(|cause| RunError::Listen {
-            address,
-            flag,
-            cause,
-        })
-}
-
-/// The address for clients on this machine: a listener on all addresses is
-/// reached over loopback.
-fn reachable(listener: &TcpListener) -> io::Result<SocketAddr> {
-    let mut address = listener.local_addr()?;
-    if address.ip().is_unspecified() {
-        address.set_ip(if address.is_ipv4() {
-            Ipv4Addr::LOCALHOST.into()
-        } else {
-            Ipv6Addr::LOCALHOST.into()
-        });
-    }
-    Ok(address)
+) -> Result<Listeners, RunError> {
+    let bound = Listeners::bind(arguments.host, port).await;
+    bound.map_err(|ListenError { address, cause }| RunError::Listen {
+        address,
+        flag,
+        cause,
+    })
 }
 
 /// Evaluates the template. Parameters that were not given point to the local

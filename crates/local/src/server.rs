@@ -22,6 +22,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tower_service::Service;
 
 use crate::guard::{self, Guard};
+use crate::listen::Listeners;
 
 /// The longest request head that is recorded, in bytes.
 const MAX_HEAD_BYTES: usize = 16 * 1024;
@@ -95,7 +96,17 @@ impl HeaderCase {
 
 /// Serves the router until it is dropped. Each request that the guard lets pass
 /// has a [`ClientInfo`] as an extension.
-pub(crate) async fn serve(listener: TcpListener, router: Router, guard: Guard) {
+pub(crate) async fn serve(listeners: Listeners, router: Router, guard: Guard) {
+    let accept_at = |listener| accept(listener, router.clone(), guard.clone());
+    let at_ipv6_loopback = async {
+        if let Some(listener) = listeners.ipv6_loopback {
+            accept_at(listener).await;
+        }
+    };
+    tokio::join!(accept_at(listeners.main), at_ipv6_loopback);
+}
+
+async fn accept(listener: TcpListener, router: Router, guard: Guard) {
     loop {
         match listener.accept().await {
             Ok((stream, address)) => {
