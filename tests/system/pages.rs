@@ -188,6 +188,16 @@ async fn connect_decides_about_pages_and_the_host_is_still_checked() {
 }
 
 #[tokio::test]
+async fn a_large_request_is_read_before_it_is_refused() {
+    let stack = Stack::start().await;
+    for url in [&stack.ready.lambda, &stack.ready.dynamodb] {
+        let request = http().post(url).header("host", "evil.example");
+        let response = request.body("x".repeat(8 * 1024 * 1024)).send().await;
+        assert_eq!(response.unwrap().status(), 403, "{url}");
+    }
+}
+
+#[tokio::test]
 async fn a_flag_allows_a_further_host() {
     let builder = Stack::builder()
         .argument("--allowed-host")

@@ -13,6 +13,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::Body;
 use axum::http::{HeaderName, Request};
+use futures_util::StreamExt;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -36,6 +37,9 @@ const HEAD_TIMEOUT: Duration = Duration::from_secs(300);
 
 /// The HTTP library's read buffer, in bytes. A longer head is refused.
 const MAX_BUFFER_BYTES: usize = 64 * 1024;
+
+/// The most that is read of a refused request's body.
+const MAX_DISCARDED_BYTES: usize = 16 * 1024 * 1024;
 
 /// The pause after a failure to accept: the process may have no file descriptor
 /// left until a connection ends.
@@ -137,6 +141,7 @@ async fn serve_client(stream: TcpStream, address: SocketAddr, router: Router, gu
         async move {
             if let Err(refusal) = checked {
                 tracing::warn!("request refused: {refusal}");
+                discard(request.into_body()).await;
                 return Ok(refusal.response());
             }
             let mut response = router.call(request.map(Body::new)).await?;
@@ -153,6 +158,19 @@ async fn serve_client(stream: TcpStream, address: SocketAddr, router: Router, gu
         .serve_connection(stream, service)
         .with_upgrades()
         .await;
+}
+
+/// Reads the rest of a refused request: a response before its end would reach the
+/// client as a connection reset.
+async fn discard(body: Incoming) {
+    let mut chunks = Body::new(body).into_data_stream();
+    let mut bytes = 0;
+    while let Some(Ok(chunk)) = chunks.next().await {
+        bytes += chunk.len();
+        if bytes > MAX_DISCARDED_BYTES {
+            return;
+        }
+    }
 }
 
 /// A TCP stream that records its first request's head.
