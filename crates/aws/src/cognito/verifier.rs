@@ -2,7 +2,6 @@
 mod tests;
 
 use std::str::FromStr;
-use std::time::Duration;
 
 use belfry_core::ports::{CLOCK_LEEWAY, Identity, TokenVerifier, VerifyError};
 use belfry_core::{UnixMillis, UnixSeconds};
