@@ -54,6 +54,13 @@ async fn the_printed_wscat_line_connects() {
         .output
         .wait_for(&["\"type\":\"notification\"", "x.png"])
         .await;
+
+    // AWS's own example has a slash after the stage.
+    let with_slash = line.replacen("?token=", "/?token=", 1);
+    assert_ne!(with_slash, line);
+    let wscat = wscat_path();
+    let mut wscat = Terminal::start(&format!("{} --connect {with_slash}", wscat.display()));
+    wscat.type_until(PING, &["\"type\":\"pong\""]).await;
 }
 
 #[test]
