@@ -14,7 +14,7 @@ async fn belfry(arguments: &[&str]) -> Output {
 #[tokio::test]
 async fn a_token_opens_a_connection() {
     let stack = Stack::start().await;
-    let endpoint = &stack.ready.lambda;
+    let endpoint = &format!("{}/", stack.ready.lambda);
     let arguments = [
         "token",
         "--user",

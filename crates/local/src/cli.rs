@@ -1,5 +1,6 @@
 //! The command line.
 
+use std::convert::Infallible;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -169,7 +170,7 @@ Examples:
 #[derive(Debug, Args)]
 pub(crate) struct EndpointArgs {
     /// URL of the running stack
-    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:3001")]
+    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:3001", value_parser = without_slash)]
     pub endpoint: String,
 }
 
@@ -217,6 +218,12 @@ fn loopback_or_all(text: &str) -> Result<IpAddr, String> {
     } else {
         Err("must be a loopback address, or 0.0.0.0 or :: for all addresses".into())
     }
+}
+
+/// A URL to which paths are appended.
+#[expect(clippy::unnecessary_wraps, reason = "clap's parsers may fail")]
+fn without_slash(url: &str) -> Result<String, Infallible> {
+    Ok(url.trim_end_matches('/').to_owned())
 }
 
 /// Two durations, or one that counts for both.
