@@ -94,6 +94,12 @@ async fn a_large_broadcast_is_split_over_workers_and_reported_as_one() {
     assert_eq!(refused["errorType"], "InvalidRequest", "{refused}");
     let message = refused["errorMessage"].as_str().unwrap();
     assert!(message.contains("messageId"), "{message}");
+
+    // A worker refuses a segment that the broadcast does not have.
+    let task = json!({"messageId": "large", "segment": 99});
+    let refused = stack.invoke("Worker", &task).await.unwrap_err();
+    assert_eq!(refused["errorType"], "InvalidRequest", "{refused}");
+    assert_eq!(stack.broadcast(&ask).await.unwrap(), expected);
 }
 
 /// `BroadcastAllIntervalSeconds`, by default.
