@@ -75,6 +75,17 @@ async fn ping_hello_and_echo_are_answered() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn welcome_names_the_rate_limit_in_force() {
+    let dispatcher = Dispatcher {
+        messages_per_minute: 45_000,
+        ..dispatcher().await
+    };
+    let (welcome, _) = send(&dispatcher, "c1", r#"{"type":"hello","version":"1.0"}"#).await;
+    let limits = &welcome.unwrap()["data"]["limits"];
+    assert_eq!(limits["messagesPerMinute"], 30_000);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_bad_frame_is_refused_and_the_connection_stays() {
     let dispatcher = dispatcher().await;
     let (frame, outcome) = send(&dispatcher, "c1", "nonsense").await;
