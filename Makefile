@@ -3,7 +3,7 @@
 
 .DEFAULT_GOAL := help
 .PHONY: help run test lint schemas validate build deploy smoke emulator release bench loadtest tokens \
-	compile test-tools test-templates test-deploy clean
+	parameters compile test-tools test-templates test-deploy clean
 
 # Arguments of `belfry run`, such as ARGS="--port 3002 --parameter AllowedOrigins=http://localhost:5173"
 ARGS ?=
@@ -14,6 +14,13 @@ STACK ?=
 PARAMETERS ?=
 # The port on which `make emulator` listens, on loopback.
 PORT ?= 4566
+
+# `make deploy MaxConnections=500` would set a variable that nothing reads.
+ifneq ($(filter build deploy,$(MAKECMDGOALS)),)
+declared := $(shell sed -nE '/^Parameters:/,/^Rules:/s/^  ([A-Za-z]+):.*/\1/p' template.yaml)
+misplaced := $(foreach name,$(declared),$(if $(filter command,$(firstword $(origin $(name)))),$(name)))
+$(if $(strip $(misplaced)),$(error There is no variable $(firstword $(misplaced)): write PARAMETERS="$(firstword $(misplaced))=…"))
+endif
 
 # The architecture to build the functions for: x86_64 or arm64.
 ARCHITECTURE ?= x86_64
@@ -83,7 +90,13 @@ validate: $(SAM) $(CHECKS) ## Check the templates: SAM CLI, cfn-lint, checkov
 	.venv/sam/bin/cfn-lint --regions us-east-1 -- $(TEMPLATES)
 	.venv/checks/bin/checkov --config-file .checkov.yaml --file $(TEMPLATES)
 
-build: $(SAM) ## Build the functions for deployment and print their sizes (ARCHITECTURE=arm64)
+# SAM drops a parameter with an unknown name, after minutes of building.
+parameters: $(SAM)
+ifneq ($(strip $(PARAMETERS)),)
+	@.venv/sam/bin/python tools/parameters.py $(PARAMETERS)
+endif
+
+build: $(SAM) parameters ## Build the functions for deployment and print their sizes (ARCHITECTURE=arm64)
 	@$(call needs,cargo,Rust from https://rustup.rs)
 	@echo "Building the functions; the first time takes several minutes…"
 	@# All at once: SAM would build them one by one, and link on one core.
@@ -93,7 +106,7 @@ build: $(SAM) ## Build the functions for deployment and print their sizes (ARCHI
 		sam build --build-dir $(BUILD_DIR) --parameter-overrides Architecture=$(ARCHITECTURE)
 	@python3 tools/sizes.py $(BUILD_DIR)
 
-deploy: $(SAM) $(AWS) ## Deploy the built functions (CONFIG=prod, STACK=…, PARAMETERS="Name=value …")
+deploy: $(SAM) $(AWS) parameters ## Deploy the built functions (CONFIG=prod, STACK=…, PARAMETERS="Name=value …")
 	@.venv/aws/bin/python tools/deploy.py --sam "$(CURDIR)/.venv/sam/bin/sam" --config "$(CONFIG)" $(if $(STACK),--stack "$(STACK)") $(PARAMETERS)
 
 smoke: $(AWS) ## Test a deployed stack (STACK=belfry-dev)

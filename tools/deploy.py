@@ -18,6 +18,7 @@ from botocore.exceptions import ClientError
 
 import origins
 from belfry_stack import emulator, outputs, session, websocket_url
+from parameters import Loader, check, parse
 
 ROOT = Path(__file__).resolve().parent.parent
 BUILT = ROOT / os.environ.get("BUILD_DIR", ".aws-sam/build") / "template.yaml"
@@ -47,31 +48,7 @@ def arguments():
     parser.add_argument(
         "parameters", nargs="*", metavar="NAME=VALUE", help="a parameter of template.yaml"
     )
-    given = parser.parse_args()
-    for parameter in given.parameters:
-        if "=" not in parameter:
-            parser.error(f"{parameter}: write a parameter as NAME=VALUE")
-    return given
-
-
-class Loader(yaml.SafeLoader):
-    """Converts CloudFormation's short forms to their long forms."""
-
-
-def long_form(loader, tag, node):
-    name = tag if tag in ("Ref", "Condition") else f"Fn::{tag}"
-    if isinstance(node, yaml.ScalarNode):
-        value = loader.construct_scalar(node)
-        if tag == "GetAtt":
-            value = value.split(".", 1)
-    elif isinstance(node, yaml.SequenceNode):
-        value = loader.construct_sequence(node, deep=True)
-    else:
-        value = loader.construct_mapping(node, deep=True)
-    return {name: value}
-
-
-Loader.add_multi_constructor("!", long_form)
+    return parser.parse_args()
 
 
 def emulated(built, names):
@@ -171,6 +148,7 @@ def main():
         known = ", ".join(name for name in config if name != "version")
         sys.exit(f"samconfig.toml has no section {given.config}; it has {known}.")
     config = config[given.config]
+    check(parse(config["deploy"]["parameters"]["parameter_overrides"] + given.parameters))
     stack = given.stack or config["global"]["parameters"]["stack_name"]
     overrides = config["deploy"]["parameters"]["parameter_overrides"] + given.parameters
     parameters = dict(parameter.split("=", 1) for parameter in overrides)

@@ -19,6 +19,7 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 sys.path.insert(0, str(ROOT / "tools"))
 
 import origins  # noqa: E402
+import parameters  # noqa: E402
 
 RUNBOOKS = ROOT / "docs/runbooks"
 OPERATIONS = (ROOT / "docs/OPERATIONS.md").read_text()
@@ -242,15 +243,40 @@ class Parameters(unittest.TestCase):
                 expected = (str(parameter["Default"]) or "empty", " ".join(parameter["Description"].split()))
                 self.assertEqual(documented[name], expected)
 
-    def test_samconfig_sets_existing_parameters(self):
+    def problem(self, name, value):
+        return parameters.problem_of(name, value, parameters.declared())
+
+    def test_samconfig_sets_valid_parameters(self):
         config = tomllib.loads((ROOT / "samconfig.toml").read_text())
         for section in ("default", "prod"):
             overrides = config[section]["deploy"]["parameters"]["parameter_overrides"]
-            for name, value in (override.split("=", 1) for override in overrides):
+            for name, value in parameters.parse(overrides).items():
                 with self.subTest(section=section, parameter=name):
-                    parameter = self.template["Parameters"][name]
-                    allowed = [str(v) for v in parameter.get("AllowedValues", [value])]
-                    self.assertIn(value, allowed)
+                    self.assertIsNone(self.problem(name, value))
+
+    def test_every_default_is_valid(self):
+        for name, parameter in self.template["Parameters"].items():
+            self.assertIsNone(self.problem(name, str(parameter["Default"])))
+
+    def test_an_unknown_name_is_answered_with_the_nearest(self):
+        missing = "template.yaml has no parameter"
+        for name, hint in [
+            ("MaxConnection", "did you mean MaxConnections"),
+            ("maxconnections", "did you mean MaxConnections"),
+            ("AlowedOrigins", "did you mean AllowedOrigins?"),
+            ("Xyz", "docs/OPERATIONS.md lists them."),
+        ]:
+            self.assertTrue(self.problem(name, "1").startswith(f"{missing} {name}; {hint}"), name)
+
+    def test_an_invalid_value_is_answered_with_a_sentence(self):
+        whole = "MaxConnections must be a whole number from 1 to 10000000."
+        for value in ("0", "10000001", "-1", "1.5", "1e3", "", "many", " 7", "9" * 30):
+            self.assertEqual(self.problem("MaxConnections", value), whole)
+        self.assertRegex(self.problem("TokenUse", "refresh"), "^TokenUse must be one of access, id")
+        self.assertTrue(self.problem("Stage", "a/b").startswith("Stage must "))
+        # CloudFormation matches the whole value.
+        self.assertIsNotNone(self.problem("Stage", "dev\n"))
+        self.assertIsNotNone(self.problem("ConnectionTtlSeconds", "60"))
 
 
 class Alarms(unittest.TestCase):
@@ -411,9 +437,67 @@ class Queries(unittest.TestCase):
         self.assertGreater(len(seen), 10)
 
 
+class Settings(unittest.TestCase):
+    maxDiff = None
+    """A value that the template accepts and a function refuses would show only at
+    the first handshake, as 502."""
+
+    template = read("template.yaml")
+
+    def bounds(self):
+        """Default, least and most of every number that a function reads, by variable."""
+        files = (ROOT / "crates/functions/src").glob("*.rs")
+        source = "".join(path.read_text().split("#[cfg(test)]")[0] for path in files)
+        known = {"MAX_FRAME_BYTES as u64": 128 * 1024}
+        number = r'\.number\(\s*"([A-Z_]+)",\s*([0-9_]+),\s*([0-9_]+)\.\.=([^,)]+?),?\s*\)'
+        for name, default, least, most in re.findall(number, source):
+            yield name, int(default), int(least), known.get(most) or int(most)
+        count = r'\.count\(\s*"([A-Z_]+)",\s*([0-9_]+),\s*([0-9_]+),?\s*\)'
+        for name, default, most in re.findall(count, source):
+            yield name, int(default), 1, int(most)
+
+    def parameters(self):
+        """The parameters that variables of functions are set to."""
+        for function in of_type(self.template, "AWS::Serverless::Function").values():
+            for name, value in function.get("Environment", {}).get("Variables", {}).items():
+                if isinstance(value, dict) and value.get("Ref") in self.template["Parameters"]:
+                    yield name, value["Ref"]
+
+    def test_the_template_accepts_the_numbers_that_the_functions_accept(self):
+        read = {name: tuple(bounds) for name, *bounds in self.bounds()}
+        set_by_template = {
+            name: tuple(parameter[key] for key in ("Default", "MinValue", "MaxValue"))
+            for name, ref in self.parameters()
+            if (parameter := self.template["Parameters"][ref])["Type"] == "Number"
+        }
+        self.assertGreater(len(read), 10)
+        self.assertEqual(read, set_by_template)
+
+    def test_no_row_expires_before_its_connection_may(self):
+        # Rules cannot compare numbers, so the bounds must hold whatever the values are.
+        declared = self.template["Parameters"]
+        longest = declared["ConnectionLifetimeSeconds"]["MaxValue"]
+        self.assertGreaterEqual(declared["ConnectionTtlSeconds"]["MinValue"], longest)
+
+
 class Recipes(unittest.TestCase):
     """The deploy test builds with the debug profile. These are the commands that
     both profiles run."""
+
+    def refused(self, *words):
+        done = subprocess.run(
+            ["make", "--no-print-directory", *words],
+            cwd=ROOT, capture_output=True, text=True, check=False,
+        )
+        self.assertEqual(done.returncode, 2, done.stdout)
+        return done.stderr
+
+    def test_parameters_are_checked_before_anything_is_built(self):
+        for goals in (["deploy"], ["build", "deploy"]):
+            said = self.refused(*goals, "PARAMETERS=MaxConnection=100")
+            self.assertIn("did you mean MaxConnections", said)
+        said = self.refused("deploy", "MaxConnections=100")
+        self.assertIn('write PARAMETERS="MaxConnections=…"', said)
 
     def build(self, **variables):
         named = [f"{name}={value}" for name, value in variables.items()]

@@ -30,13 +30,9 @@ impl Settings {
     pub fn read(environment: &Environment) -> Result<Self, SettingError> {
         let common = Common::read(environment)?;
         let liveness = environment.liveness()?;
-        let ttl = environment.number("CONNECTION_TTL_SECONDS", 7_500, 60..=86_400)?;
-        let row_lifetime = Duration::from_secs(ttl);
-        // Otherwise open connections would be closed without a reason.
-        if row_lifetime < liveness.connection_lifetime {
-            let problem = "must not be less than CONNECTION_LIFETIME_SECONDS";
-            return Err(SettingError::new("CONNECTION_TTL_SECONDS", problem));
-        }
+        // No less than the longest lifetime of a connection: otherwise open
+        // connections would be closed without a reason.
+        let ttl = environment.number("CONNECTION_TTL_SECONDS", 7_500, 7_200..=86_400)?;
         Ok(Self {
             tokens: Tokens::read(environment)?,
             common,
@@ -44,7 +40,7 @@ impl Settings {
                 allowed: environment.parsed("ALLOWED_ORIGINS", AllowedOrigins::default())?,
                 allow_missing: environment.flag("ALLOW_MISSING_ORIGIN", true)?,
             },
-            row_lifetime,
+            row_lifetime: Duration::from_secs(ttl),
             liveness,
             limits: ConnectionLimits {
                 total: environment.number("MAX_CONNECTIONS", 10_000, 1..=10_000_000)?,
