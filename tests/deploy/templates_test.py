@@ -480,6 +480,18 @@ class Settings(unittest.TestCase):
         self.assertGreaterEqual(declared["ConnectionTtlSeconds"]["MinValue"], longest)
 
 
+class Commands(unittest.TestCase):
+    def test_git_ignores_what_documented_commands_write(self):
+        # Redirections, and the last argument of `aws lambda invoke`.
+        written = re.compile(r"> ([\w-]+\.\w+)$|\.json \\?\n?.*? ([\w-]+\.json)(?: &&|$)", re.MULTILINE)
+        pages = [*(ROOT / "docs").rglob("*.md"), ROOT / "README.md"]
+        found = {name for page in pages for pair in written.findall(page.read_text()) for name in pair if name}
+        self.assertLessEqual({"letters.json", "report.json", "resume.json", "sign-out.json"}, found)
+        for name in found:
+            ignored = subprocess.run(["git", "check-ignore", "--quiet", name], cwd=ROOT, check=False)
+            self.assertEqual(ignored.returncode, 0, name)
+
+
 class Recipes(unittest.TestCase):
     """The deploy test builds with the debug profile. These are the commands that
     both profiles run."""

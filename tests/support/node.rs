@@ -29,13 +29,15 @@ pub async fn node(script: &str, arguments: &[&str]) -> Value {
     let mut command = Command::new("node");
     command.arg(script).args(arguments);
     command.current_dir(folder()).stdin(Stdio::null());
+    // The SDK warns of Node 20 on every run.
+    command.env("AWS_SDK_JS_NODE_VERSION_SUPPORT_WARNING_DISABLED", "true");
     printed_by(&mut command, script).await
 }
 
 /// Runs a text as a Node module and returns the JSON it prints.
 ///
 /// # Panics
-/// If it fails.
+/// If it fails or warns.
 pub async fn node_text(text: &str, environment: &[(&str, &str)]) -> Value {
     let mut command = Command::new("node");
     command
@@ -60,6 +62,7 @@ pub(crate) async fn printed_by(command: &mut Command, script: &str) -> Value {
         )
     };
     assert!(output.status.success(), "{}", problem());
+    assert!(output.stderr.is_empty(), "{}", problem());
     serde_json::from_str(&text).unwrap_or_else(|_| panic!("{}", problem()))
 }
 

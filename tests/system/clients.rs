@@ -156,12 +156,23 @@ async fn the_readmes_rest_handler_works_as_it_stands() {
         .split("```")
         .next()
         .unwrap();
-    let environment = [
-        ("LAMBDA_ENDPOINT", stack.ready.lambda.as_str()),
-        ("AWS_REGION", "us-east-1"),
-        ("AWS_ACCESS_KEY_ID", "x"),
-        ("AWS_SECRET_ACCESS_KEY", "x"),
-    ];
+    // The variables that the README exports, with this stack's address.
+    let mut environment: Vec<(&str, &str)> = readme
+        .lines()
+        .filter_map(|line| line.strip_prefix("$ export "))
+        .flat_map(str::split_whitespace)
+        .filter_map(|word| word.split_once('='))
+        .collect();
+    assert_eq!(environment[0].0, "LAMBDA_ENDPOINT");
+    environment.push(("LAMBDA_ENDPOINT", &stack.ready.lambda));
+    let report = node_text(program, &environment).await;
+    assert_eq!(report["success"], 1, "{report}");
+    assert_eq!(socket.receive().await["data"]["file"], "x.png");
+
+    // On AWS, the function and the user have other names.
+    let mut socket = stack.connect("5e1c").await;
+    let arn = "arn:aws:lambda:us-east-1:000000000000:function:Broadcaster";
+    environment.extend([("BROADCASTER_FUNCTION", arn), ("USER_ID", "5e1c")]);
     let report = node_text(program, &environment).await;
     assert_eq!(report["success"], 1, "{report}");
     assert_eq!(socket.receive().await["data"]["file"], "x.png");
