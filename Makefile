@@ -3,7 +3,7 @@
 
 .DEFAULT_GOAL := help
 .PHONY: help run test lint schemas validate build deploy smoke emulator release bench loadtest tokens \
-	parameters compile test-tools test-templates test-deploy clean
+	parameters compile test-tools test-templates test-examples test-deploy clean
 
 # Arguments of `belfry run`, such as ARGS="--port 3002 --parameter AllowedOrigins=http://localhost:5173"
 ARGS ?=
@@ -69,6 +69,7 @@ run: ## Build and start the local stack (ARGS="…" for `belfry run`)
 test: validate test-templates compile test-tools ## Run every test
 	@echo "Running the tests…"
 	cargo test --workspace
+	$(MAKE) test-examples
 	$(MAKE) test-deploy
 
 compile:
@@ -140,6 +141,11 @@ tests/benches/peers/node/dist/.built: tests/benches/peers/node/node_modules/.pac
 
 tokens: $(AWS) ## Create and sign in users for a load test (STACK=belfry-dev [USERS=50 FILE=tokens.txt REMOVE=1])
 	@.venv/aws/bin/python tools/tokens.py "$(STACK)" "$(or $(FILE),tokens.txt)" --users "$(or $(USERS),50)" $(if $(REMOVE),--remove)
+
+# Needs the local stack, which `compile` builds.
+test-examples: $(AWS) $(MINISTACK) test-tools
+	@echo "Running the examples as their README says…"
+	@.venv/aws/bin/python tests/deploy/examples_test.py
 
 test-templates: $(SAM)
 	@echo "Checking the templates…"
