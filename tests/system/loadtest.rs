@@ -1,6 +1,6 @@
 //! The load test, run from the command line.
 
-use belfry_tests::{Stack, binaries, ended};
+use belfry_tests::{Stack, StackBuilder, binaries, ended};
 use serde_json::json;
 use tokio::process::Command;
 
@@ -46,6 +46,25 @@ async fn it_reports_latencies_and_losses() {
     let closed = ["[Disconnect]", "\"event\":\"connection.ended\"", "1000"];
     stack.logs.wait_for_count(120, &closed).await;
     assert_eq!(stack.rows().await, 0);
+}
+
+#[tokio::test]
+async fn it_waits_until_another_broadcast_to_all_is_allowed() {
+    let stack = StackBuilder::default()
+        .parameter("BroadcastAllIntervalSeconds", "10")
+        .start()
+        .await;
+    let request = json!({
+        "target": {"type": "all"},
+        "message": {"type": "notification", "data": {"kind": "x"}},
+    });
+    stack.broadcast(&request).await.expect("the first");
+    let token = stack.token("alice").await;
+    let (code, said) = loadtest_with(&stack, &[token], "1").await;
+    assert_eq!(code, Some(0), "{said}");
+    let notice = " s: the last one to all was too recent";
+    assert!(said.contains(notice), "{said}");
+    assert!(said.contains("to the last of 1 frames, 0 lost"), "{said}");
 }
 
 /// Runs it for a second with a file of these tokens.

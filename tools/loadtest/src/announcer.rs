@@ -27,6 +27,22 @@ const WAITS: usize = 45;
 /// Lambda's longest timeout: no answer can come later.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(900);
 
+/// How long to wait if the broadcaster refused a request because the last
+/// broadcast to everyone was too recent.
+#[must_use]
+pub fn retry_after(refusal: &str) -> Option<Duration> {
+    let refusal: Value = serde_json::from_str(refusal).ok()?;
+    if refusal["errorType"] != "RateLimited" {
+        return None;
+    }
+    let (_, wait) = refusal["errorMessage"].as_str()?.rsplit_once("wait ")?;
+    let seconds = match wait.strip_suffix("ms") {
+        Some(millis) => millis.parse::<f64>().ok()? / 1_000.0,
+        None => wait.strip_suffix('s')?.parse().ok()?,
+    };
+    Duration::try_from_secs_f64(seconds).ok()
+}
+
 impl Announcer {
     /// Sends a request and waits for the report of the finished broadcast. If
     /// the broadcast does not finish in time, returns the last report.
@@ -79,5 +95,28 @@ impl Announcer {
                 Ok(serde_json::from_str(&text).unwrap_or_default())
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn wait(kind: &str, message: &str) -> Option<f64> {
+        let refusal = json!({"errorType": kind, "errorMessage": message}).to_string();
+        retry_after(&refusal).map(|wait| wait.as_secs_f64())
+    }
+
+    #[test]
+    fn only_a_rate_limit_says_how_long_to_wait() {
+        let message = "target: one broadcast to all is allowed every 60s; wait 39s";
+        assert_eq!(wait("RateLimited", message), Some(39.0));
+        assert_eq!(wait("RateLimited", "wait 1.5s"), Some(1.5));
+        assert_eq!(wait("RateLimited", "wait 250ms"), Some(0.25));
+        assert_eq!(wait("Unavailable", message), None);
+        for unclear in ["", "wait", "wait s", "wait -1s", "wait NaNs", "wait 3 days"] {
+            assert_eq!(wait("RateLimited", unclear), None, "{unclear}");
+        }
+        assert_eq!(retry_after("service error"), None);
     }
 }

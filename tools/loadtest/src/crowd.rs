@@ -157,8 +157,8 @@ impl Crowd {
         });
         let begun = Instant::now();
         let reported = async {
-            let report = announcer.send_and_wait(&request).await;
-            (report, begun.elapsed())
+            let report = announcer.send_and_wait(&request).await?;
+            Ok::<_, String>((report, begun.elapsed()))
         };
         let arrived = async {
             let (mut last, mut missing) = (begun, self.members.len());
@@ -174,11 +174,13 @@ impl Crowd {
                     () = tokio::time::sleep_until((last + GRACE).into()) => break,
                 }
             }
-            (last - begun, missing)
+            Ok((last - begun, missing))
         };
-        let ((report, reported_after), (arrived_after, lost)) = tokio::join!(reported, arrived);
+        // Without a report there is nothing to wait for.
+        let ((report, reported_after), (arrived_after, lost)) =
+            tokio::try_join!(reported, arrived)?;
         Ok(Broadcast {
-            report: report?,
+            report,
             reported_after,
             arrived_after,
             lost,

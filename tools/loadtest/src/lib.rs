@@ -7,7 +7,7 @@ mod client;
 mod crowd;
 mod percentile;
 
-pub use announcer::Announcer;
+pub use announcer::{Announcer, retry_after};
 pub use client::{SOLO, Ticket, user_of, users_for};
 pub use crowd::{Answers, Broadcast, Crowd};
 pub use percentile::percentile;

@@ -8,7 +8,7 @@ mod report;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use belfry_loadtest::{Answers, Broadcast, Crowd, SOLO, Ticket};
+use belfry_loadtest::{Announcer, Answers, Broadcast, Crowd, SOLO, Ticket, retry_after};
 use clap::Parser;
 use tokio::time::MissedTickBehavior;
 
@@ -51,7 +51,7 @@ async fn run(plan: &Plan) -> bool {
     let answers = send_frames(&mut crowd, plan).await;
     let mut passed = report_frames(answers) && refused.is_empty();
     if let Some(announcer) = &plan.announcer {
-        match crowd.broadcast(announcer).await {
+        match broadcast(&mut crowd, announcer).await {
             Ok(broadcast) => passed &= report_broadcast(&broadcast, crowd.len()),
             Err(reason) => {
                 line("broadcast", &format!("failed: {reason}"));
@@ -118,6 +118,21 @@ fn report_frames(mut answers: Answers) -> bool {
     let Answers { lost, twice, .. } = answers;
     line("", &format!("{lost} lost, {twice} more than once"));
     lost == 0
+}
+
+/// Sends one notification to all, as soon as the stack allows it.
+async fn broadcast(crowd: &mut Crowd, announcer: &Announcer) -> Result<Broadcast, String> {
+    loop {
+        let outcome = crowd.broadcast(announcer).await;
+        let refusal = outcome.as_ref().err();
+        let Some(wait) = refusal.and_then(|refusal| retry_after(refusal)) else {
+            return outcome;
+        };
+        let seconds = wait.as_secs_f64().ceil();
+        let notice = format!("waiting {seconds} s: the last one to all was too recent");
+        line("broadcast", &notice);
+        tokio::time::sleep(wait).await;
+    }
 }
 
 fn report_broadcast(broadcast: &Broadcast, connections: usize) -> bool {
