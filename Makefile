@@ -97,7 +97,7 @@ ifneq ($(strip $(PARAMETERS)),)
 	@.venv/sam/bin/python tools/parameters.py $(PARAMETERS)
 endif
 
-build: $(SAM) parameters ## Build the functions for deployment and print their sizes (ARCHITECTURE=arm64)
+build: parameters $(SAM) ## Build the functions for deployment and print their sizes (ARCHITECTURE=arm64)
 	@$(call needs,cargo,Rust from https://rustup.rs)
 	@echo "Building the functions; the first time takes several minutes…"
 	@# All at once: SAM would build them one by one, and link on one core.
@@ -107,7 +107,7 @@ build: $(SAM) parameters ## Build the functions for deployment and print their s
 		sam build --build-dir $(BUILD_DIR) --parameter-overrides Architecture=$(ARCHITECTURE)
 	@python3 tools/sizes.py $(BUILD_DIR)
 
-deploy: $(SAM) $(AWS) parameters ## Deploy the built functions (CONFIG=prod, STACK=…, PARAMETERS="Name=value …")
+deploy: parameters $(SAM) $(AWS) ## Deploy the built functions (CONFIG=prod, STACK=…, PARAMETERS="Name=value …")
 	@.venv/aws/bin/python tools/deploy.py --sam "$(CURDIR)/.venv/sam/bin/sam" --config "$(CONFIG)" $(if $(STACK),--stack "$(STACK)") $(PARAMETERS)
 
 smoke: $(AWS) ## Test a deployed stack (STACK=belfry-dev)
