@@ -16,7 +16,6 @@ from pathlib import Path
 import yaml
 from botocore.exceptions import ClientError
 
-import origins
 from belfry_stack import emulator, outputs, session, websocket_url
 from parameters import Loader, check, parse
 
@@ -148,13 +147,9 @@ def main():
         known = ", ".join(name for name in config if name != "version")
         sys.exit(f"samconfig.toml has no section {given.config}; it has {known}.")
     config = config[given.config]
-    check(parse(config["deploy"]["parameters"]["parameter_overrides"] + given.parameters))
+    parameters = parse(config["deploy"]["parameters"]["parameter_overrides"] + given.parameters)
+    check(parameters)
     stack = given.stack or config["global"]["parameters"]["stack_name"]
-    overrides = config["deploy"]["parameters"]["parameter_overrides"] + given.parameters
-    parameters = dict(parameter.split("=", 1) for parameter in overrides)
-
-    if problem := origins.problem(parameters.get("AllowedOrigins", "")):
-        sys.exit(f"AllowedOrigins: {problem}")
     parameters = with_architecture(parameters)
 
     aws = session()

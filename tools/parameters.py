@@ -12,6 +12,8 @@ from pathlib import Path
 
 import yaml
 
+import origins
+
 ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -57,6 +59,9 @@ def problem_of(name, value, parameters):
         nearest = [by_lower[lower] for lower in near]
         hint = f"did you mean {' or '.join(nearest)}?" if nearest else "docs/OPERATIONS.md lists them."
         return f"template.yaml has no parameter {name}; {hint}"
+    # This names the entry, and what to write instead.
+    if name == "AllowedOrigins" and (problem := origins.problem(value)):
+        return f"AllowedOrigins: {problem}"
     parameter = parameters[name]
     if parameter["Type"] == "Number":
         least, most = parameter.get("MinValue"), parameter.get("MaxValue")
