@@ -505,8 +505,15 @@ class Scenario:
         self.token = sign_in(self.client("cognito-idp"), self.found, "bob")
         socket = self.wscat()
         self.ping(socket)
+        ended = self.ended_connections()
         socket.end()
+        # A log line that came after the stack's end would create its group again.
+        until("the log of the end", lambda: self.ended_connections() > ended)
         step("another stage has its own addresses, and serves clients there")
+
+    def ended_connections(self):
+        _, messages = self.log("Disconnect")
+        return sum("connection.ended" in message for message in messages)
 
     def delete(self):
         cloudformation = self.client("cloudformation")
