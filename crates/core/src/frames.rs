@@ -172,7 +172,7 @@ where
 
     async fn close(&self, id: &ConnectionId, reason: CloseReason) -> Answer {
         let outcome = match close_with_reason(&self.outbox, &self.clock, id, reason).await {
-            Closed::Yes => FrameOutcome::Closed(reason.code),
+            Closed::Yes | Closed::Untold => FrameOutcome::Closed(reason.code),
             // A client may send and close: its row and its socket are gone
             // before its frame is handled.
             Closed::Gone => FrameOutcome::ClientLeft,

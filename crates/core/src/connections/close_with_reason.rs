@@ -29,7 +29,10 @@ pub(crate) const SIGNED_OUT: CloseReason = CloseReason {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Closed {
     Yes,
-    /// The client had already left.
+    /// The client was not told why. API Gateway answers a close alike whether
+    /// there is a connection or not.
+    Untold,
+    /// The client had already left, or its handshake is pending.
     Gone,
     /// The connection may still be open.
     Failed(PostError),
@@ -44,21 +47,20 @@ pub(crate) async fn close_with_reason<O: Outbox, C: Clock>(
     id: &ConnectionId,
     reason: CloseReason,
 ) -> Closed {
-    let mut gone = false;
     let frame = Refused::new(reason.code, reason.message)
         .into_frame(clock.now().to_timestamp())
         .to_json();
-    match outbox.post(id, &frame, TIMEOUT).await {
-        Ok(()) => {}
+    let closed = match outbox.post(id, &frame, TIMEOUT).await {
+        Ok(()) => Closed::Yes,
         // This can be wrong for a moment, so close the connection all the same.
-        Err(PostError::Gone) => gone = true,
+        Err(PostError::Gone) => Closed::Gone,
         Err(error) => {
             tracing::warn!(event = "connection.reason-not-sent", connectionId = %id, reason = %error, "the client was not told why its connection is closed");
+            Closed::Untold
         }
-    }
+    };
     match outbox.close(id).await {
-        Ok(()) if gone => Closed::Gone,
-        Ok(()) => Closed::Yes,
+        Ok(()) => closed,
         Err(error) => Closed::Failed(error),
     }
 }

@@ -187,10 +187,10 @@ where
             Closed::Failed(error) => {
                 return Ok(Checked::Failed(format!("could not be closed: {error}")));
             }
-            Closed::Gone if recipient.may_be_pending(self.clock.now()) => {
+            Closed::Untold | Closed::Gone if recipient.may_be_pending(self.clock.now()) => {
                 return Ok(Checked::Kept);
             }
-            Closed::Yes | Closed::Gone => {}
+            Closed::Yes | Closed::Untold | Closed::Gone => {}
         }
         self.store.remove_unchanged(&recipient).await?;
         tracing::info!(event = "connection.swept", connectionId = %row.id, reason = ?reason, "a sweep ended a connection");

@@ -57,7 +57,9 @@ impl<S: SignOuts + Removals, O: Outbox, C: Clock> SignOut<S, O, C> {
             (_, None) => Ok(()),
             // The row stays and is due, so a sweep closes what this call could
             // not. If `$connect` has not answered yet, it refuses.
-            (Closed::Gone, Some(row)) if row.may_be_pending(self.clock.now()) => Ok(()),
+            (Closed::Untold | Closed::Gone, Some(row)) if row.may_be_pending(self.clock.now()) => {
+                Ok(())
+            }
             (_, Some(row)) => {
                 let removed = self.store.remove_unchanged(&row).await;
                 removed.map_err(|error| error.to_string())
@@ -69,7 +71,7 @@ impl<S: SignOuts + Removals, O: Outbox, C: Clock> SignOut<S, O, C> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ports::SessionRefresh;
+    use crate::ports::{PostError, SessionRefresh};
     use crate::testing::{FakeOutbox, FakeStore, TestClock, user_id};
     use serde_json::Value;
     use std::time::Duration;
@@ -133,6 +135,19 @@ mod tests {
         sign_out.clock.sleep(Duration::from_secs(35)).await;
         sign_out.handle(&user_id("alice")).await.unwrap();
         assert!(sign_out.store.is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_throttled_post_proves_no_connection() {
+        let sign_out = SignOut {
+            store: FakeStore::default(),
+            outbox: FakeOutbox::default(),
+            clock: TestClock::default(),
+        };
+        sign_out.store.put("c1", "alice").await;
+        sign_out.outbox.answer("c1", [Err(PostError::Throttled)]);
+        sign_out.handle(&user_id("alice")).await.unwrap();
+        assert!(sign_out.store.row("c1").expect("a row").is_signed_out());
     }
 
     #[tokio::test(start_paused = true)]
