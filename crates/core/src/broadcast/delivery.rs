@@ -205,7 +205,7 @@ impl<'a, O: Outbox, C: Clock, R: Randomness> Delivery<'a, O, C, R> {
             Err(PostError::TooLarge) => PostOutcome::TooLarge,
             Err(error @ PostError::TimedOut) => PostOutcome::Failed(error.to_string()),
             Err(PostError::Failed(cause)) => PostOutcome::Failed(cause),
-            Err(PostError::Gone) if attempt.recipient.may_be_pending(now) => {
+            Err(PostError::Gone) if attempt.recipient.may_be_pending(now.minus(latency)) => {
                 if attempt.confirming {
                     PostOutcome::GoneUnconfirmed("its handshake may still be pending".into())
                 } else {

@@ -57,8 +57,9 @@ pub struct Recipient {
 const HANDSHAKE: Duration = Duration::from_secs(35);
 
 impl Recipient {
-    /// Whether the handshake may still be pending. Until it is complete, API
-    /// Gateway answers 410, so a 410 proves nothing.
+    /// Whether the handshake may be pending at a time: when a post begins, since
+    /// the answer may take long. Until the handshake is complete, API Gateway
+    /// answers 410, so a 410 proves nothing.
     ///
     /// Invariant: the row of such a connection is not removed because of a 410.
     /// `$connect` looks for its row before it answers, but a row that is

@@ -103,9 +103,11 @@ where
         done: Checked,
     ) -> Result<Checked, StoreError> {
         let (recipient, frame) = (Recipient::from(row), frame.to_json());
+        let mut begun = self.clock.now();
         let mut posted = self.outbox.post(&row.id, &frame, POST_TIMEOUT).await;
-        if posted == Err(PostError::Gone) && recipient.may_be_pending(self.clock.now()) {
+        if posted == Err(PostError::Gone) && recipient.may_be_pending(begun) {
             self.clock.sleep(confirm_after(self.random)).await;
+            begun = self.clock.now();
             posted = self.outbox.post(&row.id, &frame, POST_TIMEOUT).await;
         }
         match posted {
@@ -117,7 +119,7 @@ where
                 self.record(row, reached, done).await
             }
             // The row stays due, and the next sweep checks it again.
-            Err(PostError::Gone) if recipient.may_be_pending(self.clock.now()) => Ok(Checked::Kept),
+            Err(PostError::Gone) if recipient.may_be_pending(begun) => Ok(Checked::Kept),
             Err(PostError::Gone) => {
                 self.store.remove_unchanged(&recipient).await?;
                 Ok(Checked::Gone)
@@ -165,6 +167,7 @@ where
     /// Closes the connection, then removes its row: if the sweep dies between
     /// the two, the row is still due.
     async fn end(&self, row: &Connection, reason: EndReason) -> Result<Checked, StoreError> {
+        let begun = self.clock.now();
         let closed = match reason {
             EndReason::TokenExpired => {
                 let why = if row.is_signed_out() {
@@ -187,7 +190,7 @@ where
             Closed::Failed(error) => {
                 return Ok(Checked::Failed(format!("could not be closed: {error}")));
             }
-            Closed::Untold | Closed::Gone if recipient.may_be_pending(self.clock.now()) => {
+            Closed::Untold | Closed::Gone if recipient.may_be_pending(begun) => {
                 return Ok(Checked::Kept);
             }
             Closed::Yes | Closed::Untold | Closed::Gone => {}

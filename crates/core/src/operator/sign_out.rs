@@ -57,9 +57,7 @@ impl<S: SignOuts + Removals, O: Outbox, C: Clock> SignOut<S, O, C> {
             (_, None) => Ok(()),
             // The row stays and is due, so a sweep closes what this call could
             // not. If `$connect` has not answered yet, it refuses.
-            (Closed::Untold | Closed::Gone, Some(row)) if row.may_be_pending(self.clock.now()) => {
-                Ok(())
-            }
+            (Closed::Untold | Closed::Gone, Some(row)) if row.may_be_pending(now) => Ok(()),
             (_, Some(row)) => {
                 let removed = self.store.remove_unchanged(&row).await;
                 removed.map_err(|error| error.to_string())
