@@ -154,7 +154,7 @@ def main():
 
     aws = session()
     check_access_log(aws, parameters)
-    if "Stage" not in dict(parameter.split("=", 1) for parameter in given.parameters):
+    if "Stage" not in parse(given.parameters):
         check_stage(aws, stack, parameters.get("Stage"))
     template = emulated_template() if emulator() else BUILT
 

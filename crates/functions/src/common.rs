@@ -72,26 +72,28 @@ impl ApiEndpoint {
 pub(crate) mod tests {
     use super::*;
 
+    /// Variables that are valid for every function.
+    pub(crate) const VALID: [(&str, &str); 9] = [
+        ("AWS_REGION", "eu-west-1"),
+        ("AWS_LAMBDA_FUNCTION_NAME", "belfry-dev-Function"),
+        ("WEBSOCKET_CONNECTION_TABLE", "Connections"),
+        ("WEBSOCKET_STATE_TABLE", "State"),
+        ("WEBSOCKET_API_ENDPOINT", "https://api.example.com/dev"),
+        ("COGNITO_USER_POOL_ID", "eu-west-1_abc"),
+        ("COGNITO_CLIENT_IDS", "web, app,"),
+        ("WORKER_FUNCTION", "belfry-dev-Worker"),
+        ("STACK_NAME", "belfry-dev"),
+    ];
+
     /// Asserts that `read` refuses each of these values and names the variable,
-    /// among variables that are valid for every function.
+    /// among [`VALID`] ones.
     pub(crate) fn refuses<S: std::fmt::Debug>(
         read: impl Fn(&Environment) -> Result<S, SettingError>,
         wrong: &[(&str, &str)],
     ) {
-        let valid = [
-            ("AWS_REGION", "eu-west-1"),
-            ("AWS_LAMBDA_FUNCTION_NAME", "belfry-dev-Function"),
-            ("WEBSOCKET_CONNECTION_TABLE", "Connections"),
-            ("WEBSOCKET_STATE_TABLE", "State"),
-            ("WEBSOCKET_API_ENDPOINT", "https://api.example.com/dev"),
-            ("COGNITO_USER_POOL_ID", "eu-west-1_abc"),
-            ("COGNITO_CLIENT_IDS", "web, app,"),
-            ("WORKER_FUNCTION", "belfry-dev-Worker"),
-            ("STACK_NAME", "belfry-dev"),
-        ];
-        read(&valid.into_iter().collect()).expect("valid settings");
+        read(&VALID.into_iter().collect()).expect("valid settings");
         for wrong in wrong {
-            let variables = valid.iter().chain([wrong]).copied();
+            let variables = VALID.iter().chain([wrong]).copied();
             let error = read(&variables.collect()).expect_err(wrong.0).to_string();
             assert!(error.starts_with(wrong.0), "{error}");
         }

@@ -101,20 +101,13 @@ pub(crate) fn log(delivered: &Delivered, segment: Option<u32>, request_id: &str)
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::common::tests::VALID;
 
     #[test]
     fn the_workers_share_the_whole_rate() {
         for (posts, workers, share) in [("7", "4", 1.75), ("199", "100", 1.99), ("2", "4", 1.0)] {
-            let variables = [
-                ("AWS_REGION", "eu-west-1"),
-                ("WEBSOCKET_CONNECTION_TABLE", "Connections"),
-                ("WEBSOCKET_STATE_TABLE", "State"),
-                ("WEBSOCKET_API_ENDPOINT", "https://api.example.com/dev"),
-                ("STACK_NAME", "belfry-dev"),
-                ("POSTS_PER_SECOND", posts),
-                ("MAX_WORKERS", workers),
-            ];
-            let environment = variables.into_iter().collect();
+            let rate = [("POSTS_PER_SECOND", posts), ("MAX_WORKERS", workers)];
+            let environment = VALID.into_iter().chain(rate).collect();
             let settings = Settings::read(&environment, "Worker".into()).unwrap();
             let rate = settings.delivery.posts_per_second;
             assert!((rate - share).abs() < 1e-9, "{posts}, {workers}: {rate}");

@@ -241,12 +241,19 @@ fn check_concurrency(specs: &[FunctionSpec], concurrency: u32) -> Result<(), Run
     Ok(())
 }
 
+/// How long connections live, if that is less than on AWS.
+fn shortened_lifetime(arguments: &cli::RunArgs) -> Option<Duration> {
+    let lifetime = arguments.api_gateway.max_duration;
+    (lifetime < MAX_DURATION).then_some(lifetime)
+}
+
 /// The longest period of a schedule, if connections live so briefly that the
 /// template's own could miss their end.
 fn schedule_cap(template: &Template, arguments: &cli::RunArgs) -> Option<Duration> {
-    let lifetime = arguments.api_gateway.max_duration;
-    let is_short = lifetime < MAX_DURATION && template.has_parameter(LIFETIME);
-    is_short.then(|| (lifetime / RUNS_PER_LIFETIME).max(Duration::from_secs(1)))
+    let lifetime = shortened_lifetime(arguments)?;
+    template
+        .has_parameter(LIFETIME)
+        .then(|| (lifetime / RUNS_PER_LIFETIME).max(Duration::from_secs(1)))
 }
 
 /// Every schedule with its function's name, none with a longer period than the
@@ -298,8 +305,7 @@ fn evaluate(
         ("CognitoClientIds", CLIENT_ID.to_owned()),
         ("TokenIssuer", issuer.to_owned()),
     ];
-    let lifetime = arguments.api_gateway.max_duration;
-    let lifetime = (lifetime < MAX_DURATION).then(|| {
+    let lifetime = shortened_lifetime(arguments).map(|lifetime| {
         let seconds = lifetime.as_secs().max(MIN_LIFETIME_SECONDS);
         (LIFETIME, seconds.to_string())
     });

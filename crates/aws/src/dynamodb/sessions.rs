@@ -111,13 +111,10 @@ impl DynamoDb {
             Updated::Yes(item) => return Ok(Counted::Yes(item)),
             Updated::No(row) => row,
         };
-        let row = match in_session_row(row, now) {
+        let row = match countable(row, now, &meets) {
             Ok(row) => row,
-            Err(why) => return Ok(Counted::NotServed(why)),
+            Err(uncounted) => return Ok(uncounted),
         };
-        if !meets(&row) {
-            return Ok(Counted::Unmet(Box::new(row)));
-        }
         match bucket.level(row.bucket_full_at, now) {
             BucketLevel::Empty(retry_after) => {
                 let refused = self.count_refusal(id, now, retry_after);
@@ -156,15 +153,12 @@ impl DynamoDb {
             Updated::Yes(item) => return Ok(Counted::Yes(item)),
             Updated::No(row) => row,
         };
-        Ok(match in_session_row(row, now) {
-            Err(why) => Counted::NotServed(why),
-            Ok(row) if !meets(&row) => Counted::Unmet(Box::new(row)),
-            // A frame that came at the same time took the last token.
-            Ok(_) => Counted::NotServed(NotServed::RateLimited {
-                retry_after: bucket.interval,
-                refusals: 0,
-            }),
-        })
+        // A frame that came at the same time took the last token.
+        let too_late = Counted::NotServed(NotServed::RateLimited {
+            retry_after: bucket.interval,
+            refusals: 0,
+        });
+        Ok(countable(row, now, &meets).err().unwrap_or(too_late))
     }
 
     /// Counts a refusal. Any frame proves that the client lives, even a refused one.
@@ -228,6 +222,21 @@ async fn run(update: UpdateItemFluentBuilder) -> Result<Updated, StoreError> {
     let row = refused.item().map(row::row).transpose();
     let row = row.map_err(|error| failed(OPERATION, error))?;
     Ok(Updated::No(row))
+}
+
+/// The row if its bucket alone kept a frame from being counted, or else what
+/// did.
+fn countable(
+    row: Option<Row>,
+    now: UnixMillis,
+    meets: impl Fn(&Row) -> bool,
+) -> Result<Row, Counted> {
+    let row = in_session_row(row, now).map_err(Counted::NotServed)?;
+    if meets(&row) {
+        Ok(row)
+    } else {
+        Err(Counted::Unmet(Box::new(row)))
+    }
 }
 
 /// The row if it is in session, or else why it is not.

@@ -74,13 +74,17 @@ mod tests {
     use serde_json::Value;
     use std::time::Duration;
 
-    #[tokio::test(start_paused = true)]
-    async fn a_users_connections_are_told_and_closed() {
-        let sign_out = SignOut {
+    fn sign_out() -> SignOut<FakeStore, FakeOutbox, TestClock> {
+        SignOut {
             store: FakeStore::default(),
             outbox: FakeOutbox::default(),
             clock: TestClock::default(),
-        };
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_users_connections_are_told_and_closed() {
+        let sign_out = sign_out();
         for (id, user) in [("c1", "alice"), ("c2", "alice"), ("b1", "bob")] {
             sign_out.store.put(id, user).await;
             sign_out.outbox.open(id);
@@ -105,11 +109,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn nothing_is_closed_if_the_tokens_cannot_be_voided() {
-        let sign_out = SignOut {
-            store: FakeStore::default(),
-            outbox: FakeOutbox::default(),
-            clock: TestClock::default(),
-        };
+        let sign_out = sign_out();
         sign_out.store.put("c1", "alice").await;
         sign_out.outbox.open("c1");
         sign_out.store.fail_next("sign_out");
@@ -119,11 +119,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn the_row_of_a_pending_handshake_is_left_to_a_sweep() {
-        let sign_out = SignOut {
-            store: FakeStore::default(),
-            outbox: FakeOutbox::default(),
-            clock: TestClock::default(),
-        };
+        let sign_out = sign_out();
         sign_out.store.put("c1", "alice").await;
         let report = sign_out.handle(&user_id("alice")).await.unwrap();
         assert_eq!((report.closed, report.failed), (1, 0));
@@ -137,11 +133,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_throttled_post_proves_no_connection() {
-        let sign_out = SignOut {
-            store: FakeStore::default(),
-            outbox: FakeOutbox::default(),
-            clock: TestClock::default(),
-        };
+        let sign_out = sign_out();
         sign_out.store.put("c1", "alice").await;
         sign_out.outbox.answer("c1", [Err(PostError::Throttled)]);
         sign_out.handle(&user_id("alice")).await.unwrap();
@@ -150,11 +142,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_token_of_a_fast_clock_is_void_as_well() {
-        let sign_out = SignOut {
-            store: FakeStore::default(),
-            outbox: FakeOutbox::default(),
-            clock: TestClock::default(),
-        };
+        let sign_out = sign_out();
         let alice = user_id("alice");
         sign_out.handle(&alice).await.unwrap();
         let until = sign_out.clock.now().plus(CLOCK_LEEWAY).to_seconds();
