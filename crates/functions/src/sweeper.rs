@@ -89,7 +89,7 @@ async fn sweep(
     Ok(swept?)
 }
 
-/// Compares one of the counters with its rows, even after a failed sweep: all it
+/// Compares some of the counters with their rows, even after a failed sweep: all it
 /// needs is something that runs every minute.
 async fn audit(sweeper: &UseCase, deadline: UnixMillis) {
     let now = sweeper.clock.now();
