@@ -34,6 +34,7 @@ NOT_EMULATED = {
         "RefusedToken",
         "SweepFailures",
         "TableThrottlesConnections",
+        "TableThrottlesMessages",
         "TableThrottlesState",
     ],
 }

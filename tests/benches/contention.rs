@@ -41,6 +41,7 @@ async fn main() {
         let stack = stack.start().await;
         let tables = Tables {
             connections: "Connections".into(),
+            messages: "Messages".into(),
             state: "State".into(),
         };
         let store = DynamoDb::new(stack.dynamodb().clone(), tables);

@@ -51,6 +51,7 @@ impl Stack {
             ("AWS_ENDPOINT_URL_DYNAMODB", self.ready.dynamodb.as_str()),
             ("AWS_ENDPOINT_URL_LAMBDA", &self.ready.lambda),
             ("WEBSOCKET_CONNECTION_TABLE", "Connections"),
+            ("WEBSOCKET_MESSAGE_TABLE", "Messages"),
             ("WEBSOCKET_STATE_TABLE", "State"),
             ("WEBSOCKET_API_ENDPOINT", management),
             ("TOKEN_ISSUER", &self.ready.issuer),

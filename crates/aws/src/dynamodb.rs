@@ -13,6 +13,7 @@ mod connection_lookup;
 mod counter_audit;
 mod disconnections;
 mod due_connections;
+mod logs;
 mod new_broadcasts;
 mod recipients;
 mod removals;
@@ -56,11 +57,13 @@ const BATCH_GET: &str = "BatchGetItem";
 pub struct Tables {
     /// Live connections and nothing else.
     pub connections: String,
+    /// Logs of channels.
+    pub messages: String,
     /// Everything else that is remembered.
     pub state: String,
 }
 
-/// Implements every store port on two DynamoDB tables.
+/// Implements every store port on DynamoDB tables.
 #[derive(Debug, Clone)]
 pub struct DynamoDb {
     client: Client,

@@ -8,6 +8,7 @@ pub mod broadcast;
 pub mod connections;
 pub mod frames;
 pub mod liveness;
+pub mod log;
 pub mod operator;
 pub mod ports;
 #[cfg(feature = "testing")]

@@ -7,6 +7,8 @@ mod broadcast_records;
 mod clock;
 mod disconnections;
 mod due_connections;
+mod log_histories;
+mod logs;
 mod metrics;
 mod outbox;
 mod randomness;
@@ -24,6 +26,7 @@ use std::time::Duration;
 use belfry_protocol::{ConnectionId, UserId};
 
 pub use clock::{TestClock, clock_contract};
+pub use log_histories::{Mutant, explore_log};
 pub use metrics::{FakeMetrics, metrics_contract};
 pub use outbox::{FakeOutbox, outbox_contract};
 pub use randomness::{SeededRandomness, randomness_contract};
@@ -36,8 +39,8 @@ use crate::frames::TokenBucket;
 use crate::liveness::{Liveness, LivenessSettings};
 use crate::ports::{
     Admission, Admissions, Admitted, BroadcastRecords, Capacity, ConnectionLookup, Disconnections,
-    DueConnections, NewBroadcasts, NotServed, Recipients, Removals, SegmentLeases, SegmentOffers,
-    SegmentStates, SessionRefresh, Sessions, SignOuts, Touched,
+    DueConnections, LogAppends, LogReads, NewBroadcasts, NotServed, Recipients, Removals,
+    SegmentLeases, SegmentOffers, SegmentStates, SessionRefresh, Sessions, SignOuts, Touched,
 };
 use crate::time::{UnixMillis, UnixSeconds};
 
@@ -105,6 +108,8 @@ pub trait Store:
     + ConnectionLookup
     + Disconnections
     + DueConnections
+    + LogAppends
+    + LogReads
     + NewBroadcasts
     + Recipients
     + Removals
@@ -124,6 +129,8 @@ impl<S> Store for S where
         + ConnectionLookup
         + Disconnections
         + DueConnections
+        + LogAppends
+        + LogReads
         + NewBroadcasts
         + Recipients
         + Removals
@@ -150,6 +157,7 @@ pub async fn store_contract<S: Store>(new: impl AsyncFn() -> S) {
     recipients::contract(&new).await;
     broadcast_records::contract(&new).await;
     segments::contract(&new).await;
+    logs::contract(&new).await;
 }
 
 /// Admits a connection whose token was issued at [`START`].

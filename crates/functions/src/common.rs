@@ -21,6 +21,7 @@ impl Common {
             region: environment.region()?,
             tables: Tables {
                 connections: environment.required("WEBSOCKET_CONNECTION_TABLE")?,
+                messages: environment.required("WEBSOCKET_MESSAGE_TABLE")?,
                 state: environment.required("WEBSOCKET_STATE_TABLE")?,
             },
             metrics: EmfMetrics::new(stack, SystemClock),
@@ -73,10 +74,11 @@ pub(crate) mod tests {
     use super::*;
 
     /// Variables that are valid for every function.
-    pub(crate) const VALID: [(&str, &str); 9] = [
+    pub(crate) const VALID: [(&str, &str); 10] = [
         ("AWS_REGION", "eu-west-1"),
         ("AWS_LAMBDA_FUNCTION_NAME", "belfry-dev-Function"),
         ("WEBSOCKET_CONNECTION_TABLE", "Connections"),
+        ("WEBSOCKET_MESSAGE_TABLE", "Messages"),
         ("WEBSOCKET_STATE_TABLE", "State"),
         ("WEBSOCKET_API_ENDPOINT", "https://api.example.com/dev"),
         ("COGNITO_USER_POOL_ID", "eu-west-1_abc"),
@@ -106,6 +108,7 @@ pub(crate) mod tests {
             &[
                 ("AWS_REGION", ""),
                 ("WEBSOCKET_CONNECTION_TABLE", ""),
+                ("WEBSOCKET_MESSAGE_TABLE", ""),
                 ("WEBSOCKET_STATE_TABLE", " "),
                 ("STACK_NAME", ""),
             ],

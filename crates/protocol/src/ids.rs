@@ -165,6 +165,10 @@ text_type! {
     MessageId, name: "messageId", max_chars: 128, ascii: true
 }
 text_type! {
+    /// Names one history of a channel: 1 to 64 visible ASCII characters. Positions of different epochs cannot be compared.
+    Epoch, name: "epoch", max_chars: 64, ascii: true
+}
+text_type! {
     /// The sender's id for a frame: 1 to 128 characters without control characters.
     FrameId, name: "a frame id", max_chars: 128, ascii: false
 }

@@ -117,7 +117,7 @@ pub(super) fn id(item: &Item) -> Result<ConnectionId, MalformedRow> {
     ConnectionId::parse(string(item, CONNECTION_ID)?).map_err(|_| MalformedRow(CONNECTION_ID))
 }
 
-fn string<'a>(item: &'a Item, name: &'static str) -> Result<&'a str, MalformedRow> {
+pub(super) fn string<'a>(item: &'a Item, name: &'static str) -> Result<&'a str, MalformedRow> {
     let value = item.get(name).and_then(|value| value.as_s().ok());
     value.map(String::as_str).ok_or(MalformedRow(name))
 }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use belfry_core::log::LogKey;
 use belfry_core::ports::BroadcastKey;
 use belfry_core::{UnixMillis, UnixSeconds};
 use belfry_protocol::{ConnectionId, MessageId, UserId};
@@ -59,6 +60,12 @@ pub(super) fn segments(key: &BroadcastKey) -> String {
 /// A segment of a broadcast.
 pub(super) fn segment(key: &BroadcastKey, segment: u32) -> Item {
     let sk = format!("{}{segment:04}", segments(key));
+    item(&broadcast_pk(&key.id), &sk)
+}
+
+/// Where a broadcast has appended to a log.
+pub(super) fn append(key: &BroadcastKey, log: &LogKey) -> Item {
+    let sk = format!("append#{}#{log}", key.started_at.0);
     item(&broadcast_pk(&key.id), &sk)
 }
 

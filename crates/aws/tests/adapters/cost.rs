@@ -18,15 +18,16 @@ use belfry_core::broadcast::{Broadcaster, Call, DeliverySettings, FanoutSettings
 use belfry_core::connections::{Connection, MAX_KEPT_BYTES, Recipient};
 use belfry_core::frames::TokenBucket;
 use belfry_core::liveness::Liveness;
+use belfry_core::log::{AppendId, Appender, LogKey, Message, RecoveryLimits, RecoveryReader};
 use belfry_core::ports::{
-    Admission, Admissions, Admitted, Capacity, ConnectionLookup, Disconnections, DueConnections,
-    Extended, Extension, Removals, SessionRefresh, Sessions, Touched,
+    Admission, Admissions, Admitted, BroadcastKey, Capacity, ConnectionLookup, Disconnections,
+    DueConnections, Extended, Extension, Once, Removals, SessionRefresh, Sessions, Touched,
 };
 use belfry_core::testing::{
     FakeMetrics, FakeOutbox, FakeWorkers, LIMITS, START, SeededRandomness, TestClock, connection,
     connection_id, user_id,
 };
-use belfry_protocol::{BroadcastRequest, MessageId};
+use belfry_protocol::{BroadcastRequest, MessageId, Position};
 use futures_util::StreamExt;
 use serde_json::{Value, json};
 
@@ -340,4 +341,68 @@ async fn broadcasts() {
     let to_all = json!({"type": "all"});
     assert_eq!(send("m3", true, to_all).await.success, 1_000);
     meter.expect("broadcast to all, 1,000 connections");
+}
+
+#[tokio::test]
+async fn logs() {
+    let (meter, store) = meter().await;
+    let (clock, random) = (TestClock::default(), SeededRandomness::default());
+    let appender = Appender {
+        store: &store,
+        clock: &clock,
+        random: &random,
+    };
+    let reader = RecoveryReader {
+        store: &store,
+        clock: &clock,
+        random: &random,
+    };
+    let log = LogKey::channel("room:7");
+    let publish = async |id: &str, once, is_stored: bool| {
+        let message = Message {
+            id: &AppendId(id.into()),
+            retention: Duration::from_secs(600),
+            once,
+            frame: |_: &Position| "x".repeat(700),
+        };
+        let appended = appender.append(&log, &message).await.unwrap();
+        if is_stored {
+            appender.store(&log, &appended).await.unwrap();
+        }
+        appended.position
+    };
+    let first = publish("m1", None, true).await;
+    meter.reset();
+    let mut newest = publish("m2", None, true).await;
+    meter.expect("log: a message");
+    let broadcast = BroadcastKey {
+        id: MessageId::parse("m3").unwrap(),
+        started_at: START,
+    };
+    let once = Once {
+        broadcast: &broadcast,
+        expires_at: after(86_400).to_seconds(),
+    };
+    publish("m3", Some(once), true).await;
+    meter.expect("log: a message with an id");
+    publish("m4", None, false).await;
+    meter.reset();
+    newest.seq = publish("m5", None, true).await.seq;
+    meter.expect("log: a message whose predecessor's publisher died");
+    assert_eq!(reader.newest(&log).await.unwrap(), newest);
+    meter.expect("log: the newest position");
+    let limits = RecoveryLimits {
+        messages: 100,
+        bytes: 98_304,
+        missed: Some(300),
+    };
+    let recovered = async |since: &Position| {
+        let recovery = reader.since(&log, since, limits).await.unwrap();
+        assert_eq!(recovery.lost, None);
+        recovery.entries.len()
+    };
+    assert_eq!(recovered(&newest).await, 0);
+    meter.expect("log: recovery, nothing missed");
+    assert_eq!(recovered(&first).await, 4);
+    meter.expect("log: recovery, 4 messages missed");
 }

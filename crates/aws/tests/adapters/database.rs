@@ -10,6 +10,7 @@ use aws_sdk_dynamodb::types::{
 use belfry_aws::Tables;
 
 pub(crate) const CONNECTIONS: &str = "Connections";
+pub(crate) const MESSAGES: &str = "Messages";
 pub(crate) const STATE: &str = "State";
 
 type Item = std::collections::HashMap<String, AttributeValue>;
@@ -17,6 +18,7 @@ type Item = std::collections::HashMap<String, AttributeValue>;
 pub(crate) fn tables() -> Tables {
     Tables {
         connections: CONNECTIONS.into(),
+        messages: MESSAGES.into(),
         state: STATE.into(),
     }
 }
@@ -80,15 +82,17 @@ async fn create_tables(client: &Client) {
         .global_secondary_indexes(user_index.build().unwrap())
         .global_secondary_indexes(due_index.build().unwrap());
     connections.send().await.unwrap();
-    let state = client
-        .create_table()
-        .table_name(STATE)
-        .billing_mode(BillingMode::PayPerRequest)
-        .attribute_definitions(attribute("pk", ScalarAttributeType::S))
-        .attribute_definitions(attribute("sk", ScalarAttributeType::S))
-        .key_schema(key("pk", KeyType::Hash))
-        .key_schema(key("sk", KeyType::Range));
-    state.send().await.unwrap();
+    for (table, hash, range) in [(STATE, "pk", "sk"), (MESSAGES, "channel", "position")] {
+        let create = client
+            .create_table()
+            .table_name(table)
+            .billing_mode(BillingMode::PayPerRequest)
+            .attribute_definitions(attribute(hash, ScalarAttributeType::S))
+            .attribute_definitions(attribute(range, ScalarAttributeType::S))
+            .key_schema(key(hash, KeyType::Hash))
+            .key_schema(key(range, KeyType::Range));
+        create.send().await.unwrap();
+    }
 }
 
 async fn all(client: &Client, table: &str) -> Vec<Item> {

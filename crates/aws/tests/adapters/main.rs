@@ -8,6 +8,7 @@ mod events;
 mod jwks;
 mod lambda;
 mod lifecycle;
+mod log;
 mod management;
 mod others;
 mod proxy;

@@ -3,13 +3,20 @@ use std::time::Duration;
 
 use crate::ports::Randomness;
 
-/// Repeatable randomness, always from the same seed.
+/// Repeatable randomness.
 #[derive(Debug)]
 pub struct SeededRandomness(Mutex<fastrand::Rng>);
 
+impl SeededRandomness {
+    #[must_use]
+    pub fn with_seed(seed: u64) -> Self {
+        Self(Mutex::new(fastrand::Rng::with_seed(seed)))
+    }
+}
+
 impl Default for SeededRandomness {
     fn default() -> Self {
-        Self(Mutex::new(fastrand::Rng::with_seed(0)))
+        Self::with_seed(0)
     }
 }
 

@@ -3,6 +3,7 @@ use std::sync::{Mutex, MutexGuard};
 
 use belfry_protocol::{ConnectionId, UserId};
 
+use super::logs::Logs;
 use super::segments::Broadcasts;
 use super::{LIMITS, START, connection, connection_id};
 use crate::connections::Connection;
@@ -21,6 +22,7 @@ type Change = Box<dyn FnOnce(&mut Connection) + Send>;
 pub struct FakeStore {
     state: Mutex<State>,
     broadcasts: Mutex<Broadcasts>,
+    pub(super) logs: Mutex<Logs>,
 }
 
 #[derive(Default)]
@@ -128,6 +130,15 @@ impl FakeStore {
         drop(self.working(operation)?);
         let broadcasts = self.broadcasts.lock();
         Ok(broadcasts.expect("no test panics while it holds the store"))
+    }
+
+    /// The logs, unless the store was told to fail.
+    pub(super) fn logs(&self, operation: &'static str) -> Result<MutexGuard<'_, Logs>, StoreError> {
+        drop(self.working(operation)?);
+        Ok(self
+            .logs
+            .lock()
+            .expect("no test panics while it holds the store"))
     }
 
     /// Admits a connection that began at [`START`].

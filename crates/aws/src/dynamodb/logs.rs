@@ -1,0 +1,284 @@
+//! Logs in the table `Messages`: a partition for each log, with its head and
+//! its entries.
+//!
+//! An entry's sort key begins with the epoch, so late writes of an old epoch
+//! never meet those of a new one. Epochs begin with a hexadecimal digit, so
+//! `head` is the last key.
+
+use std::ops::RangeInclusive;
+
+use aws_sdk_dynamodb::operation::put_item::PutItemError;
+use aws_sdk_dynamodb::types::{Put, ReturnValuesOnConditionCheckFailure, TransactWriteItem};
+use belfry_core::UnixSeconds;
+use belfry_core::log::{AppendId, Entry, Head, LogKey};
+use belfry_core::ports::{Advanced, LogAppends, LogReads, Once, StoreError, Tail};
+use belfry_protocol::{Epoch, Position};
+
+use super::row::{Item, integer, number, string, text};
+use super::transaction::{Condition, IMPATIENT, Transaction};
+use super::{DynamoDb, condition_failed, failed, sdk_failed, state};
+
+const HEAD: &str = "head";
+
+const PUT: &str = "PutItem";
+
+const QUERY: &str = "Query";
+
+impl LogReads for DynamoDb {
+    async fn head(&self, log: &LogKey) -> Result<Option<Head>, StoreError> {
+        let item = self.item(&self.tables.messages, key(log, HEAD)).await?;
+        item.as_ref().map(|item| head(item, "GetItem")).transpose()
+    }
+
+    async fn entries(
+        &self,
+        log: &LogKey,
+        epoch: &Epoch,
+        numbers: RangeInclusive<u64>,
+    ) -> Result<Vec<Entry>, StoreError> {
+        let page = self
+            .client
+            .query()
+            .table_name(&self.tables.messages)
+            .key_condition_expression("channel = :log AND #position BETWEEN :first AND :last")
+            // `position` is a reserved word of DynamoDB.
+            .expression_attribute_names("#position", "position")
+            .expression_attribute_values(":log", text(log.as_str()))
+            .expression_attribute_values(":first", text(entry_key(epoch, *numbers.start())))
+            .expression_attribute_values(":last", text(entry_key(epoch, *numbers.end())))
+            .consistent_read(true)
+            .send()
+            .await
+            .map_err(|error| sdk_failed(QUERY, &error))?;
+        let entries = page.items().iter().map(|item| entry(item, QUERY));
+        entries.collect()
+    }
+}
+
+impl LogAppends for DynamoDb {
+    /// One query, which is no snapshot: the entry may have been stored since it
+    /// was read. Then it is stored again, which changes nothing.
+    async fn tail(&self, log: &LogKey) -> Result<Option<Tail>, StoreError> {
+        let page = self
+            .client
+            .query()
+            .table_name(&self.tables.messages)
+            .key_condition_expression("channel = :log")
+            .expression_attribute_values(":log", text(log.as_str()))
+            .scan_index_forward(false)
+            .limit(2)
+            .consistent_read(true)
+            .send()
+            .await
+            .map_err(|error| sdk_failed(QUERY, &error))?;
+        let mut items = page.items().iter();
+        let is_head = |item: &&Item| string(item, "position").is_ok_and(|key| key == HEAD);
+        let Some(item) = items.next().filter(is_head) else {
+            return Ok(None);
+        };
+        let head = head(item, QUERY)?;
+        let stored = items.next().and_then(|item| item.get("position"));
+        let is_stored = stored == Some(&text(entry_key(&head.epoch, head.newest.seq)));
+        Ok(Some(Tail { head, is_stored }))
+    }
+
+    async fn advance(
+        &self,
+        log: &LogKey,
+        from: Option<&Position>,
+        to: &Head,
+        expires_at: UnixSeconds,
+        once: Option<Once<'_>>,
+    ) -> Result<Advanced, StoreError> {
+        let head = self.put_head(log, from, to, expires_at)?;
+        match once {
+            None => Box::pin(self.put_alone(log, head)).await,
+            Some(once) => {
+                let mark = self.put_mark(log, &to.position(), once)?;
+                Box::pin(self.put_with_mark(head, mark)).await
+            }
+        }
+    }
+
+    async fn store(&self, log: &LogKey, epoch: &Epoch, entry: &Entry) -> Result<(), StoreError> {
+        let put = self
+            .client
+            .put_item()
+            .table_name(&self.tables.messages)
+            .set_item(Some(entry_item(log, epoch, entry)))
+            .condition_expression("attribute_not_exists(channel)");
+        match put.send().await {
+            Ok(_) => Ok(()),
+            Err(error) if condition_failed(&error) => Ok(()),
+            Err(error) => Err(sdk_failed(PUT, &error)),
+        }
+    }
+}
+
+impl DynamoDb {
+    async fn put_alone(&self, log: &LogKey, put: Put) -> Result<Advanced, StoreError> {
+        let request = self
+            .client
+            .put_item()
+            .table_name(put.table_name)
+            .set_item(Some(put.item))
+            .set_condition_expression(put.condition_expression)
+            .set_expression_attribute_names(put.expression_attribute_names)
+            .set_expression_attribute_values(put.expression_attribute_values)
+            .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld);
+        let error = match request.send().await {
+            Ok(_) => return Ok(Advanced::Yes),
+            Err(error) => error,
+        };
+        match error.as_service_error() {
+            Some(PutItemError::ConditionalCheckFailedException(refused)) => {
+                let old = refused.item().map(|item| head(item, PUT));
+                Ok(Advanced::Moved(old.transpose()?))
+            }
+            // A named broadcast is being appended.
+            Some(PutItemError::TransactionConflictException(_)) => {
+                Ok(Advanced::Moved(self.head(log).await?))
+            }
+            _ => Err(sdk_failed(PUT, &error)),
+        }
+    }
+
+    async fn put_with_mark(&self, put: Put, mark: Put) -> Result<Advanced, StoreError> {
+        const OPERATION: &str = "TransactWriteItems";
+        let items = [put, mark].map(|put| TransactWriteItem::builder().put(put).build());
+        let attempt = |_| items.to_vec().into();
+        let conditions = match self.transact(IMPATIENT, attempt).await? {
+            Transaction::Done => return Ok(Advanced::Yes),
+            Transaction::Refused(conditions) => conditions,
+        };
+        match conditions.as_slice() {
+            [_, Condition::Failed(Some(mark))] => {
+                let before = position(mark);
+                let before = before.ok_or_else(|| failed(OPERATION, "a malformed append"))?;
+                Ok(Advanced::Before(before))
+            }
+            [Condition::Failed(old), _] => {
+                let old = old.as_ref().map(|item| head(item, OPERATION));
+                Ok(Advanced::Moved(old.transpose()?))
+            }
+            _ => Err(failed(OPERATION, "refused without a reason")),
+        }
+    }
+
+    /// Moves the head to its next entry.
+    fn put_head(
+        &self,
+        log: &LogKey,
+        from: Option<&Position>,
+        to: &Head,
+        expires_at: UnixSeconds,
+    ) -> Result<Put, StoreError> {
+        let mut item = key(log, HEAD);
+        item.extend([
+            ("epoch".into(), text(to.epoch.as_str())),
+            ("seq".into(), number(to.newest.seq)),
+            ("appendId".into(), text(&to.newest.append_id.0)),
+            ("frame".into(), text(&to.newest.frame)),
+            ("entryExpiresAt".into(), number(to.newest.expires_at.0)),
+            ("expiresAt".into(), number(expires_at.0)),
+        ]);
+        let put = Put::builder()
+            .table_name(&self.tables.messages)
+            .set_item(Some(item))
+            .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld);
+        let put = match from {
+            None => put.condition_expression("attribute_not_exists(channel)"),
+            Some(from) => put
+                .condition_expression("epoch = :epoch AND seq = :seq")
+                .expression_attribute_values(":epoch", text(from.epoch.as_str()))
+                .expression_attribute_values(":seq", number(from.seq)),
+        };
+        put.build().map_err(|error| failed(PUT, error))
+    }
+
+    /// Remembers that a broadcast has appended to a log.
+    fn put_mark(&self, log: &LogKey, at: &Position, once: Once<'_>) -> Result<Put, StoreError> {
+        let mut item = state::append(once.broadcast, log);
+        item.extend([
+            ("epoch".into(), text(at.epoch.as_str())),
+            ("seq".into(), number(at.seq)),
+            ("expiresAt".into(), number(once.expires_at.0)),
+        ]);
+        Put::builder()
+            .table_name(&self.tables.state)
+            .set_item(Some(item))
+            .condition_expression("attribute_not_exists(pk)")
+            .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld)
+            .build()
+            .map_err(|error| failed(PUT, error))
+    }
+}
+
+fn key(log: &LogKey, position: &str) -> Item {
+    [("channel", log.as_str()), ("position", position)]
+        .map(|(name, value)| (name.to_owned(), text(value)))
+        .into()
+}
+
+/// The sort key of an entry. Twenty digits hold every number.
+fn entry_key(epoch: &Epoch, seq: u64) -> String {
+    format!("{epoch}#{seq:020}")
+}
+
+fn entry_item(log: &LogKey, epoch: &Epoch, entry: &Entry) -> Item {
+    let mut item = key(log, &entry_key(epoch, entry.seq));
+    item.extend([
+        ("seq".into(), number(entry.seq)),
+        ("appendId".into(), text(&entry.append_id.0)),
+        ("frame".into(), text(&entry.frame)),
+        ("expiresAt".into(), number(entry.expires_at.0)),
+    ]);
+    item
+}
+
+fn head(item: &Item, operation: &'static str) -> Result<Head, StoreError> {
+    let read = || {
+        let position = position(item)?;
+        Some(Head {
+            newest: Entry {
+                expires_at: UnixSeconds(integer(item, "entryExpiresAt").ok()?),
+                ..any_entry(item)?
+            },
+            epoch: position.epoch,
+        })
+    };
+    read().ok_or_else(|| failed(operation, "a malformed head of a log"))
+}
+
+fn entry(item: &Item, operation: &'static str) -> Result<Entry, StoreError> {
+    any_entry(item).ok_or_else(|| failed(operation, "a malformed entry of a log"))
+}
+
+fn any_entry(item: &Item) -> Option<Entry> {
+    Some(Entry {
+        seq: integer(item, "seq").ok()?,
+        append_id: AppendId(string(item, "appendId").ok()?.into()),
+        expires_at: UnixSeconds(integer(item, "expiresAt").ok()?),
+        frame: string(item, "frame").ok()?.into(),
+    })
+}
+
+fn position(item: &Item) -> Option<Position> {
+    Some(Position {
+        epoch: Epoch::parse(string(item, "epoch").ok()?).ok()?,
+        seq: integer(item, "seq").ok()?,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn entries_sort_by_number_and_before_the_head() {
+        let epoch = Epoch::parse("19b76da0800aaaaaaaa").unwrap();
+        let keys = [1, 9, 10, u64::MAX].map(|seq| entry_key(&epoch, seq));
+        assert!(keys.is_sorted());
+        assert!(keys.iter().all(|key| key.as_str() < HEAD));
+    }
+}

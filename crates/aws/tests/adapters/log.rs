@@ -1,0 +1,62 @@
+//! Random histories of a log on the embedded DynamoDB. The fake runs thousands
+//! more of them; here the adapter's calls are what is tested.
+
+use aws_sdk_dynamodb::Client;
+use aws_sdk_dynamodb::types::AttributeValue;
+use belfry_aws::DynamoDb;
+use belfry_core::UnixMillis;
+use belfry_core::log::LogKey;
+use belfry_core::testing::{Mutant, explore_log};
+
+use crate::database::{MESSAGES, database, tables};
+
+/// Does what DynamoDB does some time after items have expired.
+async fn delete_expired(client: &Client, log: &LogKey, now: UnixMillis) {
+    let items = client
+        .query()
+        .table_name(MESSAGES)
+        .key_condition_expression("channel = :log")
+        .expression_attribute_values(":log", AttributeValue::S(log.as_str().into()))
+        .send()
+        .await
+        .unwrap()
+        .items
+        .unwrap_or_default();
+    for mut item in items {
+        let expires_at: u64 = item["expiresAt"].as_n().unwrap().parse().unwrap();
+        if expires_at * 1_000 <= now.0 {
+            item.retain(|name, _| name == "channel" || name == "position");
+            let delete = client.delete_item().table_name(MESSAGES);
+            delete.set_key(Some(item)).send().await.unwrap();
+        }
+    }
+}
+
+async fn explore(client: &Client, seed: u64, mutant: Option<Mutant>) -> Result<(), String> {
+    let store = DynamoDb::new(client.clone(), tables());
+    let delete = async |log: &LogKey, now| delete_expired(client, log, now).await;
+    explore_log(&store, delete, seed, mutant).await
+}
+
+#[tokio::test]
+async fn no_history_breaks_a_promise() {
+    let client = database().await;
+    for seed in 0..300 {
+        explore(&client, seed, None).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_mutant_breaks_a_promise_here_as_well() {
+    let client = database().await;
+    for mutant in [Mutant::SkipsHealing, Mutant::ListsBeforeAppending] {
+        let mut found = false;
+        for seed in 0..200 {
+            found = explore(&client, seed, Some(mutant)).await.is_err();
+            if found {
+                break;
+            }
+        }
+        assert!(found, "{mutant:?}");
+    }
+}

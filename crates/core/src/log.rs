@@ -1,0 +1,29 @@
+//! The log of a channel, which lets a client recover what it has missed.
+//!
+//! A log is a head and entries. The head names the epoch and holds the newest
+//! entry whole; the entries before it are stored one by one.
+//!
+//! Invariants:
+//! - Moving the head is the moment of publication. It moves from `n` to
+//!   `n + 1`, on condition that it is at `n`, so numbers have no holes and no
+//!   number is given twice.
+//! - **Every entry before the head's is stored.** Whoever moves the head makes
+//!   sure first that the head's own entry is stored ([`append`]). So a
+//!   publisher may die anywhere: what is published is never lost.
+//! - A reader reads the head first and the entries before it afterwards
+//!   ([`Recovery`]). Those were stored before the head moved, so a gap means
+//!   that entries have expired, and nothing else.
+//! - A subscriber writes its subscription first and reads the log afterwards. A
+//!   publisher appends first and lists the subscribers afterwards. So either
+//!   the read finds the message, or the listing finds the subscriber.
+
+mod append;
+mod entry;
+mod epoch;
+mod recovery;
+#[cfg(test)]
+mod tests;
+
+pub use append::{AppendError, Appended, Appender, Message};
+pub use entry::{AppendId, Entry, Head, LogKey};
+pub use recovery::{Lost, Recovery, RecoveryLimits, RecoveryReader};

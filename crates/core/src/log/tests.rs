@@ -1,0 +1,321 @@
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use belfry_protocol::{Epoch, Position};
+
+use super::*;
+use crate::UnixSeconds;
+use crate::ports::{Advanced, Clock, LogAppends, LogReads, Once, StoreError, Tail};
+use crate::testing::{FakeStore, SeededRandomness, TestClock};
+
+const RETENTION: Duration = Duration::from_secs(600);
+
+const DAY: Duration = Duration::from_secs(86_400);
+
+#[derive(Default)]
+struct Fixture {
+    store: FakeStore,
+    clock: TestClock,
+    random: SeededRandomness,
+    appended: AtomicUsize,
+}
+
+fn room() -> LogKey {
+    LogKey::channel("room:7")
+}
+
+fn limits() -> RecoveryLimits {
+    RecoveryLimits {
+        messages: 100,
+        bytes: 1_000,
+        missed: Some(300),
+    }
+}
+
+impl Fixture {
+    /// Appends a message and returns its position. Only every second one is
+    /// stored at once.
+    async fn append(&self) -> Position {
+        let number = self.appended.fetch_add(1, Ordering::SeqCst);
+        self.append_as(&format!("m{number}"), number.is_multiple_of(2))
+            .await
+    }
+
+    async fn append_as(&self, id: &str, is_stored: bool) -> Position {
+        let id = AppendId(id.into());
+        let message = Message {
+            id: &id,
+            retention: RETENTION,
+            once: None,
+            frame: |position: &Position| format!("frame {}", position.seq),
+        };
+        let appender = Appender {
+            store: &self.store,
+            clock: &self.clock,
+            random: &self.random,
+        };
+        let appended = appender.append(&room(), &message).await.unwrap();
+        if is_stored {
+            appender.store(&room(), &appended).await.unwrap();
+        }
+        appended.position
+    }
+
+    fn reader(&self) -> RecoveryReader<'_, FakeStore, TestClock, SeededRandomness> {
+        RecoveryReader {
+            store: &self.store,
+            clock: &self.clock,
+            random: &self.random,
+        }
+    }
+
+    async fn since(&self, since: &Position) -> Recovery {
+        self.with_limits(since, limits()).await
+    }
+
+    async fn with_limits(&self, since: &Position, limits: RecoveryLimits) -> Recovery {
+        self.reader().since(&room(), since, limits).await.unwrap()
+    }
+
+    fn pass(&self, duration: Duration) {
+        self.clock.advance(duration);
+        self.store.delete_expired_log_entries(self.clock.now());
+    }
+}
+
+fn numbers(recovery: &Recovery) -> Vec<u64> {
+    recovery.entries.iter().map(|entry| entry.seq).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn every_message_gets_the_next_number() {
+    let log = Fixture::default();
+    let first = log.append().await;
+    for seq in 2..10 {
+        let position = log.append().await;
+        assert_eq!((position.epoch, position.seq), (first.epoch.clone(), seq));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn missed_messages_are_recovered_in_order() {
+    let log = Fixture::default();
+    let first = log.append().await;
+    for _ in 0..2 {
+        log.append().await;
+    }
+    let recovery = log.since(&first).await;
+    assert_eq!((recovery.lost, recovery.more), (None, false));
+    assert_eq!(recovery.newest.seq, 3);
+    let frames: Vec<_> = recovery
+        .entries
+        .into_iter()
+        .map(|entry| entry.frame)
+        .collect();
+    assert_eq!(frames, ["frame 2", "frame 3"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_idle_channel_has_lost_nothing() {
+    let log = Fixture::default();
+    let newest = log.append().await;
+    log.pass(DAY * 29);
+    let recovery = log.since(&newest).await;
+    assert_eq!(recovery.lost, None);
+    assert_eq!((recovery.newest, recovery.entries), (newest, vec![]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_position_before_the_first_message_is_a_position() {
+    let log = Fixture::default();
+    let empty = log.reader().newest(&room()).await.unwrap();
+    assert_eq!(empty.seq, 0);
+    assert_eq!(log.since(&empty).await.lost, None);
+    for _ in 0..3 {
+        log.append().await;
+    }
+    let recovery = log.since(&empty).await;
+    assert_eq!((recovery.lost, numbers(&recovery)), (None, vec![1, 2, 3]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_empty_log_forgets_after_a_month_that_nothing_was_published() {
+    let log = Fixture::default();
+    let empty = log.reader().newest(&room()).await.unwrap();
+    log.pass(DAY * 28);
+    assert_eq!(log.since(&empty).await.lost, None);
+    log.pass(DAY);
+    assert_eq!(log.since(&empty).await.lost, Some(Lost::Epoch));
+    log.append().await;
+    assert_eq!(log.since(&empty).await.lost, Some(Lost::Epoch));
+}
+
+#[tokio::test(start_paused = true)]
+async fn expired_messages_are_called_expired() {
+    let log = Fixture::default();
+    let first = log.append().await;
+    log.append().await;
+    log.clock.advance(RETENTION / 2);
+    let third = log.append().await;
+    log.append().await;
+    log.clock.advance(RETENTION / 2);
+    // Whether or not they are deleted.
+    for delete in [false, true] {
+        if delete {
+            log.pass(Duration::ZERO);
+        }
+        let recovery = log.since(&first).await;
+        assert_eq!(recovery.lost, Some(Lost::Expired));
+        assert_eq!((recovery.newest.seq, recovery.entries), (4, vec![]));
+        assert_eq!(numbers(&log.since(&third).await), [4]);
+    }
+    log.clock.advance(RETENTION);
+    assert_eq!(log.since(&third).await.lost, Some(Lost::Expired));
+}
+
+#[tokio::test(start_paused = true)]
+async fn another_history_is_called_so() {
+    let log = Fixture::default();
+    let old = log.append().await;
+    log.pass(DAY * 31);
+    assert_eq!(log.since(&old).await.lost, Some(Lost::Epoch));
+    let new = log.append().await;
+    assert_ne!(new.epoch, old.epoch);
+    assert_eq!(log.since(&old).await.lost, Some(Lost::Epoch));
+    let foreign = |epoch: &str, seq| Position {
+        epoch: Epoch::parse(epoch).unwrap(),
+        seq,
+    };
+    for wrong in [
+        foreign("x", 0),
+        foreign("ffffffffff\u{7e}", 0),
+        foreign("19b76da0800", 1),
+        foreign(new.epoch.as_str(), 2),
+        foreign(new.epoch.as_str(), u64::MAX),
+    ] {
+        assert_eq!(log.since(&wrong).await.lost, Some(Lost::Epoch), "{wrong:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reader_that_is_too_far_behind_is_told_so() {
+    let log = Fixture::default();
+    let first = log.append().await;
+    for _ in 0..5 {
+        log.append().await;
+    }
+    let missed = |missed| RecoveryLimits { missed, ..limits() };
+    let far = log.with_limits(&first, missed(Some(4))).await;
+    assert_eq!((far.lost, far.newest.seq), (Some(Lost::TooFar), 6));
+    for enough in [Some(5), None] {
+        assert_eq!(log.with_limits(&first, missed(enough)).await.lost, None);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_long_recovery_comes_in_pages() {
+    let log = Fixture::default();
+    let mut position = log.append().await;
+    for _ in 0..24 {
+        log.append().await;
+    }
+    // The frames have 7 or 8 bytes.
+    for (messages, bytes) in [(2, 1_000), (100, 16), (100, 1), (100, 1_000)] {
+        let limits = RecoveryLimits {
+            messages,
+            bytes,
+            missed: None,
+        };
+        position.seq = 1;
+        let mut recovered = Vec::new();
+        loop {
+            let page = log.with_limits(&position, limits).await;
+            assert_eq!(page.lost, None);
+            assert!(page.entries.len() <= messages as usize);
+            recovered.extend(numbers(&page));
+            position.seq = *recovered.last().unwrap();
+            if !page.more {
+                break;
+            }
+        }
+        assert_eq!(recovered, (2..=25).collect::<Vec<_>>());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_repeated_append_finds_its_own_message() {
+    let log = Fixture::default();
+    let first = log.append_as("a", false).await;
+    assert_eq!(log.append_as("a", false).await, first);
+    assert_eq!(log.append_as("b", false).await.seq, 2);
+}
+
+/// A store on which another publisher is faster at every attempt.
+struct Crowd {
+    log: Fixture,
+}
+
+impl LogReads for Crowd {
+    async fn head(&self, log: &LogKey) -> Result<Option<Head>, StoreError> {
+        self.log.store.head(log).await
+    }
+
+    async fn entries(
+        &self,
+        log: &LogKey,
+        epoch: &Epoch,
+        numbers: std::ops::RangeInclusive<u64>,
+    ) -> Result<Vec<Entry>, StoreError> {
+        self.log.store.entries(log, epoch, numbers).await
+    }
+}
+
+impl LogAppends for Crowd {
+    async fn tail(&self, log: &LogKey) -> Result<Option<Tail>, StoreError> {
+        let tail = self.log.store.tail(log).await;
+        self.log.append().await;
+        tail
+    }
+
+    async fn advance(
+        &self,
+        log: &LogKey,
+        from: Option<&Position>,
+        to: &Head,
+        expires_at: UnixSeconds,
+        once: Option<Once<'_>>,
+    ) -> Result<Advanced, StoreError> {
+        let store = &self.log.store;
+        store.advance(log, from, to, expires_at, once).await
+    }
+
+    async fn store(&self, log: &LogKey, epoch: &Epoch, entry: &Entry) -> Result<(), StoreError> {
+        self.log.store.store(log, epoch, entry).await
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_publisher_gives_up_while_others_are_always_faster() {
+    let crowd = Crowd {
+        log: Fixture::default(),
+    };
+    let id = AppendId("late".into());
+    let message = Message {
+        id: &id,
+        retention: RETENTION,
+        once: None,
+        frame: |_: &Position| String::new(),
+    };
+    let appender = Appender {
+        store: &crowd,
+        clock: &crowd.log.clock,
+        random: &crowd.log.random,
+    };
+    let begun = crowd.log.clock.now();
+    let outcome = appender.append(&room(), &message).await;
+    assert_eq!(outcome, Err(AppendError::Busy));
+    let took = crowd.log.clock.now().since(begun);
+    assert!((2..3).contains(&took.as_secs()), "{took:?}");
+    let head = crowd.log.store.head(&room()).await.unwrap().unwrap();
+    assert_ne!(head.newest.append_id, id);
+}

@@ -1,0 +1,78 @@
+use std::future::Future;
+use std::ops::RangeInclusive;
+
+use belfry_protocol::{Epoch, Position};
+
+use super::{BroadcastKey, StoreError};
+use crate::log::{Entry, Head, LogKey};
+use crate::time::UnixSeconds;
+
+/// The end of a log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tail {
+    pub head: Head,
+    /// Whether the head's entry is stored as well. It may be although this
+    /// says that it is not.
+    pub is_stored: bool,
+}
+
+/// A broadcast that may append to a log once, however often it is repeated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Once<'a> {
+    pub broadcast: &'a BroadcastKey,
+    /// Until when the append is remembered.
+    pub expires_at: UnixSeconds,
+}
+
+/// Result of [`LogAppends::advance`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Advanced {
+    Yes,
+    /// The head is not where the caller believed it to be. Nothing was
+    /// written. The head now, if there is one.
+    Moved(Option<Head>),
+    /// The broadcast has appended to this log before, there. Nothing was
+    /// written.
+    Before(Position),
+}
+
+/// Reads logs. Every read is consistent.
+pub trait LogReads: Send + Sync {
+    fn head(&self, log: &LogKey) -> impl Future<Output = Result<Option<Head>, StoreError>> + Send;
+
+    /// Stored entries of an epoch in the order of their numbers, expired ones
+    /// included. Entries after the first may be left out at the end, since a
+    /// page has a limited size. The head's entry may be missing.
+    fn entries(
+        &self,
+        log: &LogKey,
+        epoch: &Epoch,
+        numbers: RangeInclusive<u64>,
+    ) -> impl Future<Output = Result<Vec<Entry>, StoreError>> + Send;
+}
+
+/// Appends to logs.
+pub trait LogAppends: Send + Sync {
+    fn tail(&self, log: &LogKey) -> impl Future<Output = Result<Option<Tail>, StoreError>> + Send;
+
+    /// Moves the head on condition that it is at `from`; `None`: that there is
+    /// none. The head is kept until `expires_at` at least. After an error the
+    /// head may have been moved, and [`Advanced::Moved`] may be the answer to a
+    /// repetition of a call that moved it.
+    fn advance(
+        &self,
+        log: &LogKey,
+        from: Option<&Position>,
+        to: &Head,
+        expires_at: UnixSeconds,
+        once: Option<Once<'_>>,
+    ) -> impl Future<Output = Result<Advanced, StoreError>> + Send;
+
+    /// Stores an entry, unless one with its number is stored in this epoch.
+    fn store(
+        &self,
+        log: &LogKey,
+        epoch: &Epoch,
+        entry: &Entry,
+    ) -> impl Future<Output = Result<(), StoreError>> + Send;
+}
