@@ -13,6 +13,15 @@ pub struct InvalidText {
     expected: String,
 }
 
+impl InvalidText {
+    pub(crate) fn new(name: &'static str, expected: impl Into<String>) -> Self {
+        Self {
+            name,
+            expected: expected.into(),
+        }
+    }
+}
+
 /// The rule that a type of text follows.
 struct Rule {
     /// What error messages call the text: the field that usually holds it.
@@ -171,6 +180,11 @@ text_type! {
 text_type! {
     /// The sender's id for a frame: 1 to 128 characters without control characters.
     FrameId, name: "a frame id", max_chars: 128, ascii: false
+}
+
+text_type! {
+    /// A group of users, as the token's claim `cognito:groups` names it: 1 to 128 characters without control characters.
+    Group, name: "group", max_chars: 128, ascii: false
 }
 
 #[cfg(test)]

@@ -8,6 +8,8 @@
 
 mod advice;
 mod broadcast;
+mod channel;
+mod channel_rules;
 mod client;
 mod envelope;
 mod error;
@@ -31,10 +33,15 @@ pub use broadcast::{
     BroadcastInquiry, BroadcastReport, BroadcastRequest, BroadcastStatus, BroadcasterRequest,
     Failures, MAX_FRAME_BYTES, MAX_WAIT_SECONDS, Notice, NoticeType, Target, WaitSeconds,
 };
+pub use channel::{Address, ChannelName};
+pub use channel_rules::{
+    Action, Allow, AllowedActions, ChannelPattern, ChannelRule, ChannelsFile, HistoryRule,
+    InvalidChannelRules, MAX_CHANNEL_RULES_BYTES, PatternSegment,
+};
 pub use client::{AuthRefresh, ClientFrame};
 pub use envelope::{Bare, Envelope};
 pub use error::{ErrorCode, ErrorData, Refused};
-pub use ids::{ConnectionId, Epoch, FrameId, InvalidText, MessageId, UserId};
+pub use ids::{ConnectionId, Epoch, FrameId, Group, InvalidText, MessageId, UserId};
 pub use json::{JsonError, MAX_DEPTH};
 pub use list::List;
 pub use notification::{Announcement, AnnouncementLevel, NotificationData, SetCreated, Upload};

@@ -21,6 +21,12 @@ pub struct List<T, const MIN: usize, const MAX: usize>(Vec<T>);
 impl<T, const MIN: usize, const MAX: usize> List<T, MIN, MAX> {
     /// The items, in the order of the input.
     #[must_use]
+    pub fn as_slice(&self) -> &[T] {
+        &self.0
+    }
+
+    /// The items, in the order of the input.
+    #[must_use]
     pub fn into_vec(self) -> Vec<T> {
         self.0
     }

@@ -5,7 +5,7 @@ use schemars::{JsonSchema, Schema, generate::SchemaSettings};
 use serde_json::Value;
 
 use crate::{
-    BroadcastInquiry, BroadcastReport, BroadcastRequest, ClientFrame, OperatorReport,
+    BroadcastInquiry, BroadcastReport, BroadcastRequest, ChannelsFile, ClientFrame, OperatorReport,
     OperatorRequest, ServerFrame, SweepReport, SweepRequest,
 };
 
@@ -23,6 +23,7 @@ pub fn all() -> Vec<(&'static str, Value)> {
         ("sweep-report.json", schema::<SweepReport>(true)),
         ("operator-request.json", schema::<OperatorRequest>(false)),
         ("operator-report.json", schema::<OperatorReport>(true)),
+        ("channels.json", schema::<ChannelsFile>(false)),
     ]
 }
 

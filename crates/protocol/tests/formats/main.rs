@@ -5,9 +5,9 @@ use std::fmt::Display;
 use std::path::{Path, PathBuf};
 
 use belfry_protocol::{
-    BroadcastReport, BroadcastRequest, BroadcasterRequest, ClientFrame, InvalidRequest,
-    MAX_FRAME_BYTES, OperatorReport, OperatorRequest, ServerFrame, SignOutReport, SweepReport,
-    SweepRequest, schemas,
+    BroadcastReport, BroadcastRequest, BroadcasterRequest, ChannelsFile, ClientFrame,
+    InvalidRequest, MAX_FRAME_BYTES, OperatorReport, OperatorRequest, ServerFrame, SignOutReport,
+    SweepReport, SweepRequest, schemas,
 };
 use jsonschema::Validator;
 use serde::de::DeserializeOwned;
@@ -37,7 +37,7 @@ enum Outcome {
     Refused(&'static str, String),
 }
 
-const FORMATS: [Format; 9] = [
+const FORMATS: [Format; 10] = [
     Format {
         schema: "client-frame.json",
         cases: "client-frames.json",
@@ -92,6 +92,12 @@ const FORMATS: [Format; 9] = [
         tag: None,
         read: |text| written(text, OperatorReport::SignOut as fn(SignOutReport) -> _),
     },
+    Format {
+        schema: "channels.json",
+        cases: "channels.json",
+        tag: None,
+        read: channels_file,
+    },
 ];
 
 fn client_frame(text: &str) -> Outcome {
@@ -108,6 +114,17 @@ fn server_frame(text: &str) -> Outcome {
         assert_eq!(frame.to_json(), text);
     }
     outcome
+}
+
+fn channels_file(text: &str) -> Outcome {
+    match ChannelsFile::parse(text) {
+        Ok(file) => {
+            let again = ChannelsFile::parse(&file.minified()).map(|file| file.minified());
+            assert_eq!(again, Ok(file.minified()));
+            Outcome::Accepted("accepted")
+        }
+        Err(error) => Outcome::Refused("InvalidChannelRules", error.to_string()),
+    }
 }
 
 fn request<T>(parsed: Result<T, InvalidRequest>) -> Outcome {

@@ -1,6 +1,9 @@
 //! A parser accepts exactly the texts that the pattern in its schema allows.
 
-use belfry_protocol::{ConnectionId, FrameId, MessageId, Timestamp, UserId, Version};
+use belfry_protocol::{
+    Address, ChannelName, ChannelPattern, ConnectionId, FrameId, Group, MessageId, Timestamp,
+    UserId, Version,
+};
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
 use proptest::string::string_regex;
@@ -21,7 +24,7 @@ fn text<T: JsonSchema + DeserializeOwned>() -> Text {
     }
 }
 
-fn all() -> [Text; 6] {
+fn all() -> [Text; 10] {
     [
         text::<Timestamp>(),
         text::<Version>(),
@@ -29,16 +32,25 @@ fn all() -> [Text; 6] {
         text::<UserId>(),
         text::<MessageId>(),
         text::<FrameId>(),
+        text::<Group>(),
+        text::<ChannelName>(),
+        text::<Address>(),
+        text::<ChannelPattern>(),
     ]
 }
 
-/// Texts that one of the patterns allows, with the index of its type.
+/// Texts that one of the patterns and its length allow, with the index of its type.
 fn allowed() -> impl Strategy<Value = (usize, String)> {
     (0..all().len()).prop_flat_map(|index| {
         let schema = &all()[index].schema;
         let pattern = schema["pattern"].as_str().unwrap();
         let inside = pattern.trim_start_matches('^').trim_end_matches('$');
-        (Just(index), string_regex(inside).unwrap())
+        let longest = schema["maxLength"]
+            .as_u64()
+            .map_or(usize::MAX, |most| most as usize);
+        let short = move |text: &String| text.chars().count() <= longest;
+        let text = string_regex(inside).unwrap();
+        (Just(index), text.prop_filter("too long", short))
     })
 }
 
