@@ -13,6 +13,7 @@
 
 use proptest::test_runner::Config;
 
+mod channels;
 mod events;
 mod frames;
 mod mutate;

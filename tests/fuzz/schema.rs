@@ -16,6 +16,7 @@ pub(crate) static SWEEP_REQUEST: LazyLock<Validator> =
     LazyLock::new(|| schema("sweep-request.json"));
 pub(crate) static OPERATOR_REQUEST: LazyLock<Validator> =
     LazyLock::new(|| schema("operator-request.json"));
+pub(crate) static CHANNELS: LazyLock<Validator> = LazyLock::new(|| schema("channels.json"));
 
 fn schema(file: &str) -> Validator {
     let mut all = schemas::all().into_iter();

@@ -5,6 +5,7 @@
 //! [`ports`].
 
 pub mod broadcast;
+pub mod channels;
 pub mod connections;
 pub mod frames;
 pub mod liveness;
