@@ -120,17 +120,28 @@ fn whole(time: &Value) -> Option<u64> {
 /// Whether the claims are valid, by rules written independently of the
 /// verifier.
 fn are_valid(claims: &Value) -> bool {
-    claims["token_use"] == "access" && claims["client_id"] == "web" && are_in_time(claims)
+    claims["token_use"] == "access"
+        && claims["client_id"] == "web"
+        && audience_is_web(claims) != Some(false)
+        && are_in_time(claims)
+}
+
+/// Whether the audience names the client, if there is one.
+fn audience_is_web(claims: &Value) -> Option<bool> {
+    let web = json!("web");
+    claims.get("aud").map(|audience| match audience {
+        Value::Array(all) => all.contains(&web),
+        one => *one == web,
+    })
 }
 
 /// The same for [`TokenUse::Any`].
 fn are_valid_for_any(claims: &Value) -> bool {
-    let audiences = match &claims["aud"] {
-        Value::Array(all) => all.clone(),
-        one => vec![one.clone()],
-    };
-    let web = json!("web");
-    let named = claims["client_id"] == web || claims["azp"] == web || audiences.contains(&web);
+    let named = audience_is_web(claims).unwrap_or_else(|| {
+        let clients = ["client_id", "azp"].map(|claim| claims.get(claim));
+        let mut clients = clients.into_iter().flatten().peekable();
+        clients.peek().is_some() && clients.all(|client| client == "web")
+    });
     named && claims.get("events").is_none() && are_in_time(claims)
 }
 

@@ -81,14 +81,19 @@ async fn another_provider_needs_no_token_use() {
     };
     for key in [&rsa, &ec] {
         for client in [
-            json!({"azp": "web", "aud": "account"}),
+            json!({"azp": "web", "aud": ["web", "account"]}),
+            json!({"azp": "web"}),
             json!({"aud": ["https://api.test/v1", "https://issuer.test/userinfo"]}),
             json!({"client_id": "web"}),
         ] {
             open(&url(key, client), &[]).await;
         }
-        let stranger = json!({"azp": "stranger", "aud": ["account"]});
-        assert_eq!(refused(&url(key, stranger), &[]).await, 401);
+        for stranger in [
+            json!({"azp": "stranger", "aud": ["account"]}),
+            json!({"azp": "web", "aud": "account"}),
+        ] {
+            assert_eq!(refused(&url(key, stranger), &[]).await, 401);
+        }
     }
 }
 

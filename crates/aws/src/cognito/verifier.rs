@@ -23,7 +23,7 @@ pub enum TokenUse {
     /// ID tokens: the client is in `aud`.
     Id,
     /// Tokens of any OpenID provider, which have no claim `token_use`: the
-    /// client is in `client_id`, `azp` or `aud`.
+    /// client is in `aud`, or without that in `client_id` or `azp`.
     Any,
 }
 
@@ -188,20 +188,27 @@ impl TokenPolicy {
         }
     }
 
+    /// Whether the token is meant for one of the clients. An audience that names
+    /// none of them is final (RFC 7519, section 4.1.3), whichever client asked
+    /// for the token.
     fn names_a_client(&self, claims: &Map<String, Value>) -> bool {
         let is_client = |value: &Value| {
             let id = value.as_str();
             id.is_some_and(|id| self.client_ids.iter().any(|known| known == id))
         };
-        let names_one = |claim: &str| claims.get(claim).is_some_and(is_client);
+        let audience = claims.get("aud").map(|audience| match audience {
+            Value::Array(all) => all.iter().any(is_client),
+            one => is_client(one),
+        });
+        let client = |claim: &str| claims.get(claim).map(is_client);
         match self.token_use {
-            TokenUse::Access => names_one("client_id"),
-            TokenUse::Id => names_one("aud"),
-            TokenUse::Any => {
-                let audiences = claims.get("aud").and_then(Value::as_array);
-                ["client_id", "azp", "aud"].into_iter().any(names_one)
-                    || audiences.is_some_and(|all| all.iter().any(is_client))
-            }
+            // Cognito sets `aud` if the client asked for a resource's token.
+            TokenUse::Access => client("client_id") == Some(true) && audience != Some(false),
+            TokenUse::Id => claims.get("aud").is_some_and(is_client),
+            TokenUse::Any => audience.unwrap_or_else(|| {
+                let named = [client("client_id"), client("azp")];
+                named.contains(&Some(true)) && !named.contains(&Some(false))
+            }),
         }
     }
 }

@@ -409,6 +409,43 @@ async fn id_tokens_and_other_claims_can_be_configured() {
 }
 
 #[tokio::test]
+async fn an_access_token_for_another_resource_is_refused() {
+    for (aud, accepted) in [
+        (json!("web"), true),
+        (json!("app"), true),
+        (json!(["https://other.test", "web"]), true),
+        (json!("https://other.test"), false),
+        (json!(["https://other.test"]), false),
+        (json!([]), false),
+        (json!(7), false),
+    ] {
+        let outcome = verify(&sign(&with(json!({"aud": aud})))).await;
+        let refused = Some(VerifyError::Rejected("another client"));
+        let expected = if accepted { None } else { refused };
+        assert_eq!(outcome.err(), expected, "{aud}");
+    }
+}
+
+#[tokio::test]
+async fn an_id_token_has_one_audience() {
+    for (changes, accepted) in [
+        (json!({"aud": "web"}), true),
+        (json!({"aud": "stranger", "azp": "web"}), false),
+        (json!({"aud": ["web"]}), false),
+        (json!({}), false),
+    ] {
+        let mut id = with(json!({"token_use": "id"}));
+        for (name, value) in changes.as_object().unwrap() {
+            id[name] = value.clone();
+        }
+        let outcome = verifier(TokenUse::Id, "sub").verify(&sign(&id), NOW).await;
+        let refused = Some(VerifyError::Rejected("another client"));
+        let expected = if accepted { None } else { refused };
+        assert_eq!(outcome.err(), expected, "{changes}");
+    }
+}
+
+#[tokio::test]
 async fn a_token_that_the_pool_did_not_sign_is_refused() {
     let good = sign(&claims());
     let (signed, signature) = good.rsplit_once('.').unwrap();

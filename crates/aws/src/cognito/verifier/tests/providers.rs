@@ -125,7 +125,12 @@ async fn tokens_of_other_providers_are_accepted() {
         (
             "Keycloak access token",
             keycloak(),
-            json!({"aud": "account", "azp": "web", "typ": "Bearer", "acr": "1"}),
+            json!({"aud": ["web", "account"], "azp": "web", "typ": "Bearer", "acr": "1"}),
+        ),
+        (
+            "Keycloak access token of a user without roles",
+            keycloak(),
+            json!({"azp": "web", "typ": "Bearer", "acr": "1"}),
         ),
         (
             "Keycloak ID token",
@@ -140,7 +145,7 @@ async fn tokens_of_other_providers_are_accepted() {
         (
             "RFC 9068 access token",
             without_alg(),
-            json!({"aud": "https://other.test", "client_id": "web"}),
+            json!({"aud": "https://api.test", "client_id": "other"}),
         ),
         (
             "Cognito access token",
@@ -170,6 +175,41 @@ async fn the_client_must_be_named() {
         let token = by_rsa(&claims(more.clone()));
         let refused = Some(VerifyError::Rejected("another client"));
         assert_eq!(reason(okta(), &token).await, refused, "{more}");
+    }
+}
+
+#[tokio::test]
+async fn a_foreign_audience_is_refused_whichever_client_is_named() {
+    for aud in [
+        json!("account"),
+        json!("https://other.test"),
+        json!(["https://other.test", "account"]),
+        json!([]),
+        json!(""),
+        json!(null),
+        json!({"web": "web"}),
+    ] {
+        let more = json!({"aud": aud, "azp": "web", "client_id": "web"});
+        let refused = Some(VerifyError::Rejected("another client"));
+        let token = by_rsa(&claims(more));
+        assert_eq!(reason(keycloak(), &token).await, refused, "{aud}");
+    }
+}
+
+#[tokio::test]
+async fn without_an_audience_no_other_client_may_be_named() {
+    for (more, accepted) in [
+        (json!({"client_id": "web"}), true),
+        (json!({"azp": "web"}), true),
+        (json!({"client_id": "web", "azp": "web"}), true),
+        (json!({"client_id": "web", "azp": "stranger"}), false),
+        (json!({"client_id": "stranger", "azp": "web"}), false),
+        (json!({"client_id": null, "azp": "web"}), false),
+    ] {
+        let refused = Some(VerifyError::Rejected("another client"));
+        let expected = if accepted { None } else { refused };
+        let token = by_rsa(&claims(more.clone()));
+        assert_eq!(reason(keycloak(), &token).await, expected, "{more}");
     }
 }
 
