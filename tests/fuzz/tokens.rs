@@ -96,9 +96,9 @@ fn corpus() -> Corpus {
         "x5c": ["MIIB"],
         "b64": false,
         "zip": "DEF",
-        "exp": [NOW_S, NOW_S - 5, NOW_S - 4, u64::MAX, NOW_S as f64 + 0.5, "2000000000"],
+        "exp": [NOW_S, NOW_S - 5, NOW_S - 4, NOW_S + 86_400, NOW_S + 86_401, u64::MAX, NOW_S as f64 + 0.5, "2000000000"],
         "nbf": [NOW_S + 5, NOW_S + 6, NOW_S as f64 + 5.5],
-        "iat": [NOW_S + 5, NOW_S + 6, NOW_S as f64 - 0.5, -0.5, 9_007_199_254_740_992.0],
+        "iat": [NOW_S + 5, NOW_S + 6, NOW_S - 86_340, NOW_S - 86_341, NOW_S as f64 - 0.5, -0.5, 9_007_199_254_740_992.0],
         "aud": ["web", ["web"], ["other", "web"]],
         "azp": "web",
         "typ": ["at+jwt", "logout+jwt"],
@@ -151,13 +151,11 @@ fn are_in_time(claims: &Value) -> bool {
     claims["iss"] == "https://issuer.test/pool"
         && (1..=128).contains(&user.chars().count())
         && !user.contains(|c: char| c.is_ascii_control())
-        && whole(&claims["exp"]).is_some_and(|exp| exp > NOW_S - 5)
+        && matches!((whole(&claims["iat"]), whole(&claims["exp"])), (Some(iat), Some(exp))
+            if iat <= NOW_S + 5 && exp > NOW_S - 5 && exp - 86_400 <= iat)
         && claims
             .get("nbf")
             .is_none_or(|nbf| whole(nbf).is_some_and(|nbf| nbf <= NOW_S + 5))
-        && claims
-            .get("iat")
-            .is_none_or(|iat| whole(iat).is_some_and(|iat| iat <= NOW_S + 5))
 }
 
 proptest! {
@@ -190,7 +188,7 @@ proptest! {
                 prop_assert!(are_valid(&claims), "{}", claims);
                 prop_assert_eq!(identity.user_id.as_str(), &claims["sub"]);
                 prop_assert_eq!(Some(identity.expires_at.0), whole(&claims["exp"]));
-                prop_assert_eq!(identity.issued_at.0, whole(&claims["iat"]).unwrap_or(0));
+                prop_assert_eq!(Some(identity.issued_at.0), whole(&claims["iat"]));
             }
             Err(VerifyError::Rejected(_)) => prop_assert!(!are_valid(&claims), "{}", claims),
             Err(error) => prop_assert!(false, "{}", error),

@@ -43,6 +43,38 @@ async fn a_token_opens_a_connection() {
 }
 
 #[tokio::test]
+async fn a_token_is_valid_for_a_day_at_most() {
+    let stack = Stack::start().await;
+    let issue = async |ttl: &str| {
+        let endpoint = &stack.ready.lambda;
+        belfry(&[
+            "token",
+            "--user",
+            "alice",
+            "--ttl",
+            ttl,
+            "--endpoint",
+            endpoint,
+        ])
+        .await
+    };
+    let output = issue("86400").await;
+    let token = String::from_utf8(output.stdout).unwrap();
+    open(
+        &format!("{}?token={}", stack.ready.websocket, token.trim()),
+        &[],
+    )
+    .await;
+    let output = issue("86401").await;
+    assert!(!output.status.success());
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(
+        said.contains("400 Bad Request ttl must be at most 86400 seconds"),
+        "{said}"
+    );
+}
+
+#[tokio::test]
 async fn an_event_file_invokes_a_function() {
     let stack = Stack::start().await;
     let mut socket = stack.connect("alice").await;

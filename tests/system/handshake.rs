@@ -122,6 +122,11 @@ async fn every_invalid_token_is_a_401_and_leaves_no_row() {
         ),
         ("no client", issued(json!({"client_id": null})).await),
         ("no expiry", issued(json!({"exp": null})).await),
+        ("no time of issue", issued(json!({"iat": null})).await),
+        (
+            "valid for more than 24 hours",
+            issued(json!({"exp": now + 86_500})).await,
+        ),
         ("no user", issued(json!({"sub": null})).await),
         ("an ID token", id_token),
         ("alg none", crafted.unsigned()),

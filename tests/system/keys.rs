@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use belfry_tests::{KeyAnswer, KeyServer, SigningKey, Stack, http, open, refused};
+use belfry_tests::{KeyAnswer, KeyServer, SigningKey, Stack, http, open, refused, unix_time};
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep_until};
 
@@ -30,7 +30,8 @@ fn url_of(stack: &Stack, key: &SigningKey, issuer: &str) -> String {
         "token_use": "access",
         "client_id": "web",
         "sub": "alice",
-        "exp": 4_102_444_800_u64,
+        "iat": unix_time().as_secs(),
+        "exp": unix_time().as_secs() + 3_600,
     }));
     format!("{}?token={token}", stack.ready.websocket)
 }
@@ -73,7 +74,9 @@ async fn another_provider_needs_no_token_use() {
         .start()
         .await;
     let url = |key: &SigningKey, client: serde_json::Value| {
-        let mut claims = json!({"iss": ISSUER, "sub": "auth0|alice", "exp": 4_102_444_800_u64});
+        let now = unix_time().as_secs();
+        let mut claims =
+            json!({"iss": ISSUER, "sub": "auth0|alice", "iat": now, "exp": now + 3_600});
         for (name, value) in client.as_object().unwrap() {
             claims[name] = value.clone();
         }

@@ -48,5 +48,5 @@ pub use segments::{
 pub use sessions::{Extended, Extension, NotServed, SessionRefresh, Sessions, Touched};
 pub use sign_outs::SignOuts;
 pub use store_error::StoreError;
-pub use verifier::{CLOCK_LEEWAY, Identity, TokenVerifier, VerifyError};
+pub use verifier::{CLOCK_LEEWAY, Identity, MAX_TOKEN_LIFETIME, TokenVerifier, VerifyError};
 pub use workers::Workers;

@@ -180,7 +180,7 @@ pub(crate) struct TokenArgs {
     #[arg(long)]
     pub user: String,
 
-    /// Lifetime in seconds; a negative one makes an expired token
+    /// Lifetime in seconds, at most 86400; a negative one makes an expired token
     #[arg(long, default_value_t = DEFAULT_TTL, allow_negative_numbers = true)]
     pub ttl: i64,
 

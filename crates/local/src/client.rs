@@ -95,8 +95,10 @@ fn post(
         .map_err(no_stack)?;
     let text = response.body_mut().read_to_string().map_err(no_stack)?;
     if !response.status().is_success() {
+        let json: Value = serde_json::from_str(&text).unwrap_or_default();
+        let message = json["message"].as_str().unwrap_or(&text);
         return Err(ClientError::Refused(format!(
-            "{} {text}",
+            "{} {message}",
             response.status()
         )));
     }

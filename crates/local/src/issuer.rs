@@ -22,6 +22,9 @@ pub(crate) const CLIENT_ID: &str = "local";
 /// A token's default lifetime, in seconds.
 pub(crate) const DEFAULT_TTL: i64 = 3_600;
 
+/// The longest lifetime that a Cognito app client can have, in seconds.
+pub(crate) const MAX_TTL: i64 = 86_400;
+
 /// Signs tokens, and publishes the key that verifies them.
 #[derive(Clone)]
 pub(crate) struct Issuer {

@@ -7,7 +7,7 @@ use axum::routing::{get, post};
 use axum::{Json, Router};
 use serde_json::{Value, json};
 
-use crate::issuer::{Issuer, POOL, TokenRequest, Tokens};
+use crate::issuer::{Issuer, MAX_TTL, POOL, TokenRequest, Tokens};
 use crate::lambda::DeadLetters;
 
 /// Serves the issuer's keys and discovery document, `POST /_local/tokens` and `GET /_local/dead-letters`.
@@ -42,10 +42,17 @@ async fn tokens(
     State(issuer): State<Issuer>,
     Json(request): Json<TokenRequest>,
 ) -> Result<Json<Tokens>, (StatusCode, Json<Value>)> {
-    issuer.issue(&request).map(Json).map_err(|error| {
-        (
-            StatusCode::INTERNAL_SERVER_ERROR,
-            Json(json!({"message": error.to_string()})),
-        )
-    })
+    let refused = |status, message: String| (status, Json(json!({"message": message})));
+    if request.ttl > MAX_TTL {
+        return Err(refused(
+            StatusCode::BAD_REQUEST,
+            format!(
+                "ttl must be at most {MAX_TTL} seconds: no token of Cognito is valid for longer than a day"
+            ),
+        ));
+    }
+    issuer
+        .issue(&request)
+        .map(Json)
+        .map_err(|error| refused(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))
 }

@@ -3,7 +3,7 @@ mod tests;
 
 use std::str::FromStr;
 
-use belfry_core::ports::{CLOCK_LEEWAY, Identity, TokenVerifier, VerifyError};
+use belfry_core::ports::{CLOCK_LEEWAY, Identity, MAX_TOKEN_LIFETIME, TokenVerifier, VerifyError};
 use belfry_core::{UnixMillis, UnixSeconds};
 use belfry_protocol::UserId;
 use jsonwebtoken::{Algorithm, Header, Validation, decode, decode_header};
@@ -169,14 +169,17 @@ impl TokenPolicy {
             Some(Some(not_before)) if not_before.has_passed(now.plus(CLOCK_LEEWAY)) => {}
             Some(_) => return rejected("not yet valid"),
         }
-        // Cognito always sets `iat`. A token without it counts as infinitely old.
-        let Some(issued_at) = claims.get("iat").map_or(Some(UnixSeconds(0)), numeric_date) else {
+        // A sign-out voids the tokens that were issued before it, for a while.
+        // It would not stop a token from the future, and a token that lived on
+        // when the sign-out is forgotten would be accepted again.
+        let Some(issued_at) = claims.get("iat").and_then(numeric_date) else {
             return rejected("no time of issue");
         };
-        // A sign-out voids the tokens that were issued before it. One from the
-        // future would outlive it.
         if !issued_at.has_passed(now.plus(CLOCK_LEEWAY)) {
             return rejected("issued in the future");
+        }
+        if expires_at.to_millis() > issued_at.to_millis().plus(MAX_TOKEN_LIFETIME) {
+            return rejected("valid for more than 24 hours");
         }
         match text(&self.user_id_claim).map(UserId::parse) {
             Some(Ok(user_id)) => Ok(Identity {

@@ -3,15 +3,17 @@
 use std::time::Duration;
 
 use belfry_core::log::LogKey;
-use belfry_core::ports::BroadcastKey;
+use belfry_core::ports::{BroadcastKey, CLOCK_LEEWAY, MAX_TOKEN_LIFETIME};
 use belfry_core::{UnixMillis, UnixSeconds};
 use belfry_protocol::{ConnectionId, MessageId, UserId};
 
 use super::row::{Item, text};
 
-/// How long a sign-out is remembered: the longest life of a Cognito access
-/// token (AWS: "between 5 minutes and 24 hours"). Older tokens have expired.
-const SIGN_OUT_LIFETIME: Duration = Duration::from_secs(24 * 60 * 60);
+/// How long a sign-out is remembered: until every token that it voids is
+/// refused as expired. It voids tokens that were issued up to the leeway after
+/// it, and a handshake accepts a token up to the leeway after its expiry.
+const SIGN_OUT_LIFETIME: Duration =
+    MAX_TOKEN_LIFETIME.saturating_add(CLOCK_LEEWAY.saturating_mul(2));
 
 /// The longest lifetime of a row: the upper bound of `CONNECTION_TTL_SECONDS`.
 const MAX_ROW_LIFETIME: Duration = Duration::from_secs(24 * 60 * 60);
@@ -78,4 +80,22 @@ fn item(pk: &str, sk: &str) -> Item {
     [("pk", pk), ("sk", sk)]
         .map(|(name, value)| (name.to_owned(), text(value)))
         .into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sign_out_is_remembered_longer_than_any_token_that_it_voids_is_accepted() {
+        let signed_out = UnixMillis(1_767_225_600_999);
+        // The last token that the sign-out voids.
+        let issued = signed_out.plus(CLOCK_LEEWAY).to_seconds();
+        let expires = issued.to_millis().plus(MAX_TOKEN_LIFETIME);
+        let refused_from = expires.plus(CLOCK_LEEWAY);
+        // Even if no connection kept the item longer.
+        let forgotten = signed_out.plus(SIGN_OUT_LIFETIME);
+        assert!(forgotten >= refused_from);
+        assert!(user_expires_at(signed_out) > refused_from.to_seconds());
+    }
 }

@@ -8,11 +8,16 @@ use crate::time::{UnixMillis, UnixSeconds};
 /// How far the clocks of an issuer and a verifier may differ.
 pub const CLOCK_LEEWAY: Duration = Duration::from_secs(5);
 
+/// Maximum time between a token's issue and its expiry. Stores remember a
+/// sign-out for longer, so no token outlives it. Cognito allows no more: "between
+/// 5 minutes and 24 hours".
+pub const MAX_TOKEN_LIFETIME: Duration = Duration::from_secs(24 * 60 * 60);
+
 /// The identity that a token proves.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Identity {
     pub user_id: UserId,
-    /// The epoch if the token has no time of issue.
+    /// At most [`MAX_TOKEN_LIFETIME`] before `expires_at`.
     pub issued_at: UnixSeconds,
     pub expires_at: UnixSeconds,
 }

@@ -214,12 +214,17 @@ async fn without_an_audience_no_other_client_may_be_named() {
 }
 
 #[tokio::test]
-async fn issuer_and_expiry_are_still_demanded() {
+async fn issuer_and_times_are_still_demanded() {
     for (more, why) in [
         (json!({"iss": "https://id.test"}), "another issuer"),
         (json!({"iss": "https://evil.test/"}), "another issuer"),
         (json!({"exp": null}), "no expiry"),
         (json!({"exp": NOW_S - 5}), "expired"),
+        (json!({"iat": null}), "no time of issue"),
+        (
+            json!({"exp": NOW_S + 86_401}),
+            "valid for more than 24 hours",
+        ),
     ] {
         let token = by_rsa(&merged(claims(json!({"aud": "web"})), more.clone()));
         let refused = Some(VerifyError::Rejected(why));
