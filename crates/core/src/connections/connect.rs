@@ -340,6 +340,7 @@ mod tests {
             request("https://ws.example.com", &[Subprotocol]),
             request("https://ws.example.com", &[]),
             request("https://ws.example.com", &[Authorization, Query]),
+            request("http://ws.example.com", &[Authorization]),
             request("https://evil.test", &[Authorization]),
             request("null", &[Authorization]),
             request("", &[Authorization]),

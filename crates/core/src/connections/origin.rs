@@ -172,21 +172,36 @@ fn advice(entry: &str) -> String {
 
 /// Whether an origin names the server's own host, as clients that are not
 /// browsers derive it from the address that they connect to: with the scheme of
-/// a page or of a WebSocket, with or without the default port.
+/// a page or of a WebSocket, with or without the default port. API Gateway serves
+/// only TLS, so a plain scheme is the server's own only on loopback, where the
+/// local stack listens.
 pub(super) fn is_own_origin(origin: &str, host: &str) -> bool {
     let (origin, host) = (origin.to_ascii_lowercase(), host.to_ascii_lowercase());
     let Some((scheme, authority)) = origin.split_once("://") else {
         return false;
     };
-    matches!(scheme, "https" | "http" | "wss" | "ws")
-        && is_authority(authority)
-        && without_default_port(authority) == without_default_port(&host)
+    let default_port = match scheme {
+        "https" | "wss" => ":443",
+        "http" | "ws" if is_loopback(&host) => ":80",
+        _ => return false,
+    };
+    let without_default_port = |authority: &str| {
+        authority
+            .strip_suffix(default_port)
+            .unwrap_or(authority)
+            .to_owned()
+    };
+    is_authority(authority) && without_default_port(authority) == without_default_port(&host)
 }
 
-fn without_default_port(authority: &str) -> &str {
-    let host = authority.strip_suffix(":443");
-    host.or_else(|| authority.strip_suffix(":80"))
-        .unwrap_or(authority)
+fn is_loopback(authority: &str) -> bool {
+    let host = split_port(authority).and_then(|(host, _)| Host::parse(host).ok());
+    match host {
+        Some(Host::Domain(name)) => name == "localhost",
+        Some(Host::Ipv4(address)) => address.is_loopback(),
+        Some(Host::Ipv6(address)) => address.is_loopback(),
+        None => false,
+    }
 }
 
 /// Splits an origin into scheme and authority, in lower case and without the
@@ -358,11 +373,19 @@ mod tests {
             ("ws://localhost:3001", "localhost:3001"),
             ("https://ws.example.com:443", "ws.example.com"),
             ("https://WS.example.com", "ws.EXAMPLE.com:443"),
+            ("http://127.8.9.1:3001", "127.8.9.1:3001"),
+            ("ws://[::1]:3001", "[::1]:3001"),
+            ("http://LOCALHOST:80", "localhost"),
+            ("https://localhost:3001", "localhost:3001"),
         ] {
             assert!(is_own_origin(origin, host), "{origin}");
         }
         for origin in [
             "https://evil.test",
+            "http://ws.example.com",
+            "ws://ws.example.com",
+            "http://ws.example.com:443",
+            "https://ws.example.com:80",
             "https://ws.example.com:8443",
             "https://a.ws.example.com",
             "https://ws.example.com.evil.test",
@@ -381,6 +404,35 @@ mod tests {
     }
 
     #[test]
+    fn a_plain_scheme_is_the_servers_own_only_on_loopback() {
+        for (host, loopback) in [
+            ("localhost:3001", true),
+            ("127.0.0.1:3001", true),
+            ("127.255.0.9", true),
+            ("[::1]:3001", true),
+            ("ws.example.com", false),
+            ("localhost.example.com", false),
+            ("a.localhost", false),
+            ("192.168.1.7:3001", false),
+            ("128.0.0.1", false),
+            ("0.0.0.0:3001", false),
+            ("[::2]:3001", false),
+            ("[fe80::1]:3001", false),
+            ("host.docker.internal:3001", false),
+        ] {
+            for (scheme, own) in [
+                ("http", loopback),
+                ("ws", loopback),
+                ("https", true),
+                ("wss", true),
+            ] {
+                let origin = format!("{scheme}://{host}");
+                assert_eq!(is_own_origin(&origin, host), own, "{origin}");
+            }
+        }
+    }
+
+    #[test]
     fn an_absent_origin_is_allowed_by_policy_only() {
         let policy = |allow_missing| OriginPolicy {
             allowed: AllowedOrigins::default(),
@@ -395,8 +447,8 @@ mod tests {
     proptest! {
         #[test]
         fn only_the_own_host_is_the_own_origin(origin in r"(https?|wss?|app)://[a.b:/@0-9]{0,8}|\PC{0,20}") {
-            let own = ["a.b", "a.b:443", "a.b:80"].iter().any(|host| {
-                ["https", "http", "wss", "ws"].iter().any(|scheme| origin == format!("{scheme}://{host}"))
+            let own = ["a.b", "a.b:443"].iter().any(|host| {
+                ["https", "wss"].iter().any(|scheme| origin == format!("{scheme}://{host}"))
             });
             prop_assert_eq!(is_own_origin(&origin, "a.b"), own);
         }
