@@ -272,6 +272,11 @@ class Parameters(unittest.TestCase):
         whole = "MaxConnections must be a whole number from 1 to 10000000."
         for value in ("0", "10000001", "-1", "1.5", "1e3", "", "many", " 7", "9" * 30):
             self.assertEqual(self.problem("MaxConnections", value), whole)
+        # CloudFormation would accept them, and the function fail at startup.
+        for name, parameter in self.template["Parameters"].items():
+            if parameter["Type"] == "Number":
+                for value in (f"{parameter['Default']}.5", f"{parameter['Default']}.0"):
+                    self.assertRegex(self.problem(name, value) or "", f"^{name} must be a whole number", value)
         self.assertRegex(self.problem("TokenUse", "refresh"), "^TokenUse must be one of access, id")
         self.assertTrue(self.problem("Stage", "a/b").startswith("Stage must "))
         # CloudFormation matches the whole value.

@@ -96,14 +96,29 @@ fn check(name: &str, declaration: &Value, value: &str) -> Result<(), TemplateErr
 }
 
 fn check_number(name: &str, declaration: &Value, value: &str) -> Result<(), TemplateError> {
+    // Templates may quote numbers.
+    let bound = |key: &str| -> Option<f64> { to_text(declaration.get(key)?).parse().ok() };
+    // CloudFormation accepts a fraction for any number, and has no pattern for
+    // numbers. A function that counts with it then fails at its first event.
+    let has_fraction = |key: &str| bound(key).is_some_and(|number| number.fract() != 0.0);
+    let fractions = ["Default", "MinValue", "MaxValue"]
+        .into_iter()
+        .any(has_fraction);
+    if !fractions && !is_whole(value) {
+        return Err(error(name, "must be a whole number"));
+    }
     let number = value.parse().ok().filter(|number: &f64| number.is_finite());
     let number = number.ok_or_else(|| error(name, "must be a number"))?;
-    let bound = |key: &str| declaration.get(key).and_then(Value::as_f64);
     match (bound("MinValue"), bound("MaxValue")) {
         (Some(min), _) if number < min => Err(error(name, format!("must be at least {min}"))),
         (_, Some(max)) if number > max => Err(error(name, format!("must be at most {max}"))),
         _ => Ok(()),
     }
+}
+
+fn is_whole(value: &str) -> bool {
+    let digits = value.strip_prefix('-').unwrap_or(value);
+    !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit())
 }
 
 fn error(name: &str, problem: impl Into<String>) -> TemplateError {

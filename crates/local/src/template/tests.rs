@@ -259,7 +259,7 @@ fn an_invalid_parameter_is_named() {
         (
             "PostConcurrency",
             "many",
-            "Parameters.PostConcurrency: must be a number",
+            "Parameters.PostConcurrency: must be a whole number",
         ),
         (
             "TokenIssuer",
@@ -294,6 +294,50 @@ fn an_invalid_parameter_is_named() {
             .to_string();
         assert!(error.starts_with(expected), "{error}");
     }
+}
+
+#[test]
+fn no_number_of_belfrys_own_may_have_a_fraction() {
+    let text = belfrys_own();
+    let template = Template::parse(&text).unwrap();
+    let names: Vec<&str> = text
+        .split("\n    Type: Number\n")
+        .filter_map(|before| before.lines().last()?.trim().strip_suffix(':'))
+        .collect();
+    assert!(names.len() > 15, "{names:?}");
+    for name in names {
+        for value in [
+            "1000.5", "1e3", "1000.0", "+1000", "", " 1000", "0x10", "inf",
+        ] {
+            let given = [(name.to_owned(), value.to_owned())].into();
+            let error = template.evaluate(&given, "us-east-1").unwrap_err();
+            let expected = format!("Parameters.{name}: must be a whole number");
+            assert_eq!(error.to_string(), expected, "{value}");
+        }
+    }
+}
+
+#[test]
+fn a_parameter_that_declares_a_fraction_may_have_one() {
+    let resolved = |parameter: &str, value: &str| {
+        let declared: Value = serde_json::from_str(parameter).unwrap();
+        let declared = [("Share".to_owned(), declared)].into_iter().collect();
+        let given = [("Share".to_owned(), value.to_owned())].into();
+        super::parameters::resolve(&declared, &given).is_ok()
+    };
+    for declared in [
+        r#"{"Type": "Number", "Default": 0.5}"#,
+        r#"{"Type": "Number", "Default": "0.5"}"#,
+        r#"{"Type": "Number", "MaxValue": 1.5}"#,
+    ] {
+        assert!(resolved(declared, "0.25"), "{declared}");
+        assert!(resolved(declared, "1"), "{declared}");
+    }
+    let negative = r#"{"Type": "Number", "MinValue": -5}"#;
+    assert!(resolved(negative, "-5"));
+    assert!(!resolved(negative, "-6"));
+    assert!(!resolved(r#"{"Type": "Number", "MaxValue": "5"}"#, "6"));
+    assert!(!resolved(negative, "0.5"));
 }
 
 #[test]
