@@ -487,11 +487,25 @@ class Settings(unittest.TestCase):
 
 class Commands(unittest.TestCase):
     def test_git_ignores_what_documented_commands_write(self):
-        # Redirections, and the last argument of `aws lambda invoke`.
-        written = re.compile(r"> ([\w-]+\.\w+)$|\.json \\?\n?.*? ([\w-]+\.json)(?: &&|$)", re.MULTILINE)
-        pages = [*(ROOT / "docs").rglob("*.md"), ROOT / "README.md"]
-        found = {name for page in pages for pair in written.findall(page.read_text()) for name in pair if name}
+        # Redirections, the last argument of `aws lambda invoke`, and `-m venv`.
+        files = re.compile(
+            r"> ([\w-]+\.\w+)$|\.json \\?\n?.*? ([\w-]+\.json)(?: &&|$)|-m venv ([\w./-]+)", re.MULTILINE
+        )
+        # What a command writes into the folder that it runs in.
+        leaves = {"npm ci": "node_modules/x", "npm start": "dist/x", "deploy --guided": "samconfig.toml"}
+        listed = subprocess.run(
+            ["git", "ls-files", "-z", "*.md"], cwd=ROOT, capture_output=True, text=True, check=True,
+        )
+        found = set()
+        for page in filter(None, listed.stdout.split("\0")):
+            text = (ROOT / page).read_text()
+            found |= {name for names in files.findall(text) for name in names if name}
+            for block in re.findall(r"^```\w*\n(.*?)^```$", text, re.MULTILINE | re.DOTALL):
+                folder = re.search(r"\bcd (\S+) &&", block)
+                path = f"{folder[1]}/" if folder else ""
+                found |= {path + name for command, name in leaves.items() if command in block}
         self.assertLessEqual({"letters.json", "report.json", "resume.json", "sign-out.json"}, found)
+        self.assertLessEqual({".venv/example", "examples/python/samconfig.toml", "examples/typescript/dist/x"}, found)
         for name in found:
             ignored = subprocess.run(["git", "check-ignore", "--quiet", name], cwd=ROOT, check=False)
             self.assertEqual(ignored.returncode, 0, name)
