@@ -12,6 +12,8 @@ const MAX_BYTES = 4 * 1024 * 1024; // Vercel accepts at most 4.5 MB.
 const bucket = setting("UPLOADS_BUCKET");
 const broadcaster = setting("BROADCASTER_FUNCTION");
 const issuer = setting("TOKEN_ISSUER");
+// A user pool has one of two issuers. The keys of both are below the first.
+const issuers = [issuer, issuer.replace("://cognito-idp.", "://issuer-cognito-idp.")];
 const clients = setting("COGNITO_CLIENT_IDS").split(",").map((id) => id.trim());
 const jwksUrl = process.env.TOKEN_JWKS_URL || `${issuer.replace(/\/$/, "")}/.well-known/jwks.json`;
 const keys = createRemoteJWKSet(new URL(jwksUrl));
@@ -45,14 +47,17 @@ export async function POST(request: Request): Promise<Response> {
 
 async function userOf(request: Request): Promise<string> {
   const token = /^Bearer +(\S+)$/i.exec(request.headers.get("authorization") ?? "")?.[1] ?? "";
-  const { payload } = await jwtVerify(token, keys, { issuer, algorithms: ["RS256"], requiredClaims: ["exp"] })
+  const { payload } = await jwtVerify(token, keys, { issuer: issuers, algorithms: ["RS256"], requiredClaims: ["exp"] })
     .catch((error: unknown) => {
       // If the keys cannot be fetched, the token may still be valid: not a 401.
       const fetched = error instanceof errors.JOSEError && !/GENERIC|TIMEOUT|JWKS_INVALID/.test(error.code);
       throw fetched ? refusal(401, "a valid access token is required") : error;
     });
-  const { sub, token_use, client_id } = payload;
-  if (sub && token_use === "access" && clients.includes(String(client_id))) return sub;
+  const { sub, token_use, client_id, aud } = payload;
+  const isClient = (id: unknown) => clients.includes(String(id));
+  // An audience that is not this API's is final, whichever client asked for the token.
+  const isForUs = aud === undefined || [aud].flat().some(isClient);
+  if (sub && token_use === "access" && isClient(client_id) && isForUs) return sub;
   throw refusal(401, "a valid access token is required");
 }
 

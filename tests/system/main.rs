@@ -5,6 +5,7 @@ mod asynchronous;
 mod broadcast;
 mod clients;
 mod command_line;
+mod examples;
 mod fanout;
 mod faults;
 mod frames;
