@@ -14,9 +14,8 @@ use crate::{InvalidRequest, UserId, request};
     deny_unknown_fields
 )]
 pub enum OperatorRequest {
-    /// Sign a user out: close every connection of the user, and for a day refuse
-    /// tokens that were issued before. Cognito's access tokens live a day at
-    /// most.
+    /// Sign a user out: close every connection of the user, and refuse every
+    /// token that was issued before.
     SignOut {
         /// The user to sign out.
         user_id: UserId,
