@@ -55,8 +55,8 @@ impl SignOuts for DynamoDb {
         id: &ConnectionId,
         now: UnixMillis,
     ) -> Result<Option<Connection>, StoreError> {
-        // A write, and no read before it: a read may miss the row of a
-        // transaction whose write to the user's set was seen already.
+        // This writes without reading first: a read could miss the row of a
+        // transaction although its write to the user's set is already visible.
         let update = self
             .client
             .update_item()
