@@ -328,7 +328,7 @@ class Alarms(unittest.TestCase):
                 listed |= {stem + name if name.startswith("-") else name: page for name in names}
         self.assertEqual(listed, self.runbooks())
 
-    def test_each_tells_the_topic(self):
+    def test_each_notifies_the_topic(self):
         for name, alarm in self.alarms.items():
             self.assertIn("AlarmActions", alarm, name)
             self.assertIn("OKActions", alarm, name)

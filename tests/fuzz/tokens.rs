@@ -172,7 +172,7 @@ proptest! {
     }
 
     #[test]
-    fn what_a_stranger_signs_is_rejected(
+    fn a_strangers_token_is_rejected(
         of_header in changes(&corpus()),
         of_claims in changes(&corpus()),
     ) {
@@ -181,7 +181,7 @@ proptest! {
     }
 
     #[test]
-    fn what_the_pool_signs_is_taken_by_its_claims(changes in changes(&corpus())) {
+    fn the_pools_token_is_judged_by_its_claims(changes in changes(&corpus())) {
         let claims = changed(claims(), &changes);
         match verify(&POOL.sign(&header(), &claims)) {
             Ok(identity) => {
@@ -206,7 +206,7 @@ proptest! {
     }
 
     #[test]
-    fn what_another_provider_signs_is_taken_by_its_claims(
+    fn another_providers_token_is_judged_by_its_claims(
         changes in changes(&corpus()),
         with_rsa in any::<bool>(),
     ) {
@@ -242,7 +242,7 @@ proptest! {
     }
 
     #[test]
-    fn a_header_is_taken_only_with_the_pools_key_and_rs256(changes in changes(&corpus())) {
+    fn a_header_is_accepted_only_with_the_pools_key_and_rs256(changes in changes(&corpus())) {
         let header = changed(header(), &changes);
         if verify(&POOL.sign(&header, &claims())).is_ok() {
             prop_assert_eq!(&header["alg"], "RS256", "{}", header);

@@ -305,7 +305,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_value_of_a_flag_is_taken_or_refused(
+        fn any_value_of_a_flag_is_accepted_or_refused(
             flag in prop::sample::select(vec![
                 "--parameter", "--port", "--host", "--allowed-host", "--idle-timeout", "--connect-rate",
                 "--concurrency", "--environments", "--retry-delay", "--schedule-every", "--fault",

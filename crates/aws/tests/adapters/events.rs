@@ -143,7 +143,7 @@ fn messages_are_what_their_names_say() {
 }
 
 #[test]
-fn an_end_says_how_it_came() {
+fn a_disconnect_says_how_the_connection_ended() {
     for (name, code) in [
         ("disconnect-normal", 1000),
         ("disconnect-going-away", 1001),

@@ -56,7 +56,7 @@ fn allowed() -> impl Strategy<Value = (usize, String)> {
 
 proptest! {
     #[test]
-    fn what_the_pattern_allows_is_parsed((index, text) in allowed()) {
+    fn every_text_that_the_pattern_allows_is_parsed((index, text) in allowed()) {
         prop_assert!((all()[index].is_parsed)(&text), "{text:?}");
     }
 

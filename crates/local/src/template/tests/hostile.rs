@@ -202,7 +202,7 @@ proptest! {
     }
 
     #[test]
-    fn any_parameter_value_is_taken_or_refused(
+    fn any_parameter_value_is_accepted_or_refused(
         name in "[A-Za-z]{0,8}",
         known in any::<prop::sample::Index>(),
         value in "(?s).{0,40}|[0-9eE.+-]{1,12}|inf|NaN",

@@ -233,7 +233,7 @@ async fn issuer_and_times_are_still_demanded() {
 }
 
 #[tokio::test]
-async fn what_is_signed_for_another_purpose_is_refused() {
+async fn a_token_for_another_purpose_is_refused() {
     let web = claims(json!({"aud": "web"}));
     for (typ, accepted) in [
         (json!("JWT"), true),
