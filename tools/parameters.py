@@ -1,7 +1,7 @@
 """Checks values for parameters of template.yaml.
 
-SAM drops a parameter that the template does not have without a word, and
-CloudFormation answers an invalid value only after minutes.
+SAM silently drops a parameter that the template does not have, and
+CloudFormation refuses an invalid value only after minutes.
 """
 
 import argparse

@@ -1,5 +1,5 @@
-"""Runs the examples by the lines of their README, against the local stack and an
-emulator's S3.
+"""Runs the commands from the README of the examples, against the local stack and
+an emulator's S3.
 """
 
 import contextlib

@@ -4,7 +4,7 @@
 //! A connection's row is in the table `Connections`. The table `State` has its
 //! id in its user's set and its count in a shard's counter (see `state.rs`).
 //! One transaction writes all three, and one removes them: if a function dies
-//! in between, the counts are still those of the rows. Frames and sweeps write
+//! in between, the counts still match the rows. Frames and sweeps write
 //! single items.
 
 mod admissions;

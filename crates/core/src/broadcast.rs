@@ -80,8 +80,8 @@ pub enum BroadcastError {
     /// No worker could be asked to start or to continue.
     #[error("no worker could be started; ask again with the same messageId ({0})")]
     NoWorker(String),
-    /// Listing the recipients took all the time there was.
-    #[error("listing the recipients took all the time; nobody was reached")]
+    /// Listing the recipients used up the time.
+    #[error("listing the recipients used up the time; nobody was reached")]
     NoTime,
 }
 

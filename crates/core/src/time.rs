@@ -25,7 +25,7 @@ impl UnixMillis {
         Self(self.0.saturating_sub(millis(duration)))
     }
 
-    /// How long `earlier` lies back; zero if it lies ahead, as it may when
+    /// Time since `earlier`; zero if that is in the future, as it may be when
     /// two clocks differ.
     #[must_use]
     pub fn since(self, earlier: Self) -> Duration {

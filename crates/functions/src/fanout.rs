@@ -37,8 +37,8 @@ impl Settings {
             delivery: DeliverySettings {
                 concurrency: usize::try_from(concurrency).unwrap_or(1),
                 post_timeout: Duration::from_millis(post_timeout),
-                // Each worker has its share, whether or not the others work:
-                // they need not coordinate.
+                // Each worker has its share, whether or not the others are
+                // active, so they need not coordinate.
                 posts_per_second: f64::from(posts_per_second) / f64::from(max_workers),
             },
             max_workers,

@@ -3,7 +3,7 @@
 
 use url::Url;
 
-/// The parameter has an entry that no browser sends.
+/// The parameter has an entry that no browser would send.
 #[derive(Debug, thiserror::Error)]
 #[error("no browser sends the origin {entry:?}: {advice}")]
 pub(crate) struct InvalidOrigin {

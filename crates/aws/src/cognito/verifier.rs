@@ -169,9 +169,9 @@ impl TokenPolicy {
             Some(Some(not_before)) if not_before.has_passed(now.plus(CLOCK_LEEWAY)) => {}
             Some(_) => return rejected("not yet valid"),
         }
-        // A sign-out voids the tokens that were issued before it, for a while.
-        // It would not stop a token from the future, and a token that lived on
-        // when the sign-out is forgotten would be accepted again.
+        // A sign-out voids the tokens that were issued before it, and is
+        // remembered for a while. It would miss a token from the future, and a
+        // token that outlived the memory of it would be accepted again.
         let Some(issued_at) = claims.get("iat").and_then(numeric_date) else {
             return rejected("no time of issue");
         };
@@ -205,7 +205,7 @@ impl TokenPolicy {
         });
         let client = |claim: &str| claims.get(claim).map(is_client);
         match self.token_use {
-            // Cognito sets `aud` if the client asked for a resource's token.
+            // Cognito sets `aud` if the client asked for a token for one resource.
             TokenUse::Access => client("client_id") == Some(true) && audience != Some(false),
             TokenUse::Id => claims.get("aud").is_some_and(is_client),
             TokenUse::Any => audience.unwrap_or_else(|| {

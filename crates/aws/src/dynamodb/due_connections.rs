@@ -16,8 +16,8 @@ use crate::randomness::SystemRandomness;
 /// so frames never write to it; only sweeps move rows in it.
 pub(super) const DUE_INDEX: &str = "due-index";
 
-/// Connections in a page: few enough that a sweep without time has not read
-/// much for nothing.
+/// Connections in a page: few enough that a sweep that runs out of time has read
+/// little in vain.
 const PAGE: i32 = 100;
 
 /// Maximum concurrent shards.

@@ -11,13 +11,13 @@ use belfry_protocol::{ConnectionId, UserId};
 pub(super) const CONNECTION_ID: &str = "connectionId";
 pub(super) const SHARD: &str = "shard";
 
-/// What listings read of a row, and the user index projects.
+/// The attributes that listings read and the user index projects.
 pub(super) const RECIPIENT_ATTRIBUTES: &str =
     "connectionId, connectedAt, tokenExpiresAt, expiresAt";
 
 pub(super) type Item = HashMap<String, AttributeValue>;
 
-/// A row with what only the adapter uses of it.
+/// A row, with the attributes that only the adapter uses.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Row {
     pub(super) connection: Connection,

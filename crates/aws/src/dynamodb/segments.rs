@@ -71,8 +71,8 @@ impl SegmentOffers for DynamoDb {
 
 impl SegmentLeases for DynamoDb {
     /// Invariant: `leaseVersion` grows with every acquisition, and a checkpoint is
-    /// written only if it is the version that its worker acquired. So of two
-    /// workers that believe to have the segment, one writes.
+    /// written only if it is the version that its worker acquired. So if
+    /// two workers believe that they own the segment, only one can write.
     async fn acquire(
         &self,
         key: &BroadcastKey,
@@ -208,8 +208,8 @@ impl SegmentLeases for DynamoDb {
     }
 }
 
-/// A segment's number and state. `None` if the item is malformed. What no
-/// checkpoint has written yet is absent.
+/// A segment's number and state. `None` if the item is malformed. Attributes
+/// that no checkpoint has written yet are absent.
 fn view_of(item: &Item) -> Option<(u32, SegmentView)> {
     let sk = item.get("sk")?.as_s().ok()?;
     let index = sk.rsplit('#').next()?.parse().ok()?;

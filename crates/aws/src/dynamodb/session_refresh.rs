@@ -31,7 +31,7 @@ impl SessionRefresh for DynamoDb {
             Counted::Yes(_) => Ok(Extended::Until(extension.expires_at)),
             Counted::NotServed(why) => Ok(Extended::NotServed(why)),
             Counted::Unmet(row) if !is_own(&row) => Ok(Extended::OtherUser),
-            // The present end is as late already.
+            // The session already lasts at least as long.
             Counted::Unmet(_) => {
                 let touched = Box::pin(self.touch(id, bucket, now)).await?;
                 Ok(match touched {

@@ -78,7 +78,7 @@ impl DynamoDb {
     pub(super) async fn shards_with_room(&self, total: u64) -> Result<Vec<u32>, StoreError> {
         let has_room =
             |shard: &Shard| shard.counter.connections < share_of_limit(total, shard.number);
-        // A place that was just released must be found.
+        // Capacity that was just released must be found.
         let shards = self.shards(Consistency::Strong).await?;
         let with_room = shards.iter().filter(|shard| has_room(shard));
         let mut numbers: Vec<_> = with_room.map(|shard| shard.number).collect();

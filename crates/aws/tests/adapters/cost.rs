@@ -90,7 +90,7 @@ async fn count(State(meter): State<Arc<Meter>>, headers: HeaderMap, body: Bytes)
 fn consumed(operation: &str, status: StatusCode, answer: &Value) -> Units {
     if status != StatusCode::OK {
         // AWS: a write whose condition fails consumes a unit for each
-        // kilobyte of the item, and says nothing of it.
+        // kilobyte of the item, and does not report it.
         assert!(["PutItem", "UpdateItem"].contains(&operation), "{answer}");
         return Units {
             read: 0.0,
@@ -115,7 +115,7 @@ fn consumed(operation: &str, status: StatusCode, answer: &Value) -> Units {
 }
 
 impl Meter {
-    /// Forgets the units of a preparation.
+    /// Discards the units that the setup consumed.
     fn reset(&self) {
         *self.sum.lock().unwrap() = Units::default();
     }

@@ -1,4 +1,4 @@
-//! Stands before the database and does what a test wants to one of the calls.
+//! Sits in front of the database and does to one of the calls what a test wants.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -14,19 +14,18 @@ use tokio::sync::Semaphore;
 /// What happens to a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Trouble {
-    /// It waits before it reaches the database, until it may go on.
+    /// It waits in front of the database until it may continue.
     Pause,
-    /// Another transaction is on its way.
+    /// It conflicts with another transaction.
     Conflict,
-    /// Too much to do.
+    /// It is throttled.
     Throttle,
-    /// The database does it, and the answer is lost.
+    /// The database executes it, and the answer is lost.
     LostAnswer,
 }
 
-/// A way to the database with trouble at the call of a number, from zero.
+/// A path to the database with trouble at one call, counted from zero.
 pub(crate) struct Proxy {
-    /// Where it is.
     pub(crate) endpoint: String,
     shared: Arc<Shared>,
 }
@@ -61,12 +60,12 @@ impl Proxy {
         Self { endpoint, shared }
     }
 
-    /// Waits until the call is there.
+    /// Waits until the call arrives.
     pub(crate) async fn reached(&self) {
         self.shared.reached.acquire().await.unwrap().forget();
     }
 
-    /// Lets the call that waits go on.
+    /// Lets the waiting call continue.
     pub(crate) fn go_on(&self) {
         self.shared.may_go_on.add_permits(1);
     }
@@ -102,7 +101,7 @@ async fn handle(State(shared): State<Arc<Shared>>, headers: HeaderMap, body: Byt
         Trouble::Conflict if operation(&headers) == "UpdateItem" => {
             refused("TransactionConflictException", &Value::Null)
         }
-        // No other call of ours meets transactions in a way that it sees.
+        // None of our other calls can fail because of another transaction.
         Trouble::Conflict => pass(headers, body).await,
         Trouble::Throttle => refused("ProvisionedThroughputExceededException", &Value::Null),
         Trouble::LostAnswer => {

@@ -26,8 +26,8 @@ use crate::time::UnixMillis;
 /// request, or `resume` continues the work.
 #[derive(Debug)]
 pub struct Broadcaster<S, O, C, M, W, R> {
-    /// Processes the segments of small broadcasts; its ports serve the
-    /// coordination, too.
+    /// Processes the segments of small broadcasts. The coordinator uses its
+    /// ports, too.
     pub worker: Worker<S, O, C, M, W, R>,
     pub fanout: FanoutSettings,
 }

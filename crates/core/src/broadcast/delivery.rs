@@ -18,7 +18,7 @@ use crate::time::UnixMillis;
 /// How long a throttled connection is retried while others get through.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// How long while the account is throttled.
+/// The same while the account is throttled.
 const PATIENCE_IF_SLOWED: Duration = Duration::from_secs(60);
 
 /// The longest wait before the first retry of a throttled post. It doubles

@@ -8,17 +8,17 @@ const BURST: Duration = Duration::from_millis(20);
 /// How long outcomes are gathered before the rate is adjusted.
 const WINDOW: Duration = Duration::from_secs(1);
 
-/// From this share of throttled posts on, the account is throttled and not
-/// single clients.
+/// If at least this share of posts is throttled, the account is throttled and
+/// not single clients.
 const TOO_MANY: f64 = 0.1;
 
-/// Fewer throttled posts than this say nothing.
+/// Fewer throttled posts than this prove nothing.
 const FEWEST: u32 = 5;
 
-/// From this share of throttled retries on, and up to the other share of
-/// throttled first attempts, single clients take nothing. If the account is
-/// throttled, chance decides who is, and a retry is as likely to get through
-/// as a first attempt.
+/// If at least the first share of retries is throttled, and less than the
+/// second share of first attempts, single clients are not reading. If the
+/// account is throttled, chance decides which posts are refused, and a retry is
+/// as likely to get through as a first attempt.
 const STUCK: f64 = 0.9;
 const MOST_ARE_FINE: f64 = 0.5;
 
@@ -126,8 +126,8 @@ impl Window {
     fn is_account_throttled(&self) -> Option<bool> {
         let retries = self.retries.throttled_share();
         let Some(share) = self.first_attempts.throttled_share() else {
-            // Nothing new was begun, because so many wait. If their retries
-            // get through, so would first attempts.
+            // So many wait that there were no first attempts. If the retries
+            // get through, first attempts would, too.
             let get_through = retries.is_none_or(|share| share < TOO_MANY);
             return get_through.then_some(false);
         };

@@ -5,8 +5,8 @@ use std::time::Duration;
 use crate::connections::Recipient;
 use crate::time::UnixMillis;
 
-/// Connections that may wait for a retry. Beyond that nothing new is begun: so
-/// many are throttled that no single client can be the cause.
+/// Maximum connections that wait for a retry. Beyond it, no first attempt is
+/// made: with so many throttled, no single client can be the cause.
 const CAPACITY: usize = 256;
 
 /// A connection that is to be posted to.
@@ -17,9 +17,9 @@ pub(super) struct Attempt {
     pub(super) recipient: Recipient,
     /// How often it was throttled.
     pub(super) throttled: u32,
-    /// When it was throttled first.
+    /// When it was first throttled.
     pub(super) since: UnixMillis,
-    /// A first 410 was not believed.
+    /// Whether a first 410 may have come from a pending handshake.
     pub(super) confirming: bool,
 }
 

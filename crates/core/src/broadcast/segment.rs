@@ -28,11 +28,11 @@ const LAST_PAGE: Duration = Duration::from_secs(5);
 pub(super) enum RunEnd {
     /// Every recipient is counted.
     Done,
-    /// Time ran out. The rest is written down and reserved for the worker that
-    /// is asked to continue.
+    /// Time ran out. The rest is recorded and reserved for the worker that is
+    /// asked to continue.
     OutOfTime,
-    /// Another worker has acquired the segment. It may post a page again that
-    /// was not written down, and it alone counts that page.
+    /// Another worker has acquired the segment. It may post again to a page that
+    /// was not recorded, and it alone counts that page.
     LeaseLost,
 }
 

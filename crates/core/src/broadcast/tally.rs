@@ -16,11 +16,11 @@ pub(super) enum PostOutcome {
     Accepted,
     /// The connection does not exist, as far as is known.
     Gone,
-    /// The connection seemed gone and could not be confirmed; why.
+    /// The connection seemed gone; the text says why that is not confirmed.
     GoneUnconfirmed(String),
     Throttled,
     TooLarge,
-    /// The message may have arrived; why that is unknown.
+    /// The message may have arrived; the text says why that is unknown.
     Failed(String),
     NotAttempted,
 }

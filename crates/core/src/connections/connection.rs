@@ -63,15 +63,15 @@ impl Recipient {
     ///
     /// Invariant: the row of such a connection is not removed because of a 410.
     /// `$connect` looks for its row before it answers, but a row that is
-    /// removed after that look would leave an open connection that nobody can
+    /// removed after that check would leave an open connection that nobody can
     /// reach.
     pub(crate) fn may_be_pending(&self, now: UnixMillis) -> bool {
         now.since(self.connected_at) < HANDSHAKE
     }
 }
 
-/// Wait before a post is repeated to a connection whose handshake may be pending, jittered so that many
-/// connections are not retried together.
+/// Wait before a post is repeated to a connection whose handshake may be
+/// pending, jittered so that many connections are not retried together.
 pub(crate) fn confirm_after(random: &impl Randomness) -> Duration {
     random.between(Duration::from_secs(1), Duration::from_secs(2))
 }

@@ -31,7 +31,7 @@ impl OriginPolicy {
     }
 }
 
-/// No browser sends an entry of the list of allowed origins.
+/// The list of allowed origins has an entry that no browser would send.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("has an entry that no browser sends as an origin, {entry:?}: {advice}")]
 pub struct InvalidOrigin {
@@ -94,7 +94,7 @@ impl Pattern {
     fn parse(entry: &str) -> Option<Self> {
         let (scheme, rest) = entry.split_once("://")?;
         let scheme = scheme.to_ascii_lowercase();
-        // Nobody opens a page with these schemes.
+        // No page has an origin with one of these schemes.
         if matches!(scheme.as_str(), "ws" | "wss" | "file") {
             return None;
         }
@@ -364,7 +364,7 @@ mod tests {
     }
 
     #[test]
-    fn the_own_origin_is_what_libraries_derive_from_the_address() {
+    fn the_servers_own_origin_is_what_libraries_derive_from_the_address() {
         for (origin, host) in [
             ("https://ws.example.com", "ws.example.com"),
             ("http://127.0.0.1:3001", "127.0.0.1:3001"),
@@ -446,7 +446,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn only_the_own_host_is_the_own_origin(origin in r"(https?|wss?|app)://[a.b:/@0-9]{0,8}|\PC{0,20}") {
+        fn only_the_servers_own_host_is_its_own_origin(origin in r"(https?|wss?|app)://[a.b:/@0-9]{0,8}|\PC{0,20}") {
             let own = ["a.b", "a.b:443"].iter().any(|host| {
                 ["https", "wss"].iter().any(|scheme| origin == format!("{scheme}://{host}"))
             });

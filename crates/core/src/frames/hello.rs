@@ -5,7 +5,7 @@ use belfry_protocol::{Bare, Envelope, Limits, ServerFrame, Version, Welcome};
 use crate::connections::Connection;
 use crate::time::UnixMillis;
 
-/// `hello`: answered with what the client should know of its connection.
+/// `hello`: answered with what the client should know about its connection.
 pub(super) fn reply(
     hello: Bare,
     connection: &Connection,

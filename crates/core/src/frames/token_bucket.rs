@@ -47,7 +47,7 @@ impl TokenBucket {
         bucket
     }
 
-    /// The number of tokens that come back in a minute, to the nearest.
+    /// The number of tokens that come back in a minute, rounded to a whole one.
     #[must_use]
     pub fn frames_per_minute(&self) -> u32 {
         let interval_ms = self.interval.as_millis().max(1);

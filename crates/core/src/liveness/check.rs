@@ -39,7 +39,7 @@ pub(super) enum Checked {
     Ended(EndReason),
     /// API Gateway does not know the connection.
     Gone,
-    /// The next sweep retries; why.
+    /// The check failed for this reason; the next sweep retries.
     Failed(String),
 }
 
@@ -129,8 +129,8 @@ where
     }
 
     /// API Gateway accepts no message for the connection: the account is
-    /// throttled, or the client does not read. Later sweeps retry, behind what
-    /// else is due, and give up after a while.
+    /// throttled, or the client does not read. Later sweeps retry, after
+    /// everything else that is due, and give up after a while.
     async fn unreachable(&self, row: &Connection, error: PostError) -> Result<Checked, StoreError> {
         let now = self.clock.now();
         let since = row.liveness.unreachable_since.unwrap_or(now);

@@ -55,7 +55,7 @@ pub enum Reservation {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Acquired {
     Lease(Lease),
-    /// Another worker's, until then.
+    /// Leased to another worker until this time.
     LeasedUntil(UnixMillis),
     /// Nothing is left to do.
     Done,
@@ -85,8 +85,8 @@ pub trait SegmentOffers: Send + Sync {
     ) -> impl Future<Output = Result<(), StoreError>> + Send;
 }
 
-/// Leases on segments. Of several workers that believe to have a segment, one
-/// can write.
+/// Leases on segments. If several workers believe that they own a segment, only
+/// one of them can write.
 pub trait SegmentLeases: Send + Sync {
     /// Acquires a segment that is not done and not leased to another worker.
     /// An owner may acquire its own segment again at once: Lambda retries an

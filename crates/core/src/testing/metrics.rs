@@ -30,7 +30,7 @@ impl Metrics for FakeMetrics {
 }
 
 /// Holds metrics to their one promise: any event can be recorded. Returns the
-/// events, so that a caller can observe what became of them.
+/// events, so that the caller can check what was written.
 pub fn metrics_contract(metrics: &impl Metrics) -> Vec<MetricEvent> {
     let events = vec![
         MetricEvent::ConnectionAccepted,

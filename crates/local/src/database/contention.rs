@@ -1,5 +1,5 @@
-//! Transactions that hold their items for a while, as in DynamoDB: whatever else
-//! writes one of these items meanwhile is refused. The embedded DynamoDB runs one
+//! Transactions that hold their items for a while, as in DynamoDB: any other
+//! write to one of these items is refused meanwhile. The embedded DynamoDB runs one
 //! call after the other, so its transactions never meet.
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};

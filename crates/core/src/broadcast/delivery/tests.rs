@@ -4,16 +4,16 @@ use std::sync::Mutex;
 use super::*;
 use crate::testing::{SeededRandomness, TestClock, connection, connection_id};
 
-/// A socket API that notes when posts came, refuses some of them, and takes a
+/// A socket API that records when posts came, refuses some of them, and takes a
 /// while.
 #[derive(Default)]
 struct Busy {
     clock: TestClock,
     /// The latency of a post, at least 5 ms.
     takes: Duration,
-    /// One post of so many is accepted; the others are throttled.
+    /// Accepts one post in this many and throttles the others.
     one_in: u32,
-    /// Clients that take nothing.
+    /// Clients that do not read.
     frozen: HashSet<ConnectionId>,
     log: Mutex<Log>,
 }
