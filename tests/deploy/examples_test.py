@@ -1,5 +1,5 @@
-"""Runs the commands from the README of the examples, against the local stack and
-an emulator's S3.
+"""Runs the commands in the examples' README, against the local stack and an
+emulator's S3.
 """
 
 import contextlib
