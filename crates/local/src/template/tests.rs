@@ -296,6 +296,46 @@ fn an_invalid_parameter_is_named() {
     }
 }
 
+// A function that cannot parse the URL would fail at its first event.
+#[test]
+fn the_urls_of_tokens_are_urls() {
+    let template = Template::parse(&belfrys_own()).unwrap();
+    for (url, accepted) in [
+        ("https://id.example", true),
+        ("https://id.example/", true),
+        ("https://id.example:8443/realms/a?b=c", true),
+        ("https://id.example:65535", true),
+        ("https://[2001:db8::1]:8443/keys", true),
+        ("http://localhost:3001/local_belfry", true),
+        ("http://127.0.0.5:3001/local_belfry", true),
+        ("http://[::1]:3001/local_belfry", true),
+        ("https://id.example:0", false),
+        ("https://id.example:65536/keys", false),
+        ("https://id.example:99999/keys", false),
+        ("https://id.example:port/keys", false),
+        ("https://id.example:", false),
+        ("https://[::1/keys", false),
+        ("https://id%2Eexample", false),
+        ("https://user:secret@id.example", false),
+        ("https://user@id.example", false),
+        ("https:///keys", false),
+        ("https://?keys", false),
+        ("http://localhost:99999", false),
+        ("http://localhost.example/keys", false),
+        ("http://127.0.0.1.example/keys", false),
+    ] {
+        for name in ["TokenIssuer", "TokenJwksUrl"] {
+            let given = [(name, url), ("CognitoClientIds", "web")];
+            let given = given.map(|(name, value)| (name.to_owned(), value.to_owned()));
+            let outcome = template.evaluate(&given.into(), "us-east-1");
+            assert_eq!(outcome.is_ok(), accepted, "{name}={url}");
+        }
+        if accepted {
+            assert!(url::Url::parse(url).is_ok(), "{url}");
+        }
+    }
+}
+
 #[test]
 fn no_number_of_belfrys_own_may_have_a_fraction() {
     let text = belfrys_own();
