@@ -1,4 +1,5 @@
 use std::collections::HashMap;
+use std::time::Duration;
 
 use aws_sdk_dynamodb::types::{
     AttributeValue, ConditionCheck, Put, ReturnValuesOnConditionCheckFailure, TransactWriteItem,
@@ -9,15 +10,25 @@ use belfry_core::connections::{
 };
 use belfry_core::ports::{Admission, Admissions, Admitted, Removals, StoreError};
 use belfry_protocol::ConnectionId;
+use tokio::time::{Instant, timeout};
 use uuid::Uuid;
 
 use super::Consistency::Strong;
 use super::row::{self, CONNECTION_ID, Item, Row, number, text};
 use super::shard_counters::{SHARDS, share_of_limit};
-use super::transaction::{Condition, IMPATIENT, Transaction, TransactionAttempt};
-use super::{BATCH, DynamoDb, failed, key, state, wanted};
+use super::transaction::{
+    Condition, IMPATIENT, Transaction, TransactionAttempt, back_off, send_past_transactions,
+};
+use super::{BATCH, DynamoDb, failed, key, state, wanted, written};
+use crate::randomness::SystemRandomness;
 
 const OPERATION: &str = "TransactWriteItems";
+
+/// How often the look at the end is repeated if it fails.
+const LOOK_RETRIES: u32 = 2;
+
+/// Time limit for the write that makes a row due early.
+const CHECK_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Where a new connection is counted.
 enum CountedIn<'a> {
@@ -46,7 +57,7 @@ enum WriteResult {
 }
 
 impl Admissions for DynamoDb {
-    /// Two invariants, both kept by a look at the end, when the row is written:
+    /// Three invariants, kept by a look at the end, when the row is written:
     ///
     /// - After `disconnect` of the same connection no row is left, in whatever
     ///   order the two run. This function writes the row first and looks for
@@ -57,29 +68,69 @@ impl Admissions for DynamoDb {
     ///   writing again, while a sign-out, a broadcast or an operator removed
     ///   the row. (After the look none of them does: see
     ///   `Recipient::may_be_pending`. A sign-out leaves the row to a sweep.)
+    /// - A failed look removes nothing. A second handling of the same handshake
+    ///   may have let the client in with this very row. A sweep finds out.
     async fn admit(
         &self,
         admission: Admission<'_>,
         limits: ConnectionLimits,
     ) -> Result<Admitted, StoreError> {
+        let connection = admission.connection;
         // On the heap: their state must not be a part of every caller's future.
-        let admitted = Box::pin(self.write_somewhere(admission, limits)).await?;
-        if admitted != Admitted::Yes {
-            return Ok(admitted);
+        let written = Box::pin(self.write_somewhere(admission, limits)).await;
+        let admitted = match written {
+            Ok(Admitted::Yes) => Box::pin(self.confirm(connection)).await,
+            refused_or_failed => refused_or_failed,
+        };
+        if admitted.is_err() {
+            let due = self.check_after_handshake(connection);
+            // The client waits. Without this write, the row's first ping finds
+            // out, some minutes later.
+            let _ = timeout(CHECK_TIMEOUT, Box::pin(due)).await;
         }
-        let admitted = self.is_still_admitted(admission.connection).await;
-        if let Ok(Admitted::Yes) = admitted {
-            return admitted;
-        }
-        // Remove the row even if nothing could be read: a client that is
-        // refused gets no `$disconnect`, so the row would count for long.
-        let seen = Recipient::from(admission.connection);
-        let removed = self.remove_unchanged(&seen).await;
-        removed.and(admitted)
+        admitted
     }
 }
 
 impl DynamoDb {
+    /// The look at the end, repeated if it fails. Removes the row of a
+    /// connection that has ended: a client that is refused gets no
+    /// `$disconnect`, so the row would count for long.
+    async fn confirm(&self, connection: &Connection) -> Result<Admitted, StoreError> {
+        let (begun, mut retries) = (Instant::now(), 0);
+        let admitted = loop {
+            match self.is_still_admitted(connection).await {
+                Ok(admitted) => break admitted,
+                Err(error) if retries == LOOK_RETRIES || begun.elapsed() > IMPATIENT => {
+                    return Err(error);
+                }
+                Err(_) => back_off(retries, &SystemRandomness).await,
+            }
+            retries += 1;
+        };
+        if admitted != Admitted::Yes {
+            let seen = Recipient::from(connection);
+            self.remove_unchanged(&seen).await?;
+        }
+        Ok(admitted)
+    }
+
+    /// Makes the row due when the handshake is over, unless it is due earlier
+    /// or a frame came: then there is a client.
+    async fn check_after_handshake(&self, connection: &Connection) -> Result<bool, StoreError> {
+        let due_at = Recipient::from(connection).handshake_ends_at();
+        let update = self
+            .client
+            .update_item()
+            .table_name(&self.tables.connections)
+            .set_key(Some(key(&connection.id)))
+            .update_expression("SET dueAt = :due")
+            .condition_expression("connectedAt = :seen AND lastSeenAt = :seen AND dueAt > :due")
+            .expression_attribute_values(":seen", number(connection.connected_at.0))
+            .expression_attribute_values(":due", number(due_at.0));
+        written("UpdateItem", send_past_transactions(update).await)
+    }
+
     async fn is_still_admitted(&self, connection: &Connection) -> Result<Admitted, StoreError> {
         let (rows, state) = (&self.tables.connections, &self.tables.state);
         let row = wanted(

@@ -134,7 +134,7 @@ pub(super) async fn send_past_transactions(
 
 /// Waits with full jitter, so that attempts that conflicted do not conflict
 /// again.
-async fn back_off(retries: u32, random: &impl Randomness) {
+pub(super) async fn back_off(retries: u32, random: &impl Randomness) {
     let longest = BACKOFF
         .saturating_mul(2u32.saturating_pow(retries))
         .min(MAX_BACKOFF);

@@ -4,7 +4,7 @@
 use aws_sdk_dynamodb::Client;
 use belfry_aws::{Clients, DynamoDb};
 use belfry_core::UnixSeconds;
-use belfry_core::connections::Recipient;
+use belfry_core::connections::{Connection, Recipient};
 use belfry_core::liveness::Liveness;
 use belfry_core::ports::{
     Admission, Admissions, Admitted, ConnectionLookup, Disconnections, DueConnections, Extension,
@@ -38,6 +38,18 @@ const ALL: [Incident; 8] = [
     Connect, Disconnect, Removal, Successor, Frame, NewToken, Ping, SignOut,
 ];
 
+/// The incidents that end a connection.
+const ENDS: [Incident; 3] = [Disconnect, Removal, SignOut];
+
+/// How an incident that waited at a call ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Ending {
+    Continues,
+    Dies,
+    /// The call fails, and each later one of its operation.
+    Fails,
+}
+
 /// A connection with a user of its own in a shared database.
 #[derive(Debug, Clone)]
 struct Story {
@@ -55,6 +67,15 @@ impl Story {
 
     fn successor(&self) -> String {
         format!("{}-successor", self.id)
+    }
+
+    /// The connection whose client an incident may let in.
+    fn id_of(&self, what: Incident) -> String {
+        if what == Successor {
+            self.successor()
+        } else {
+            self.id.clone()
+        }
     }
 
     /// Returns whether a client was let in.
@@ -122,15 +143,15 @@ fn store_at(endpoint: &str) -> DynamoDb {
 /// row partial. A disconnected connection has no row. A connection that was
 /// admitted, and neither disconnected nor removed nor signed out, has one.
 ///
-/// `let_in` is a connection whose client was let in after everything else that
-/// happened to it.
+/// `let_in` are connections whose client was let in after everything else that
+/// ends them.
 ///
 /// `begun` are the incidents that have begun, `done` those that certainly ended.
 async fn expect_consistent(
     client: &Client,
     story: &Story,
     (begun, done): (&[Incident], &[Incident]),
-    let_in: Option<&str>,
+    let_in: &[String],
     context: &str,
 ) {
     let store = DynamoDb::new(client.clone(), tables());
@@ -142,16 +163,14 @@ async fn expect_consistent(
     if done.contains(&Disconnect) {
         assert_eq!(first, None, "{context}: a ghost");
     }
-    let is_ended = [Disconnect, Removal, SignOut]
-        .iter()
-        .any(|end| begun.contains(end));
+    let is_ended = ENDS.iter().any(|end| begun.contains(end));
     if done.contains(&Connect) && !is_ended {
         assert!(first.is_some(), "{context}: it was admitted");
     }
     if done.contains(&Successor) && !begun.contains(&SignOut) {
         assert!(successor.is_some(), "{context}: the successor was admitted");
     }
-    if let Some(id) = let_in {
+    for id in let_in {
         assert!(row(id).await.is_some(), "{context}: let in without a row");
     }
     expect_counters(client, context).await;
@@ -159,16 +178,17 @@ async fn expect_consistent(
 }
 
 /// Runs each pair, with and without an earlier row: the second incident happens
-/// while the first waits at each of its calls, and then the first continues or
-/// dies.
+/// while the first waits at each of its calls, and then the first continues,
+/// dies or fails.
 async fn explore(first: Incident) {
+    use Ending::{Continues, Dies, Fails};
     let database = endpoint().await;
     let client = Client::new(&crate::sdk_config(&database));
     let direct = store_at(&database);
     let mut stories = 0;
     for second in ALL {
         for begins in [&[][..], &[Connect]] {
-            for dies in [false, true] {
+            for ending in [Continues, Dies, Fails] {
                 for call in 0.. {
                     stories += 1;
                     let story = Story::number(stories);
@@ -184,32 +204,42 @@ async fn explore(first: Incident) {
                         finished = &mut running => Some(finished),
                     };
                     let has_paused = finished.is_none();
-                    story.happen(second, &direct).await.unwrap();
-                    let mut was_let_in = false;
-                    match finished {
-                        Some(finished) => {
+                    let is_second_in = story.happen(second, &direct).await.unwrap();
+                    let mut is_done = true;
+                    let mut let_in = Vec::new();
+                    match (finished, ending) {
+                        (Some(finished), _) => {
                             finished.unwrap().unwrap();
                         }
-                        None if dies => running.abort(),
-                        None => {
-                            proxy.go_on();
-                            was_let_in = running.await.unwrap().unwrap();
+                        (None, Dies) => {
+                            running.abort();
+                            is_done = false;
+                        }
+                        (None, Continues | Fails) => {
+                            if ending == Fails {
+                                proxy.fail_from_now_on();
+                            } else {
+                                proxy.go_on();
+                            }
+                            let ended = running.await.unwrap();
+                            is_done = ended.is_ok();
+                            assert!(is_done || ending == Fails, "{ended:?}");
+                            if ended == Ok(true) {
+                                let_in.push(story.id_of(first));
+                            }
                         }
                     }
-                    let successor = story.successor();
-                    let id = if first == Connect {
-                        &story.id
-                    } else {
-                        &successor
-                    };
-                    let let_in = was_let_in.then_some(id.as_str());
+                    if is_second_in && !ENDS.contains(&first) {
+                        let_in.push(story.id_of(second));
+                    }
                     let context = format!(
-                        "{begins:?}, {first:?} waits at call {call} for {second:?}, dies: {dies}"
+                        "{begins:?}, {first:?} waits at call {call} for {second:?}, {ending:?}"
                     );
-                    // An incident that died may be done in part, or completely.
+                    // An incident that died or failed may be done in part, or
+                    // completely.
                     let begun = [begins, &[second, first]].concat();
-                    let done = &begun[..begun.len() - usize::from(dies && has_paused)];
-                    expect_consistent(&client, &story, (&begun, done), let_in, &context).await;
+                    let done = &begun[..begun.len() - usize::from(!is_done)];
+                    expect_consistent(&client, &story, (&begun, done), &let_in, &context).await;
                     if !has_paused {
                         break;
                     }
@@ -217,7 +247,7 @@ async fn explore(first: Incident) {
             }
         }
     }
-    assert!(stories > 2 * ALL.len(), "{stories}");
+    assert!(stories > 3 * ALL.len(), "{stories}");
 }
 
 #[tokio::test]
@@ -273,7 +303,7 @@ async fn database_trouble_leaves_nothing_behind() {
                     let context =
                         format!("{trouble:?} at call {call} of {first:?}, then {second:?}");
                     let all = [Connect, first, second];
-                    expect_consistent(&client, &story, (&all, &all), None, &context).await;
+                    expect_consistent(&client, &story, (&all, &all), &[], &context).await;
                     if !proxy.was_reached() {
                         break;
                     }
@@ -281,4 +311,43 @@ async fn database_trouble_leaves_nothing_behind() {
             }
         }
     }
+}
+
+#[tokio::test]
+async fn a_row_of_a_handshake_that_failed_is_checked_when_the_handshake_is_over() {
+    let database = endpoint().await;
+    let direct = store_at(&database);
+    let lost_write = Proxy::start(&database, Trouble::LostAnswers, 0).await;
+    let failing_look = Proxy::start(&database, Trouble::Pause, 1).await;
+    failing_look.fail_from_now_on();
+    for (proxy, id) in [(lost_write, "c1"), (failing_look, "c2")] {
+        let row = connection(id, id);
+        let admitted = admit(&store_at(&proxy.endpoint), &row).await;
+        assert!(admitted.is_err(), "{id}: {admitted:?}");
+        let left = direct.find(&row.id).await.unwrap().expect("a row");
+        let ends_at = Recipient::from(&row).handshake_ends_at();
+        assert_eq!(left.liveness.due_at, ends_at, "{id}");
+        // The same handshake, handled again.
+        assert_eq!(admit(&direct, &row).await, Ok(Admitted::Yes));
+    }
+}
+
+#[tokio::test]
+async fn a_look_that_fails_once_is_repeated() {
+    let database = endpoint().await;
+    let proxy = Proxy::start(&database, Trouble::Fail, 1).await;
+    let row = connection("c1", "alice");
+    let admitted = admit(&store_at(&proxy.endpoint), &row).await;
+    assert_eq!(admitted, Ok(Admitted::Yes));
+    let left = store_at(&database).find(&row.id).await;
+    assert_eq!(left, Ok(Some(row)), "it is due as usual");
+}
+
+async fn admit(store: &DynamoDb, row: &Connection) -> Result<Admitted, StoreError> {
+    let admission = Admission {
+        connection: row,
+        token_issued_at: START.to_seconds(),
+        replaces: None,
+    };
+    store.admit(admission, LIMITS).await
 }

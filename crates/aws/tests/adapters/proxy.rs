@@ -1,7 +1,7 @@
 //! Sits in front of the database and does to one of the calls what a test wants.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use axum::Router;
 use axum::body::Bytes;
@@ -20,8 +20,12 @@ pub(crate) enum Trouble {
     Conflict,
     /// It is throttled.
     Throttle,
+    /// It fails, and the SDK does not retry it.
+    Fail,
     /// The database executes it, and the answer is lost.
     LostAnswer,
+    /// The same for each later call of its operation.
+    LostAnswers,
 }
 
 /// A path to the database with trouble at one call, counted from zero.
@@ -38,6 +42,10 @@ struct Shared {
     calls: AtomicUsize,
     reached: Semaphore,
     may_go_on: Semaphore,
+    /// The operation of the call.
+    struck: OnceLock<String>,
+    /// Whether each call of that operation fails from now on.
+    fails: AtomicBool,
 }
 
 impl Proxy {
@@ -52,6 +60,8 @@ impl Proxy {
             calls: AtomicUsize::new(0),
             reached: Semaphore::new(0),
             may_go_on: Semaphore::new(0),
+            struck: OnceLock::new(),
+            fails: AtomicBool::new(false),
         });
         let app = Router::new()
             .fallback(handle)
@@ -70,6 +80,12 @@ impl Proxy {
         self.shared.may_go_on.add_permits(1);
     }
 
+    /// Lets the call that waits fail, and each later one of its operation.
+    pub(crate) fn fail_from_now_on(&self) {
+        self.shared.fails.store(true, Ordering::SeqCst);
+        self.go_on();
+    }
+
     /// Whether there was trouble.
     pub(crate) fn was_reached(&self) -> bool {
         self.shared.calls.load(Ordering::SeqCst) > self.shared.at
@@ -78,33 +94,47 @@ impl Proxy {
 
 async fn handle(State(shared): State<Arc<Shared>>, headers: HeaderMap, body: Bytes) -> Response {
     let call = shared.calls.fetch_add(1, Ordering::SeqCst);
+    let operation = operation(&headers).to_owned();
     let pass = async |headers, body| {
         let answer = forward(&shared.client, &shared.database, headers, body).await;
         answer.into_response()
     };
-    if call != shared.at {
+    let failed = || refused("AccessDeniedException", &Value::Null);
+    if call == shared.at {
+        shared.struck.get_or_init(|| operation.clone());
+        shared.reached.add_permits(1);
+    }
+    let is_same = shared.struck.get() == Some(&operation);
+    if is_same && shared.fails.load(Ordering::SeqCst) {
+        return failed();
+    }
+    let is_struck = call == shared.at || is_same && shared.trouble == Trouble::LostAnswers;
+    if !is_struck {
         return pass(headers, body).await;
     }
-    shared.reached.add_permits(1);
     match shared.trouble {
         Trouble::Pause => {
             shared.may_go_on.acquire().await.unwrap().forget();
+            if shared.fails.load(Ordering::SeqCst) {
+                return failed();
+            }
             pass(headers, body).await
         }
-        Trouble::Conflict if operation(&headers) == "TransactWriteItems" => {
+        Trouble::Conflict if operation == "TransactWriteItems" => {
             let request: Value = serde_json::from_slice(&body).unwrap();
             let items = request["TransactItems"].as_array().unwrap().len();
             let mut reasons = vec![json!({"Code": "None"}); items];
             reasons[items - 1] = json!({"Code": "TransactionConflict"});
             refused("TransactionCanceledException", &reasons.into())
         }
-        Trouble::Conflict if operation(&headers) == "UpdateItem" => {
+        Trouble::Conflict if operation == "UpdateItem" => {
             refused("TransactionConflictException", &Value::Null)
         }
         // None of our other calls can fail because of another transaction.
         Trouble::Conflict => pass(headers, body).await,
+        Trouble::Fail => failed(),
         Trouble::Throttle => refused("ProvisionedThroughputExceededException", &Value::Null),
-        Trouble::LostAnswer => {
+        Trouble::LostAnswer | Trouble::LostAnswers => {
             pass(headers, body).await;
             StatusCode::INTERNAL_SERVER_ERROR.into_response()
         }

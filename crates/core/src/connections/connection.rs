@@ -39,6 +39,12 @@ impl Connection {
     pub fn is_signed_out(&self) -> bool {
         self.token_expires_at == END_BY_SIGN_OUT
     }
+
+    /// Whether nothing ever showed that there is a client: it sent no frame,
+    /// and no sweep pinged it.
+    pub(crate) fn is_unproven(&self) -> bool {
+        self.last_seen_at == self.connected_at && self.liveness.pinged_at.is_none()
+    }
 }
 
 /// The part of a connection that a broadcast needs: what the user index
@@ -66,7 +72,13 @@ impl Recipient {
     /// removed after that check would leave an open connection that nobody can
     /// reach.
     pub(crate) fn may_be_pending(&self, now: UnixMillis) -> bool {
-        now.since(self.connected_at) < HANDSHAKE
+        now < self.handshake_ends_at()
+    }
+
+    /// From then on the handshake is certainly complete or refused.
+    #[must_use]
+    pub fn handshake_ends_at(&self) -> UnixMillis {
+        self.connected_at.plus(HANDSHAKE)
     }
 }
 

@@ -60,7 +60,9 @@ where
             return Ok(Checked::Kept);
         }
         let timestamp = Some(now.to_timestamp());
-        match self.settings.due_action(&row, now) {
+        // `Admissions::admit` makes a row due early if nobody may be behind it.
+        let in_doubt = || row.is_unproven().then_some(Action::Ping);
+        match self.settings.due_action(&row, now).or_else(in_doubt) {
             None => self.record(&row, row.liveness, Checked::Kept).await,
             Some(Action::End(reason)) => self.end(&row, reason).await,
             Some(Action::Ping) => {

@@ -151,6 +151,39 @@ async fn a_row_whose_handshake_may_be_pending_is_kept() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_row_that_is_due_early_is_pinged_until_there_is_a_sign_of_a_client() {
+    let sweeper = sweeper();
+    for id in ["c1", "c2", "c3"] {
+        let row = Connection {
+            liveness: Liveness::due_at(after(35)),
+            ..connection(id, id)
+        };
+        sweeper.store.put_row(&row).await;
+    }
+    sweeper.outbox.open("c2");
+    sweeper.outbox.open("c3");
+    frame_at(&sweeper, "c3", after(30)).await;
+    let expected = SweepReport {
+        gone: 1,
+        pinged: 1,
+        kept: 1,
+        connections: 2,
+        ..nothing()
+    };
+    assert_eq!(sweep_at(&sweeper, after(36)).await, expected);
+    assert!(sweeper.store.row("c1").is_none());
+    frame_at(&sweeper, "c2", after(37)).await;
+    let kept = SweepReport {
+        kept: 1,
+        connections: 2,
+        ..nothing()
+    };
+    assert_eq!(sweep_at(&sweeper, after(70)).await, kept);
+    assert_eq!(sweeper.outbox.attempts("c2"), 1);
+    assert_eq!(sweeper.outbox.attempts("c3"), 0);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_sweep_closes_what_a_sign_out_could_not() {
     let sweeper = sweeper();
     sweeper.store.put("c1", "alice").await;

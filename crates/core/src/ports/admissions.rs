@@ -49,6 +49,12 @@ pub trait Admissions: Send + Sync {
     ///
     /// After [`Disconnections::disconnect`](super::Disconnections::disconnect)
     /// of the same connection, in whatever order the two run, no row is left.
+    ///
+    /// # Errors
+    /// [`StoreError`]. There may be a row, and it is not removed: if the same
+    /// handshake was handled twice, the other call may have returned
+    /// [`Admitted::Yes`] for it. If possible the row is made due at
+    /// [`Recipient::handshake_ends_at`](crate::connections::Recipient::handshake_ends_at), so that a sweep pings it.
     fn admit(
         &self,
         admission: Admission<'_>,
