@@ -491,7 +491,7 @@ class Scenario:
         report, error = self.invoke(
             self.found["OperatorName"], self.sign_out_request(), self.client("lambda", *key)
         )
-        assert error is None and report == {"closed": 1, "failed": 0}, report
+        assert error is None and report == {"closed": 1, "failed": 0, "notEnded": 0}, report
         assert not self.rows()
         # The emulator turns every refusal into 403.
         self.wscat().wait_for("403")

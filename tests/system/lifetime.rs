@@ -255,7 +255,7 @@ async fn signing_out_ends_every_session_of_a_user() {
     let mut bob = stack.connect("bob").await;
     let request = json!({"action": "signOut", "userId": "alice"});
     let report = stack.invoke("Operator", &request).await.unwrap();
-    assert_eq!(report, json!({"closed": 3, "failed": 0}));
+    assert_eq!(report, json!({"closed": 3, "failed": 0, "notEnded": 0}));
     for tab in &mut tabs {
         let error = tab.receive().await;
         assert_eq!(error["data"]["code"], "SIGNED_OUT");
@@ -305,7 +305,7 @@ async fn a_pending_handshake_does_not_outlive_a_sign_out() {
     let handshake = pending(&stack).await;
     let request = json!({"action": "signOut", "userId": "alice"});
     let report = stack.invoke("Operator", &request).await.unwrap();
-    assert_eq!(report, json!({"closed": 1, "failed": 0}));
+    assert_eq!(report, json!({"closed": 1, "failed": 0, "notEnded": 0}));
     let outcome = soon("the handshake ends", handshake).await.unwrap();
     assert_eq!(outcome.err(), Some(401));
     stack.expect_connections(0).await;

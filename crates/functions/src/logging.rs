@@ -15,7 +15,7 @@ use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
 use tracing_subscriber::util::SubscriberInitExt;
 
 /// The fields that a log line may have beside `timestamp`, `level` and `message`.
-const FIELDS: [&str; 36] = [
+const FIELDS: [&str; 37] = [
     "closed",
     "code",
     "complete",
@@ -32,6 +32,7 @@ const FIELDS: [&str; 36] = [
     "kept",
     "messageId",
     "notAttempted",
+    "notEnded",
     "origin",
     "outlived",
     "pinged",

@@ -71,7 +71,7 @@ async fn answer(
     match OperatorRequest::parse(payload)? {
         OperatorRequest::SignOut { user_id } => {
             let report = Box::pin(operator.sign_out.handle(&user_id)).await?;
-            tracing::info!(event = "sign-out.completed", userId = %user_id, requestId = %request_id, closed = report.closed, failed = report.failed, "signed out");
+            tracing::info!(event = "sign-out.completed", userId = %user_id, requestId = %request_id, closed = report.closed, failed = report.failed, notEnded = report.not_ended, "signed out");
             Ok(OperatorReport::SignOut(report))
         }
     }

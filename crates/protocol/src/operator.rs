@@ -49,8 +49,12 @@ pub enum OperatorReport {
 pub struct SignOutReport {
     /// Connections that were closed.
     pub closed: u64,
-    /// Connections that could not be closed. Repeating the request is safe.
+    /// Connections that could not be closed. Their sessions have ended, and
+    /// sweeps try to close them. Repeating the request is safe.
     pub failed: u64,
+    /// Connections whose session could not be ended: if they are open, they are
+    /// served until their token expires. Repeat the request.
+    pub not_ended: u64,
 }
 
 #[cfg(test)]

@@ -2,7 +2,9 @@ use std::time::Duration;
 
 use belfry_protocol::{ConnectionId, ErrorCode, Refused};
 
+use super::Recipient;
 use crate::ports::{Clock, Outbox, PostError};
+use crate::time::UnixMillis;
 
 /// Time limit of the error frame before the close. A client that reads more
 /// slowly is closed without it.
@@ -36,6 +38,21 @@ pub(crate) enum Closed {
     Gone,
     /// The connection may still be open.
     Failed(PostError),
+}
+
+impl Closed {
+    /// Whether the row can be removed, after a close that began at a time.
+    ///
+    /// Invariant: while the handshake may be pending, only a client that was
+    /// told proves that there was a connection to close. Otherwise the handshake
+    /// may complete later, and the row is what a sweep finds it by.
+    pub(crate) fn is_final(&self, recipient: &Recipient, begun: UnixMillis) -> bool {
+        match self {
+            Self::Yes => true,
+            Self::Untold | Self::Gone => !recipient.may_be_pending(begun),
+            Self::Failed(_) => false,
+        }
+    }
 }
 
 /// Posts the reason, then closes the connection. API Gateway's close carries

@@ -187,15 +187,12 @@ where
                 }
             }
         };
+        if let Closed::Failed(error) = closed {
+            return Ok(Checked::Failed(format!("could not be closed: {error}")));
+        }
         let recipient = Recipient::from(row);
-        match closed {
-            Closed::Failed(error) => {
-                return Ok(Checked::Failed(format!("could not be closed: {error}")));
-            }
-            Closed::Untold | Closed::Gone if recipient.may_be_pending(begun) => {
-                return Ok(Checked::Kept);
-            }
-            Closed::Yes | Closed::Untold | Closed::Gone => {}
+        if !closed.is_final(&recipient, begun) {
+            return Ok(Checked::Kept);
         }
         self.store.remove_unchanged(&recipient).await?;
         tracing::info!(event = "connection.swept", connectionId = %row.id, reason = ?reason, "a sweep ended a connection");

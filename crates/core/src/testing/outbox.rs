@@ -19,6 +19,7 @@ pub struct FakeOutbox {
 struct State {
     open: HashSet<String>,
     not_closing: HashSet<String>,
+    hangs: bool,
     prepared: HashMap<String, VecDeque<Result<(), PostError>>>,
     attempts: HashMap<String, usize>,
     posted: HashMap<String, Vec<String>>,
@@ -45,6 +46,11 @@ impl FakeOutbox {
         self.state()
             .prepared
             .insert(id.into(), answers.into_iter().collect());
+    }
+
+    /// Makes every later post hang.
+    pub fn hang(&self) {
+        self.state().hangs = true;
     }
 
     /// Makes closing a connection fail.
@@ -77,6 +83,10 @@ impl Outbox for FakeOutbox {
         frame: &str,
         timeout: Duration,
     ) -> Result<(), PostError> {
+        let hangs = self.state().hangs;
+        if hangs {
+            std::future::pending::<()>().await;
+        }
         let answer = {
             let mut state = self.state();
             *state.attempts.entry(id.to_string()).or_default() += 1;
