@@ -23,18 +23,20 @@ impl SessionRefresh for DynamoDb {
                 (":end", number(extension.expires_at.0)),
             ],
         };
-        let is_own = |row: &Row| row.connection.user_id == extension.user_id;
-        let meets =
-            |row: &Row| is_own(row) && row.connection.token_expires_at < extension.expires_at;
+        let meets = |row: &Row| {
+            row.connection.user_id == extension.user_id
+                && row.connection.token_expires_at < extension.expires_at
+        };
         let counted = Box::pin(self.count_frame(id, bucket, now, &change, meets)).await?;
         match counted {
             Counted::Yes(_) => Ok(Extended::Until(extension.expires_at)),
             Counted::NotServed(why) => Ok(Extended::NotServed(why)),
-            Counted::Unmet(row) if !is_own(&row) => Ok(Extended::OtherUser),
-            // The session already lasts at least as long.
-            Counted::Unmet(_) => {
+            // The token is another user's, or the present end is as late
+            // already. The frame counts all the same.
+            Counted::Unmet => {
                 let touched = Box::pin(self.touch(id, bucket, now)).await?;
                 Ok(match touched {
+                    Touched::Live(row) if row.user_id != extension.user_id => Extended::OtherUser,
                     Touched::Live(row) => Extended::Until(row.token_expires_at),
                     Touched::NotServed(why) => Extended::NotServed(why),
                 })

@@ -44,7 +44,7 @@ pub(super) enum Counted {
     NotServed(NotServed),
     /// The row is in session and does not meet the condition of the
     /// [`FrameChange`]. The frame was not counted.
-    Unmet(Box<Row>),
+    Unmet,
 }
 
 /// Result of a conditional update.
@@ -74,7 +74,7 @@ impl Sessions for DynamoDb {
             }
             Counted::NotServed(why) => Ok(Touched::NotServed(why)),
             // Without a condition there is no such row.
-            Counted::Unmet(_) => Ok(Touched::NotServed(NotServed::Unknown)),
+            Counted::Unmet => Ok(Touched::NotServed(NotServed::Unknown)),
         }
     }
 }
@@ -235,7 +235,7 @@ fn countable(
     if meets(&row) {
         Ok(row)
     } else {
-        Err(Counted::Unmet(Box::new(row)))
+        Err(Counted::Unmet)
     }
 }
 

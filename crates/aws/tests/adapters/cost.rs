@@ -253,6 +253,15 @@ async fn frames() {
     let now = after(30);
     extend(&extension, now).await;
     meter.expect("auth.refresh that does not extend the session");
+    let of_bob = Extension {
+        user_id: user_id("bob"),
+        ..later
+    };
+    let now = after(40);
+    assert_eq!(store.signed_out_at(&of_bob.user_id).await, Ok(None));
+    let extended = store.extend(&row.id, &of_bob, &bucket, now).await;
+    assert_eq!(extended, Ok(Extended::OtherUser));
+    meter.expect("auth.refresh with another user's token");
     while is_live(&store.touch(&row.id, &bucket, now).await.unwrap()) {}
     meter.reset();
     assert!(!is_live(&store.touch(&row.id, &bucket, now).await.unwrap()));

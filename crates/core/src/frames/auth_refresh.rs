@@ -28,7 +28,13 @@ impl<V: TokenVerifier, S: Sessions + SessionRefresh, C: Clock> AuthRefreshHandle
         frame: Envelope<AuthRefresh>,
     ) -> Result<ServerFrame, Rejection> {
         let identity = self.verify(id, frame.data.token.reveal()).await?;
-        let signed_out_at = self.store.signed_out_at(&identity.user_id).await?;
+        let signed_out_at = match self.store.signed_out_at(&identity.user_id).await {
+            Ok(mark) => mark,
+            Err(error) => {
+                self.touch(id).await?;
+                return Err(error.into());
+            }
+        };
         if signed_out_at.is_some_and(|mark| identity.issued_at <= mark) {
             let connection = self.touch(id).await?;
             if connection.user_id != identity.user_id {

@@ -239,6 +239,32 @@ async fn an_invalid_token_changes_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn every_refresh_counts_whatever_becomes_of_it() {
+    for (token, fails) in [
+        ("good:alice", None),
+        ("good:alice", Some("signed_out_at")),
+        ("good:mallory", None),
+        ("late:alice", None),
+        ("bad", None),
+        ("keys down", None),
+    ] {
+        let dispatcher = dispatcher().await;
+        // The client of another user's token goes on.
+        dispatcher.outbox.refuse_closing("c1");
+        let limited = FrameOutcome::Refused(ErrorCode::RateLimited);
+        for n in 0..dispatcher.bucket().burst {
+            if let Some(operation) = fails {
+                dispatcher.store.fail_next(operation);
+            }
+            let (_, outcome) = send(&dispatcher, "c1", &refresh(token)).await;
+            assert_ne!(outcome, limited, "{token}: frame {n}");
+        }
+        let (_, outcome) = send(&dispatcher, "c1", &refresh(token)).await;
+        assert_eq!(outcome, limited, "{token}, {fails:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_session_that_is_over_cannot_be_refreshed() {
     let dispatcher = dispatcher().await;
     let end = dispatcher.store.row("c1").unwrap().token_expires_at;

@@ -65,7 +65,8 @@ pub struct Extension {
 pub enum Extended {
     /// The end of the session that is in force now.
     Until(UnixSeconds),
-    /// The connection belongs to another user. Nothing was changed.
+    /// The connection belongs to another user. The frame was counted, and
+    /// nothing was extended.
     OtherUser,
     /// Nothing was extended: no other frame would have been served either.
     NotServed(NotServed),

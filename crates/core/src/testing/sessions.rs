@@ -44,11 +44,9 @@ impl SessionRefresh for FakeStore {
         if let Some(why) = row.not_served(now) {
             return Ok(Extended::NotServed(why));
         }
-        if row.connection.user_id != extension.user_id {
-            return Ok(Extended::OtherUser);
-        }
         Ok(match row.count_frame(bucket, now) {
             Some(why) => Extended::NotServed(why),
+            None if row.connection.user_id != extension.user_id => Extended::OtherUser,
             None => {
                 let end = &mut row.connection.token_expires_at;
                 *end = extension.expires_at.max(*end);
@@ -239,15 +237,18 @@ async fn an_extension_is_a_frame_like_any_other<S: Store>(store: &S) {
     };
     // However long the client was silent, a full bucket holds its burst and no
     // more, whether the frames extend the session or not.
-    for (minutes, extends) in [(1, true), (2, false)] {
+    for (minutes, user, extends) in [(1, "alice", true), (2, "alice", false), (3, "bob", true)] {
         let now = START.plus(Duration::from_secs(minutes * 60));
         for n in 1..=4 {
             let more = if extends { n } else { 0 };
             let end = UnixSeconds(row.token_expires_at.0 + more);
-            let extension = extension("alice", end);
+            let extension = extension(user, end);
             let extended = store.extend(&row.id, &extension, &bucket, now).await;
             match extended.expect("extend") {
-                Extended::Until(until) => assert!(until >= end && n <= 2, "{n}"),
+                Extended::Until(until) => {
+                    assert!(until >= end && n <= 2 && user == "alice", "{n}");
+                }
+                Extended::OtherUser => assert!(n <= 2 && user == "bob", "{n}"),
                 Extended::NotServed(NotServed::RateLimited { .. }) => assert!(n > 2, "{n}"),
                 other => panic!("{other:?}"),
             }
