@@ -54,7 +54,8 @@ pub(super) struct Delivery<'a, O, C, R> {
     begins_until: UnixMillis,
     rate_limiter: RateLimiter,
     retries: RetryQueue,
-    /// Recipients whose turn had not come when time ran out.
+    /// Recipients whose turn had not come when time ran out or their page was
+    /// too old.
     unattempted: Vec<Recipient>,
 }
 
@@ -92,15 +93,21 @@ impl<'a, O: Outbox, C: Clock, R: Randomness> Delivery<'a, O, C, R> {
         now >= self.begins_until
     }
 
-    /// Posts to each recipient once, while posts may begin. Recipients that
-    /// are not counted then are in [`Self::waiting`].
-    pub(super) async fn post(&mut self, recipients: Vec<Recipient>, tally: &mut Tally) {
-        self.run(recipients, false, tally).await;
+    /// Posts to each recipient once, while posts may begin, and to none for the
+    /// first time after `fresh_until`. Recipients that are not counted then are
+    /// in [`Self::waiting`].
+    pub(super) async fn post(
+        &mut self,
+        recipients: Vec<Recipient>,
+        fresh_until: UnixMillis,
+        tally: &mut Tally,
+    ) {
+        self.run(recipients, fresh_until, false, tally).await;
     }
 
     /// Retries until every waiting recipient is counted, or no post may begin.
     pub(super) async fn retry_waiting(&mut self, tally: &mut Tally) {
-        self.run(Vec::new(), true, tally).await;
+        self.run(Vec::new(), self.deadline, true, tally).await;
     }
 
     /// Recipients that were not reached yet and are not counted.
@@ -109,16 +116,39 @@ impl<'a, O: Outbox, C: Clock, R: Randomness> Delivery<'a, O, C, R> {
         all.map(|recipient| recipient.id.clone()).collect()
     }
 
-    async fn run(&mut self, recipients: Vec<Recipient>, drain: bool, tally: &mut Tally) {
+    pub(super) fn has_unattempted(&self) -> bool {
+        !self.unattempted.is_empty()
+    }
+
+    /// Takes the recipients whose turn had not come.
+    pub(super) fn take_unattempted(&mut self) -> impl Iterator<Item = ConnectionId> {
+        self.unattempted.drain(..).map(|recipient| recipient.id)
+    }
+
+    async fn run(
+        &mut self,
+        recipients: Vec<Recipient>,
+        fresh_until: UnixMillis,
+        drain: bool,
+        tally: &mut Tally,
+    ) {
         let mut fresh = recipients.into_iter();
         let mut in_flight = FuturesUnordered::new();
         loop {
             let now = self.clock.now();
+            if now >= fresh_until {
+                self.unattempted.extend(fresh.by_ref());
+            }
             let (mut wait, mut paused) = (self.begins_until.since(now), false);
             while in_flight.len() < self.settings.concurrency && !wait.is_zero() {
                 let Some(next) = self.next(&mut fresh, now) else {
                     break;
                 };
+                // It waited for the rate limiter.
+                if next.is_first() && now >= fresh_until {
+                    self.unattempted.push(next.recipient);
+                    continue;
+                }
                 // A large broadcast takes a while, and sessions end meanwhile.
                 if next.recipient.token_expires_at.has_passed(now) {
                     tally.count(&next.recipient.id, PostOutcome::Gone);

@@ -1,4 +1,5 @@
 use std::collections::{BTreeSet, HashSet};
+use std::time::Duration;
 
 use belfry_protocol::{ConnectionId, List, Target, UserId};
 use futures_util::future::try_join_all;
@@ -15,6 +16,11 @@ const QUERIES: usize = 8;
 /// Connections in a page. Of named users there may be more: the last users of
 /// a page may have as many as `MaxConnectionsPerUser` allows.
 const PAGE: usize = 1_000;
+
+/// How long after it was read a page is posted to. If posts are slow, what is
+/// left is read again: the row alone tells that its session has ended if a
+/// sign-out could not close the connection.
+const FRESH: Duration = Duration::from_secs(30);
 
 /// The recipients of a broadcast, each once.
 #[derive(Debug)]
@@ -39,6 +45,30 @@ pub(super) struct AudiencePage {
     pub(super) missing: Vec<ConnectionId>,
     /// Where the listing continues; `None` at the end.
     pub(super) next: Option<Cursor>,
+    read_at: UnixMillis,
+}
+
+impl AudiencePage {
+    /// A page of connections whose listing is done.
+    pub(super) async fn of_ids<S: Recipients>(
+        store: &S,
+        ids: &[ConnectionId],
+        next: Option<Cursor>,
+        now: UnixMillis,
+    ) -> Result<Self, StoreError> {
+        let (found, missing) = split_live(store, ids, now).await?;
+        Ok(Self {
+            found,
+            missing,
+            next,
+            read_at: now,
+        })
+    }
+
+    /// From then on nobody is posted to because of this page.
+    pub(super) fn fresh_until(&self) -> UnixMillis {
+        self.read_at.plus(FRESH)
+    }
 }
 
 impl Audience {
@@ -92,6 +122,7 @@ impl Audience {
                     found: page.recipients,
                     missing: Vec::new(),
                     next: page.next.map(Cursor::After),
+                    read_at: now,
                 }
             }
             Members::Users(users) => {
@@ -111,16 +142,12 @@ impl Audience {
                     found,
                     missing: Vec::new(),
                     next,
+                    read_at: now,
                 }
             }
             Members::Connections(ids) => {
                 let (ids, next) = slice(ids, segment, from, PAGE)?;
-                let (found, missing) = split_live(store, ids, now).await?;
-                AudiencePage {
-                    found,
-                    missing,
-                    next,
-                }
+                AudiencePage::of_ids(store, ids, next, now).await?
             }
         };
         page.found
@@ -137,7 +164,7 @@ impl Audience {
 
 /// Splits connections into those that are open and those that are not or whose
 /// token has expired.
-pub(super) async fn split_live<S: Recipients>(
+async fn split_live<S: Recipients>(
     store: &S,
     ids: &[ConnectionId],
     now: UnixMillis,

@@ -33,6 +33,11 @@ impl Attempt {
             confirming: false,
         }
     }
+
+    /// Whether nothing was posted to it yet.
+    pub(super) fn is_first(&self) -> bool {
+        self.throttled == 0 && !self.confirming
+    }
 }
 
 /// Connections that wait for a retry, while the others are posted to.

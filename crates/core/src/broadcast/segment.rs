@@ -4,7 +4,7 @@ use std::time::Duration;
 use futures_util::future::{Either, join, select};
 
 use super::delivery::Delivery;
-use super::recipients::{AudiencePage, split_live};
+use super::recipients::AudiencePage;
 use super::tally::{PostOutcome, Tally};
 use super::{Broadcast, WORKER_START, Worker};
 use crate::ports::{
@@ -100,7 +100,7 @@ where
                 return Ok(RunEnd::LeaseLost);
             }
             let is_late = self.delivery.is_over(self.now().plus(LAST_PAGE));
-            if self.listing_done && !is_late && !self.retry_waiting().await {
+            if self.is_listed() && !is_late && !self.retry_waiting().await {
                 return Ok(RunEnd::LeaseLost);
             }
             if let Some(ended) = self.checkpoint(is_late).await? {
@@ -115,24 +115,26 @@ where
     }
 
     async fn next_page(&mut self) -> Result<Option<AudiencePage>, StoreError> {
-        if let Some(page) = self.read_ahead.take() {
-            return page.map(Some);
-        }
-        let pending = std::mem::take(&mut self.before.pending);
+        let (audience, store) = (&self.broadcast.audience, &self.worker.store);
+        let (read_ahead, now) = (self.read_ahead.take(), self.now());
+        let mut pending = std::mem::take(&mut self.before.pending);
+        pending.extend(self.delivery.take_unattempted());
         if !pending.is_empty() {
             // A page of its own. Then the listing continues where it was.
-            let (found, missing) = split_live(&self.worker.store, &pending, self.now()).await?;
-            return Ok(Some(AudiencePage {
-                found,
-                missing,
-                next: self.cursor.clone().filter(|_| !self.listing_done),
-            }));
+            let next = self.cursor.clone().filter(|_| !self.listing_done);
+            let page = AudiencePage::of_ids(store, &pending, next, now);
+            return page.await.map(Some);
         }
         if self.listing_done {
             return Ok(None);
         }
-        let (audience, store) = (&self.broadcast.audience, &self.worker.store);
-        let page = audience.page(store, self.segment, self.cursor.as_ref(), self.now());
+        match read_ahead {
+            // Read it again.
+            Some(Ok(page)) if page.fresh_until() <= now => {}
+            Some(page) => return page.map(Some),
+            None => {}
+        }
+        let page = audience.page(store, self.segment, self.cursor.as_ref(), now);
         page.await.map(Some)
     }
 
@@ -140,6 +142,7 @@ where
     /// a read takes as long as several posts. Returns `false` if the lease was
     /// lost.
     async fn deliver(&mut self, page: AudiencePage) -> bool {
+        let fresh_until = page.fresh_until();
         for id in page.missing {
             self.tally.count(&id, PostOutcome::Gone);
         }
@@ -151,7 +154,7 @@ where
                 .page(&worker.store, segment, Some(from), now);
             Some(page.await)
         };
-        let posting = self.delivery.post(page.found, self.tally);
+        let posting = self.delivery.post(page.found, fresh_until, self.tally);
         let posted = join(posting, reading);
         let Some(((), read)) =
             while_leased(worker, broadcast, segment.index, &self.lease, posted).await
@@ -179,7 +182,7 @@ where
     async fn checkpoint(&mut self, is_late: bool) -> Result<Option<RunEnd>, StoreError> {
         let pending = self.delivery.waiting();
         let is_done = self.listing_done && pending.is_empty();
-        let stops = !is_done && (self.listing_done || is_late);
+        let stops = !is_done && (self.is_listed() || is_late);
         let now = self.now();
         let reservation = if stops {
             Reservation::NextWorker(now.plus(WORKER_START))
@@ -209,6 +212,11 @@ where
         }
         self.worker.remove_gone(self.tally, self.deadline).await;
         Ok(is_done.then_some(RunEnd::Done))
+    }
+
+    /// Whether every recipient was read and had its turn.
+    fn is_listed(&self) -> bool {
+        self.listing_done && !self.delivery.has_unattempted()
     }
 
     fn now(&self) -> UnixMillis {

@@ -148,7 +148,8 @@ where
         let listed = self.before(deadline, listing).await;
         let page = listed.ok_or(BroadcastError::NoTime)??;
         let mut delivery = self.delivery(&broadcast.frame, deadline);
-        delivery.post(page.found, tally).await;
+        // This invocation ends within a minute.
+        delivery.post(page.found, deadline, tally).await;
         delivery.retry_waiting(tally).await;
         delivery.give_up(tally);
         self.remove_gone(tally, deadline).await;

@@ -65,7 +65,9 @@ async fn post_to(busy: &Busy, count: usize, per_second: u32, limit: Duration) ->
     let deadline = begun.plus(limit);
     let random = SeededRandomness::default();
     let mut delivery = Delivery::new(busy, &busy.clock, &random, settings, "{}", deadline);
-    delivery.post(recipients.collect(), &mut tally).await;
+    delivery
+        .post(recipients.collect(), deadline, &mut tally)
+        .await;
     delivery.retry_waiting(&mut tally).await;
     delivery.give_up(&mut tally);
     let log = busy.log.lock().unwrap();

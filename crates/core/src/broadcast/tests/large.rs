@@ -5,14 +5,15 @@ use std::time::Duration;
 use belfry_protocol::{
     BroadcastInquiry, BroadcastReport, BroadcastRequest, BroadcastStatus, MessageId, WaitSeconds,
 };
-use futures_util::future::{Either, select};
+use futures_util::future::{Either, join, select};
 use proptest::prelude::*;
+use serde_json::json;
 
 use super::{Fixture, broadcaster};
-use crate::broadcast::{BroadcastError, Call, DeliverySettings, FanoutSettings};
+use crate::broadcast::{BroadcastError, Call, DeliverySettings, FanoutSettings, Worker};
 use crate::connections::Connection;
-use crate::ports::{Clock, MetricEvent, PostError};
-use crate::testing::connection;
+use crate::ports::{Clock, MetricEvent, PostError, SignOuts};
+use crate::testing::{connection, connection_id, user_id};
 
 /// A worker takes on ten connections.
 async fn fixture(connections: usize) -> Fixture {
@@ -117,6 +118,48 @@ async fn a_large_broadcast_is_split_among_workers() {
     assert!(ids(35).all(|id| fixture.worker.outbox.attempts(&id) == 1));
     assert_eq!(fixture.worker.store.row("c007"), None);
     assert_eq!(finished_broadcasts(&fixture), [35]);
+}
+
+/// A sign-out that cannot close the connection.
+async fn sign_out(fixture: &Fixture, id: &str) {
+    let Worker { store, clock, .. } = &fixture.worker;
+    let (user, id) = (user_id("u"), connection_id(id));
+    let ended = store.end_session(&user, &id, clock.now());
+    assert!(ended.await.unwrap().is_some());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_page_that_is_posted_to_slowly_is_read_again() {
+    for to_all in [true, false] {
+        // The fake's pages of two take 40 seconds; the named connections are
+        // one page, which takes five minutes.
+        let mut fixture = fixture(10).await;
+        let every = if to_all { 20 } else { 30 };
+        fixture.worker.delivery.posts_per_second = 1.0 / f64::from(every);
+        let list: Vec<_> = ids(10).collect();
+        let target = if to_all {
+            json!({"type": "all"})
+        } else {
+            json!({"type": "connections", "connectionIds": list})
+        };
+        let request =
+            json!({"target": target, "message": {"type": "notification", "data": {"kind": "k"}}});
+        let request = BroadcastRequest::parse(&request.to_string()).unwrap();
+        let sent = fixture.send(request, call(&fixture, "caller", 900));
+        let signed_out = async {
+            fixture.worker.clock.sleep(Duration::from_secs(5)).await;
+            sign_out(&fixture, "c003").await;
+        };
+        let (delivered, ()) = join(sent, signed_out).await;
+        let report = delivered.unwrap().report;
+        assert_eq!(report.status, BroadcastStatus::Done, "{report:?}");
+        assert_eq!((report.success, report.failures.gone), (9, 1));
+        assert_eq!(fixture.worker.outbox.attempts("c003"), 0);
+        let others = list.iter().filter(|id| *id != "c003");
+        for id in others {
+            assert_eq!(fixture.worker.outbox.attempts(id), 1, "{id}");
+        }
+    }
 }
 
 #[tokio::test(start_paused = true)]
