@@ -204,3 +204,15 @@ async fn a_share_of_the_calls_is_struck() {
     assert_eq!(failed, 2);
     assert_eq!(stack.strikes(&fault).await, 2);
 }
+
+#[tokio::test]
+async fn a_row_that_connect_cannot_read_again_is_due_when_the_handshake_is_over() {
+    let stack = Stack::start().await;
+    let fault = json!({"fault": "dynamodb-throttle", "operation": "BatchGetItem"});
+    stack.fault(fault).await;
+    assert_eq!(connects(&stack).await.err(), Some(503));
+    let id = stack.connection_ids().await.remove(0);
+    let row = stack.row(&id).await.unwrap();
+    let time = |name: &str| row[name].as_n().unwrap().parse::<u64>().unwrap();
+    assert_eq!(time("dueAt"), time("connectedAt") + 35_000);
+}
