@@ -50,14 +50,14 @@ impl CountedIn<'_> {
 /// Result of one transaction.
 enum WriteResult {
     Final(Admitted),
-    /// The user's set is full; its ids.
+    /// The user's set is full. Holds its ids.
     UserAtCapacity(Vec<String>),
     /// The shard has no room, or the predecessor was replaced already.
     NoRoom,
 }
 
 impl Admissions for DynamoDb {
-    /// Three invariants, kept by a look at the end, when the row is written:
+    /// Three invariants, which a read after the row is written preserves:
     ///
     /// - After `disconnect` of the same connection no row is left, in whatever
     ///   order the two run. This function writes the row first and looks for
@@ -66,9 +66,9 @@ impl Admissions for DynamoDb {
     /// - Nobody is let in without a row. The answer to the write may have come
     ///   late, and DynamoDB repeats the answer to a named attempt without
     ///   writing again, while a sign-out, a broadcast or an operator removed
-    ///   the row. (After the look none of them does: see
+    ///   the row. (None of them does after that read: see
     ///   `Recipient::may_be_pending`. A sign-out leaves the row to a sweep.)
-    /// - A failed look removes nothing. A second handling of the same handshake
+    /// - A read that fails removes nothing. A second handling of the same handshake
     ///   may have let the client in with this very row. A sweep finds out.
     async fn admit(
         &self,

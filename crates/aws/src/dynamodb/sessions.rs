@@ -26,14 +26,14 @@ fn in_session() -> String {
     format!("attribute_exists(connectionId) AND {IS_LIVE} AND tokenExpiresAt > :now")
 }
 
-/// What a frame changes in its row beyond counting itself.
+/// What a frame changes in its row, apart from counting itself.
 #[derive(Debug, Default)]
 pub(super) struct FrameChange {
     /// Assignments of an update expression, each followed by a comma.
     pub(super) set: &'static str,
     /// A condition that begins with `AND`.
     pub(super) condition: &'static str,
-    /// The values that both name.
+    /// The values that the assignments and the condition refer to.
     pub(super) values: Vec<(&'static str, AttributeValue)>,
 }
 
@@ -224,8 +224,8 @@ async fn run(update: UpdateItemFluentBuilder) -> Result<Updated, StoreError> {
     Ok(Updated::No(row))
 }
 
-/// The row if its bucket alone kept a frame from being counted, or else what
-/// did.
+/// The row, if only its bucket kept a frame from being counted; otherwise the
+/// reason.
 fn countable(
     row: Option<Row>,
     now: UnixMillis,

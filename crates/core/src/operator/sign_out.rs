@@ -218,7 +218,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_token_of_a_fast_clock_is_void_as_well() {
+    async fn a_token_from_a_fast_clock_is_void_as_well() {
         let sign_out = sign_out();
         let alice = user_id("alice");
         sign_out.handle(&alice).await.unwrap();
