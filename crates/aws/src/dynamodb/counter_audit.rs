@@ -9,17 +9,20 @@
 //! existed when it was noted is in the index. Changes since then may be in the
 //! index or not, and the counter is believed either way.
 
+use std::collections::{BTreeSet, HashMap};
+
 use aws_sdk_dynamodb::operation::query::builders::QueryFluentBuilder;
 use aws_sdk_dynamodb::operation::update_item::builders::UpdateItemFluentBuilder;
 use aws_sdk_dynamodb::types::{AttributeValue, Select};
 use belfry_core::UnixMillis;
 use belfry_core::ports::StoreError;
+use belfry_protocol::ConnectionId;
 
 use super::due_connections::DUE_INDEX;
-use super::row::{CONNECTION_ID, SHARD, number};
+use super::row::{self, Item, SHARD, number};
 use super::shard_counters::{Counter, SHARDS, Shard};
 use super::transaction::send_past_transactions;
-use super::{Consistency, DynamoDb, sdk_failed, state, wanted, written};
+use super::{BATCH, Consistency, DynamoDb, key, sdk_failed, state, wanted, written};
 
 /// More than the index ever lags, in milliseconds. (AWS: changes are propagated
 /// "within a fraction of a second, under normal conditions".)
@@ -176,23 +179,39 @@ impl DynamoDb {
         Ok(rows)
     }
 
-    /// The number of them that count, by reading every row.
+    /// The number of a shard's connections that count, by reading every row.
+    ///
+    /// The listing ends before the first row is read. If a connection was listed
+    /// that replaced another, the other one's row says so by now, and the two
+    /// count once.
     async fn counted_in(&self, shard: u32) -> Result<u64, StoreError> {
-        let mut pages = self.rows_of(shard).limit(100).into_paginator().send();
+        let ids: Vec<_> = self.ids_in(shard).await?.into_iter().collect();
         let mut counted = 0;
-        while let Some(page) = pages.next().await {
-            let page = page.map_err(|error| sdk_failed("Query", &error))?;
-            let keys = page.items.into_iter().flatten().map(|mut item| {
-                item.retain(|name, _| name == CONNECTION_ID);
-                item
-            });
-            let attributes = "connectionId, replacedAt";
-            let wanted = wanted(keys.collect(), attributes, Consistency::Strong)?;
+        for ids in ids.chunks(BATCH) {
+            let keys = ids.iter().map(key).collect();
+            let attributes = "connectionId, replacedAt, #shard";
+            let mut wanted = wanted(keys, attributes, Consistency::Strong)?;
+            wanted.expression_attribute_names =
+                Some(HashMap::from([("#shard".into(), SHARD.into())]));
             let rows = self.batch(&self.tables.connections, wanted).await?;
-            let counting = rows.iter().filter(|row| !row.contains_key("replacedAt"));
-            counted += counting.count() as u64;
+            let counts = |row: &&Item| {
+                !row.contains_key("replacedAt") && row.get(SHARD) == Some(&number(shard.into()))
+            };
+            counted += rows.iter().filter(counts).count() as u64;
         }
         Ok(counted)
+    }
+
+    /// The ids in a shard of the index, each once: the index may show a row
+    /// twice whose `dueAt` has just changed.
+    async fn ids_in(&self, shard: u32) -> Result<BTreeSet<ConnectionId>, StoreError> {
+        let mut pages = self.rows_of(shard).into_paginator().send();
+        let mut ids = BTreeSet::new();
+        while let Some(page) = pages.next().await {
+            let page = page.map_err(|error| sdk_failed("Query", &error))?;
+            ids.extend(page.items().iter().filter_map(|item| row::id(item).ok()));
+        }
+        Ok(ids)
     }
 
     fn rows_of(&self, shard: u32) -> QueryFluentBuilder {

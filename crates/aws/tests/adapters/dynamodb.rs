@@ -6,8 +6,8 @@ use belfry_aws::{Clients, DynamoDb};
 use belfry_core::connections::{Connection, ConnectionLimits, shard_of};
 use belfry_core::liveness::Liveness;
 use belfry_core::ports::{
-    Acquired, Admission, Admissions, Admitted, BroadcastKey, Capacity, Disconnections,
-    DueConnections, Recipients, Segment, SegmentLeases, SegmentStates, Sessions,
+    Acquired, Admission, Admissions, Admitted, BroadcastKey, DueConnections, Recipients, Segment,
+    SegmentLeases, SegmentStates, Sessions,
 };
 use belfry_core::testing::{
     BUCKET, LIMITS, START, connection, connection_id, store_contract, user_id,
@@ -16,9 +16,9 @@ use belfry_core::{UnixMillis, UnixSeconds};
 use belfry_protocol::MessageId;
 use futures_util::StreamExt;
 
-use crate::database::{CONNECTIONS, STATE, database, expect_counters, expect_sets, tables};
+use crate::database::{CONNECTIONS, STATE, database, tables};
 
-async fn put(store: &DynamoDb, row: &Connection) {
+pub(crate) async fn put(store: &DynamoDb, row: &Connection) {
     let admission = Admission {
         connection: row,
         token_issued_at: START.to_seconds(),
@@ -210,75 +210,17 @@ async fn a_table_that_never_answers_is_given_up_in_seconds() {
     assert!(outcome.expect("a bounded wait").is_err());
 }
 
-fn after(minutes: u64) -> UnixMillis {
+pub(crate) fn after(minutes: u64) -> UnixMillis {
     START.plus(Duration::from_secs(60 * minutes))
 }
 
 /// Does what DynamoDB does long after a row has expired, or an operator by hand.
-async fn delete_row(client: &Client, id: &str) {
+pub(crate) async fn delete_row(client: &Client, id: &str) {
     let delete = client
         .delete_item()
         .table_name(CONNECTIONS)
         .key("connectionId", AttributeValue::S(id.into()));
     delete.send().await.unwrap();
-}
-
-#[tokio::test]
-async fn correct_counters_stay() {
-    let client = database().await;
-    let store = DynamoDb::new(client.clone(), tables());
-    for n in 0..40 {
-        put(&store, &connection(&format!("c{n}"), "alice")).await;
-    }
-    for minute in 0..70 {
-        store.audit_counters(after(minute)).await.unwrap();
-        assert_eq!(store.open_connections().await, Ok(40), "minute {minute}");
-    }
-    assert_eq!(expect_counters(&client, "correct").await, 40);
-}
-
-#[tokio::test]
-async fn the_count_of_a_lost_row_is_corrected() {
-    let client = database().await;
-    let store = DynamoDb::new(client.clone(), tables());
-    for n in 0..40 {
-        put(&store, &connection(&format!("c{n}"), "alice")).await;
-    }
-    for n in 0..10 {
-        delete_row(&client, &format!("c{n}")).await;
-    }
-    assert_eq!(store.open_connections().await, Ok(40));
-    // Each counter is noted, compared a minute later, and compared again
-    // before it is corrected downwards.
-    for minute in 0..=34 {
-        store.audit_counters(after(minute)).await.unwrap();
-    }
-    assert_eq!(store.open_connections().await, Ok(30));
-    assert_eq!(expect_counters(&client, "corrected").await, 30);
-}
-
-#[tokio::test]
-async fn lost_counters_are_restored() {
-    let client = database().await;
-    let store = DynamoDb::new(client.clone(), tables());
-    for n in 0..40 {
-        put(&store, &connection(&format!("c{n}"), "alice")).await;
-    }
-    for shard in 0..64 {
-        let key = |name: &str| AttributeValue::S(name.into());
-        let delete = client
-            .delete_item()
-            .table_name(STATE)
-            .key("pk", key(&format!("shard#{shard:02}")))
-            .key("sk", key("connections"));
-        delete.send().await.unwrap();
-    }
-    assert_eq!(store.disconnect(&connection_id("c0"), START).await, Ok(()));
-    for minute in 0..=17 {
-        store.audit_counters(after(minute)).await.unwrap();
-    }
-    assert_eq!(expect_counters(&client, "restored").await, 39);
-    expect_sets(&client, "restored").await;
 }
 
 #[tokio::test]

@@ -2,6 +2,7 @@
 //! faults that only a real server has.
 
 mod cost;
+mod counter_audit;
 mod database;
 mod dynamodb;
 mod events;
