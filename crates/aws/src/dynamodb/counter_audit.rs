@@ -40,8 +40,6 @@ impl DynamoDb {
     /// # Errors
     /// [`StoreError`]; the next audit continues.
     pub async fn audit_counters(&self, now: UnixMillis) -> Result<(), StoreError> {
-        // An old value is as good: the changes since then count as changes
-        // since the counter was noted.
         let shards = self.shards(Consistency::Eventual).await?;
         let is_recent = |at: u64| at.saturating_add(LAG_MS) > now.0;
         if shards
@@ -57,19 +55,24 @@ impl DynamoDb {
         }
         others.sort_by_key(|shard| shard.audited_at);
         for next in others.into_iter().take(AT_A_TIME) {
-            self.note(next, now).await?;
+            self.note(next.number, now).await?;
         }
         Ok(())
     }
 
-    async fn note(&self, shard: &Shard, now: UnixMillis) -> Result<(), StoreError> {
+    /// Copies the counter in one write. A counter that was never used, or was
+    /// lost, gets the numbers that one has.
+    async fn note(&self, shard: u32, now: UnixMillis) -> Result<(), StoreError> {
+        let copies = [
+            "connections = if_not_exists(connections, :zero)",
+            "inserted = if_not_exists(inserted, :zero)",
+            "notedConnections = if_not_exists(connections, :zero)",
+            "notedInserted = if_not_exists(inserted, :zero)",
+        ];
         let update = self
-            .counter_update(shard.number)
-            .update_expression(
-                "SET notedConnections = :connections, notedInserted = :inserted, notedAt = :now",
-            )
-            .expression_attribute_values(":connections", number(shard.counter.connections))
-            .expression_attribute_values(":inserted", number(shard.counter.inserted))
+            .counter_update(shard)
+            .update_expression(format!("SET {}, notedAt = :now", copies.join(", ")))
+            .expression_attribute_values(":zero", number(0))
             .expression_attribute_values(":now", number(now.0));
         let sent = send_past_transactions(update).await;
         sent.map(drop)
@@ -134,10 +137,7 @@ impl DynamoDb {
         let mut update = self
             .counter_update(shard.number)
             .update_expression(expression)
-            // A counter that was never used has no numbers.
-            .condition_expression(
-                "attribute_not_exists(connections) OR (connections = :current AND inserted = :inserted)",
-            )
+            .condition_expression("connections = :current AND inserted = :inserted")
             .expression_attribute_values(":right", number(right))
             .expression_attribute_values(":now", number(now.0))
             .expression_attribute_values(":current", number(shard.counter.connections))

@@ -1,5 +1,6 @@
 //! The audit of the counters, and an index that lags.
 
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex};
 
 use aws_sdk_dynamodb::Client;
@@ -89,6 +90,30 @@ fn ids_of_shard(shard: u32) -> impl Iterator<Item = String> {
     ids.filter(move |id| shard_of(&connection_id(id), 64) == shard)
 }
 
+async fn delete_counter(client: &Client, shard: u32) {
+    let delete = client.delete_item().table_name(STATE);
+    let delete = delete.set_key(Some(counter_key(shard)));
+    delete.send().await.unwrap();
+}
+
+fn counter_key(shard: u32) -> HashMap<String, AttributeValue> {
+    let text = |text: &str| AttributeValue::S(text.into());
+    HashMap::from([
+        ("pk".into(), text(&format!("shard#{shard:02}"))),
+        ("sk".into(), text("connections")),
+    ])
+}
+
+/// The numbers of a counter's item.
+async fn counter(client: &Client, shard: u32) -> BTreeMap<String, u64> {
+    let get = client.get_item().table_name(STATE);
+    let get = get.set_key(Some(counter_key(shard))).send().await.unwrap();
+    let item = get.item.unwrap_or_default().into_iter();
+    let number = |value: AttributeValue| value.as_n().ok()?.parse().ok();
+    item.filter_map(|(name, value)| Some((name, number(value)?)))
+        .collect()
+}
+
 #[tokio::test]
 async fn correct_counters_stay() {
     let client = database().await;
@@ -131,13 +156,7 @@ async fn lost_counters_are_restored() {
         put(&store, &connection(&format!("c{n}"), "alice")).await;
     }
     for shard in 0..64 {
-        let key = |name: &str| AttributeValue::S(name.into());
-        let delete = client
-            .delete_item()
-            .table_name(STATE)
-            .key("pk", key(&format!("shard#{shard:02}")))
-            .key("sk", key("connections"));
-        delete.send().await.unwrap();
+        delete_counter(&client, shard).await;
     }
     assert_eq!(store.disconnect(&connection_id("c0"), START).await, Ok(()));
     for minute in 0..=17 {
@@ -172,4 +191,28 @@ async fn a_row_counts_only_in_its_own_shard() {
         store.audit_counters(after(minute)).await.unwrap();
     }
     assert_eq!(expect_counters(&client, "shown elsewhere").await, 5);
+}
+
+#[tokio::test]
+async fn a_restored_counter_is_complete_and_can_be_corrected_again() {
+    let client = database().await;
+    let store = DynamoDb::new(client.clone(), tables());
+    let ids: Vec<_> = ids_of_shard(0).take(8).collect();
+    for id in &ids {
+        put(&store, &connection(id, "alice")).await;
+    }
+    let normal: Vec<_> = counter(&client, 0).await.into_keys().collect();
+    delete_counter(&client, 0).await;
+    for minute in 0..=1 {
+        store.audit_counters(after(minute)).await.unwrap();
+    }
+    assert_eq!(expect_counters(&client, "restored").await, 8);
+    let mut restored = counter(&client, 0).await;
+    restored.retain(|name, _| normal.contains(name));
+    assert!(restored.keys().eq(&normal), "{restored:?}");
+    delete_row(&client, &ids[0]).await;
+    for minute in 2..=33 {
+        store.audit_counters(after(minute)).await.unwrap();
+    }
+    assert_eq!(expect_counters(&client, "corrected again").await, 7);
 }
