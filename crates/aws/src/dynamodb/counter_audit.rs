@@ -79,10 +79,8 @@ impl DynamoDb {
             .map_err(|error| sdk_failed("UpdateItem", &error))
     }
 
-    /// A counter that is too low is corrected at once, because it admits too
-    /// many. A counter that is too high is corrected if it was too high at the
-    /// last audit, too: while a connection replaces another, the index may show
-    /// neither of the two.
+    /// Corrects the counter, or keeps what it was suspected of for the next
+    /// comparison.
     async fn compare(&self, number: u32, now: UnixMillis) -> Result<(), StoreError> {
         // The rows first: changes between the two reads count as changes since
         // the counter was noted.
@@ -91,70 +89,68 @@ impl DynamoDb {
         let Some((noted, _)) = shard.noted else {
             return Ok(());
         };
-        let current = shard.counter.connections;
-        let mut right = corrected(shard.counter, noted, rows);
-        if right > current {
-            // Replaced connections are in the index but do not count. They are
-            // few, and reading every row only for those would be expensive.
-            right = current;
-            if rows > noted.connections + noted.connections / 8 {
-                let counted = self.counted_in(number).await?;
-                right = corrected(shard.counter, noted, counted).max(current);
-            }
+        let mut raise = too_low(shard.counter, noted, rows);
+        if raise > 0 {
+            raise = self.missing(&shard, noted).await?;
         }
-        let is_suspected = right < current;
-        if is_suspected && !shard.is_suspected {
-            right = current;
-        }
-        if right != current {
+        let excess = too_high(shard.counter, noted, rows);
+        let correction = Correction::new(raise, excess, shard.suspected);
+        if !self.end_comparison(&shard, correction, now).await? {
+            // Whatever prevented the write, the difference is no longer known.
+            self.end_comparison(&shard, Correction::default(), now)
+                .await?;
+        } else if correction.raise > 0 || correction.lower > 0 {
             tracing::warn!(
                 event = "counters.corrected",
                 shard = number,
                 rows,
-                connections = right,
+                connections = shard.counter.connections + correction.raise - correction.lower,
                 "a counter differed from its rows and was corrected"
             );
         }
-        self.write_correction(&shard, right, is_suspected, now)
-            .await
+        Ok(())
     }
 
-    /// Writes the correction if the counter has not changed meanwhile. If it
-    /// has, the counter is compared again when its turn comes.
-    async fn write_correction(
+    /// By how much the counter is too low if the rows are read one by one:
+    /// connections that were replaced are in the index but do not count.
+    async fn missing(&self, shard: &Shard, noted: Counter) -> Result<u64, StoreError> {
+        // The rows first, again.
+        let counted = self.counted_in(shard.number).await?;
+        let shard = self.shard(shard.number).await?;
+        Ok(too_low(shard.counter, noted, counted))
+    }
+
+    /// Ends a comparison. Writes nothing if another audit ended it, or if the
+    /// counter is too small to be lowered so far.
+    ///
+    /// Connections may come and go meanwhile: they change the counter and its
+    /// rows alike, and leave the difference as it is.
+    async fn end_comparison(
         &self,
         shard: &Shard,
-        right: u64,
-        is_suspected: bool,
+        correction: Correction,
         now: UnixMillis,
-    ) -> Result<(), StoreError> {
-        let forget_note = "REMOVE notedConnections, notedInserted, notedAt";
-        let expression = if is_suspected {
-            format!("SET connections = :right, auditedAt = :now, suspected = :yes {forget_note}")
-        } else {
-            format!("SET connections = :right, auditedAt = :now {forget_note}, suspected")
+    ) -> Result<bool, StoreError> {
+        let Some((_, noted_at)) = shard.noted else {
+            return Ok(false);
         };
-        let mut update = self
-            .counter_update(shard.number)
-            .update_expression(expression)
-            .condition_expression("connections = :current AND inserted = :inserted")
-            .expression_attribute_values(":right", number(right))
-            .expression_attribute_values(":now", number(now.0))
-            .expression_attribute_values(":current", number(shard.counter.connections))
-            .expression_attribute_values(":inserted", number(shard.counter.inserted));
-        if is_suspected {
-            update = update.expression_attribute_values(":yes", AttributeValue::Bool(true));
-        }
-        if written("UpdateItem", send_past_transactions(update).await)? {
-            return Ok(());
-        }
         let update = self
             .counter_update(shard.number)
-            .update_expression(format!("SET auditedAt = :now {forget_note}"))
-            .expression_attribute_values(":now", number(now.0));
-        let sent = send_past_transactions(update).await;
-        sent.map(drop)
-            .map_err(|error| sdk_failed("UpdateItem", &error))
+            // Raised connections count as inserted, so that a correction
+            // changes the counter as connections would.
+            .update_expression(
+                "SET connections = connections + :change, inserted = inserted + :raise, \
+                 suspected = :suspected, auditedAt = :now \
+                 REMOVE notedConnections, notedInserted, notedAt",
+            )
+            .condition_expression("notedAt = :notedAt AND connections >= :lower")
+            .expression_attribute_values(":change", correction.change())
+            .expression_attribute_values(":raise", number(correction.raise))
+            .expression_attribute_values(":lower", number(correction.lower))
+            .expression_attribute_values(":suspected", number(correction.suspected))
+            .expression_attribute_values(":now", number(now.0))
+            .expression_attribute_values(":notedAt", number(noted_at));
+        written("UpdateItem", send_past_transactions(update).await)
     }
 
     fn counter_update(&self, shard: u32) -> UpdateItemFluentBuilder {
@@ -225,17 +221,52 @@ impl DynamoDb {
     }
 }
 
-/// The correct value of a counter, given the value that was noted long enough
-/// ago and the number of rows that were found since.
-///
-/// There are at most the rows that were found and all that came since the note,
-/// and at least the rows that were found without all that went since. A counter
-/// between the two is left alone.
-fn corrected(now: Counter, noted: Counter, rows: u64) -> u64 {
+/// By how much a counter is too low at least, if so many rows that count were
+/// found since it was noted: all of them count now but those that went since.
+fn too_low(now: Counter, noted: Counter, counted: u64) -> u64 {
     let inserted = now.inserted.saturating_sub(noted.inserted);
     let released = (noted.connections + inserted).saturating_sub(now.connections);
-    let (least, most) = (rows.saturating_sub(released), rows + inserted);
-    now.connections.clamp(least, most)
+    counted.saturating_sub(released + now.connections)
+}
+
+/// By how much a counter is too high at least, if so many rows were found since
+/// it was noted: no others count now but those that came since.
+fn too_high(now: Counter, noted: Counter, rows: u64) -> u64 {
+    let inserted = now.inserted.saturating_sub(noted.inserted);
+    now.connections.saturating_sub(rows + inserted)
+}
+
+/// Result of a comparison.
+#[derive(Debug, Clone, Copy, Default)]
+struct Correction {
+    raise: u64,
+    lower: u64,
+    /// By how much the counter may still be too high.
+    suspected: u64,
+}
+
+impl Correction {
+    /// A counter that is too low is corrected at once, because it admits too
+    /// many. One that is too high is corrected by as much as two comparisons in
+    /// a row saw: while a connection replaces another or `dueAt` moves, the
+    /// index may show fewer rows than there are.
+    fn new(raise: u64, excess: u64, suspected: u64) -> Self {
+        let lower = excess.min(suspected);
+        Self {
+            raise,
+            lower,
+            suspected: excess - lower,
+        }
+    }
+
+    fn change(self) -> AttributeValue {
+        let Self { raise, lower, .. } = self;
+        AttributeValue::N(if lower > 0 {
+            format!("-{lower}")
+        } else {
+            raise.to_string()
+        })
+    }
 }
 
 #[cfg(test)]
@@ -254,7 +285,8 @@ mod tests {
     fn without_changes_the_rows_are_right() {
         let counter = counter(10, 50);
         for rows in [0, 7, 10, 13] {
-            assert_eq!(corrected(counter, counter, rows), rows);
+            assert_eq!(too_low(counter, counter, rows), rows.saturating_sub(10));
+            assert_eq!(too_high(counter, counter, rows), 10u64.saturating_sub(rows));
         }
     }
 
@@ -281,11 +313,10 @@ mod tests {
             prop_assume!(truth.checked_add_signed(drift).is_some());
             let noted = counter(begin.strict_add_signed(drift), 100);
             let now = counter(truth.strict_add_signed(drift), 100 + inserted);
-            let right = corrected(now, noted, rows);
-            prop_assert!(right.abs_diff(truth) <= now.connections.abs_diff(truth));
-            if drift >= 0 {
-                prop_assert!(right >= truth, "more rows than counted");
-            }
+            let excess = too_high(now, noted, rows);
+            prop_assert!(excess <= now.connections.saturating_sub(truth));
+            let missing = too_low(now, noted, rows);
+            prop_assert!(missing <= truth.saturating_sub(now.connections));
         }
     }
 }

@@ -35,8 +35,8 @@ pub(super) struct Shard {
     /// What the audit noted, and when: see `counter_audit.rs`.
     pub(super) noted: Option<(Counter, u64)>,
     pub(super) audited_at: u64,
-    /// Whether the last audit found fewer rows than the counter says.
-    pub(super) is_suspected: bool,
+    /// By how much the counter was too high when it was last compared.
+    pub(super) suspected: u64,
 }
 
 /// A shard's share of the limit.
@@ -96,7 +96,7 @@ impl Shard {
             counter: Counter::default(),
             noted: None,
             audited_at: 0,
-            is_suspected: false,
+            suspected: 0,
         }
     }
 }
@@ -123,7 +123,7 @@ fn read(item: &Item) -> Result<Shard, StoreError> {
         },
         noted,
         audited_at: field("auditedAt"),
-        is_suspected: item.contains_key("suspected"),
+        suspected: field("suspected"),
     })
 }
 

@@ -31,6 +31,7 @@ use belfry_protocol::{BroadcastRequest, MessageId, Position};
 use futures_util::StreamExt;
 use serde_json::{Value, json};
 
+use crate::counter_audit::ids_of_shard;
 use crate::database::{endpoint, tables};
 
 /// Capacity units.
@@ -296,6 +297,32 @@ async fn sweeps() {
     meter.reset();
     store.audit_counters(after(60)).await.unwrap();
     meter.expect("sweep: comparing four counters with their rows");
+}
+
+#[tokio::test]
+async fn a_comparison_row_by_row() {
+    let (meter, store) = meter().await;
+    let rows: Vec<_> = ids_of_shard(0)
+        .take(100)
+        .map(|id| connection(&id, &format!("user-{id}")))
+        .collect();
+    for row in &rows {
+        store.admit(admission(row), LIMITS).await.unwrap();
+    }
+    let successor = Connection {
+        id: connection_id("successor"),
+        ..rows[0].clone()
+    };
+    let replacing = Admission {
+        replaces: Some(&rows[0].id),
+        ..admission(&successor)
+    };
+    assert_eq!(store.admit(replacing, LIMITS).await, Ok(Admitted::Yes));
+    store.audit_counters(START).await.unwrap();
+    meter.reset();
+    store.audit_counters(after(60)).await.unwrap();
+    meter.expect("sweep: comparing four counters, one with more rows than it says");
+    assert_eq!(store.open_connections().await, Ok(100));
 }
 
 #[tokio::test]

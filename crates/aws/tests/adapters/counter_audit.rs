@@ -18,6 +18,7 @@ use serde_json::{Value, json};
 
 use crate::database::{STATE, database, endpoint, expect_counters, expect_sets, tables};
 use crate::dynamodb::{after, delete_row, put};
+use crate::proxy::{Proxy, Trouble};
 
 /// How the due index looks while changes to it are under way.
 #[derive(Debug)]
@@ -25,6 +26,8 @@ enum Shown {
     AsItIs,
     /// Each row at its old place and at its new one.
     Twice,
+    /// Some rows of each shard at neither place.
+    Without(usize),
     /// Also a row that has left the shard.
     Also(String),
 }
@@ -75,6 +78,10 @@ async fn lag(State(index): State<Arc<LaggingIndex>>, headers: HeaderMap, body: B
             items.extend(items.clone());
             page["Count"] = json!(2 * count);
         }
+        Shown::Without(hidden) => {
+            items.truncate(items.len().saturating_sub(*hidden));
+            page["Count"] = json!(count.saturating_sub(*hidden as u64));
+        }
         Shown::Also(id) => {
             items.push(json!({"connectionId": {"S": id}}));
             page["Count"] = json!(count + 1);
@@ -85,7 +92,7 @@ async fn lag(State(index): State<Arc<LaggingIndex>>, headers: HeaderMap, body: B
 }
 
 /// Ids of connections that are counted in a shard.
-fn ids_of_shard(shard: u32) -> impl Iterator<Item = String> {
+pub(crate) fn ids_of_shard(shard: u32) -> impl Iterator<Item = String> {
     let ids = (0..).map(|n| format!("c{n}"));
     ids.filter(move |id| shard_of(&connection_id(id), 64) == shard)
 }
@@ -215,4 +222,123 @@ async fn a_restored_counter_is_complete_and_can_be_corrected_again() {
         store.audit_counters(after(minute)).await.unwrap();
     }
     assert_eq!(expect_counters(&client, "corrected again").await, 7);
+}
+
+/// The minute in which the first shard is compared for the nth time.
+fn comparison(nth: u64) -> u64 {
+    16 * nth + 1
+}
+
+/// Audits until the first shard was compared, by an index that hides so many
+/// rows each time.
+async fn compare_first_shard(index: &LaggingIndex, store: &DynamoDb, hidden: &[usize]) {
+    for (nth, hidden) in (0..).zip(hidden) {
+        index.shows(Shown::Without(*hidden));
+        let begin = if nth == 0 { 0 } else { comparison(nth - 1) + 1 };
+        for minute in begin..=comparison(nth) {
+            store.audit_counters(after(minute)).await.unwrap();
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_counter_is_lowered_by_what_two_comparisons_in_a_row_saw() {
+    // Of nine rows, two are lost.
+    for (hidden, right) in [
+        (&[0usize] as &[usize], 9),
+        (&[3, 0], 7),
+        (&[0, 3], 7),
+        // What was left over is forgotten.
+        (&[0, 3, 0], 7),
+    ] {
+        let (index, client, store) = LaggingIndex::start().await;
+        let ids: Vec<_> = ids_of_shard(0).take(9).collect();
+        for id in &ids {
+            put(&store, &connection(id, "alice")).await;
+        }
+        for id in &ids[..2] {
+            delete_row(&client, id).await;
+        }
+        compare_first_shard(&index, &store, hidden).await;
+        let connections = counter(&client, 0).await["connections"];
+        assert_eq!(connections, right, "{hidden:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_right_counter_stays_if_comparisons_contradict_each_other() {
+    let (index, client, store) = LaggingIndex::start().await;
+    for id in ids_of_shard(0).take(9) {
+        put(&store, &connection(&id, "alice")).await;
+    }
+    compare_first_shard(&index, &store, &[3, 0, 3]).await;
+    assert_eq!(expect_counters(&client, "contradictions").await, 9);
+}
+
+#[tokio::test]
+async fn a_counter_that_is_too_low_by_one_is_raised() {
+    let client = database().await;
+    let store = DynamoDb::new(client.clone(), tables());
+    for id in ids_of_shard(0).take(20) {
+        put(&store, &connection(&id, "alice")).await;
+    }
+    set_connections(&client, 0, 19).await;
+    for minute in 0..=1 {
+        store.audit_counters(after(minute)).await.unwrap();
+    }
+    assert_eq!(expect_counters(&client, "raised").await, 20);
+}
+
+#[tokio::test]
+async fn a_suspicion_ends_with_a_raise() {
+    let (index, client, store) = LaggingIndex::start().await;
+    for id in ids_of_shard(0).take(9) {
+        put(&store, &connection(&id, "alice")).await;
+    }
+    compare_first_shard(&index, &store, &[3]).await;
+    assert_eq!(counter(&client, 0).await["suspected"], 3);
+    set_connections(&client, 0, 7).await;
+    index.shows(Shown::AsItIs);
+    for minute in comparison(0) + 1..=comparison(1) {
+        store.audit_counters(after(minute)).await.unwrap();
+    }
+    let raised = counter(&client, 0).await;
+    assert_eq!((raised["connections"], raised["suspected"]), (9, 0));
+}
+
+/// Does what an operator does by hand.
+async fn set_connections(client: &Client, shard: u32, connections: u64) {
+    let update = client.update_item().table_name(STATE);
+    let update = update
+        .set_key(Some(counter_key(shard)))
+        .update_expression("SET connections = :connections")
+        .expression_attribute_values(":connections", AttributeValue::N(connections.to_string()));
+    update.send().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_suspicion_ends_with_a_correction_that_cannot_be_written() {
+    let (index, client, store) = LaggingIndex::start().await;
+    let ids: Vec<_> = ids_of_shard(0).take(9).collect();
+    for id in &ids {
+        put(&store, &connection(id, "alice")).await;
+    }
+    delete_row(&client, &ids[0]).await;
+    compare_first_shard(&index, &store, &[0]).await;
+    for minute in comparison(0) + 1..comparison(1) {
+        store.audit_counters(after(minute)).await.unwrap();
+    }
+    // After the counters, the shard's rows and its counter.
+    let proxy = Proxy::start(&index.database, Trouble::Pause, 3).await;
+    let paused = DynamoDb::new(Client::new(&crate::sdk_config(&proxy.endpoint)), tables());
+    let change = async {
+        proxy.reached().await;
+        set_connections(&client, 0, 0).await;
+        proxy.go_on();
+    };
+    let (audited, ()) = tokio::join!(paused.audit_counters(after(comparison(1))), change);
+    audited.unwrap();
+    let left = counter(&client, 0).await;
+    assert_eq!((left["connections"], left["suspected"]), (0, 0));
+    assert!(!left.contains_key("notedAt"), "{left:?}");
 }
