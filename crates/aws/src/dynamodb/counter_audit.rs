@@ -20,13 +20,17 @@ use belfry_protocol::ConnectionId;
 
 use super::due_connections::DUE_INDEX;
 use super::row::{self, Item, SHARD, number};
-use super::shard_counters::{Counter, SHARDS, Shard};
+use super::shard_counters::{Counter, Note, SHARDS, Shard};
 use super::transaction::send_past_transactions;
 use super::{BATCH, Consistency, DynamoDb, key, sdk_failed, state, wanted, written};
 
 /// More than the index ever lags, in milliseconds. (AWS: changes are propagated
 /// "within a fraction of a second, under normal conditions".)
 const LAG_MS: u64 = 30_000;
+
+/// How long a note or a suspicion says something of now, in milliseconds: a few
+/// rounds of audits.
+const VALID_MS: u64 = 3_600_000;
 
 /// Counters in an audit. With one audit a minute, each counter is compared
 /// every quarter of an hour.
@@ -41,15 +45,16 @@ impl DynamoDb {
     /// [`StoreError`]; the next audit continues.
     pub async fn audit_counters(&self, now: UnixMillis) -> Result<(), StoreError> {
         let shards = self.shards(Consistency::Eventual).await?;
-        let is_recent = |at: u64| at.saturating_add(LAG_MS) > now.0;
+        let age_of_note = |shard: &Shard| shard.note.map(|note| Age::of(note.at, now));
         if shards
             .iter()
-            .any(|s| s.noted.is_some_and(|(_, at)| is_recent(at)))
+            .any(|shard| age_of_note(shard) == Some(Age::Young))
         {
             return Ok(());
         }
-        let (noted, mut others): (Vec<&Shard>, Vec<&Shard>) =
-            shards.iter().partition(|shard| shard.noted.is_some());
+        let (noted, mut others): (Vec<&Shard>, Vec<&Shard>) = shards
+            .iter()
+            .partition(|shard| age_of_note(shard) == Some(Age::Valid));
         for shard in noted {
             self.compare(shard.number, now).await?;
         }
@@ -86,15 +91,24 @@ impl DynamoDb {
         // the counter was noted.
         let rows = self.rows_in(number).await?;
         let shard = self.shard(number).await?;
-        let Some((noted, _)) = shard.noted else {
+        // Another audit may have noted the counter after the rows were listed.
+        let note = shard
+            .note
+            .filter(|note| Age::of(note.at, now) == Age::Valid);
+        let Some(Note { counter: noted, .. }) = note else {
             return Ok(());
+        };
+        let suspected = match Age::of(shard.audited_at, now) {
+            Age::Valid => shard.suspected,
+            // What the last comparison saw may be under way still, or is long over.
+            Age::Young | Age::Void => 0,
         };
         let mut raise = too_low(shard.counter, noted, rows);
         if raise > 0 {
             raise = self.missing(&shard, noted).await?;
         }
         let excess = too_high(shard.counter, noted, rows);
-        let correction = Correction::new(raise, excess, shard.suspected);
+        let correction = Correction::new(raise, excess, suspected);
         if !self.end_comparison(&shard, correction, now).await? {
             // Whatever prevented the write, the difference is no longer known.
             self.end_comparison(&shard, Correction::default(), now)
@@ -131,7 +145,7 @@ impl DynamoDb {
         correction: Correction,
         now: UnixMillis,
     ) -> Result<bool, StoreError> {
-        let Some((_, noted_at)) = shard.noted else {
+        let Some(note) = shard.note else {
             return Ok(false);
         };
         let update = self
@@ -149,7 +163,7 @@ impl DynamoDb {
             .expression_attribute_values(":lower", number(correction.lower))
             .expression_attribute_values(":suspected", number(correction.suspected))
             .expression_attribute_values(":now", number(now.0))
-            .expression_attribute_values(":notedAt", number(noted_at));
+            .expression_attribute_values(":notedAt", number(note.at));
         written("UpdateItem", send_past_transactions(update).await)
     }
 
@@ -221,6 +235,26 @@ impl DynamoDb {
     }
 }
 
+/// How old a note or a suspicion is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Age {
+    /// Changes that it does not know may not be in the index yet.
+    Young,
+    Valid,
+    /// Too old, or from a clock that was wrong.
+    Void,
+}
+
+impl Age {
+    fn of(at: u64, now: UnixMillis) -> Self {
+        match (now.0.checked_sub(at), at.abs_diff(now.0)) {
+            (_, ..LAG_MS) => Self::Young,
+            (Some(_), ..=VALID_MS) => Self::Valid,
+            _ => Self::Void,
+        }
+    }
+}
+
 /// By how much a counter is too low at least, if so many rows that count were
 /// found since it was noted: all of them count now but those that went since.
 fn too_low(now: Counter, noted: Counter, counted: u64) -> u64 {
@@ -278,6 +312,19 @@ mod tests {
         Counter {
             connections,
             inserted,
+        }
+    }
+
+    #[test]
+    fn a_note_is_valid_after_the_lag_and_for_an_hour() {
+        let now = UnixMillis(100 * VALID_MS);
+        let before = |ms| Age::of(now.0 - ms, now);
+        assert_eq!([before(0), before(LAG_MS - 1)], [Age::Young; 2]);
+        assert_eq!([before(LAG_MS), before(VALID_MS)], [Age::Valid; 2]);
+        assert_eq!([before(VALID_MS + 1), before(now.0)], [Age::Void; 2]);
+        assert_eq!(Age::of(now.0 + LAG_MS - 1, now), Age::Young);
+        for ahead in [LAG_MS, VALID_MS + 1] {
+            assert_eq!(Age::of(now.0 + ahead, now), Age::Void);
         }
     }
 

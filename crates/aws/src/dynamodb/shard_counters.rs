@@ -27,13 +27,21 @@ pub(super) struct Counter {
     pub(super) inserted: u64,
 }
 
+/// A counter as an audit noted it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Note {
+    pub(super) counter: Counter,
+    /// When, in milliseconds.
+    pub(super) at: u64,
+}
+
 /// A shard's item.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Shard {
     pub(super) number: u32,
     pub(super) counter: Counter,
-    /// What the audit noted, and when: see `counter_audit.rs`.
-    pub(super) noted: Option<(Counter, u64)>,
+    /// See `counter_audit.rs`.
+    pub(super) note: Option<Note>,
     pub(super) audited_at: u64,
     /// By how much the counter was too high when it was last compared.
     pub(super) suspected: u64,
@@ -94,7 +102,7 @@ impl Shard {
         Self {
             number,
             counter: Counter::default(),
-            noted: None,
+            note: None,
             audited_at: 0,
             suspected: 0,
         }
@@ -108,12 +116,12 @@ fn read(item: &Item) -> Result<Shard, StoreError> {
         .and_then(|number| number.parse().ok())
         .ok_or_else(|| failed("BatchGetItem", "a shard without a number"))?;
     let field = |name| integer(item, name).unwrap_or(0);
-    let noted = integer(item, "notedAt").ok().map(|at| {
-        let counter = Counter {
+    let note = integer(item, "notedAt").ok().map(|at| Note {
+        counter: Counter {
             connections: field("notedConnections"),
             inserted: field("notedInserted"),
-        };
-        (counter, at)
+        },
+        at,
     });
     Ok(Shard {
         number,
@@ -121,7 +129,7 @@ fn read(item: &Item) -> Result<Shard, StoreError> {
             connections: field("connections"),
             inserted: field("inserted"),
         },
-        noted,
+        note,
         audited_at: field("auditedAt"),
         suspected: field("suspected"),
     })

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::types::AttributeValue;
@@ -19,6 +20,8 @@ use serde_json::{Value, json};
 use crate::database::{STATE, database, endpoint, expect_counters, expect_sets, tables};
 use crate::dynamodb::{after, delete_row, put};
 use crate::proxy::{Proxy, Trouble};
+
+const HOUR: Duration = Duration::from_secs(3_600);
 
 /// How the due index looks while changes to it are under way.
 #[derive(Debug)]
@@ -218,15 +221,23 @@ async fn a_restored_counter_is_complete_and_can_be_corrected_again() {
     restored.retain(|name, _| normal.contains(name));
     assert!(restored.keys().eq(&normal), "{restored:?}");
     delete_row(&client, &ids[0]).await;
-    for minute in 2..=33 {
+    prefer_first_shard(&client).await;
+    for minute in 2..=5 {
         store.audit_counters(after(minute)).await.unwrap();
     }
     assert_eq!(expect_counters(&client, "corrected again").await, 7);
 }
 
-/// The minute in which the first shard is compared for the nth time.
+/// Makes every audit choose the first shard, unless it is noted.
+async fn prefer_first_shard(client: &Client) {
+    for shard in 1..64 {
+        set(client, shard, "auditedAt", after(1_000_000).0).await;
+    }
+}
+
+/// The minute in which the first shard is then compared for the nth time.
 fn comparison(nth: u64) -> u64 {
-    16 * nth + 1
+    2 * nth + 1
 }
 
 /// Audits until the first shard was compared, by an index that hides so many
@@ -259,6 +270,7 @@ async fn a_counter_is_lowered_by_what_two_comparisons_in_a_row_saw() {
         for id in &ids[..2] {
             delete_row(&client, id).await;
         }
+        prefer_first_shard(&client).await;
         compare_first_shard(&index, &store, hidden).await;
         let connections = counter(&client, 0).await["connections"];
         assert_eq!(connections, right, "{hidden:?}");
@@ -271,6 +283,7 @@ async fn a_right_counter_stays_if_comparisons_contradict_each_other() {
     for id in ids_of_shard(0).take(9) {
         put(&store, &connection(&id, "alice")).await;
     }
+    prefer_first_shard(&client).await;
     compare_first_shard(&index, &store, &[3, 0, 3]).await;
     assert_eq!(expect_counters(&client, "contradictions").await, 9);
 }
@@ -295,6 +308,7 @@ async fn a_suspicion_ends_with_a_raise() {
     for id in ids_of_shard(0).take(9) {
         put(&store, &connection(&id, "alice")).await;
     }
+    prefer_first_shard(&client).await;
     compare_first_shard(&index, &store, &[3]).await;
     assert_eq!(counter(&client, 0).await["suspected"], 3);
     set_connections(&client, 0, 7).await;
@@ -308,26 +322,22 @@ async fn a_suspicion_ends_with_a_raise() {
 
 /// Does what an operator does by hand.
 async fn set_connections(client: &Client, shard: u32, connections: u64) {
+    set(client, shard, "connections", connections).await;
+}
+
+async fn set(client: &Client, shard: u32, name: &str, value: u64) {
     let update = client.update_item().table_name(STATE);
     let update = update
         .set_key(Some(counter_key(shard)))
-        .update_expression("SET connections = :connections")
-        .expression_attribute_values(":connections", AttributeValue::N(connections.to_string()));
+        .update_expression("SET #name = :value")
+        .expression_attribute_names("#name", name)
+        .expression_attribute_values(":value", AttributeValue::N(value.to_string()));
     update.send().await.unwrap();
 }
 
 #[tokio::test]
 async fn a_suspicion_ends_with_a_correction_that_cannot_be_written() {
-    let (index, client, store) = LaggingIndex::start().await;
-    let ids: Vec<_> = ids_of_shard(0).take(9).collect();
-    for id in &ids {
-        put(&store, &connection(id, "alice")).await;
-    }
-    delete_row(&client, &ids[0]).await;
-    compare_first_shard(&index, &store, &[0]).await;
-    for minute in comparison(0) + 1..comparison(1) {
-        store.audit_counters(after(minute)).await.unwrap();
-    }
+    let (index, client, _) = suspected().await;
     // After the counters, the shard's rows and its counter.
     let proxy = Proxy::start(&index.database, Trouble::Pause, 3).await;
     let paused = DynamoDb::new(Client::new(&crate::sdk_config(&proxy.endpoint)), tables());
@@ -341,4 +351,66 @@ async fn a_suspicion_ends_with_a_correction_that_cannot_be_written() {
     let left = counter(&client, 0).await;
     assert_eq!((left["connections"], left["suspected"]), (0, 0));
     assert!(!left.contains_key("notedAt"), "{left:?}");
+}
+
+/// A first shard whose counter is one too high and suspected of it, just before
+/// its second comparison.
+async fn suspected() -> (Arc<LaggingIndex>, Client, DynamoDb) {
+    let (index, client, store) = LaggingIndex::start().await;
+    let ids: Vec<_> = ids_of_shard(0).take(9).collect();
+    for id in &ids {
+        put(&store, &connection(id, "alice")).await;
+    }
+    delete_row(&client, &ids[0]).await;
+    prefer_first_shard(&client).await;
+    for minute in 0..comparison(1) {
+        store.audit_counters(after(minute)).await.unwrap();
+    }
+    assert_eq!(counter(&client, 0).await["suspected"], 1);
+    (index, client, store)
+}
+
+#[tokio::test]
+async fn a_note_that_is_younger_than_the_listing_is_left_alone() {
+    let (index, client, _) = suspected().await;
+    // After the counters and the shard's rows.
+    let proxy = Proxy::start(&index.database, Trouble::Pause, 2).await;
+    let paused = DynamoDb::new(Client::new(&crate::sdk_config(&proxy.endpoint)), tables());
+    let noted_again = async {
+        proxy.reached().await;
+        set(&client, 0, "notedAt", after(comparison(1)).0).await;
+        proxy.go_on();
+    };
+    let (audited, ()) = tokio::join!(paused.audit_counters(after(comparison(1))), noted_again);
+    audited.unwrap();
+    let left = counter(&client, 0).await;
+    assert_eq!(
+        (left["connections"], left["suspected"], left["notedAt"]),
+        (9, 1, after(comparison(1)).0)
+    );
+}
+
+#[tokio::test]
+async fn a_suspicion_that_is_too_young_or_too_old_confirms_nothing() {
+    let now = after(comparison(1));
+    for (audited_at, right) in [(now, 9), (after(0).minus(HOUR), 9), (after(0), 8)] {
+        let (_, client, store) = suspected().await;
+        set(&client, 0, "auditedAt", audited_at.0).await;
+        store.audit_counters(now).await.unwrap();
+        let left = counter(&client, 0).await;
+        assert_eq!(left["connections"], right, "audited at {audited_at:?}");
+        assert!(!left.contains_key("notedAt"));
+    }
+}
+
+#[tokio::test]
+async fn a_note_that_is_too_old_or_of_the_future_is_made_anew() {
+    for noted_at in [after(0).minus(HOUR), after(600)] {
+        let (_, client, store) = suspected().await;
+        set(&client, 0, "notedAt", noted_at.0).await;
+        let now = after(comparison(1));
+        store.audit_counters(now).await.unwrap();
+        let left = counter(&client, 0).await;
+        assert_eq!((left["connections"], left["notedAt"]), (9, now.0));
+    }
 }
