@@ -1,4 +1,4 @@
-//! `belfry token` and `belfry invoke`.
+//! `belfry token`, `belfry invoke` and `belfry channels`.
 
 use std::process::Output;
 
@@ -158,6 +158,48 @@ async fn without_a_stack_it_says_what_to_do() {
     let said = String::from_utf8(output.stderr).unwrap();
     assert!(
         said.contains("make run") && said.contains("--endpoint"),
+        "{said}"
+    );
+}
+
+#[tokio::test]
+async fn channel_rules_are_checked_and_explained() {
+    let valid = belfry(&["channels", "check", "channels.json"]).await;
+    assert!(valid.status.success(), "{valid:?}");
+    let said = String::from_utf8(valid.stdout).unwrap();
+    assert_eq!(
+        said,
+        "channels.json: valid, 1 rule, 126 of 3,072 bytes\n"
+    );
+
+    let channels = ["--channel", "demo:a", "--channel", "room:7"];
+    let command = ["channels", "check", "channels.json", "--user", "alice"];
+    let explained = belfry(&[&command[..], &channels].concat()).await;
+    let said = String::from_utf8(explained.stdout).unwrap();
+    assert_eq!(
+        said,
+        "demo:a: channels[0] (demo:**) allows subscribe, publish, presence, lock; history of 300 s\n\
+         room:7: no rule: FORBIDDEN; no history\n"
+    );
+
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("channels.json");
+    let rules = r#"{"version":"1.0","channels":[{"match":"a:**","allow":["subscribe"],"autoSubscribe":true}]}"#;
+    std::fs::write(&file, rules).unwrap();
+    let refused = belfry(&["channels", "check", file.to_str().unwrap()]).await;
+    assert_eq!(refused.status.code(), Some(1));
+    let said = String::from_utf8(refused.stderr).unwrap();
+    let expected = "channels[0] (a:**), autoSubscribe: needs a match without * and **";
+    assert!(
+        said.contains(expected) && said.contains("docs/CHANNELS.md"),
+        "{said}"
+    );
+
+    let unknown = belfry(&[&command[..], &["--channel", "a b"]].concat()).await;
+    assert_eq!(unknown.status.code(), Some(1));
+    let said = String::from_utf8(unknown.stderr).unwrap();
+    assert!(
+        said.contains("--channel \"a b\": channel must be"),
         "{said}"
     );
 }

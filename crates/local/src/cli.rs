@@ -30,6 +30,15 @@ pub(crate) enum Command {
     Token(TokenArgs),
     /// Invoke a function of the running stack with an event from a file
     Invoke(InvokeArgs),
+    /// Work with the rules of channels
+    #[command(subcommand)]
+    Channels(ChannelsCommand),
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ChannelsCommand {
+    /// Check the rules, and say which of them decides about a channel
+    Check(ChannelsCheckArgs),
 }
 
 #[derive(Debug, Args)]
@@ -42,6 +51,10 @@ pub(crate) struct RunArgs {
     /// Template parameter, like --parameter Stage=test; repeatable
     #[arg(long = "parameter", value_name = "NAME=VALUE", value_parser = name_and_value)]
     pub parameters: Vec<(String, String)>,
+
+    /// Rules of channels, like --channels stacks/channels.json; a parameter ChannelRules takes precedence [default: channels.json beside the template, if there is one]
+    #[arg(long, value_name = "FILE")]
+    pub channels: Option<PathBuf>,
 
     /// Port of the WebSocket, management and Lambda APIs, like --port 3002; 0 picks a free port
     #[arg(long, default_value_t = 3001)]
@@ -208,6 +221,29 @@ pub(crate) struct InvokeArgs {
     pub endpoint: EndpointArgs,
 }
 
+#[derive(Debug, Args)]
+pub(crate) struct ChannelsCheckArgs {
+    /// File with the rules
+    #[arg(value_name = "FILE", default_value = "channels.json")]
+    pub file: PathBuf,
+
+    /// Channel to decide about, like --channel room:7; repeatable
+    #[arg(long = "channel", value_name = "CHANNEL")]
+    pub channels: Vec<String>,
+
+    /// User: the token's sub and username
+    #[arg(long, requires = "channels")]
+    pub user: Option<String>,
+
+    /// Group of the user; repeatable
+    #[arg(long = "group", value_name = "GROUP", requires = "channels")]
+    pub groups: Vec<String>,
+
+    /// Claim of the token, like --claim custom:tenant=acme; repeatable. The same claim twice makes a list
+    #[arg(long = "claim", value_name = "NAME=VALUE", value_parser = name_and_value, requires = "channels")]
+    pub claims: Vec<(String, String)>,
+}
+
 /// The functions reach the local stack over loopback, so it must listen there.
 fn loopback_or_all(text: &str) -> Result<IpAddr, String> {
     let address: IpAddr = text
@@ -307,7 +343,7 @@ mod tests {
         #[test]
         fn any_value_of_a_flag_is_accepted_or_refused(
             flag in prop::sample::select(vec![
-                "--parameter", "--port", "--host", "--allowed-host", "--idle-timeout", "--connect-rate",
+                "--parameter", "--channels", "--port", "--host", "--allowed-host", "--idle-timeout", "--connect-rate",
                 "--concurrency", "--environments", "--retry-delay", "--schedule-every", "--fault",
             ]),
             value in "(?s).{0,40}|-?[0-9]{1,25}[a-z,.:=]{0,4}[0-9]{0,9}[a-z]{0,2}",

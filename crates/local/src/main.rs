@@ -1,8 +1,13 @@
 //! Belfry's local stack: API Gateway for WebSockets, Lambda and DynamoDB in one
-//! process. It depends on none of Belfry's other crates. It runs the deployed
-//! binaries and talks to them through event JSON, the Lambda Runtime API and
-//! HTTP only, as AWS does, so it cannot hide a mistake in them.
+//! process. It runs the deployed binaries and talks to them through event JSON,
+//! the Lambda Runtime API and HTTP only, as AWS does, so it cannot hide a mistake
+//! in them.
+//!
+//! Only [`channels`] uses Belfry's other crates: it checks `channels.json` and
+//! explains its decisions, and a second evaluator could decide otherwise than
+//! the functions do. `tools/check_dependencies.py` refuses any other use.
 
+mod channels;
 mod cli;
 mod client;
 mod clock;
@@ -32,7 +37,7 @@ use clap::Parser;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tracing_subscriber::EnvFilter;
 
-use cli::{Cli, Command};
+use cli::{ChannelsCommand, Cli, Command};
 
 /// How long blocking tasks may take when the stack stops.
 const STOP_TIMEOUT: Duration = Duration::from_secs(1);
@@ -42,6 +47,9 @@ fn main() -> ExitCode {
         Command::Run(arguments) => start(*arguments).map_err(|error| error.to_string()),
         Command::Token(arguments) => client::token(arguments).map_err(|error| error.to_string()),
         Command::Invoke(arguments) => client::invoke(&arguments).map_err(|error| error.to_string()),
+        Command::Channels(ChannelsCommand::Check(arguments)) => {
+            channels::check(&arguments).map_err(|error| error.to_string())
+        }
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -9,6 +9,7 @@ use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinError;
 
+use crate::channels::{self, ChannelsError};
 use crate::cli;
 use crate::database::{self, TableError};
 use crate::fault::{self, Faults};
@@ -31,6 +32,9 @@ const MAX_DURATION: Duration = Duration::from_secs(2 * 3_600);
 /// least value.
 const LIFETIME: &str = "ConnectionLifetimeSeconds";
 const MIN_LIFETIME_SECONDS: u64 = 10;
+
+/// The parameter that tells the functions the rules of channels.
+const CHANNEL_RULES: &str = "ChannelRules";
 
 /// Runs of a schedule in a shortened lifetime. Functions have the last sixth of
 /// it to tell clients that the end is near.
@@ -65,6 +69,12 @@ pub(crate) enum RunError {
     Concurrency { reserved: usize, concurrency: u32 },
     #[error("Parameters.AllowedOrigins: {0}")]
     Origins(#[from] InvalidOrigin),
+    #[error(transparent)]
+    Channels(#[from] ChannelsError),
+    #[error(
+        "--channels: {template} has no parameter {CHANNEL_RULES}, so no function would get the rules"
+    )]
+    NoChannelRules { template: String },
     #[error("--fault: {0}")]
     Fault(String),
     #[error(transparent)]
@@ -317,9 +327,34 @@ fn evaluate(
     if let Some(list) = parameters.get("AllowedOrigins") {
         origins::check(list)?;
     }
+    if let Some(rules) = parameters.get(CHANNEL_RULES) {
+        channels::check_parameter(rules)?;
+    } else if let Some(rules) = channel_rules(template, arguments)? {
+        parameters.insert(CHANNEL_RULES.to_owned(), rules);
+    }
     template
         .evaluate(&parameters, &arguments.region)
         .map_err(|error| template_error(arguments, error))
+}
+
+/// The rules of channels, for the template's parameter.
+fn channel_rules(
+    template: &Template,
+    arguments: &cli::RunArgs,
+) -> Result<Option<String>, RunError> {
+    let has_parameter = template.has_parameter(CHANNEL_RULES);
+    if arguments.channels.is_some() && !has_parameter {
+        return Err(RunError::NoChannelRules {
+            template: arguments.template.display().to_string(),
+        });
+    }
+    let beside = arguments.template.with_file_name("channels.json");
+    let file = match &arguments.channels {
+        Some(file) => file,
+        None if has_parameter && beside.is_file() => &beside,
+        None => return Ok(None),
+    };
+    Ok(Some(channels::minified(file)?))
 }
 
 fn template_error(arguments: &cli::RunArgs, error: TemplateError) -> RunError {
