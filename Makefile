@@ -3,7 +3,7 @@
 
 .DEFAULT_GOAL := help
 .PHONY: help run test lint schemas validate build deploy smoke emulator release bench loadtest tokens \
-	parameters compile test-tools test-templates test-examples test-deploy clean
+	parameters channels compile test-tools test-templates test-examples test-deploy clean
 
 # Arguments of `belfry run`, such as ARGS="--port 3002 --parameter AllowedOrigins=http://localhost:5173"
 ARGS ?=
@@ -12,6 +12,8 @@ ARGS ?=
 CONFIG ?= default
 STACK ?=
 PARAMETERS ?=
+# The rules of channels, for `make build` and `make deploy`.
+CHANNELS ?= channels.json
 # The port on which `make emulator` listens, on loopback.
 PORT ?= 4566
 
@@ -97,7 +99,12 @@ ifneq ($(strip $(PARAMETERS)),)
 	@.venv/sam/bin/python tools/parameters.py $(PARAMETERS)
 endif
 
-build: parameters $(SAM) ## Build the functions for deployment and print their sizes (ARCHITECTURE=arm64)
+# A function with wrong rules would fail at its start.
+channels:
+	@$(call needs,python3,Python 3.11 or later)
+	@$(if $(filter ChannelRules=%,$(PARAMETERS)),,python3 tools/channels.py "$(CHANNELS)" >/dev/null)
+
+build: parameters channels $(SAM) ## Build the functions for deployment and print their sizes (ARCHITECTURE=arm64)
 	@$(call needs,cargo,Rust from https://rustup.rs)
 	@echo "Building the functions; the first time takes several minutes…"
 	@# All at once: SAM would build them one by one, and link on one core.
@@ -107,8 +114,8 @@ build: parameters $(SAM) ## Build the functions for deployment and print their s
 		sam build --build-dir $(BUILD_DIR) --parameter-overrides Architecture=$(ARCHITECTURE)
 	@python3 tools/sizes.py $(BUILD_DIR)
 
-deploy: parameters $(SAM) $(AWS) ## Deploy the built functions (CONFIG=prod, STACK=…, PARAMETERS="Name=value …")
-	@.venv/aws/bin/python tools/deploy.py --sam "$(CURDIR)/.venv/sam/bin/sam" --config "$(CONFIG)" $(if $(STACK),--stack "$(STACK)") $(PARAMETERS)
+deploy: parameters channels $(SAM) $(AWS) ## Deploy the built functions (CONFIG=prod, STACK=…, CHANNELS=file, PARAMETERS="Name=value …")
+	@.venv/aws/bin/python tools/deploy.py --sam "$(CURDIR)/.venv/sam/bin/sam" --config "$(CONFIG)" --channels "$(CHANNELS)" $(if $(STACK),--stack "$(STACK)") $(PARAMETERS)
 
 smoke: $(AWS) ## Test a deployed stack (STACK=belfry-dev)
 	@.venv/aws/bin/python tools/smoke.py "$(STACK)"

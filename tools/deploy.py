@@ -16,8 +16,9 @@ from pathlib import Path
 import yaml
 from botocore.exceptions import ClientError
 
+import channels
 from belfry_stack import emulator, outputs, session, websocket_url
-from parameters import Loader, check, parse
+from parameters import Loader, check, override, parse
 
 ROOT = Path(__file__).resolve().parent.parent
 BUILT = ROOT / os.environ.get("BUILD_DIR", ".aws-sam/build") / "template.yaml"
@@ -45,6 +46,7 @@ def arguments():
     parser.add_argument("--sam", default="sam", help="the SAM CLI")
     parser.add_argument("--config", default="default", help="a section of samconfig.toml")
     parser.add_argument("--stack", help="the stack name, instead of the one in samconfig.toml")
+    parser.add_argument("--channels", default=ROOT / "channels.json", help="the rules of channels")
     parser.add_argument(
         "parameters", nargs="*", metavar="NAME=VALUE", help="a parameter of template.yaml"
     )
@@ -149,6 +151,8 @@ def main():
         sys.exit(f"samconfig.toml has no section {given.config}; it has {known}.")
     config = config[given.config]
     parameters = parse(config["deploy"]["parameters"]["parameter_overrides"] + given.parameters)
+    if "ChannelRules" not in parameters:
+        parameters["ChannelRules"] = channels.read(given.channels)
     check(parameters)
     stack = given.stack or config["global"]["parameters"]["stack_name"]
     parameters = with_architecture(parameters)
@@ -166,8 +170,7 @@ def main():
         if not sys.stdin.isatty():
             # There is nobody to ask.
             command += ["--no-confirm-changeset"]
-        # Quoted: SAM rejects an unquoted empty value and splits at spaces.
-        command += ["--parameter-overrides"] + [f'{n}="{v}"' for n, v in parameters.items()]
+        command += ["--parameter-overrides", *(override(n, v) for n, v in parameters.items())]
         done = subprocess.run(command, cwd=ROOT, env=os.environ, check=False)
         if done.returncode:
             sys.exit(done.returncode)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import yaml
 
+import channels
 import origins
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -51,6 +52,23 @@ def parse(parameters):
     return dict(parameter.split("=", 1) for parameter in parameters)
 
 
+def override(name, value):
+    """A word for SAM's --parameter-overrides: SAM rejects an unquoted empty value,
+    splits at spaces, and ends a value at a quotation mark.
+
+    >>> print(override("AllowedOrigins", ""))
+    AllowedOrigins=""
+    >>> print(override("ChannelRules", '{"version":"1.0"}'))
+    ChannelRules="{\\"version\\":\\"1.0\\"}"
+    """
+    if name == "ChannelRules":
+        # SAM does not unescape a backslash, so none may precede a quotation mark
+        # or a space.
+        value = re.sub(r'\\(["\\])', lambda escape: f"\\u{ord(escape[1]):04x}", value)
+    escaped = value.replace('"', '\\"')
+    return f'{name}="{escaped}"'
+
+
 def problem_of(name, value, parameters):
     """A sentence about what is wrong with a value, or None."""
     if name not in parameters:
@@ -62,6 +80,8 @@ def problem_of(name, value, parameters):
     # This names the entry, and what to write instead.
     if name == "AllowedOrigins" and (problem := origins.problem(value)):
         return f"AllowedOrigins: {problem}"
+    if name == "ChannelRules" and (problem := channels.problem(value)):
+        return f"ChannelRules: {problem}"
     parameter = parameters[name]
     if parameter["Type"] == "Number":
         least, most = parameter.get("MinValue"), parameter.get("MaxValue")

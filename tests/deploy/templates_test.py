@@ -4,6 +4,7 @@ Runs in the SAM CLI's environment: its translator expands template.yaml as
 CloudFormation does, so the checks cover the roles and policies that SAM adds.
 """
 
+import doctest
 import json
 import re
 import subprocess
@@ -12,12 +13,14 @@ import tomllib
 import unittest
 from pathlib import Path
 
+from samcli.cli.types import CfnParameterOverridesType
 from samtranslator.translator.transform import transform
 from samtranslator.yaml_helper import yaml_parse
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 sys.path.insert(0, str(ROOT / "tools"))
 
+import channels  # noqa: E402
 import origins  # noqa: E402
 import parameters  # noqa: E402
 
@@ -228,6 +231,22 @@ class Parameters(unittest.TestCase):
         self.assertIsNone(origins.problem("https://a.example, https://b.example,"))
         self.assertIn('"localhost:5173"', origins.problem("https://a.example, localhost:5173"))
 
+    def test_sam_reads_what_was_given(self):
+        rules = {"version": "1.0", "channels": [{"match": "a", "groups": ["x y", "a\"b", "\\", "ü' "], "allow": "ask"}]}
+        for name, value in [
+            ("AllowedOrigins", ""),
+            ("AllowedOrigins", "https://a.example, https://b.example"),
+            ("ChannelRules", '{"version":"1.0"}'),
+            ("ChannelRules", channels.minified((ROOT / "channels.json").read_text())),
+            ("ChannelRules", channels.minified(json.dumps(rules))),
+        ]:
+            with self.subTest(value=value):
+                word = parameters.override(name, value)
+                read = CfnParameterOverridesType().convert((word, 'Stage="dev"'), None, None)
+                if name == "ChannelRules":
+                    value, read[name] = json.loads(value), json.loads(read[name])
+                self.assertEqual(read, {name: value, "Stage": "dev"})
+
     def test_each_is_in_one_group_of_the_console(self):
         groups = self.template["Metadata"]["AWS::CloudFormation::Interface"]["ParameterGroups"]
         grouped = [name for group in groups for name in group["Parameters"]]
@@ -282,6 +301,41 @@ class Parameters(unittest.TestCase):
         # CloudFormation matches the whole value.
         self.assertIsNotNone(self.problem("Stage", "dev\n"))
         self.assertIsNotNone(self.problem("ConnectionTtlSeconds", "60"))
+
+
+class Channels(unittest.TestCase):
+    def test_rules_are_checked_before_a_deploy_as_the_functions_check_them(self):
+        for case in json.loads((ROOT / "schemas/cases/channels.json").read_text()):
+            with self.subTest(case=case["name"]):
+                problem = channels.problem(case["text"])
+                if case["expect"] == "accepted":
+                    self.assertIsNone(problem)
+                    minified = channels.minified(case["text"])
+                    self.assertEqual(channels.minified(minified), minified)
+                else:
+                    self.assertIn(case["names"], problem)
+
+    def test_a_file_that_cannot_be_read_is_named(self):
+        for path, said in [("nowhere.json", "CHANNELS=FILE"), ("docs/plots/growth.svg", "not valid JSON")]:
+            with self.assertRaises(SystemExit) as exits:
+                channels.read(ROOT / path)
+            self.assertIn(said, str(exits.exception))
+            self.assertIn(path, str(exits.exception))
+
+    def test_every_function_that_decides_gets_the_rules(self):
+        functions = of_type(read("template.yaml"), "AWS::Serverless::Function")
+        given = {
+            name
+            for name, function in functions.items()
+            if "CHANNEL_RULES" in function.get("Environment", {}).get("Variables", {})
+        }
+        self.assertEqual(given, {"Connect", "Default", "Broadcaster", "Worker"})
+
+
+class Examples(unittest.TestCase):
+    def test_those_in_the_tools_documentation_hold(self):
+        for module in (channels, origins, parameters):
+            self.assertEqual(doctest.testmod(module).failed, 0, module.__name__)
 
 
 class Alarms(unittest.TestCase):
@@ -527,6 +581,8 @@ class Recipes(unittest.TestCase):
         for goals in (["deploy"], ["build", "deploy"]):
             said = self.refused(*goals, "PARAMETERS=MaxConnection=100")
             self.assertIn("did you mean MaxConnections", said)
+        said = self.refused("build", "CHANNELS=nowhere.json")
+        self.assertIn("Cannot read nowhere.json", said)
         said = self.refused("deploy", "MaxConnections=100")
         self.assertIn('write PARAMETERS="MaxConnections=…"', said)
 
