@@ -36,6 +36,7 @@ NOT_EMULATED = {
         "SweepFailures",
         "TableThrottlesConnections",
         "TableThrottlesMessages",
+        "TableThrottlesSubscriptions",
         "TableThrottlesState",
     ],
 }

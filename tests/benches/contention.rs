@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use belfry_aws::{DynamoDb, Tables};
 use belfry_core::UnixMillis;
+use belfry_core::channels::Claims;
 use belfry_core::connections::{Connection, ConnectionLimits};
 use belfry_core::liveness::Liveness;
 use belfry_core::ports::{Admission, Admissions, Admitted, Disconnections};
@@ -42,6 +43,7 @@ async fn main() {
         let tables = Tables {
             connections: "Connections".into(),
             messages: "Messages".into(),
+            subscriptions: "Subscriptions".into(),
             state: "State".into(),
         };
         let store = DynamoDb::new(stack.dynamodb().clone(), tables);
@@ -100,6 +102,8 @@ fn row(n: u32, connected_at: UnixMillis) -> Connection {
         last_seen_at: connected_at,
         expires_at: later.to_seconds(),
         token_expires_at: later.to_seconds(),
+        claims: Claims::default(),
+        has_session: false,
         origin: None,
         source_ip: "192.0.2.1".into(),
         user_agent: None,

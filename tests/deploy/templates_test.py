@@ -195,7 +195,7 @@ class Api(unittest.TestCase):
 class Tables(unittest.TestCase):
     def test_both_are_encrypted_backed_up_and_protected(self):
         tables = of_type(read("template.yaml"), "AWS::DynamoDB::Table")
-        self.assertEqual(sorted(tables), ["Connections", "Messages", "State"])
+        self.assertEqual(sorted(tables), ["Connections", "Messages", "State", "Subscriptions"])
         for name, table in tables.items():
             with self.subTest(table=name):
                 self.assertEqual(table["BillingMode"], "PAY_PER_REQUEST")

@@ -39,6 +39,7 @@ thread_local! {
 
 fn verifier(token_use: TokenUse) -> CognitoVerifier<Published> {
     let policy = TokenPolicy {
+        kept_claims: vec!["cognito:groups".into()],
         issuers: vec!["https://issuer.test/pool".into()],
         client_ids: vec!["web".into()],
         token_use,

@@ -52,6 +52,7 @@ impl Stack {
             ("AWS_ENDPOINT_URL_LAMBDA", &self.ready.lambda),
             ("WEBSOCKET_CONNECTION_TABLE", "Connections"),
             ("WEBSOCKET_MESSAGE_TABLE", "Messages"),
+            ("WEBSOCKET_SUBSCRIPTION_TABLE", "Subscriptions"),
             ("WEBSOCKET_STATE_TABLE", "State"),
             ("WEBSOCKET_API_ENDPOINT", management),
             ("TOKEN_ISSUER", &self.ready.issuer),

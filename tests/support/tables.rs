@@ -33,6 +33,14 @@ impl Stack {
         scan(self.dynamodb(), "Connections").await.len()
     }
 
+    /// Counts the subscriptions of all connections.
+    ///
+    /// # Panics
+    /// If the scan fails.
+    pub async fn subscriptions(&self) -> usize {
+        scan(self.dynamodb(), "Subscriptions").await.len()
+    }
+
     /// Makes every row a minute older, as if each handshake had ended long ago.
     ///
     /// # Panics

@@ -167,10 +167,7 @@ async fn channel_rules_are_checked_and_explained() {
     let valid = belfry(&["channels", "check", "channels.json"]).await;
     assert!(valid.status.success(), "{valid:?}");
     let said = String::from_utf8(valid.stdout).unwrap();
-    assert_eq!(
-        said,
-        "channels.json: valid, 1 rule, 126 of 3,072 bytes\n"
-    );
+    assert_eq!(said, "channels.json: valid, 1 rule, 126 of 3,072 bytes\n");
 
     let channels = ["--channel", "demo:a", "--channel", "room:7"];
     let command = ["channels", "check", "channels.json", "--user", "alice"];

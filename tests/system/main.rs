@@ -3,6 +3,7 @@
 
 mod asynchronous;
 mod broadcast;
+mod channels;
 mod clients;
 mod command_line;
 mod examples;

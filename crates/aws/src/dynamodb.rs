@@ -11,6 +11,7 @@ mod admissions;
 mod broadcast_records;
 mod connection_lookup;
 mod counter_audit;
+mod departures;
 mod disconnections;
 mod due_connections;
 mod logs;
@@ -24,6 +25,7 @@ mod sessions;
 mod shard_counters;
 mod sign_outs;
 mod state;
+mod subscriptions;
 mod transaction;
 
 use std::collections::HashMap;
@@ -59,6 +61,8 @@ pub struct Tables {
     pub connections: String,
     /// Logs of channels.
     pub messages: String,
+    /// Subscriptions to channels.
+    pub subscriptions: String,
     /// Everything else that is remembered.
     pub state: String,
 }

@@ -1,11 +1,102 @@
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
 use aws_sdk_lambda::Client;
 use aws_sdk_lambda::primitives::Blob;
 use aws_sdk_lambda::types::InvocationType;
-use belfry_core::ports::Workers;
-use belfry_protocol::MessageId;
+use belfry_core::ports::{Authorizer, Permission, Question, Workers};
+use belfry_protocol::{Action, ChannelName, MessageId, UserId};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::sdk_error::describe;
+
+/// Time limit of an answer of the application. Its client waits.
+const ASK_TIME: Duration = Duration::from_secs(3);
+
+/// The longest answer that is read, in bytes.
+const MAX_ANSWER_BYTES: usize = 4_096;
+
+/// How long an answer may hold, in seconds.
+const LIFETIMES: RangeInclusive<u32> = 1..=86_400;
+
+/// Asks a Lambda function of the application's own what a user may do. Without
+/// a function, nothing is allowed.
+#[derive(Debug, Clone)]
+pub struct LambdaAuthorizer {
+    client: Client,
+    function: Option<String>,
+}
+
+/// What the function is invoked with.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct AskEvent<'a> {
+    user_id: &'a UserId,
+    claims: Value,
+    channel: &'a ChannelName,
+    action: Action,
+}
+
+/// What the function answers. Anything else is odd, and allows nothing.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct AskAnswer {
+    allow: Vec<String>,
+    seconds: u32,
+}
+
+impl LambdaAuthorizer {
+    #[must_use]
+    pub fn new(client: Client, function: Option<String>) -> Self {
+        Self { client, function }
+    }
+}
+
+impl Authorizer for LambdaAuthorizer {
+    async fn ask(&self, question: Question<'_>) -> Result<Permission, String> {
+        let Some(function) = &self.function else {
+            return Err("a rule says `ask`, but the stack has no AuthorizeFunction".into());
+        };
+        let event = AskEvent {
+            user_id: question.user_id,
+            claims: question.claims.to_value(),
+            channel: question.channel,
+            action: question.action,
+        };
+        let payload = serde_json::to_vec(&event).map_err(|error| error.to_string())?;
+        let invoke = self
+            .client
+            .invoke()
+            .function_name(function)
+            .payload(Blob::new(payload));
+        let invoked = tokio::time::timeout(ASK_TIME, Box::pin(invoke.send())).await;
+        let answer = invoked
+            .map_err(|_| format!("{function} did not answer within {ASK_TIME:?}"))?
+            .map_err(|error| describe(&error))?;
+        if let Some(error) = answer.function_error() {
+            return Err(format!("{function} failed: {error}"));
+        }
+        let payload = answer.payload().map_or(&[][..], Blob::as_ref);
+        read_answer(payload).ok_or_else(|| format!("{function} gave an odd answer"))
+    }
+}
+
+fn read_answer(payload: &[u8]) -> Option<Permission> {
+    if payload.len() > MAX_ANSWER_BYTES {
+        return None;
+    }
+    let AskAnswer { allow, seconds } = serde_json::from_slice(payload).ok()?;
+    let action = |name: &String| {
+        let mut all = Action::ALL.into_iter();
+        all.find(|action| action.as_str() == name)
+    };
+    let actions = allow.iter().map(action).collect::<Option<_>>()?;
+    LIFETIMES.contains(&seconds).then(|| Permission {
+        actions,
+        lifetime: Duration::from_secs(seconds.into()),
+    })
+}
 
 /// The event of a worker.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -49,6 +140,37 @@ impl Workers for LambdaWorkers {
         match Box::pin(invoke.send()).await {
             Ok(_) => Ok(()),
             Err(error) => Err(describe(&error)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_plain_answer_allows_something() {
+        let answer = read_answer(br#"{"allow":["subscribe","publish"],"seconds":300}"#).unwrap();
+        assert!(answer.actions.contains(Action::Publish));
+        assert!(!answer.actions.contains(Action::Lock));
+        assert_eq!(answer.lifetime, Duration::from_secs(300));
+        let long = format!(r#"{{"allow":[],"seconds":1{}}}"#, " ".repeat(5_000));
+        for odd in [
+            "",
+            "null",
+            "true",
+            r#""yes""#,
+            r#"{"allow":true,"seconds":300}"#,
+            r#"{"allow":["subscribe"]}"#,
+            r#"{"allow":["everything"],"seconds":300}"#,
+            r#"{"allow":["subscribe"],"seconds":0}"#,
+            r#"{"allow":["subscribe"],"seconds":86401}"#,
+            r#"{"allow":["subscribe"],"seconds":-1}"#,
+            r#"{"allow":["subscribe"],"seconds":300,"history":{"seconds":600}}"#,
+            r#"{"errorMessage":"boom","errorType":"Error"}"#,
+            &long,
+        ] {
+            assert_eq!(read_answer(odd.as_bytes()), None, "{odd:.80}");
         }
     }
 }

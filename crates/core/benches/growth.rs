@@ -12,15 +12,16 @@ use belfry_core::connections::Recipient;
 use belfry_core::ports::{
     Acquired, Begun, BroadcastKey, BroadcastRecord, BroadcastRecords, Capacity, Clock, Lease,
     NewBroadcasts, Outbox, PostError, RecipientPage, Recipients, Removals, Reservation, Segment,
-    SegmentLeases, SegmentOffers, SegmentStates, SegmentView, StoreError,
+    SegmentLeases, SegmentOffers, SegmentStates, SegmentView, StoreError, SubscriberPage,
+    Subscribers,
 };
 use belfry_core::testing::{
     FakeMetrics, FakeStore, FakeWorkers, START, SeededRandomness, TestClock,
 };
 use belfry_core::{UnixMillis, UnixSeconds};
 use belfry_protocol::{
-    BroadcastInquiry, BroadcastReport, BroadcastRequest, ConnectionId, MessageId, UserId,
-    WaitSeconds,
+    BroadcastInquiry, BroadcastReport, BroadcastRequest, ChannelName, ConnectionId, MessageId,
+    UserId, WaitSeconds,
 };
 use futures_util::future::{Either, join_all, select};
 
@@ -108,8 +109,25 @@ fn number(id: &ConnectionId) -> u32 {
     id.as_str()[1..].parse().expect("a row's number")
 }
 
+impl Subscribers for Rows {
+    async fn subscribers(
+        &self,
+        _: &ChannelName,
+        _: Segment,
+        _: Option<&ConnectionId>,
+        _: usize,
+        _: UnixMillis,
+    ) -> Result<SubscriberPage, StoreError> {
+        unreachable!("no broadcast here is for a channel")
+    }
+
+    async fn remove_subscriber(&self, _: &ChannelName, _: &Recipient) -> Result<(), StoreError> {
+        unreachable!("no broadcast here is for a channel")
+    }
+}
+
 impl Removals for Rows {
-    async fn remove_unchanged(&self, seen: &Recipient) -> Result<(), StoreError> {
+    async fn remove_unchanged(&self, seen: &Recipient, _: UnixMillis) -> Result<(), StoreError> {
         self.clock.sleep(STORE).await;
         self.removed.set(number(&seen.id));
         Ok(())

@@ -5,6 +5,7 @@
 
 mod coordinator;
 mod delivery;
+mod fanout;
 mod latency_sample;
 mod rate_limiter;
 mod recipients;
@@ -12,6 +13,7 @@ mod report;
 mod retry_queue;
 mod segment;
 mod split;
+mod stored;
 mod tally;
 #[cfg(test)]
 mod tests;
@@ -25,7 +27,9 @@ use belfry_protocol::{
 
 pub use coordinator::{Broadcaster, FanoutSettings};
 pub use delivery::DeliverySettings;
+pub use fanout::{Fanout, FanoutEnd};
 use recipients::Audience;
+use stored::StoredPublish;
 pub use worker::Worker;
 
 use crate::ports::{BroadcastKey, BroadcastRecord, StoreError};
@@ -135,6 +139,17 @@ impl Broadcast {
     /// The original broadcast of a record. It keeps its timestamp: some
     /// recipients already have the message.
     fn restore(id: &MessageId, record: &BroadcastRecord) -> Result<Self, BroadcastError> {
+        if let Some(publish) = StoredPublish::from_json(&record.request) {
+            return Ok(Self {
+                key: BroadcastKey {
+                    id: id.clone(),
+                    started_at: record.started_at,
+                },
+                frame: publish.frame,
+                audience: Audience::subscribers(publish.channel, publish.exclude),
+                segments: record.segments,
+            });
+        }
         let request = BroadcastRequest::parse(&record.request).map_err(|error| StoreError {
             operation: "reading a broadcast",
             cause: error.to_string(),

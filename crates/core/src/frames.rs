@@ -7,36 +7,64 @@ mod answer;
 mod auth_refresh;
 mod echo;
 mod hello;
+mod history;
+mod permission;
 mod ping;
+mod publish;
 mod rejection;
+mod rejudge;
+mod subscribe;
 #[cfg(test)]
 mod tests;
 mod token_bucket;
 mod touch;
+mod unsubscribe;
 
 use std::time::Duration;
 
 use belfry_protocol::{
-    ClientFrame, ConnectionId, ErrorCode, FrameId, Limits, Refused, ServerFrame,
+    ClientFrame, ConnectionId, Envelope, ErrorCode, FrameId, Limits, MessageId, Refused,
+    ServerFrame, Subscribe, Subscribed, Version,
 };
 
 pub use answer::{Answer, FrameOutcome};
 use auth_refresh::AuthRefreshHandler;
+use history::HistoryReader;
+use permission::Judge;
+use publish::PublishHandler;
 use rejection::Rejection;
+use rejudge::rejudge;
+use subscribe::SubscribeHandler;
 pub use token_bucket::{BucketLevel, TokenBucket};
 
+use crate::broadcast::{DeliverySettings, Fanout, FanoutSettings};
+use crate::channels::ChannelRules;
 use crate::connections::{CloseReason, Closed, Connection, close_with_reason};
-use crate::ports::{Clock, Metrics, Outbox, SessionRefresh, Sessions, TokenVerifier};
+use crate::log::RecoveryReader;
+use crate::ports::{
+    Authorizer, Clock, LogAppends, LogReads, Metrics, NewBroadcasts, Outbox, Randomness, Removals,
+    SegmentOffers, SessionRefresh, Sessions, Subscribers, Subscriptions, TokenVerifier, Touched,
+    Workers,
+};
 use crate::time::UnixMillis;
 
 /// Handles `$default`: answers a client's frame.
 #[derive(Debug)]
-pub struct Dispatcher<V, S, O, C, M> {
+pub struct Dispatcher<V, A, S, O, C, M, W, R> {
     pub verifier: V,
+    /// Asked what a user may do, if a channel's rule says so.
+    pub authorizer: A,
     pub store: S,
     pub outbox: O,
     pub clock: C,
     pub metrics: M,
+    /// Post messages to the subscribers of large channels.
+    pub workers: W,
+    pub random: R,
+    pub rules: ChannelRules,
+    /// How messages are posted to the subscribers of small channels.
+    pub delivery: DeliverySettings,
+    pub fanout: FanoutSettings,
     /// The longest frame that is parsed, in bytes.
     pub max_message_bytes: usize,
     /// The message rate limit of a connection.
@@ -45,23 +73,39 @@ pub struct Dispatcher<V, S, O, C, M> {
     pub connection_lifetime: Duration,
 }
 
-impl<V, S, O, C, M> Dispatcher<V, S, O, C, M>
+impl<V, A, S, O, C, M, W, R> Dispatcher<V, A, S, O, C, M, W, R>
 where
     V: TokenVerifier,
-    S: Sessions + SessionRefresh,
+    A: Authorizer,
+    S: LogAppends
+        + LogReads
+        + NewBroadcasts
+        + Removals
+        + SegmentOffers
+        + SessionRefresh
+        + Sessions
+        + Subscribers
+        + Subscriptions,
     O: Outbox,
     C: Clock,
     M: Metrics,
+    W: Workers,
+    R: Randomness,
 {
     /// Answers a frame. `body` is `None` if the message was not text.
     ///
     /// A connection without a live row is not served, because it would never
     /// receive a broadcast and its client should know; neither is one whose
     /// token has expired. Every frame counts towards its sender's rate limit,
-    /// valid or not.
-    pub async fn handle(&self, id: &ConnectionId, body: Option<&str>) -> Answer {
+    /// valid or not. `request_id` identifies the invocation.
+    pub async fn handle(
+        &self,
+        id: &ConnectionId,
+        body: Option<&str>,
+        request_id: &MessageId,
+    ) -> Answer {
         let (frame_id, served) = match self.parse(body) {
-            Ok(frame) => (frame.id().cloned(), self.serve(id, frame).await),
+            Ok(frame) => (frame.id().cloned(), self.serve(id, frame, request_id).await),
             Err(refused) => {
                 let frame_id = refused.correlation_id.clone();
                 let counted = self.touch(id).await;
@@ -91,7 +135,12 @@ where
 
     /// Counts the frame and calls its handler. A handler that counts the frame
     /// in a write of its own is not preceded by `touch`.
-    async fn serve(&self, id: &ConnectionId, frame: ClientFrame) -> Result<Answer, Rejection> {
+    async fn serve(
+        &self,
+        id: &ConnectionId,
+        frame: ClientFrame,
+        request_id: &MessageId,
+    ) -> Result<Answer, Rejection> {
         let name = frame.type_name();
         let reply = match frame {
             ClientFrame::Ping(ping) => {
@@ -99,8 +148,16 @@ where
                 Some(ping::reply(ping, self.now()))
             }
             ClientFrame::Hello(hello) => {
-                let connection = self.touch(id).await?;
-                Some(self.hello(hello, &connection))
+                let subscribe = hello.data.and_then(|data| data.subscribe);
+                let (connection, subscribed) = match subscribe {
+                    None => (self.touch(id).await?, None),
+                    Some(subscribe) => {
+                        let (connection, subscribed) =
+                            Box::pin(self.subscribe(id, subscribe)).await?;
+                        (connection, Some(subscribed))
+                    }
+                };
+                Some(self.hello(hello.id, &connection, subscribed))
             }
             ClientFrame::Echo(echo) => {
                 self.touch(id).await?;
@@ -119,21 +176,130 @@ where
                     bucket: self.bucket(),
                 };
                 // Rare and long, like a rejection.
-                Some(Box::pin(handler.handle(id, refresh)).await?)
+                let (reply, connection) = Box::pin(handler.handle(id, refresh)).await?;
+                if connection.has_session {
+                    let judge = self.judge();
+                    let (store, outbox, clock) = (&self.store, &self.outbox, &self.clock);
+                    Box::pin(rejudge(&judge, store, outbox, clock, &connection)).await?;
+                }
+                Some(reply)
+            }
+            ClientFrame::Subscribe(frame) => {
+                let (_, subscribed) = Box::pin(self.subscribe(id, frame.data)).await?;
+                Some(ServerFrame::Subscribed(self.reply(frame.id, subscribed)))
+            }
+            ClientFrame::Unsubscribe(frame) => {
+                let connection = self.touch(id).await?;
+                let handled = unsubscribe::handle(&self.store, &connection, frame.data);
+                let unsubscribed = Box::pin(handled).await?;
+                Some(ServerFrame::Unsubscribed(
+                    self.reply(frame.id, unsubscribed),
+                ))
+            }
+            ClientFrame::Publish(frame) => {
+                let connection = self.touch(id).await?;
+                let handler = self.publish_handler();
+                let handled = handler.handle(&connection, frame.data, request_id);
+                let published = Box::pin(handled).await?;
+                Some(ServerFrame::Published(self.reply(frame.id, published)))
+            }
+            ClientFrame::History(frame) => {
+                let connection = self.touch(id).await?;
+                let (judge, reader) = (self.judge(), self.history());
+                let read = history::read(&judge, &reader, &connection, frame.data);
+                let page = Box::pin(read).await?;
+                Some(ServerFrame::History(self.reply(frame.id, page)))
+            }
+            ClientFrame::Sync(frame) => {
+                let connection = self.touch(id).await?;
+                let reader = self.history();
+                let synced = Box::pin(history::sync(&reader, &connection, frame.data)).await?;
+                Some(ServerFrame::Synced(self.reply(frame.id, synced)))
             }
         };
         Answer::served(name, reply)
     }
 
-    fn hello(&self, hello: belfry_protocol::Bare, connection: &Connection) -> ServerFrame {
+    /// Subscribes and recovers. The frame's own write marks the connection.
+    async fn subscribe(
+        &self,
+        id: &ConnectionId,
+        frame: Subscribe,
+    ) -> Result<(Connection, Subscribed), Rejection> {
+        let (bucket, now) = (self.bucket(), self.now());
+        let connection = match self.store.begin_session(id, &bucket, now).await? {
+            Touched::Live(connection) => connection,
+            Touched::NotServed(why) => return Err(why.into()),
+        };
+        let handler = SubscribeHandler {
+            judge: self.judge(),
+            store: &self.store,
+            history: self.history(),
+        };
+        let subscribed = handler.handle(&connection, frame).await?;
+        Ok((connection, subscribed))
+    }
+
+    fn judge(&self) -> Judge<'_, A> {
+        Judge {
+            rules: &self.rules,
+            authorizer: &self.authorizer,
+        }
+    }
+
+    fn history(&self) -> HistoryReader<'_, S, C, R> {
+        HistoryReader {
+            rules: &self.rules,
+            log: RecoveryReader {
+                store: &self.store,
+                clock: &self.clock,
+                random: &self.random,
+            },
+        }
+    }
+
+    fn publish_handler(&self) -> PublishHandler<'_, A, S, O, C, M, W, R> {
+        PublishHandler {
+            judge: self.judge(),
+            fanout: Fanout {
+                store: &self.store,
+                outbox: &self.outbox,
+                clock: &self.clock,
+                metrics: &self.metrics,
+                workers: &self.workers,
+                random: &self.random,
+                delivery: self.delivery,
+                settings: self.fanout,
+            },
+        }
+    }
+
+    /// A reply to a frame.
+    fn reply<D>(&self, frame_id: Option<FrameId>, data: D) -> Envelope<D> {
+        Envelope {
+            version: Version,
+            id: None,
+            timestamp: Some(self.now().to_timestamp()),
+            data,
+            correlation_id: frame_id,
+        }
+    }
+
+    fn hello(
+        &self,
+        frame_id: Option<FrameId>,
+        connection: &Connection,
+        subscribed: Option<Subscribed>,
+    ) -> ServerFrame {
         let limits = Limits {
             max_message_bytes: self.max_message_bytes,
             messages_per_minute: self.bucket().frames_per_minute(),
         };
         hello::reply(
-            hello,
+            frame_id,
             connection,
             limits,
+            subscribed,
             self.connection_lifetime,
             self.now(),
         )

@@ -26,4 +26,4 @@ mod tests;
 
 pub use append::{AppendError, Appended, Appender, Message};
 pub use entry::{AppendId, Entry, Head, LogKey};
-pub use recovery::{Lost, Recovery, RecoveryLimits, RecoveryReader};
+pub use recovery::{Compared, Lost, Recovery, RecoveryLimits, RecoveryReader};

@@ -5,6 +5,7 @@
 //! and the real adapters to it.
 
 mod admissions;
+mod authorizer;
 mod broadcast_records;
 mod capacity;
 mod clock;
@@ -22,10 +23,12 @@ mod segments;
 mod sessions;
 mod sign_outs;
 mod store_error;
+mod subscriptions;
 mod verifier;
 mod workers;
 
 pub use admissions::{Admission, Admissions, Admitted};
+pub use authorizer::{Authorizer, Permission, Question};
 pub use broadcast_records::{
     Begun, BroadcastKey, BroadcastRecord, BroadcastRecords, NewBroadcasts,
 };
@@ -35,7 +38,7 @@ pub use connection_lookup::ConnectionLookup;
 pub use cursor::Cursor;
 pub use disconnections::{Disconnections, TOMBSTONE_LIFETIME};
 pub use due_connections::DueConnections;
-pub use logs::{Advanced, LogAppends, LogReads, Once, Tail};
+pub use logs::{Advanced, LogAppends, LogReads, Tail};
 pub use metrics::{MetricEvent, Metrics};
 pub use outbox::{Outbox, PostError};
 pub use randomness::Randomness;
@@ -48,5 +51,9 @@ pub use segments::{
 pub use sessions::{Extended, Extension, NotServed, SessionRefresh, Sessions, Touched};
 pub use sign_outs::SignOuts;
 pub use store_error::StoreError;
+pub use subscriptions::{
+    Departure, Departures, SubscribeResult, SubscriberPage, Subscribers, Subscription,
+    Subscriptions,
+};
 pub use verifier::{CLOCK_LEEWAY, Identity, MAX_TOKEN_LIFETIME, TokenVerifier, VerifyError};
 pub use workers::Workers;

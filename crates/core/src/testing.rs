@@ -3,6 +3,7 @@
 //! the contract and the fake of a port or of a group of ports.
 
 mod admissions;
+mod authorizer;
 mod broadcast_records;
 mod clock;
 mod disconnections;
@@ -18,6 +19,7 @@ mod segments;
 mod sessions;
 mod sign_outs;
 mod store;
+mod subscriptions;
 mod verifier;
 mod workers;
 
@@ -25,6 +27,7 @@ use std::time::Duration;
 
 use belfry_protocol::{ConnectionId, UserId};
 
+pub use authorizer::FakeAuthorizer;
 pub use clock::{TestClock, clock_contract};
 pub use log_histories::{Mutant, explore_log};
 pub use metrics::{FakeMetrics, metrics_contract};
@@ -34,13 +37,15 @@ pub use store::FakeStore;
 pub use verifier::{FakeVerifier, TestTokens, verifier_contract};
 pub use workers::{FakeWorkers, workers_contract};
 
+use crate::channels::Claims;
 use crate::connections::{Connection, ConnectionLimits};
 use crate::frames::TokenBucket;
 use crate::liveness::{Liveness, LivenessSettings};
 use crate::ports::{
-    Admission, Admissions, Admitted, BroadcastRecords, Capacity, ConnectionLookup, Disconnections,
-    DueConnections, LogAppends, LogReads, NewBroadcasts, NotServed, Recipients, Removals,
-    SegmentLeases, SegmentOffers, SegmentStates, SessionRefresh, Sessions, SignOuts, Touched,
+    Admission, Admissions, Admitted, BroadcastRecords, Capacity, ConnectionLookup, Departures,
+    Disconnections, DueConnections, LogAppends, LogReads, NewBroadcasts, NotServed, Recipients,
+    Removals, SegmentLeases, SegmentOffers, SegmentStates, SessionRefresh, Sessions, SignOuts,
+    Subscribers, Subscriptions, Touched,
 };
 use crate::time::{UnixMillis, UnixSeconds};
 
@@ -80,6 +85,14 @@ pub fn user_id(text: &str) -> UserId {
     UserId::parse(text).expect("a user id")
 }
 
+/// Claims of a member of a tenant.
+#[must_use]
+pub fn tenant(name: &str) -> Claims {
+    let token = serde_json::json!({"tenant": name});
+    let token = token.as_object().expect("an object");
+    Claims::keep(token, ["tenant"]).expect("short claims")
+}
+
 /// A connection that began at [`START`], with a token for an hour and a row
 /// that lives for 7,500 seconds.
 #[must_use]
@@ -92,6 +105,8 @@ pub fn connection(id: &str, user: &str) -> Connection {
         last_seen_at: START,
         expires_at: UnixSeconds(start + 7_500),
         token_expires_at: UnixSeconds(start + 3_600),
+        claims: Claims::default(),
+        has_session: false,
         origin: None,
         source_ip: "192.0.2.1".into(),
         user_agent: Some("test".into()),
@@ -112,6 +127,7 @@ pub trait Store:
     + LogReads
     + NewBroadcasts
     + Recipients
+    + Departures
     + Removals
     + SegmentLeases
     + SegmentOffers
@@ -119,6 +135,8 @@ pub trait Store:
     + SessionRefresh
     + Sessions
     + SignOuts
+    + Subscribers
+    + Subscriptions
 {
 }
 
@@ -133,6 +151,7 @@ impl<S> Store for S where
         + LogReads
         + NewBroadcasts
         + Recipients
+        + Departures
         + Removals
         + SegmentLeases
         + SegmentOffers
@@ -140,6 +159,8 @@ impl<S> Store for S where
         + SessionRefresh
         + Sessions
         + SignOuts
+        + Subscribers
+        + Subscriptions
 {
 }
 
@@ -158,6 +179,7 @@ pub async fn store_contract<S: Store>(new: impl AsyncFn() -> S) {
     broadcast_records::contract(&new).await;
     segments::contract(&new).await;
     logs::contract(&new).await;
+    subscriptions::contract(&new).await;
 }
 
 /// Admits a connection whose token was issued at [`START`].

@@ -22,6 +22,7 @@ impl Common {
             tables: Tables {
                 connections: environment.required("WEBSOCKET_CONNECTION_TABLE")?,
                 messages: environment.required("WEBSOCKET_MESSAGE_TABLE")?,
+                subscriptions: environment.required("WEBSOCKET_SUBSCRIPTION_TABLE")?,
                 state: environment.required("WEBSOCKET_STATE_TABLE")?,
             },
             metrics: EmfMetrics::new(stack, SystemClock),
@@ -74,11 +75,12 @@ pub(crate) mod tests {
     use super::*;
 
     /// Variables that are valid for every function.
-    pub(crate) const VALID: [(&str, &str); 10] = [
+    pub(crate) const VALID: [(&str, &str); 11] = [
         ("AWS_REGION", "eu-west-1"),
         ("AWS_LAMBDA_FUNCTION_NAME", "belfry-dev-Function"),
         ("WEBSOCKET_CONNECTION_TABLE", "Connections"),
         ("WEBSOCKET_MESSAGE_TABLE", "Messages"),
+        ("WEBSOCKET_SUBSCRIPTION_TABLE", "Subscriptions"),
         ("WEBSOCKET_STATE_TABLE", "State"),
         ("WEBSOCKET_API_ENDPOINT", "https://api.example.com/dev"),
         ("COGNITO_USER_POOL_ID", "eu-west-1_abc"),
@@ -109,6 +111,7 @@ pub(crate) mod tests {
                 ("AWS_REGION", ""),
                 ("WEBSOCKET_CONNECTION_TABLE", ""),
                 ("WEBSOCKET_MESSAGE_TABLE", ""),
+                ("WEBSOCKET_SUBSCRIPTION_TABLE", ""),
                 ("WEBSOCKET_STATE_TABLE", " "),
                 ("STACK_NAME", ""),
             ],

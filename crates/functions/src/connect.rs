@@ -55,6 +55,7 @@ pub type UseCase = Connect<CognitoVerifier<HttpJwks>, DynamoDb, SystemClock, Met
 pub async fn build(settings: Settings) -> UseCase {
     let adapters = settings.common.open().await;
     Connect {
+        rules: settings.tokens.rules.clone(),
         verifier: settings.tokens.verifier(adapters.clients.http()),
         store: adapters.store,
         clock: SystemClock,
@@ -108,6 +109,7 @@ mod tests {
             &[
                 ("STACK_NAME", ""),
                 ("COGNITO_CLIENT_IDS", ""),
+                ("CHANNEL_RULES", r#"{"version":"2.0"}"#),
                 ("ALLOWED_ORIGINS", "*"),
                 ("ALLOW_MISSING_ORIGIN", "maybe"),
                 ("CONNECTION_TTL_SECONDS", "0"),

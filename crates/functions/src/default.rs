@@ -4,20 +4,23 @@ use std::time::Duration;
 
 use belfry_aws::apigateway::{self, Event, ManagementOutbox, Response};
 use belfry_aws::cognito::{CognitoVerifier, HttpJwks};
-use belfry_aws::{DynamoDb, SystemClock};
+use belfry_aws::{DynamoDb, LambdaAuthorizer, LambdaWorkers, SystemClock, SystemRandomness};
+use belfry_core::broadcast::FanoutSettings;
 use belfry_core::frames::{Dispatcher, FrameOutcome};
-use belfry_protocol::{ErrorCode, MAX_FRAME_BYTES};
+use belfry_protocol::{ErrorCode, MAX_FRAME_BYTES, MessageId};
 use lambda_runtime::LambdaEvent;
 
-use crate::common::{ApiEndpoint, Common, Metrics};
+use crate::common::Metrics;
 use crate::environment::{Environment, SettingError};
 use crate::error::FunctionError;
+use crate::fanout;
 use crate::tokens::Tokens;
 
 #[derive(Debug)]
 pub struct Settings {
-    common: Common,
-    api_endpoint: ApiEndpoint,
+    fanout: fanout::Settings,
+    connections_per_worker: u32,
+    authorize_function: Option<String>,
     tokens: Tokens,
     max_message_bytes: usize,
     messages_per_minute: u32,
@@ -28,14 +31,19 @@ impl Settings {
     /// # Errors
     /// [`SettingError`], which names the variable.
     pub fn read(environment: &Environment) -> Result<Self, SettingError> {
-        let common = Common::read(environment)?;
+        let worker_function = environment.required("WORKER_FUNCTION")?;
         let max_message_bytes =
             environment.number("MAX_MESSAGE_BYTES", 16_384, 256..=MAX_FRAME_BYTES as u64)?;
         let messages_per_minute = environment.number("MESSAGES_PER_MINUTE", 600, 1..=60_000)?;
         Ok(Self {
             tokens: Tokens::read(environment)?,
-            common,
-            api_endpoint: ApiEndpoint::read(environment)?,
+            fanout: fanout::Settings::read(environment, worker_function)?,
+            connections_per_worker: environment.count(
+                "CONNECTIONS_PER_WORKER",
+                5_000,
+                1_000_000,
+            )?,
+            authorize_function: environment.optional("AUTHORIZE_FUNCTION"),
             max_message_bytes: usize::try_from(max_message_bytes).unwrap_or(MAX_FRAME_BYTES),
             messages_per_minute: u32::try_from(messages_per_minute).unwrap_or(1),
             connection_lifetime: environment.connection_lifetime()?,
@@ -43,17 +51,36 @@ impl Settings {
     }
 }
 
-pub type UseCase =
-    Dispatcher<CognitoVerifier<HttpJwks>, DynamoDb, ManagementOutbox, SystemClock, Metrics>;
+pub type UseCase = Dispatcher<
+    CognitoVerifier<HttpJwks>,
+    LambdaAuthorizer,
+    DynamoDb,
+    ManagementOutbox,
+    SystemClock,
+    Metrics,
+    LambdaWorkers,
+    SystemRandomness,
+>;
 
 pub async fn build(settings: Settings) -> UseCase {
-    let adapters = settings.common.open().await;
+    let fanout = FanoutSettings {
+        connections_per_worker: settings.connections_per_worker,
+        max_workers: settings.fanout.max_workers,
+        all_interval: Duration::ZERO,
+    };
+    let fanout::Opened { worker, clients } = fanout::open(settings.fanout).await;
     Dispatcher {
-        verifier: settings.tokens.verifier(adapters.clients.http()),
-        outbox: settings.api_endpoint.outbox(&adapters.clients),
-        store: adapters.store,
-        clock: SystemClock,
-        metrics: adapters.metrics,
+        rules: settings.tokens.rules.clone(),
+        verifier: settings.tokens.verifier(clients.http()),
+        authorizer: LambdaAuthorizer::new(clients.lambda(), settings.authorize_function),
+        outbox: worker.outbox,
+        store: worker.store,
+        clock: worker.clock,
+        metrics: worker.metrics,
+        workers: worker.workers,
+        random: worker.random,
+        delivery: worker.delivery,
+        fanout,
         max_message_bytes: settings.max_message_bytes,
         messages_per_minute: settings.messages_per_minute,
         connection_lifetime: settings.connection_lifetime,
@@ -70,9 +97,12 @@ pub async fn handle(
 ) -> Result<Response, FunctionError> {
     let id = apigateway::connection_id(&event.payload)?;
     let request = &event.context.request_id;
-    let answer = dispatcher
-        .handle(&id, apigateway::message_body(&event.payload))
-        .await;
+    let request_id = MessageId::parse(request.as_str()).map_err(|_| FunctionError {
+        error_type: "InvalidRequest",
+        message: "the invocation's request id cannot serve as a message id".into(),
+    })?;
+    let body = apigateway::message_body(&event.payload);
+    let answer = dispatcher.handle(&id, body, &request_id).await;
     match &answer.outcome {
         // A line for each valid frame would cost more than the frame.
         FrameOutcome::Served(frame) => {
@@ -111,6 +141,9 @@ mod tests {
                 ("STACK_NAME", ""),
                 ("WEBSOCKET_API_ENDPOINT", ""),
                 ("COGNITO_CLIENT_IDS", ""),
+                ("WORKER_FUNCTION", ""),
+                ("CHANNEL_RULES", "{}"),
+                ("CONNECTIONS_PER_WORKER", "0"),
                 ("MAX_MESSAGE_BYTES", "1000000"),
                 ("MESSAGES_PER_MINUTE", "0"),
                 ("CONNECTION_LIFETIME_SECONDS", "forever"),

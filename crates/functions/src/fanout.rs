@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use belfry_aws::apigateway::ManagementOutbox;
-use belfry_aws::{DynamoDb, LambdaWorkers, SystemClock, SystemRandomness};
+use belfry_aws::{Clients, DynamoDb, LambdaWorkers, SystemClock, SystemRandomness};
 use belfry_core::broadcast::{Delivered, DeliverySettings, Worker};
 use belfry_protocol::BroadcastStatus;
 
@@ -50,10 +50,20 @@ impl Settings {
 pub(crate) type UseCase =
     Worker<DynamoDb, ManagementOutbox, SystemClock, Metrics, LambdaWorkers, SystemRandomness>;
 
+/// The adapters that posting needs, and the clients that others can share.
+pub(crate) struct Opened {
+    pub(crate) worker: UseCase,
+    pub(crate) clients: Clients,
+}
+
 pub(crate) async fn build(settings: Settings) -> UseCase {
+    open(settings).await.worker
+}
+
+pub(crate) async fn open(settings: Settings) -> Opened {
     let adapters = settings.common.open().await;
     let lambda = adapters.clients.lambda();
-    Worker {
+    let worker = Worker {
         outbox: settings.api_endpoint.outbox(&adapters.clients),
         store: adapters.store,
         clock: SystemClock,
@@ -61,6 +71,10 @@ pub(crate) async fn build(settings: Settings) -> UseCase {
         workers: LambdaWorkers::new(lambda, settings.worker_function),
         random: SystemRandomness,
         delivery: settings.delivery,
+    };
+    Opened {
+        worker,
+        clients: adapters.clients,
     }
 }
 

@@ -4,6 +4,8 @@ use belfry_aws::cognito::{
     TokenUse, UserPool,
 };
 
+use belfry_core::channels::ChannelRules;
+
 use crate::environment::{Environment, SettingError};
 
 const USER_POOL_ID: &str = "COGNITO_USER_POOL_ID";
@@ -15,10 +17,13 @@ const CLIENT_IDS: &str = "COGNITO_CLIENT_IDS";
 pub(crate) struct Tokens {
     policy: TokenPolicy,
     jwks: JwksUrl,
+    /// They say which claims of a token are kept.
+    pub(crate) rules: ChannelRules,
 }
 
 impl Tokens {
     pub(crate) fn read(environment: &Environment) -> Result<Self, SettingError> {
+        let rules = environment.parsed("CHANNEL_RULES", ChannelRules::default())?;
         let issuers = issuers(environment)?;
         let well_known: Result<JwksUrl, InvalidJwksUrl> =
             format!("{}/.well-known/jwks.json", issuers[0].trim_end_matches('/')).parse();
@@ -47,8 +52,10 @@ impl Tokens {
                 user_id_claim: environment
                     .optional("USER_ID_CLAIM")
                     .unwrap_or_else(|| "sub".into()),
+                kept_claims: rules.claim_names().into_iter().map(Into::into).collect(),
             },
             jwks,
+            rules,
         })
     }
 

@@ -89,8 +89,10 @@ impl ErrorCode {
             Self::InvalidMessage
             | Self::UnsupportedVersion
             | Self::UnknownType
-            | Self::MessageTooLarge => Advice::GiveUp,
-            Self::RateLimited | Self::Internal => Advice::RetryLater,
+            | Self::MessageTooLarge
+            | Self::Forbidden
+            | Self::TooManyChannels => Advice::GiveUp,
+            Self::RateLimited | Self::ChannelBusy | Self::Internal => Advice::RetryLater,
             Self::TokenExpired | Self::Unauthorized => Advice::RefreshToken,
             Self::SignedOut => Advice::SignIn,
             Self::UnknownConnection => Advice::RetryNow,

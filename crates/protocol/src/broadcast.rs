@@ -11,13 +11,17 @@ pub use report::{BroadcastReport, BroadcastStatus, Failures};
 pub use wait_seconds::{MAX_WAIT_SECONDS, WaitSeconds};
 
 use crate::{
-    ConnectionId, Envelope, FrameId, InvalidRequest, List, MessageId, NotificationData,
-    ServerFrame, Timestamp, UserId, Version, request, shape,
+    ConnectionId, FrameId, InvalidRequest, List, Message, MessageId, NotificationData, ServerFrame,
+    Timestamp, UserId, Version, request, shape,
 };
 
 /// The largest message that API Gateway carries, in bytes (AWS: "WebSocket
 /// message payload size, 128 KB").
 pub const MAX_FRAME_BYTES: usize = 128 * 1024;
+
+/// The largest message that a channel's history keeps, in bytes. A page of a
+/// history must fit into a message.
+pub const MAX_STORED_FRAME_BYTES: usize = 96 * 1024;
 
 /// A request to the broadcaster.
 #[derive(Debug, Clone, PartialEq)]
@@ -144,7 +148,10 @@ impl Notice {
     /// The frame that each recipient gets.
     #[must_use]
     pub fn into_frame(self, id: &MessageId, now: Timestamp) -> ServerFrame {
-        ServerFrame::Notification(Envelope {
+        ServerFrame::Notification(Message {
+            channel: None,
+            position: None,
+            from: None,
             version: Version,
             // Every message id is a frame id: it is as long at most, and uses
             // fewer characters.

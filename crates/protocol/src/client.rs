@@ -5,7 +5,8 @@ use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
 use crate::{
-    Bare, BearerToken, Envelope, ErrorCode, FrameId, Refused, Version, VersionError, json, shape,
+    Bare, BearerToken, Envelope, ErrorCode, FrameId, Publish, ReadHistory, Refused, Subscribe,
+    Sync, Timestamp, Unsubscribe, Version, VersionError, json, shape,
 };
 
 /// A frame from a client. Unknown fields are ignored.
@@ -15,7 +16,7 @@ pub enum ClientFrame {
     /// Asks whether the server responds. The reply is `pong`.
     Ping(Bare),
     /// Asks about the connection and its limits. The reply is `welcome`.
-    Hello(Bare),
+    Hello(Hello),
     /// Answers a `ping` of the server. It gets no reply.
     Pong(Bare),
     /// Asks for a reply with the same `data`, which can be any JSON value. The
@@ -25,6 +26,45 @@ pub enum ClientFrame {
     /// `auth.refreshed`.
     #[serde(rename = "auth.refresh")]
     AuthRefresh(Envelope<AuthRefresh>),
+    /// Subscribes to channels, and recovers messages that were missed. The
+    /// reply is `subscribed`.
+    Subscribe(Envelope<Subscribe>),
+    /// Ends subscriptions. The reply is `unsubscribed`.
+    Unsubscribe(Envelope<Unsubscribe>),
+    /// Publishes a message to a channel. The reply is `published`.
+    Publish(Envelope<Publish>),
+    /// Asks for messages of a channel's history. The reply is `history`.
+    History(Envelope<ReadHistory>),
+    /// Asks for the newest positions of channels. The reply is `synced`.
+    Sync(Envelope<Sync>),
+}
+
+/// A `hello` frame, which may have `data` or not.
+#[derive(Debug, Clone, Default, PartialEq, serde::Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Hello {
+    /// The protocol version that the sender used.
+    pub version: Version,
+    /// The sender's id for this frame. A reply repeats it as `correlationId`.
+    #[serde(default)]
+    pub id: Option<FrameId>,
+    /// When the sender made the frame.
+    #[serde(default)]
+    pub timestamp: Option<Timestamp>,
+    /// What the client wants besides the answer.
+    #[serde(default)]
+    pub data: Option<HelloData>,
+    /// Ignored.
+    #[serde(default)]
+    pub correlation_id: Option<FrameId>,
+}
+
+/// The `data` of a `hello` frame.
+#[derive(Debug, Clone, Default, PartialEq, serde::Deserialize, JsonSchema)]
+pub struct HelloData {
+    /// Subscribes as a `subscribe` frame does. `welcome` has the result.
+    #[serde(default)]
+    pub subscribe: Option<Subscribe>,
 }
 
 /// The `data` of an `auth.refresh` frame.
@@ -83,12 +123,17 @@ impl ClientFrame {
         match frame_type {
             "ping" => read_with_object(object).map(Self::Ping),
             "hello" => read_with_object(object).map(Self::Hello),
+            "subscribe" => read_with_object(object).map(Self::Subscribe),
+            "unsubscribe" => read_with_object(object).map(Self::Unsubscribe),
+            "publish" => read_with_object(object).map(Self::Publish),
+            "history" => read_with_object(object).map(Self::History),
+            "sync" => read_with_object(object).map(Self::Sync),
             "pong" => read_with_object(object).map(Self::Pong),
             "echo" => shape::read(object).map(Self::Echo).map_err(invalid),
             "auth.refresh" => read_with_object(object).map(Self::AuthRefresh),
             _ => Err(Refused::new(
                 ErrorCode::UnknownType,
-                "type must be one of ping, pong, hello, echo, auth.refresh",
+                "type must be one of ping, pong, hello, echo, auth.refresh, subscribe, unsubscribe, publish, history, sync",
             )),
         }
     }
@@ -98,9 +143,15 @@ impl ClientFrame {
     #[must_use]
     pub fn id(&self) -> Option<&FrameId> {
         match self {
-            Self::Ping(frame) | Self::Hello(frame) | Self::Pong(frame) => frame.id.as_ref(),
+            Self::Ping(frame) | Self::Pong(frame) => frame.id.as_ref(),
+            Self::Hello(frame) => frame.id.as_ref(),
             Self::Echo(frame) => frame.id.as_ref(),
             Self::AuthRefresh(frame) => frame.id.as_ref(),
+            Self::Subscribe(frame) => frame.id.as_ref(),
+            Self::Unsubscribe(frame) => frame.id.as_ref(),
+            Self::Publish(frame) => frame.id.as_ref(),
+            Self::History(frame) => frame.id.as_ref(),
+            Self::Sync(frame) => frame.id.as_ref(),
         }
     }
 
@@ -113,6 +164,11 @@ impl ClientFrame {
             Self::Pong(_) => "pong",
             Self::Echo(_) => "echo",
             Self::AuthRefresh(_) => "auth.refresh",
+            Self::Subscribe(_) => "subscribe",
+            Self::Unsubscribe(_) => "unsubscribe",
+            Self::Publish(_) => "publish",
+            Self::History(_) => "history",
+            Self::Sync(_) => "sync",
         }
     }
 }

@@ -34,6 +34,13 @@ pub enum ErrorCode {
     SignedOut,
     /// The server does not know the connection and closes it.
     UnknownConnection,
+    /// The channel rules do not allow this.
+    Forbidden,
+    /// Too many messages are published to the channel at the same time. This
+    /// one is not published.
+    ChannelBusy,
+    /// The connection would be subscribed to more channels than it may.
+    TooManyChannels,
     /// The server failed. The client may send the same frame again later.
     Internal,
 }
@@ -52,6 +59,9 @@ impl ErrorCode {
             Self::Unauthorized => "UNAUTHORIZED",
             Self::SignedOut => "SIGNED_OUT",
             Self::UnknownConnection => "UNKNOWN_CONNECTION",
+            Self::Forbidden => "FORBIDDEN",
+            Self::ChannelBusy => "CHANNEL_BUSY",
+            Self::TooManyChannels => "TOO_MANY_CHANNELS",
             Self::Internal => "INTERNAL",
         }
     }

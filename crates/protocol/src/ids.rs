@@ -178,6 +178,10 @@ text_type! {
     Epoch, name: "epoch", max_chars: 64, ascii: true
 }
 text_type! {
+    /// What a message is about: 1 to 64 characters without control characters.
+    Kind, name: "kind", max_chars: 64, ascii: false
+}
+text_type! {
     /// The sender's id for a frame: 1 to 128 characters without control characters.
     FrameId, name: "a frame id", max_chars: 128, ascii: false
 }

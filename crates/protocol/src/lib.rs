@@ -9,6 +9,7 @@
 mod advice;
 mod broadcast;
 mod channel;
+mod channel_frames;
 mod channel_rules;
 mod client;
 mod envelope;
@@ -16,6 +17,7 @@ mod error;
 mod ids;
 mod json;
 mod list;
+mod message;
 mod notification;
 mod operator;
 mod position;
@@ -31,19 +33,26 @@ mod version;
 pub use advice::Advice;
 pub use broadcast::{
     BroadcastInquiry, BroadcastReport, BroadcastRequest, BroadcastStatus, BroadcasterRequest,
-    Failures, MAX_FRAME_BYTES, MAX_WAIT_SECONDS, Notice, NoticeType, Target, WaitSeconds,
+    Failures, MAX_FRAME_BYTES, MAX_STORED_FRAME_BYTES, MAX_WAIT_SECONDS, Notice, NoticeType,
+    Target, WaitSeconds,
 };
 pub use channel::{Address, ChannelName};
+pub use channel_frames::{
+    ChannelError, ChannelRefused, ChannelSince, ChannelState, History, HistoryLimit, HistoryPage,
+    MAX_CHANNELS, MAX_HISTORY, NotRecovered, Publish, Published, ReadHistory, Subscribe,
+    Subscribed, SubscribedTo, Sync, Synced, SyncedChannel, Unsubscribe, Unsubscribed,
+};
 pub use channel_rules::{
     Action, Allow, AllowedActions, ChannelPattern, ChannelRule, ChannelsFile, HistoryRule,
     InvalidChannelRules, MAX_CHANNEL_RULES_BYTES, PatternSegment,
 };
-pub use client::{AuthRefresh, ClientFrame};
+pub use client::{AuthRefresh, ClientFrame, Hello, HelloData};
 pub use envelope::{Bare, Envelope};
 pub use error::{ErrorCode, ErrorData, Refused};
-pub use ids::{ConnectionId, Epoch, FrameId, Group, InvalidText, MessageId, UserId};
+pub use ids::{ConnectionId, Epoch, FrameId, Group, InvalidText, Kind, MessageId, UserId};
 pub use json::{JsonError, MAX_DEPTH};
 pub use list::List;
+pub use message::{Message, MessageData, MessageFrame, Sender};
 pub use notification::{Announcement, AnnouncementLevel, NotificationData, SetCreated, Upload};
 pub use operator::{OperatorReport, OperatorRequest, SignOutReport};
 pub use position::Position;

@@ -4,7 +4,10 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::{Bare, ConnectionId, Envelope, ErrorData, NotificationData, Timestamp, UserId};
+use crate::{
+    Bare, ConnectionId, Envelope, ErrorData, History, Message, MessageData, NotificationData,
+    Published, Subscribed, Synced, Timestamp, Unsubscribed, UserId,
+};
 
 /// A frame from the server. Clients must ignore fields that they do not know.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -28,7 +31,20 @@ pub enum ServerFrame {
     /// Says why the server refused a frame, or why it closes the connection.
     Error(Envelope<ErrorData>),
     /// A message from a caller of the broadcaster.
-    Notification(Envelope<NotificationData>),
+    Notification(Message<NotificationData>),
+    /// A message from another client.
+    Message(Message<MessageData>),
+    /// The reply to `subscribe`.
+    Subscribed(Envelope<Subscribed>),
+    /// The reply to `unsubscribe`, or the end of subscriptions that are no
+    /// longer allowed.
+    Unsubscribed(Envelope<Unsubscribed>),
+    /// The reply to `publish`: the message is published.
+    Published(Envelope<Published>),
+    /// The reply to `history`.
+    History(Envelope<History>),
+    /// The reply to `sync`.
+    Synced(Envelope<Synced>),
 }
 
 impl ServerFrame {
@@ -57,6 +73,9 @@ pub struct Welcome {
     pub connection_expires_at: Timestamp,
     /// The limits on what the client may send.
     pub limits: Limits,
+    /// What became of the subscriptions that the client asked for in `hello`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub subscribed: Option<Subscribed>,
 }
 
 /// The `data` of an `auth.refreshed` frame.

@@ -3,6 +3,7 @@ mod tests;
 
 use std::str::FromStr;
 
+use belfry_core::channels::Claims;
 use belfry_core::ports::{CLOCK_LEEWAY, Identity, MAX_TOKEN_LIFETIME, TokenVerifier, VerifyError};
 use belfry_core::{UnixMillis, UnixSeconds};
 use belfry_protocol::UserId;
@@ -66,6 +67,8 @@ pub struct TokenPolicy {
     pub token_use: TokenUse,
     /// The claim that holds the user's id.
     pub user_id_claim: String,
+    /// Claims that channel rules name.
+    pub kept_claims: Vec<String>,
 }
 
 /// Verifies RS256 and ES256 tokens against a provider's published keys.
@@ -181,11 +184,16 @@ impl TokenPolicy {
         if expires_at.to_millis() > issued_at.to_millis().plus(MAX_TOKEN_LIFETIME) {
             return rejected("valid for more than 24 hours");
         }
+        let kept = self.kept_claims.iter().map(String::as_str);
+        let Ok(kept) = Claims::keep(claims, kept) else {
+            return rejected("the claims that channel rules name take more than 2 KB");
+        };
         match text(&self.user_id_claim).map(UserId::parse) {
             Some(Ok(user_id)) => Ok(Identity {
                 user_id,
                 issued_at,
                 expires_at,
+                claims: kept,
             }),
             _ => rejected("no usable user id"),
         }

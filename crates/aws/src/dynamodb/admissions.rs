@@ -110,7 +110,8 @@ impl DynamoDb {
         };
         if admitted != Admitted::Yes {
             let seen = Recipient::from(connection);
-            self.remove_unchanged(&seen).await?;
+            self.remove_unchanged(&seen, connection.connected_at)
+                .await?;
         }
         Ok(admitted)
     }

@@ -13,7 +13,7 @@ impl Disconnections for DynamoDb {
         let mut has_tombstone = false;
         for _ in 0..ATTEMPTS {
             match self.row(id).await? {
-                Some(row) if Box::pin(self.remove(&row)).await? => return Ok(()),
+                Some(row) if Box::pin(self.remove(&row, now)).await? => return Ok(()),
                 Some(_) => {}
                 None if has_tombstone => return Ok(()),
                 None => {

@@ -11,7 +11,7 @@ use aws_sdk_dynamodb::operation::put_item::PutItemError;
 use aws_sdk_dynamodb::types::{Put, ReturnValuesOnConditionCheckFailure, TransactWriteItem};
 use belfry_core::UnixSeconds;
 use belfry_core::log::{AppendId, Entry, Head, LogKey};
-use belfry_core::ports::{Advanced, LogAppends, LogReads, Once, StoreError, Tail};
+use belfry_core::ports::{Advanced, LogAppends, LogReads, StoreError, Tail};
 use belfry_protocol::{Epoch, Position};
 
 use super::row::{Item, integer, number, string, text};
@@ -88,13 +88,13 @@ impl LogAppends for DynamoDb {
         from: Option<&Position>,
         to: &Head,
         expires_at: UnixSeconds,
-        once: Option<Once<'_>>,
+        remember_until: Option<UnixSeconds>,
     ) -> Result<Advanced, StoreError> {
         let head = self.put_head(log, from, to, expires_at)?;
-        match once {
+        match remember_until {
             None => Box::pin(self.put_alone(log, head)).await,
-            Some(once) => {
-                let mark = self.put_mark(log, &to.position(), once)?;
+            Some(until) => {
+                let mark = self.put_mark(log, to, until)?;
                 Box::pin(self.put_with_mark(head, mark)).await
             }
         }
@@ -135,7 +135,7 @@ impl DynamoDb {
                 let old = refused.item().map(|item| head(item, PUT));
                 Ok(Advanced::Moved(old.transpose()?))
             }
-            // A named broadcast is being appended.
+            // A message that is remembered is being appended.
             Some(PutItemError::TransactionConflictException(_)) => {
                 Ok(Advanced::Moved(self.head(log).await?))
             }
@@ -196,13 +196,13 @@ impl DynamoDb {
         put.build().map_err(|error| failed(PUT, error))
     }
 
-    /// Remembers that a broadcast has appended to a log.
-    fn put_mark(&self, log: &LogKey, at: &Position, once: Once<'_>) -> Result<Put, StoreError> {
-        let mut item = state::append(once.broadcast, log);
+    /// Remembers that a message was appended to a log.
+    fn put_mark(&self, log: &LogKey, to: &Head, until: UnixSeconds) -> Result<Put, StoreError> {
+        let mut item = state::append(&to.newest.append_id, log);
         item.extend([
-            ("epoch".into(), text(at.epoch.as_str())),
-            ("seq".into(), number(at.seq)),
-            ("expiresAt".into(), number(once.expires_at.0)),
+            ("epoch".into(), text(to.epoch.as_str())),
+            ("seq".into(), number(to.newest.seq)),
+            ("expiresAt".into(), number(until.0)),
         ]);
         Put::builder()
             .table_name(&self.tables.state)

@@ -1,4 +1,5 @@
 use aws_sdk_dynamodb::types::{Delete, TransactWriteItem, Update};
+use belfry_core::UnixMillis;
 use belfry_core::connections::Recipient;
 use belfry_core::ports::{Removals, StoreError};
 
@@ -13,11 +14,11 @@ const OPERATION: &str = "TransactWriteItems";
 pub(super) const ATTEMPTS: u32 = 8;
 
 impl Removals for DynamoDb {
-    async fn remove_unchanged(&self, seen: &Recipient) -> Result<(), StoreError> {
+    async fn remove_unchanged(&self, seen: &Recipient, now: UnixMillis) -> Result<(), StoreError> {
         for _ in 0..ATTEMPTS {
             match self.row(&seen.id).await? {
                 Some(row) if row.connection.connected_at == seen.connected_at => {
-                    if Box::pin(self.remove(&row)).await? {
+                    if Box::pin(self.remove(&row, now)).await? {
                         return Ok(());
                     }
                 }
@@ -32,16 +33,36 @@ impl Removals for DynamoDb {
 }
 
 impl DynamoDb {
-    /// Removes the row, its id in the user's set and its count. Returns `false`
-    /// if the row has changed since it was read: it is gone or was replaced.
-    pub(super) async fn remove(&self, row: &Row) -> Result<bool, StoreError> {
+    /// Removes the row, its id in the user's set, its count and its
+    /// subscriptions. Returns `false` if the row has changed since it was read:
+    /// it is gone, was replaced or was marked.
+    pub(super) async fn remove(&self, row: &Row, now: UnixMillis) -> Result<bool, StoreError> {
+        let removed = self.remove_row(row, now).await?;
+        if removed && row.connection.has_session {
+            let id = &row.connection.id;
+            // A sweep does it again.
+            if let Err(error) = Box::pin(self.leave_channels(id)).await {
+                tracing::warn!(event = "connection.subscriptions-left", connectionId = %id, reason = %error, "could not end the subscriptions of a connection; a sweep does it");
+            }
+        }
+        Ok(removed)
+    }
+
+    async fn remove_row(&self, row: &Row, now: UnixMillis) -> Result<bool, StoreError> {
         let connection = &row.connection;
         let is_counted = connection.liveness.replaced_at.is_none();
-        let condition = if is_counted {
-            "connectedAt = :seen AND attribute_not_exists(replacedAt)"
-        } else {
-            "connectedAt = :seen AND attribute_exists(replacedAt)"
+        let exists = |is_there| {
+            if is_there {
+                "attribute_exists"
+            } else {
+                "attribute_not_exists"
+            }
         };
+        let condition = format!(
+            "connectedAt = :seen AND {}(replacedAt) AND {}(hasSession)",
+            exists(!is_counted),
+            exists(connection.has_session)
+        );
         let delete = Delete::builder()
             .table_name(&self.tables.connections)
             .set_key(Some(key(&connection.id)))
@@ -53,6 +74,10 @@ impl DynamoDb {
             TransactWriteItem::builder().delete(delete).build(),
             self.leave_user(connection, &connection.id)?,
         ];
+        if connection.has_session {
+            items.push(self.put_departure(&connection.id, now)?);
+        }
+        let without_count = items.len();
         if is_counted {
             items.push(self.count_down(row.shard)?);
         }
@@ -66,7 +91,7 @@ impl DynamoDb {
         }
         // The counter is zero: somebody changed it by hand. Remove the row all
         // the same; the audit corrects the counter.
-        items.truncate(2);
+        items.truncate(without_count);
         let without_counter = self.transact(PATIENT, |_| items.clone().into()).await?;
         Ok(matches!(without_counter, Transaction::Done))
     }

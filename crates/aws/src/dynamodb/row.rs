@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use aws_sdk_dynamodb::types::AttributeValue;
+use belfry_core::channels::Claims;
 use belfry_core::connections::{Connection, Recipient};
 use belfry_core::liveness::Liveness;
 use belfry_core::{UnixMillis, UnixSeconds};
@@ -10,6 +11,8 @@ use belfry_protocol::{ConnectionId, UserId};
 
 pub(super) const CONNECTION_ID: &str = "connectionId";
 pub(super) const SHARD: &str = "shard";
+pub(super) const CLAIMS: &str = "claims";
+pub(super) const HAS_SESSION: &str = "hasSession";
 
 /// The attributes that listings read and the user index projects.
 pub(super) const RECIPIENT_ATTRIBUTES: &str =
@@ -63,8 +66,23 @@ pub(super) fn to_item(connection: &Connection, shard: u32) -> Item {
             .into_iter()
             .filter_map(|(name, value)| Some((name, text(value.as_ref()?)))),
     )
+    .chain(session_attributes(connection))
     .map(|(name, value)| (name.to_owned(), value))
     .collect()
+}
+
+/// What only connections that use channels have.
+fn session_attributes(
+    connection: &Connection,
+) -> impl Iterator<Item = (&'static str, AttributeValue)> {
+    let claims = (!connection.claims.is_empty()).then(|| (CLAIMS, claims(&connection.claims)));
+    let session = (HAS_SESSION, AttributeValue::Bool(true));
+    let session = connection.has_session.then_some(session);
+    claims.into_iter().chain(session)
+}
+
+pub(super) fn claims(claims: &Claims) -> AttributeValue {
+    text(claims.to_json())
 }
 
 pub(super) fn row(item: &Item) -> Result<Row, MalformedRow> {
@@ -84,6 +102,11 @@ pub(super) fn connection(item: &Item) -> Result<Connection, MalformedRow> {
         last_seen_at: UnixMillis(integer(item, "lastSeenAt")?),
         expires_at: UnixSeconds(integer(item, "expiresAt")?),
         token_expires_at: UnixSeconds(integer(item, "tokenExpiresAt")?),
+        claims: match string(item, CLAIMS) {
+            Ok(claims) => Claims::from_json(claims).map_err(|_| MalformedRow(CLAIMS))?,
+            Err(_) => Claims::default(),
+        },
+        has_session: item.contains_key(HAS_SESSION),
         origin: string(item, "origin").ok().map(Into::into),
         source_ip: string(item, "sourceIp")?.into(),
         user_agent: string(item, "userAgent").ok().map(Into::into),
@@ -142,6 +165,8 @@ mod tests {
             last_seen_at: UnixMillis(1_770_660_703_823),
             expires_at: UnixSeconds(1_770_668_203),
             token_expires_at: UnixSeconds(1_770_664_303),
+            claims: Claims::default(),
+            has_session: false,
             origin: Some("https://app.example.com".into()),
             source_ip: "192.0.2.1".into(),
             user_agent: None,

@@ -3,9 +3,9 @@ use belfry_core::ports::{Extended, Extension, SessionRefresh, Sessions, StoreErr
 use belfry_core::{UnixMillis, UnixSeconds};
 use belfry_protocol::{ConnectionId, UserId};
 
-use super::row::{Row, integer, number, text};
+use super::row::{self, Row, integer, number, text};
 use super::sessions::{Counted, FrameChange};
-use super::{DynamoDb, state};
+use super::{DynamoDb, failed, state};
 
 impl SessionRefresh for DynamoDb {
     async fn extend(
@@ -16,11 +16,12 @@ impl SessionRefresh for DynamoDb {
         now: UnixMillis,
     ) -> Result<Extended, StoreError> {
         let change = FrameChange {
-            set: "tokenExpiresAt = :end,",
+            set: "tokenExpiresAt = :end, claims = :claims,",
             condition: "AND userId = :user AND tokenExpiresAt < :end",
             values: vec![
                 (":user", text(extension.user_id.as_str())),
                 (":end", number(extension.expires_at.0)),
+                (":claims", row::claims(&extension.claims)),
             ],
         };
         let meets = |row: &Row| {
@@ -29,7 +30,10 @@ impl SessionRefresh for DynamoDb {
         };
         let counted = Box::pin(self.count_frame(id, bucket, now, &change, meets)).await?;
         match counted {
-            Counted::Yes(_) => Ok(Extended::Until(extension.expires_at)),
+            Counted::Yes(row) => {
+                let row = row::connection(&row).map_err(|error| failed("UpdateItem", error))?;
+                Ok(Extended::Until(row))
+            }
             Counted::NotServed(why) => Ok(Extended::NotServed(why)),
             // The token is another user's, or the present end is as late
             // already. The frame counts all the same.
@@ -37,7 +41,7 @@ impl SessionRefresh for DynamoDb {
                 let touched = Box::pin(self.touch(id, bucket, now)).await?;
                 Ok(match touched {
                     Touched::Live(row) if row.user_id != extension.user_id => Extended::OtherUser,
-                    Touched::Live(row) => Extended::Until(row.token_expires_at),
+                    Touched::Live(row) => Extended::Until(row),
                     Touched::NotServed(why) => Extended::NotServed(why),
                 })
             }

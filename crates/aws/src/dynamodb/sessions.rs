@@ -48,6 +48,10 @@ pub(super) enum Counted {
 }
 
 /// Result of a conditional update.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "it is moved once, right after it is made"
+)]
 enum Updated {
     /// The row after the update.
     Yes(Item),
@@ -63,10 +67,34 @@ impl Sessions for DynamoDb {
         now: UnixMillis,
     ) -> Result<Touched, StoreError> {
         let no_change = FrameChange::default();
-        match self
-            .count_frame(id, bucket, now, &no_change, |_| true)
-            .await?
-        {
+        self.touch_with(id, bucket, now, &no_change).await
+    }
+
+    async fn begin_session(
+        &self,
+        id: &ConnectionId,
+        bucket: &TokenBucket,
+        now: UnixMillis,
+    ) -> Result<Touched, StoreError> {
+        let mark = FrameChange {
+            set: "hasSession = :yes,",
+            condition: "",
+            values: vec![(":yes", AttributeValue::Bool(true))],
+        };
+        self.touch_with(id, bucket, now, &mark).await
+    }
+}
+
+impl DynamoDb {
+    /// Counts a frame that changes its row without a condition.
+    async fn touch_with(
+        &self,
+        id: &ConnectionId,
+        bucket: &TokenBucket,
+        now: UnixMillis,
+        change: &FrameChange,
+    ) -> Result<Touched, StoreError> {
+        match self.count_frame(id, bucket, now, change, |_| true).await? {
             Counted::Yes(item) => {
                 let connection =
                     row::connection(&item).map_err(|error| failed(OPERATION, error))?;
@@ -77,9 +105,7 @@ impl Sessions for DynamoDb {
             Counted::Unmet => Ok(Touched::NotServed(NotServed::Unknown)),
         }
     }
-}
 
-impl DynamoDb {
     /// Takes a token from the connection's bucket, marks the row as seen now
     /// and changes what `change` says. `meets` tells whether a row meets the
     /// condition of `change`.

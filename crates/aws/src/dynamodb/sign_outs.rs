@@ -74,6 +74,12 @@ impl SignOuts for DynamoDb {
             Err(error) => return Err(sdk_failed("UpdateItem", &error)),
         };
         let row = item.as_ref().map(row::connection).transpose();
-        row.map_err(|error| failed("UpdateItem", error))
+        let row = row.map_err(|error| failed("UpdateItem", error))?;
+        if row.as_ref().is_some_and(|row| row.has_session) {
+            // Nothing may be posted because of them, even if the connection
+            // cannot be closed.
+            Box::pin(self.leave_channels(id)).await?;
+        }
+        Ok(row)
     }
 }

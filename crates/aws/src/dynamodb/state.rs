@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use belfry_core::log::LogKey;
+use belfry_core::log::{AppendId, LogKey};
 use belfry_core::ports::{BroadcastKey, CLOCK_LEEWAY, MAX_TOKEN_LIFETIME};
 use belfry_core::{UnixMillis, UnixSeconds};
 use belfry_protocol::{ConnectionId, MessageId, UserId};
@@ -65,10 +65,24 @@ pub(super) fn segment(key: &BroadcastKey, segment: u32) -> Item {
     item(&broadcast_pk(&key.id), &sk)
 }
 
-/// Where a broadcast has appended to a log.
-pub(super) fn append(key: &BroadcastKey, log: &LogKey) -> Item {
-    let sk = format!("append#{}#{log}", key.started_at.0);
-    item(&broadcast_pk(&key.id), &sk)
+/// Where a message was appended to a log.
+pub(super) fn append(id: &AppendId, log: &LogKey) -> Item {
+    item(&format!("append#{}", id.0), log.as_str())
+}
+
+/// The channels of a connection.
+pub(super) fn session(id: &ConnectionId) -> Item {
+    item(&format!("session#{id}"), "channels")
+}
+
+/// A shard of what is due.
+pub(super) fn due_pk(shard: u32) -> String {
+    format!("due#{shard:02}")
+}
+
+/// Something that is due.
+pub(super) fn due(shard: u32, sk: &str) -> Item {
+    item(&due_pk(shard), sk)
 }
 
 /// The last broadcast to everyone.

@@ -15,19 +15,21 @@ use belfry_aws::{Clients, DynamoDb};
 use belfry_core::UnixMillis;
 use belfry_core::UnixSeconds;
 use belfry_core::broadcast::{Broadcaster, Call, DeliverySettings, FanoutSettings, Worker};
+use belfry_core::channels::Claims;
 use belfry_core::connections::{Connection, MAX_KEPT_BYTES, Recipient};
 use belfry_core::frames::TokenBucket;
 use belfry_core::liveness::Liveness;
 use belfry_core::log::{AppendId, Appender, LogKey, Message, RecoveryLimits, RecoveryReader};
 use belfry_core::ports::{
-    Admission, Admissions, Admitted, BroadcastKey, Capacity, ConnectionLookup, Disconnections,
-    DueConnections, Extended, Extension, Once, Removals, SessionRefresh, Sessions, Touched,
+    Admission, Admissions, Admitted, Capacity, ConnectionLookup, Departures, Disconnections,
+    DueConnections, Extended, Extension, Removals, Segment, SessionRefresh, Sessions,
+    SubscribeResult, Subscribers, Subscription, Subscriptions, Touched,
 };
 use belfry_core::testing::{
     FakeMetrics, FakeOutbox, FakeWorkers, LIMITS, START, SeededRandomness, TestClock, connection,
     connection_id, user_id,
 };
-use belfry_protocol::{BroadcastRequest, MessageId, Position};
+use belfry_protocol::{BroadcastRequest, ChannelName, MessageId, Position};
 use futures_util::StreamExt;
 use serde_json::{Value, json};
 
@@ -214,7 +216,7 @@ async fn connects_and_disconnects() {
     store.disconnect(&row_21.id, START).await.unwrap();
     meter.expect("disconnect, repeated or before the connect");
     let seen = Recipient::from(&row("R0oXAdfD0kwC000="));
-    store.remove_unchanged(&seen).await.unwrap();
+    store.remove_unchanged(&seen, START).await.unwrap();
     meter.expect("removal of a connection that is gone");
 }
 
@@ -235,6 +237,7 @@ async fn frames() {
     let extension = Extension {
         user_id: user_id("alice"),
         expires_at: UnixSeconds(row.token_expires_at.0 + 60),
+        claims: Claims::default(),
     };
     let later = Extension {
         expires_at: UnixSeconds(extension.expires_at.0 + 60),
@@ -394,11 +397,11 @@ async fn logs() {
         random: &random,
     };
     let log = LogKey::channel("room:7");
-    let publish = async |id: &str, once, is_stored: bool| {
+    let publish = async |id: &str, remember_until, is_stored: bool| {
         let message = Message {
             id: &AppendId(id.into()),
             retention: Duration::from_secs(600),
-            once,
+            remember_until,
             frame: |_: &Position| "x".repeat(700),
         };
         let appended = appender.append(&log, &message).await.unwrap();
@@ -411,15 +414,8 @@ async fn logs() {
     meter.reset();
     let mut newest = publish("m2", None, true).await;
     meter.expect("log: a message");
-    let broadcast = BroadcastKey {
-        id: MessageId::parse("m3").unwrap(),
-        started_at: START,
-    };
-    let once = Once {
-        broadcast: &broadcast,
-        expires_at: after(86_400).to_seconds(),
-    };
-    publish("m3", Some(once), true).await;
+    let tomorrow = after(86_400).to_seconds();
+    publish("m3", Some(tomorrow), true).await;
     meter.expect("log: a message with an id");
     publish("m4", None, false).await;
     meter.reset();
@@ -441,4 +437,42 @@ async fn logs() {
     meter.expect("log: recovery, nothing missed");
     assert_eq!(recovered(&first).await, 4);
     meter.expect("log: recovery, 4 messages missed");
+}
+
+#[tokio::test]
+async fn subscriptions() {
+    let (meter, store) = meter().await;
+    let row = connection("c1", "alice");
+    store.admit(admission(&row), LIMITS).await.unwrap();
+    meter.reset();
+    let names = ["room:1", "room:2", "room:3"].map(|name| ChannelName::parse(name).unwrap());
+    let wanted = names.clone().map(|channel| Subscription {
+        channel,
+        ends_at: row.token_expires_at,
+        allowed: None,
+    });
+    let bucket = TokenBucket::per_minute(600);
+    let begun = store
+        .begin_session(&row.id, &bucket, after(10))
+        .await
+        .unwrap();
+    let Touched::Live(row) = begun else {
+        panic!("{begun:?}")
+    };
+    let subscribed = store.subscribe(&row, &wanted, 50).await.unwrap();
+    let too_many = vec![];
+    assert_eq!(subscribed, SubscribeResult::Subscribed { too_many });
+    meter.expect("subscribe to 3 channels");
+    let whole = Segment { index: 0, total: 1 };
+    let listing = store.subscribers(&names[0], whole, None, 100, after(10));
+    assert_eq!(listing.await.unwrap().recipients.len(), 1);
+    meter.expect("publish: listing the subscribers");
+    store.unsubscribe(&row.id, &names[..1]).await.unwrap();
+    meter.expect("unsubscribe from a channel");
+    store.disconnect(&row.id, START).await.unwrap();
+    meter.expect("disconnect of a subscriber to 2 channels");
+    let due = store.due_departures(after(60)).await.unwrap();
+    meter.expect("sweep: listing the departures");
+    store.depart(&due[0]).await.unwrap();
+    meter.expect("sweep: a departure from 2 channels");
 }

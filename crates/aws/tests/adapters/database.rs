@@ -12,6 +12,7 @@ use belfry_aws::Tables;
 pub(crate) const CONNECTIONS: &str = "Connections";
 pub(crate) const MESSAGES: &str = "Messages";
 pub(crate) const STATE: &str = "State";
+pub(crate) const SUBSCRIPTIONS: &str = "Subscriptions";
 
 type Item = std::collections::HashMap<String, AttributeValue>;
 
@@ -19,6 +20,7 @@ pub(crate) fn tables() -> Tables {
     Tables {
         connections: CONNECTIONS.into(),
         messages: MESSAGES.into(),
+        subscriptions: SUBSCRIPTIONS.into(),
         state: STATE.into(),
     }
 }
@@ -82,7 +84,11 @@ async fn create_tables(client: &Client) {
         .global_secondary_indexes(user_index.build().unwrap())
         .global_secondary_indexes(due_index.build().unwrap());
     connections.send().await.unwrap();
-    for (table, hash, range) in [(STATE, "pk", "sk"), (MESSAGES, "channel", "position")] {
+    for (table, hash, range) in [
+        (STATE, "pk", "sk"),
+        (MESSAGES, "channel", "position"),
+        (SUBSCRIPTIONS, "channel", "member"),
+    ] {
         let create = client
             .create_table()
             .table_name(table)

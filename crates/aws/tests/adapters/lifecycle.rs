@@ -1,16 +1,21 @@
 //! Everything that can happen to a connection, in every order, while calls to
 //! the database conflict, are throttled, lose their answers, or come late.
 
+use std::time::Duration;
+
 use aws_sdk_dynamodb::Client;
 use belfry_aws::{Clients, DynamoDb};
 use belfry_core::UnixSeconds;
+use belfry_core::channels::Claims;
 use belfry_core::connections::{Connection, Recipient};
 use belfry_core::liveness::Liveness;
 use belfry_core::ports::{
-    Admission, Admissions, Admitted, ConnectionLookup, Disconnections, DueConnections, Extension,
-    Removals, SessionRefresh, Sessions, SignOuts, StoreError,
+    Admission, Admissions, Admitted, ConnectionLookup, Departures, Disconnections, DueConnections,
+    Extension, Removals, Segment, SessionRefresh, Sessions, SignOuts, StoreError, Subscribers,
+    Subscription, Subscriptions, Touched,
 };
 use belfry_core::testing::{BUCKET, LIMITS, START, connection, connection_id, user_id};
+use belfry_protocol::ChannelName;
 
 use crate::database::{endpoint, expect_counters, expect_sets, tables};
 use crate::proxy::{Proxy, Trouble};
@@ -30,12 +35,15 @@ enum Incident {
     /// A sweep pings it.
     Ping,
     SignOut,
+    Subscribe,
 }
 
-use Incident::{Connect, Disconnect, Frame, NewToken, Ping, Removal, SignOut, Successor};
+use Incident::{
+    Connect, Disconnect, Frame, NewToken, Ping, Removal, SignOut, Subscribe, Successor,
+};
 
-const ALL: [Incident; 8] = [
-    Connect, Disconnect, Removal, Successor, Frame, NewToken, Ping, SignOut,
+const ALL: [Incident; 9] = [
+    Connect, Disconnect, Removal, Successor, Frame, NewToken, Ping, SignOut, Subscribe,
 ];
 
 /// The incidents that end a connection.
@@ -69,6 +77,10 @@ impl Story {
         format!("{}-successor", self.id)
     }
 
+    fn channel(&self) -> ChannelName {
+        ChannelName::parse(format!("of:{}", self.id)).unwrap()
+    }
+
     /// The connection whose client an incident may let in.
     fn id_of(&self, what: Incident) -> String {
         if what == Successor {
@@ -89,7 +101,11 @@ impl Story {
         match what {
             Connect => return Ok(store.admit(admission, LIMITS).await? == Admitted::Yes),
             Disconnect => store.disconnect(&row.id, START).await?,
-            Removal => store.remove_unchanged(&Recipient::from(&row)).await?,
+            Removal => {
+                store
+                    .remove_unchanged(&Recipient::from(&row), START)
+                    .await?
+            }
             Successor => {
                 let successor = connection(&self.successor(), &self.user);
                 let admission = Admission {
@@ -100,10 +116,22 @@ impl Story {
                 return Ok(store.admit(admission, LIMITS).await? == Admitted::Yes);
             }
             Frame => drop(store.touch(&row.id, &BUCKET, START).await?),
+            Subscribe => {
+                let begun = store.begin_session(&row.id, &BUCKET, START).await?;
+                if let Touched::Live(row) = begun {
+                    let subscription = Subscription {
+                        channel: self.channel(),
+                        ends_at: row.token_expires_at,
+                        allowed: None,
+                    };
+                    store.subscribe(&row, &[subscription], 50).await?;
+                }
+            }
             NewToken => {
                 let extension = Extension {
                     user_id: user_id(&self.user),
                     expires_at: UnixSeconds(row.token_expires_at.0 + 60),
+                    claims: Claims::default(),
                 };
                 let extended = store.extend(&row.id, &extension, &BUCKET, START);
                 extended.await?;
@@ -123,7 +151,9 @@ impl Story {
                 let ids = store.sign_out(user, START.to_seconds(), START).await?;
                 for id in ids {
                     if let Some(row) = store.end_session(user, &id, START).await? {
-                        store.remove_unchanged(&Recipient::from(&row)).await?;
+                        store
+                            .remove_unchanged(&Recipient::from(&row), START)
+                            .await?;
                     }
                 }
             }
@@ -175,6 +205,18 @@ async fn expect_consistent(
     }
     expect_counters(client, context).await;
     expect_sets(client, context).await;
+    // A sweep, when no frame can be under way any more.
+    let later = START.plus(Duration::from_secs(60));
+    for departure in store.due_departures(later).await.unwrap() {
+        store.depart(&departure).await.unwrap();
+    }
+    let whole = Segment { index: 0, total: 1 };
+    let channel = story.channel();
+    let page = store.subscribers(&channel, whole, None, 10, START).await;
+    let subscribers = page.unwrap().recipients.len();
+    if first.is_none() {
+        assert_eq!(subscribers, 0, "{context}: it outlives its connection");
+    }
 }
 
 /// Runs each pair, with and without an earlier row: the second incident happens
@@ -275,6 +317,11 @@ async fn frames_and_sweeps_survive_everything_else() {
     for first in [Frame, NewToken, Ping, SignOut] {
         explore(first).await;
     }
+}
+
+#[tokio::test]
+async fn a_subscription_survives_everything_else() {
+    explore(Subscribe).await;
 }
 
 /// Runs each pair in both orders with trouble at each call of the first, and

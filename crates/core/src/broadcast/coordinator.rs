@@ -13,7 +13,7 @@ use super::{Broadcast, BroadcastError, Call, Delivered, WORKER_START, Worker, ex
 use crate::ports::{
     Begun, BroadcastRecord, BroadcastRecords, Capacity, Clock, MetricEvent, Metrics, NewBroadcasts,
     Outbox, Randomness, Recipients, Removals, SegmentLeases, SegmentOffers, SegmentStates,
-    StoreError, Workers,
+    StoreError, Subscribers, Workers,
 };
 use crate::time::UnixMillis;
 
@@ -52,7 +52,8 @@ where
         + BroadcastRecords
         + SegmentOffers
         + SegmentLeases
-        + SegmentStates,
+        + SegmentStates
+        + Subscribers,
     O: Outbox,
     C: Clock,
     M: Metrics,

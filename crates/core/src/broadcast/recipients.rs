@@ -1,11 +1,11 @@
 use std::collections::{BTreeSet, HashSet};
 use std::time::Duration;
 
-use belfry_protocol::{ConnectionId, List, Target, UserId};
+use belfry_protocol::{ChannelName, ConnectionId, List, Target, UserId};
 use futures_util::future::try_join_all;
 
 use crate::connections::Recipient;
-use crate::ports::{Cursor, Recipients, Segment, StoreError};
+use crate::ports::{Cursor, Recipients, Segment, StoreError, Subscribers};
 use crate::time::UnixMillis;
 
 /// Maximum concurrent queries if a broadcast names many users. Their connections
@@ -34,6 +34,7 @@ enum Members {
     Everyone,
     Users(Vec<UserId>),
     Connections(Vec<ConnectionId>),
+    Subscribers(ChannelName),
 }
 
 /// A page of the recipients.
@@ -92,10 +93,27 @@ impl Audience {
         }
     }
 
-    /// The number of users or connections that were named; `None` for everyone.
+    /// The subscribers of a channel.
+    pub(super) fn subscribers(channel: ChannelName, exclude: Option<ConnectionId>) -> Self {
+        Self {
+            members: Members::Subscribers(channel),
+            excluded: exclude.into_iter().collect(),
+        }
+    }
+
+    /// The channel whose subscribers these are.
+    pub(super) fn channel(&self) -> Option<&ChannelName> {
+        match &self.members {
+            Members::Subscribers(channel) => Some(channel),
+            _ => None,
+        }
+    }
+
+    /// The number of users or connections that were named; `None` for everyone
+    /// and for subscribers.
     pub(super) fn named(&self) -> Option<usize> {
         match &self.members {
-            Members::Everyone => None,
+            Members::Everyone | Members::Subscribers(_) => None,
             Members::Users(users) => Some(users.len()),
             Members::Connections(ids) => Some(ids.len()),
         }
@@ -103,7 +121,7 @@ impl Audience {
 
     /// A page of a segment: connections whose row is live and whose token has
     /// not expired.
-    pub(super) async fn page<S: Recipients>(
+    pub(super) async fn page<S: Recipients + Subscribers>(
         &self,
         store: &S,
         segment: Segment,
@@ -118,6 +136,21 @@ impl Audience {
                     Some(Cursor::Index(_)) => return Err(foreign_cursor()),
                 };
                 let page = store.scan(segment, after, now).await?;
+                AudiencePage {
+                    found: page.recipients,
+                    missing: Vec::new(),
+                    next: page.next.map(Cursor::After),
+                    read_at: now,
+                }
+            }
+            Members::Subscribers(channel) => {
+                let after = match from {
+                    None => None,
+                    Some(Cursor::After(id)) => Some(id),
+                    Some(Cursor::Index(_)) => return Err(foreign_cursor()),
+                };
+                let listing = store.subscribers(channel, segment, after, PAGE, now);
+                let page = listing.await?;
                 AudiencePage {
                     found: page.recipients,
                     missing: Vec::new(),

@@ -9,7 +9,7 @@ use super::tally::{PostOutcome, Tally};
 use super::{Broadcast, WORKER_START, Worker};
 use crate::ports::{
     BroadcastRecords, Clock, Cursor, Lease, Metrics, Outbox, Progress, Randomness, Recipients,
-    Removals, Reservation, Segment, SegmentLeases, SegmentStates, StoreError, Workers,
+    Removals, Reservation, Segment, SegmentLeases, SegmentStates, StoreError, Subscribers, Workers,
 };
 use crate::time::UnixMillis;
 
@@ -61,7 +61,7 @@ pub(super) struct SegmentRun<'a, S, O, C, M, W, R> {
 
 impl<'a, S, O, C, M, W, R> SegmentRun<'a, S, O, C, M, W, R>
 where
-    S: Recipients + Removals + BroadcastRecords + SegmentLeases + SegmentStates,
+    S: Recipients + Removals + BroadcastRecords + SegmentLeases + SegmentStates + Subscribers,
     O: Outbox,
     C: Clock,
     M: Metrics,
@@ -210,7 +210,9 @@ where
         if stops {
             return Ok(Some(RunEnd::OutOfTime));
         }
-        self.worker.remove_gone(self.tally, self.deadline).await;
+        self.worker
+            .remove_gone(self.broadcast, self.tally, self.deadline)
+            .await;
         Ok(is_done.then_some(RunEnd::Done))
     }
 

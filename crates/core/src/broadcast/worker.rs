@@ -6,13 +6,14 @@ use futures_util::future::{Either, ready, select};
 use futures_util::stream::{self, StreamExt};
 
 use super::delivery::{Delivery, DeliverySettings};
+use super::fanout::remove_gone;
 use super::report::Reports;
 use super::segment::{LEASE, RunEnd, SegmentRun};
 use super::tally::Tally;
 use super::{Broadcast, BroadcastError, Call, Delivered, POLL};
 use crate::ports::{
     Acquired, BroadcastRecords, Clock, MetricEvent, Metrics, Outbox, Randomness, Recipients,
-    Removals, Segment, SegmentLeases, SegmentStates, StoreError, Workers,
+    Removals, Segment, SegmentLeases, SegmentStates, StoreError, Subscribers, Workers,
 };
 use crate::time::UnixMillis;
 
@@ -38,7 +39,7 @@ pub struct Worker<S, O, C, M, W, R> {
 
 impl<S, O, C, M, W, R> Worker<S, O, C, M, W, R>
 where
-    S: Recipients + Removals + BroadcastRecords + SegmentLeases + SegmentStates,
+    S: Recipients + Removals + BroadcastRecords + SegmentLeases + SegmentStates + Subscribers,
     O: Outbox,
     C: Clock,
     M: Metrics,
@@ -96,7 +97,7 @@ where
             Ok(RunEnd::Done) => self.finish_if_last(broadcast).await?,
             Ok(RunEnd::OutOfTime) => {
                 let started = self.start_worker(&key.id, segment).await;
-                self.remove_gone(tally, call.deadline).await;
+                self.remove_gone(broadcast, tally, call.deadline).await;
                 started?;
             }
             Ok(RunEnd::LeaseLost) => {}
@@ -152,7 +153,7 @@ where
         delivery.post(page.found, deadline, tally).await;
         delivery.retry_waiting(tally).await;
         delivery.give_up(tally);
-        self.remove_gone(tally, deadline).await;
+        self.remove_gone(broadcast, tally, deadline).await;
         Ok(())
     }
 
@@ -198,14 +199,22 @@ where
     /// a connection that came back under the same id keeps its own. If that
     /// fails or takes too long, a row expires by itself and the next broadcast
     /// tries again: the report must not be late for it.
-    pub(super) async fn remove_gone(&self, tally: &mut Tally, deadline: UnixMillis) {
+    pub(super) async fn remove_gone(
+        &self,
+        broadcast: &Broadcast,
+        tally: &mut Tally,
+        deadline: UnixMillis,
+    ) {
         let gone = std::mem::take(&mut tally.gone);
         if gone.is_empty() {
             return;
         }
         let (mut left, mut problem) = (gone.len(), None);
         let removals = stream::iter(&gone)
-            .map(|recipient| self.store.remove_unchanged(recipient))
+            .map(|recipient| {
+                let channel = broadcast.audience.channel();
+                remove_gone(&self.store, recipient, channel, self.clock.now())
+            })
             .buffer_unordered(REMOVALS)
             .for_each(|removed| {
                 match removed {

@@ -1,13 +1,14 @@
 use std::time::Duration;
 
-use belfry_protocol::{BearerToken, ConnectionId, UserId};
+use belfry_protocol::{BearerToken, ChannelName, ConnectionId, MAX_CHANNELS, UserId};
 
 use super::origin::is_own_origin;
 use super::{Connection, ConnectionLimits, OriginPolicy};
+use crate::channels::ChannelRules;
 use crate::liveness::{Liveness, LivenessSettings};
 use crate::ports::{
-    Admission, Admissions, Admitted, Clock, MetricEvent, Metrics, StoreError, TokenVerifier,
-    VerifyError,
+    Admission, Admissions, Admitted, Clock, MetricEvent, Metrics, StoreError, SubscribeResult,
+    Subscription, Subscriptions, TokenVerifier, VerifyError,
 };
 use crate::time::UnixMillis;
 
@@ -105,9 +106,11 @@ pub struct Connect<V, S, C, M> {
     pub row_lifetime: Duration,
     pub liveness: LivenessSettings,
     pub limits: ConnectionLimits,
+    /// They may subscribe every connection to a channel.
+    pub rules: ChannelRules,
 }
 
-impl<V: TokenVerifier, S: Admissions, C: Clock, M: Metrics> Connect<V, S, C, M> {
+impl<V: TokenVerifier, S: Admissions + Subscriptions, C: Clock, M: Metrics> Connect<V, S, C, M> {
     /// Lets the client in or refuses it. Nothing is posted, because the
     /// upgrade is still pending.
     ///
@@ -150,24 +153,52 @@ impl<V: TokenVerifier, S: Admissions, C: Clock, M: Metrics> Connect<V, S, C, M> 
             last_seen_at: handshake.connected_at,
             expires_at: handshake.connected_at.plus(self.row_lifetime).to_seconds(),
             token_expires_at: identity.expires_at,
+            claims: identity.claims,
+            has_session: false,
             origin: handshake.origin.map(bounded),
             source_ip: bounded(handshake.source_ip),
             user_agent: handshake.user_agent.map(bounded),
             liveness: Liveness::due_at(handshake.connected_at),
         };
         connection.liveness.due_at = self.liveness.next_due(&connection);
+        let channels = self.rules.auto_subscribe(&connection.claims);
+        connection.has_session = !channels.is_empty();
         let admission = Admission {
             connection: &connection,
             token_issued_at: identity.issued_at,
             replaces: handshake.replaces.as_ref(),
         };
         match self.store.admit(admission, self.limits).await? {
-            Admitted::Yes => Ok(connection.user_id),
+            Admitted::Yes if channels.is_empty() => Ok(connection.user_id),
+            Admitted::Yes => Box::pin(self.subscribe(connection, channels)).await,
             Admitted::IdTaken => Err(Refusal::IdTaken),
             Admitted::Ended => Err(Refusal::Ended),
             Admitted::AtCapacity => Err(Refusal::AtCapacity),
             Admitted::UserAtCapacity => Err(Refusal::UserAtCapacity),
             Admitted::SignedOut => Err(Refusal::SignedOut),
+        }
+    }
+}
+
+impl<V, S: Subscriptions, C, M> Connect<V, S, C, M> {
+    /// Subscribes a connection that was admitted. A client that is let in
+    /// relies on it.
+    async fn subscribe(
+        &self,
+        connection: Connection,
+        channels: Vec<ChannelName>,
+    ) -> Result<UserId, Refusal> {
+        let ends_at = connection.token_expires_at;
+        let wanted = channels.into_iter().map(|channel| Subscription {
+            channel,
+            ends_at,
+            allowed: None,
+        });
+        let wanted: Vec<_> = wanted.collect();
+        let subscribed = self.store.subscribe(&connection, &wanted, MAX_CHANNELS);
+        match subscribed.await? {
+            SubscribeResult::Subscribed { .. } => Ok(connection.user_id),
+            SubscribeResult::Ended => Err(Refusal::Ended),
         }
     }
 }
@@ -199,6 +230,7 @@ mod tests {
             },
             row_lifetime: Duration::from_secs(7_500),
             liveness: LIVENESS,
+            rules: ChannelRules::default(),
             limits: LIMITS,
         }
     }
@@ -244,6 +276,35 @@ mod tests {
         let first_check = request.connected_at.plus(LIVENESS.heartbeat_interval);
         assert_eq!(row.liveness, Liveness::due_at(first_check));
         assert_eq!(row.user_agent.unwrap().len(), MAX_KEPT_BYTES);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_rule_subscribes_every_connection() {
+        let mut connect = connect();
+        let rules = r#"{"version":"1.0","channels":[
+            {"match": "tenant:{tenant}", "allow": ["subscribe"], "autoSubscribe": true}]}"#;
+        connect.rules = rules.parse().unwrap();
+        let names = async |id: &str| connect.store.channels(&connection_id(id)).await.unwrap();
+        let in_tenant = Handshake {
+            tokens: vec![by_query("good:alice:acme")],
+            ..handshake(&connect)
+        };
+        for _ in 0..2 {
+            assert!(connect.handle(in_tenant.clone()).await.is_ok());
+            let acme = ChannelName::parse("tenant:acme").unwrap();
+            assert_eq!(names("c1").await, [acme]);
+        }
+        assert!(connect.store.row("c1").unwrap().has_session);
+        let of_none = Handshake {
+            connection_id: connection_id("c2"),
+            ..handshake(&connect)
+        };
+        assert!(connect.handle(of_none).await.is_ok());
+        assert!(names("c2").await.is_empty());
+        assert!(!connect.store.row("c2").unwrap().has_session);
+        connect.store.fail_next("subscribe");
+        let refused = connect.handle(in_tenant).await;
+        assert!(matches!(refused, Err(Refusal::Store(_))), "{refused:?}");
     }
 
     #[tokio::test(start_paused = true)]

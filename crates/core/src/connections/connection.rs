@@ -2,6 +2,7 @@ use std::time::Duration;
 
 use belfry_protocol::{ConnectionId, UserId};
 
+use crate::channels::Claims;
 use crate::liveness::Liveness;
 use crate::ports::Randomness;
 use crate::time::{UnixMillis, UnixSeconds};
@@ -21,6 +22,11 @@ pub struct Connection {
     pub expires_at: UnixSeconds,
     /// End of the token, and with it of the session.
     pub token_expires_at: UnixSeconds,
+    /// The claims of the token that channel rules name.
+    pub claims: Claims,
+    /// Whether it was ever about to subscribe to a channel. Then its end is
+    /// also that of its subscriptions.
+    pub has_session: bool,
     /// The page that opened it; absent for clients other than browsers.
     pub origin: Option<String>,
     /// The client's address as API Gateway saw it.

@@ -26,7 +26,7 @@ impl<V: TokenVerifier, S: Sessions + SessionRefresh, C: Clock> AuthRefreshHandle
         &self,
         id: &ConnectionId,
         frame: Envelope<AuthRefresh>,
-    ) -> Result<ServerFrame, Rejection> {
+    ) -> Result<(ServerFrame, Connection), Rejection> {
         let identity = self.verify(id, frame.data.token.reveal()).await?;
         let signed_out_at = match self.store.signed_out_at(&identity.user_id).await {
             Ok(mark) => mark,
@@ -59,17 +59,22 @@ impl<V: TokenVerifier, S: Sessions + SessionRefresh, C: Clock> AuthRefreshHandle
         let extension = Extension {
             user_id: identity.user_id,
             expires_at: identity.expires_at,
+            claims: identity.claims,
         };
         match self.store.extend(id, &extension, &self.bucket, now).await? {
-            Extended::Until(end) => Ok(ServerFrame::AuthRefreshed(Envelope {
-                version: Version,
-                id: None,
-                timestamp: Some(now.to_timestamp()),
-                correlation_id: frame.id,
-                data: AuthRefreshed {
-                    token_expires_at: end.to_millis().to_timestamp(),
-                },
-            })),
+            Extended::Until(connection) => {
+                let end = connection.token_expires_at.to_millis();
+                let reply = ServerFrame::AuthRefreshed(Envelope {
+                    version: Version,
+                    id: None,
+                    timestamp: Some(now.to_timestamp()),
+                    correlation_id: frame.id,
+                    data: AuthRefreshed {
+                        token_expires_at: end.to_timestamp(),
+                    },
+                });
+                Ok((reply, connection))
+            }
             Extended::OtherUser => Err(other_user(id)),
             Extended::NotServed(why) => Err(why.into()),
         }

@@ -1,15 +1,16 @@
 use std::time::Duration;
 
-use belfry_protocol::{Bare, Envelope, Limits, ServerFrame, Version, Welcome};
+use belfry_protocol::{Envelope, FrameId, Limits, ServerFrame, Subscribed, Version, Welcome};
 
 use crate::connections::Connection;
 use crate::time::UnixMillis;
 
 /// `hello`: answered with what the client should know about its connection.
 pub(super) fn reply(
-    hello: Bare,
+    frame_id: Option<FrameId>,
     connection: &Connection,
     limits: Limits,
+    subscribed: Option<Subscribed>,
     connection_lifetime: Duration,
     now: UnixMillis,
 ) -> ServerFrame {
@@ -25,7 +26,8 @@ pub(super) fn reply(
             token_expires_at: connection.token_expires_at.to_millis().to_timestamp(),
             connection_expires_at: connection_ends.to_timestamp(),
             limits,
+            subscribed,
         },
-        correlation_id: hello.id,
+        correlation_id: frame_id,
     })
 }

@@ -1,22 +1,50 @@
+mod channels;
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use super::rejection::MAX_REFUSALS;
 use super::*;
 use crate::ports::{MetricEvent, PostError, SignOuts, VerifyError};
 use crate::testing::{
-    FakeMetrics, FakeOutbox, FakeStore, FakeVerifier, TestClock, connection_id, user_id,
+    FakeAuthorizer, FakeMetrics, FakeOutbox, FakeStore, FakeVerifier, FakeWorkers,
+    SeededRandomness, TestClock, connection_id, user_id,
 };
 use crate::time::UnixSeconds;
 use belfry_protocol::MAX_FRAME_BYTES;
 use serde_json::{Value, json};
 
-type Fixture = Dispatcher<FakeVerifier, FakeStore, FakeOutbox, TestClock, FakeMetrics>;
+pub(super) type Fixture = Dispatcher<
+    FakeVerifier,
+    FakeAuthorizer,
+    FakeStore,
+    FakeOutbox,
+    TestClock,
+    FakeMetrics,
+    FakeWorkers,
+    SeededRandomness,
+>;
 
-async fn dispatcher() -> Fixture {
+pub(super) async fn dispatcher() -> Fixture {
     let dispatcher = Dispatcher {
         verifier: FakeVerifier,
         store: FakeStore::default(),
         outbox: FakeOutbox::default(),
         clock: TestClock::default(),
         metrics: FakeMetrics::default(),
+        authorizer: FakeAuthorizer::default(),
+        workers: FakeWorkers::default(),
+        random: SeededRandomness::default(),
+        rules: ChannelRules::default(),
+        delivery: DeliverySettings {
+            concurrency: 64,
+            post_timeout: Duration::from_secs(2),
+            posts_per_second: 10_000.0,
+        },
+        fanout: FanoutSettings {
+            connections_per_worker: 5_000,
+            max_workers: 4,
+            all_interval: Duration::ZERO,
+        },
         max_message_bytes: 1_024,
         messages_per_minute: 600,
         connection_lifetime: Duration::from_secs(7_200),
@@ -26,8 +54,20 @@ async fn dispatcher() -> Fixture {
     dispatcher
 }
 
-async fn send(dispatcher: &Fixture, id: &str, body: &str) -> (Option<Value>, FrameOutcome) {
-    let answer = dispatcher.handle(&connection_id(id), Some(body)).await;
+/// An id that no other call returns.
+fn request_id() -> MessageId {
+    static CALLS: AtomicU64 = AtomicU64::new(0);
+    let number = CALLS.fetch_add(1, Ordering::Relaxed);
+    MessageId::parse(format!("request-{number}")).unwrap()
+}
+
+pub(super) async fn send(
+    dispatcher: &Fixture,
+    id: &str,
+    body: &str,
+) -> (Option<Value>, FrameOutcome) {
+    let id = connection_id(id);
+    let answer = dispatcher.handle(&id, Some(body), &request_id()).await;
     let frame = answer.frame.map(|f| serde_json::from_str(&f).unwrap());
     (frame, answer.outcome)
 }
@@ -91,7 +131,9 @@ async fn a_bad_frame_is_refused_and_the_connection_stays() {
     let (frame, outcome) = send(&dispatcher, "c1", "nonsense").await;
     assert_eq!(frame.unwrap()["data"]["code"], "INVALID_MESSAGE");
     assert_eq!(outcome, FrameOutcome::Refused(ErrorCode::InvalidMessage));
-    let answer = dispatcher.handle(&connection_id("c1"), None).await;
+    let answer = dispatcher
+        .handle(&connection_id("c1"), None, &request_id())
+        .await;
     assert_eq!(
         answer.outcome,
         FrameOutcome::Refused(ErrorCode::InvalidMessage)
@@ -290,10 +332,16 @@ impl TokenVerifier for SlowVerifier {
 #[tokio::test(start_paused = true)]
 async fn a_session_that_ends_while_keys_are_fetched_stays_ended() {
     let Dispatcher {
+        authorizer,
         store,
         outbox,
         clock,
         metrics,
+        workers,
+        random,
+        rules,
+        delivery,
+        fanout,
         max_message_bytes,
         messages_per_minute,
         connection_lifetime,
@@ -301,10 +349,16 @@ async fn a_session_that_ends_while_keys_are_fetched_stays_ended() {
     } = dispatcher().await;
     let slow = Dispatcher {
         verifier: SlowVerifier(Duration::from_secs(2)),
+        authorizer,
         store,
         outbox,
         clock,
         metrics,
+        workers,
+        random,
+        rules,
+        delivery,
+        fanout,
         max_message_bytes,
         messages_per_minute,
         connection_lifetime,
@@ -313,7 +367,11 @@ async fn a_session_that_ends_while_keys_are_fetched_stays_ended() {
     slow.clock
         .set(UnixMillis(row.token_expires_at.to_millis().0 - 1_000));
     let answer = slow
-        .handle(&connection_id("c1"), Some(&refresh("good:alice")))
+        .handle(
+            &connection_id("c1"),
+            Some(&refresh("good:alice")),
+            &request_id(),
+        )
         .await;
     assert_eq!(
         answer.outcome,

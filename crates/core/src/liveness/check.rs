@@ -123,7 +123,8 @@ where
             // The row stays due, and the next sweep checks it again.
             Err(PostError::Gone) if recipient.may_be_pending(begun) => Ok(Checked::Kept),
             Err(PostError::Gone) => {
-                self.store.remove_unchanged(&recipient).await?;
+                let now = self.clock.now();
+                self.store.remove_unchanged(&recipient, now).await?;
                 Ok(Checked::Gone)
             }
             Err(error) => self.unreachable(row, error).await,
@@ -194,7 +195,8 @@ where
         if !closed.is_final(&recipient, begun) {
             return Ok(Checked::Kept);
         }
-        self.store.remove_unchanged(&recipient).await?;
+        let now = self.clock.now();
+        self.store.remove_unchanged(&recipient, now).await?;
         tracing::info!(event = "connection.swept", connectionId = %row.id, reason = ?reason, "a sweep ended a connection");
         Ok(Checked::Ended(reason))
     }

@@ -3,14 +3,14 @@ use std::time::Duration;
 
 use belfry_protocol::{ConnectionId, SweepReport};
 use futures_util::future::{Either, ready, select};
-use futures_util::stream::StreamExt;
+use futures_util::stream::{self, StreamExt};
 
 use super::LivenessSettings;
 use super::check::{Check, Checked};
 use super::deadlines::EndReason;
 use crate::ports::{
-    Capacity, Clock, ConnectionLookup, DueConnections, MetricEvent, Metrics, Outbox, Randomness,
-    Removals, StoreError,
+    Capacity, Clock, ConnectionLookup, Departures, DueConnections, MetricEvent, Metrics, Outbox,
+    Randomness, Removals, StoreError,
 };
 use crate::time::UnixMillis;
 
@@ -40,7 +40,7 @@ pub struct Sweeper<S, O, C, M, R> {
 
 impl<S, O, C, M, R> Sweeper<S, O, C, M, R>
 where
-    S: DueConnections + ConnectionLookup + Removals + Capacity,
+    S: DueConnections + ConnectionLookup + Removals + Capacity + Departures,
     O: Outbox,
     C: Clock,
     M: Metrics,
@@ -82,11 +82,44 @@ where
                 }
             }
         }
+        complete &= self.process_departures(deadline).await?;
         report.complete = complete && all_ended;
         report.connections = self.store.open_connections().await?;
         let took = self.clock.now().since(begun);
         self.metrics.record(MetricEvent::SweepDone { report, took });
         unlisted.map_or(Ok(report), Err)
+    }
+
+    /// Ends the subscriptions that are left of connections that have ended.
+    /// Returns whether there was time for all.
+    async fn process_departures(&self, deadline: UnixMillis) -> Result<bool, StoreError> {
+        let due = self.store.due_departures(self.clock.now()).await?;
+        let mut complete = true;
+        let in_time = |_: &_| {
+            complete = self.clock.now() < deadline;
+            ready(complete)
+        };
+        let departures = stream::iter(&due)
+            .take_while(in_time)
+            .map(async |departure| (departure, self.store.depart(departure).await))
+            .buffer_unordered(CONCURRENCY);
+        let grace = deadline.plus(GRACE).since(self.clock.now());
+        let mut time_is_up = pin!(self.clock.sleep(grace));
+        let all_ended = {
+            let mut departures = pin!(departures);
+            loop {
+                match select(departures.next(), &mut time_is_up).await {
+                    Either::Left((Some((_, Ok(()))), _)) => {}
+                    Either::Left((Some((departure, Err(error))), _)) => {
+                        let id = &departure.connection;
+                        tracing::warn!(event = "connection.subscriptions-left", connectionId = %id, reason = %error, "could not end the subscriptions of a connection; the next sweep retries");
+                    }
+                    Either::Left((None, _)) => break true,
+                    Either::Right(_) => break false,
+                }
+            }
+        };
+        Ok(complete && all_ended)
     }
 
     async fn check(&self, id: &ConnectionId) -> Checked {

@@ -3,7 +3,7 @@ use std::time::Duration;
 use belfry_protocol::Position;
 
 use super::{AppendId, Entry, Head, LogKey, epoch};
-use crate::ports::{Advanced, Clock, LogAppends, LogReads, Once, Randomness, StoreError};
+use crate::ports::{Advanced, Clock, LogAppends, LogReads, Randomness, StoreError};
 use crate::time::{UnixMillis, UnixSeconds};
 
 /// How long an append is retried while others append to the same log.
@@ -24,8 +24,9 @@ pub(super) const HEAD_LIFETIME: Duration = Duration::from_secs(30 * 24 * 60 * 60
 pub struct Message<'a, F> {
     pub id: &'a AppendId,
     pub retention: Duration,
-    /// Set if the message may come again, in another invocation.
-    pub once: Option<Once<'a>>,
+    /// Set if the message may come again, in another invocation: until when it
+    /// is remembered.
+    pub remember_until: Option<UnixSeconds>,
     /// Makes the frame of the message at a position.
     pub frame: F,
 }
@@ -105,7 +106,7 @@ impl<S: LogAppends + LogReads, C: Clock, R: Randomness> Appender<'_, S, C, R> {
             let end = head_expires_at(now, message.retention);
             let advanced = self
                 .store
-                .advance(log, from.as_ref(), &to, end, message.once);
+                .advance(log, from.as_ref(), &to, end, message.remember_until);
             match advanced.await? {
                 Advanced::Yes => return Ok(Appended::new(to)),
                 Advanced::Before(position) => {
@@ -177,7 +178,9 @@ impl<S: LogAppends + LogReads, C: Clock, R: Randomness> Appender<'_, S, C, R> {
 
     /// The message where an earlier attempt put it. The answer to that attempt
     /// may have been lost, and the call repeated below this function. Others may
-    /// have moved the head on since; before that, they stored the entry.
+    /// have moved the head on since; before that, they stored the entry, unless
+    /// it had expired. So this rests on a retention that is much longer than an
+    /// attempt takes and than clocks differ: a minute at least.
     async fn find_own(
         &self,
         log: &LogKey,

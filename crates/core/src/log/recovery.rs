@@ -15,8 +15,7 @@ const CLOCK_TOLERANCE: Duration = Duration::from_secs(24 * 60 * 60);
 pub struct RecoveryLimits {
     /// The most messages in a page, at least one.
     pub messages: u32,
-    /// The most bytes of frames in a page. The first message of a page may be
-    /// longer.
+    /// The most bytes of frames in a page.
     pub bytes: usize,
     /// The most messages that may have been missed. `None`: any number.
     pub missed: Option<u64>,
@@ -48,6 +47,15 @@ pub enum Lost {
     TooFar,
 }
 
+/// A log's newest position beside a client's.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Compared {
+    pub newest: Position,
+    /// Whether something comes after the client's position, or the position
+    /// belongs to another history.
+    pub missed: bool,
+}
+
 /// Reads what a client has missed.
 #[derive(Debug)]
 pub struct RecoveryReader<'a, S, C, R> {
@@ -65,6 +73,21 @@ impl<S: LogReads, C: Clock, R: Randomness> RecoveryReader<'_, S, C, R> {
         let begun = self.clock.now();
         let head = self.store.head(log).await?;
         Ok(self.position(head.as_ref(), begun))
+    }
+
+    /// The newest position, and whether there is something after `since`.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn compare(&self, log: &LogKey, since: &Position) -> Result<Compared, StoreError> {
+        let begun = self.clock.now();
+        let head = self.store.head(log).await?;
+        let newest = self.position(head.as_ref(), begun);
+        let is_same = is_same_history(since, head.as_ref(), self.clock.now());
+        Ok(Compared {
+            missed: !is_same || since.seq != newest.seq,
+            newest,
+        })
     }
 
     /// The messages after a position.
@@ -108,12 +131,13 @@ impl<S: LogReads, C: Clock, R: Randomness> RecoveryReader<'_, S, C, R> {
         let entries = self.consecutive(log, head, first, last).await?;
         let live = entries
             .into_iter()
-            .take_while(|entry| !entry.expires_at.has_passed(now))
-            .collect();
-        let entries = within(limits.bytes, live);
-        let Some(end) = entries.last().map(|entry| entry.seq) else {
+            .take_while(|entry| !entry.expires_at.has_passed(now));
+        let live: Vec<_> = live.collect();
+        if live.is_empty() {
             return lost(Lost::Expired);
-        };
+        }
+        let entries = within(limits.bytes, live);
+        let end = entries.last().map_or(since.seq, |entry| entry.seq);
         Ok(Recovery {
             more: end < newest,
             entries,
@@ -171,7 +195,7 @@ fn is_same_history(since: &Position, head: Option<&Head>, now: UnixMillis) -> bo
     epoch::begun_at(&since.epoch).is_some_and(|at| now.since(at) < valid)
 }
 
-/// The entries of a page, at least one.
+/// The entries of a page.
 fn within(bytes: usize, mut entries: Vec<Entry>) -> Vec<Entry> {
     let mut total = 0;
     let end = entries.iter().position(|entry| {
@@ -179,7 +203,7 @@ fn within(bytes: usize, mut entries: Vec<Entry>) -> Vec<Entry> {
         total > bytes
     });
     if let Some(end) = end {
-        entries.truncate(end.max(1));
+        entries.truncate(end);
     }
     entries
 }

@@ -5,7 +5,7 @@ use belfry_protocol::{Epoch, Position};
 
 use super::*;
 use crate::UnixSeconds;
-use crate::ports::{Advanced, Clock, LogAppends, LogReads, Once, StoreError, Tail};
+use crate::ports::{Advanced, Clock, LogAppends, LogReads, StoreError, Tail};
 use crate::testing::{FakeStore, SeededRandomness, TestClock};
 
 const RETENTION: Duration = Duration::from_secs(600);
@@ -46,7 +46,7 @@ impl Fixture {
         let message = Message {
             id: &id,
             retention: RETENTION,
-            once: None,
+            remember_until: None,
             frame: |position: &Position| format!("frame {}", position.seq),
         };
         let appender = Appender {
@@ -220,7 +220,7 @@ async fn a_long_recovery_comes_in_pages() {
         log.append().await;
     }
     // The frames have 7 or 8 bytes.
-    for (messages, bytes) in [(2, 1_000), (100, 16), (100, 1), (100, 1_000)] {
+    for (messages, bytes) in [(2, 1_000), (100, 16), (100, 8), (100, 1_000)] {
         let limits = RecoveryLimits {
             messages,
             bytes,
@@ -283,10 +283,12 @@ impl LogAppends for Crowd {
         from: Option<&Position>,
         to: &Head,
         expires_at: UnixSeconds,
-        once: Option<Once<'_>>,
+        remember_until: Option<UnixSeconds>,
     ) -> Result<Advanced, StoreError> {
         let store = &self.log.store;
-        store.advance(log, from, to, expires_at, once).await
+        store
+            .advance(log, from, to, expires_at, remember_until)
+            .await
     }
 
     async fn store(&self, log: &LogKey, epoch: &Epoch, entry: &Entry) -> Result<(), StoreError> {
@@ -303,7 +305,7 @@ async fn a_publisher_gives_up_while_others_are_always_faster() {
     let message = Message {
         id: &id,
         retention: RETENTION,
-        once: None,
+        remember_until: None,
         frame: |_: &Position| String::new(),
     };
     let appender = Appender {

@@ -100,7 +100,11 @@ impl<S: SignOuts + Removals, O: Outbox, C: Clock> SignOut<S, O, C> {
         let Some(recipient) = closed else {
             return Outcome::Closed;
         };
-        match self.store.remove_unchanged(&recipient).await {
+        match self
+            .store
+            .remove_unchanged(&recipient, self.clock.now())
+            .await
+        {
             Ok(()) => Outcome::Closed,
             Err(error) => Outcome::NotClosed(error.to_string()),
         }

@@ -3,7 +3,7 @@ use std::ops::RangeInclusive;
 
 use belfry_protocol::{Epoch, Position};
 
-use super::{BroadcastKey, StoreError};
+use super::StoreError;
 use crate::log::{Entry, Head, LogKey};
 use crate::time::UnixSeconds;
 
@@ -16,14 +16,6 @@ pub struct Tail {
     pub is_stored: bool,
 }
 
-/// A broadcast that may append to a log once, however often it is repeated.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Once<'a> {
-    pub broadcast: &'a BroadcastKey,
-    /// Until when the append is remembered.
-    pub expires_at: UnixSeconds,
-}
-
 /// Result of [`LogAppends::advance`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Advanced {
@@ -31,7 +23,7 @@ pub enum Advanced {
     /// The head is not where the caller believed it to be. Nothing was
     /// written. The head now, if there is one.
     Moved(Option<Head>),
-    /// The broadcast has appended to this log before, there. Nothing was
+    /// The same message was appended to this log before, there. Nothing was
     /// written.
     Before(Position),
 }
@@ -56,16 +48,18 @@ pub trait LogAppends: Send + Sync {
     fn tail(&self, log: &LogKey) -> impl Future<Output = Result<Option<Tail>, StoreError>> + Send;
 
     /// Moves the head on condition that it is at `from`; `None`: that there is
-    /// none. The head is kept until `expires_at` at least. After an error the
-    /// head may have been moved, and [`Advanced::Moved`] may be the answer to a
-    /// repetition of a call that moved it.
+    /// none. The head is kept until `expires_at` at least. With
+    /// `remember_until`, a message with this append id is appended once until
+    /// then, whoever calls. After an error the head may have been moved, and
+    /// [`Advanced::Moved`] may be the answer to a repetition of a call that
+    /// moved it.
     fn advance(
         &self,
         log: &LogKey,
         from: Option<&Position>,
         to: &Head,
         expires_at: UnixSeconds,
-        once: Option<Once<'_>>,
+        remember_until: Option<UnixSeconds>,
     ) -> impl Future<Output = Result<Advanced, StoreError>> + Send;
 
     /// Stores an entry, unless one with its number is stored in this epoch.

@@ -2,6 +2,7 @@ use std::future::Future;
 
 use super::StoreError;
 use crate::connections::Recipient;
+use crate::time::UnixMillis;
 
 /// Removes rows of connections that are gone.
 pub trait Removals: Send + Sync {
@@ -11,5 +12,6 @@ pub trait Removals: Send + Sync {
     fn remove_unchanged(
         &self,
         seen: &Recipient,
+        now: UnixMillis,
     ) -> impl Future<Output = Result<(), StoreError>> + Send;
 }

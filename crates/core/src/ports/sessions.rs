@@ -4,12 +4,17 @@ use std::time::Duration;
 use belfry_protocol::{ConnectionId, UserId};
 
 use super::StoreError;
+use crate::channels::Claims;
 use crate::connections::Connection;
 use crate::frames::TokenBucket;
 use crate::time::{UnixMillis, UnixSeconds};
 
 /// Result of [`Sessions::touch`].
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "it is moved once, right after it is made"
+)]
 pub enum Touched {
     /// The row after the frame was counted.
     Live(Connection),
@@ -50,6 +55,15 @@ pub trait Sessions: Send + Sync {
         bucket: &TokenBucket,
         now: UnixMillis,
     ) -> impl Future<Output = Result<Touched, StoreError>> + Send;
+
+    /// The same, and marks the connection as one that may be subscribed to
+    /// channels.
+    fn begin_session(
+        &self,
+        id: &ConnectionId,
+        bucket: &TokenBucket,
+        now: UnixMillis,
+    ) -> impl Future<Output = Result<Touched, StoreError>> + Send;
 }
 
 /// A newer token of a connection's user.
@@ -58,13 +72,19 @@ pub struct Extension {
     /// The token's user.
     pub user_id: UserId,
     pub expires_at: UnixSeconds,
+    /// Replace the connection's.
+    pub claims: Claims,
 }
 
 /// Result of [`SessionRefresh::extend`].
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "it is moved once, right after it is made"
+)]
 pub enum Extended {
-    /// The end of the session that is in force now.
-    Until(UnixSeconds),
+    /// The connection with the end of the session that is in force now.
+    Until(Connection),
     /// The connection belongs to another user. The frame was counted, and
     /// nothing was extended.
     OtherUser,

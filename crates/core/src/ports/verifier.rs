@@ -3,6 +3,7 @@ use std::time::Duration;
 
 use belfry_protocol::UserId;
 
+use crate::channels::Claims;
 use crate::time::{UnixMillis, UnixSeconds};
 
 /// How far the clocks of an issuer and a verifier may differ.
@@ -20,6 +21,8 @@ pub struct Identity {
     /// At most [`MAX_TOKEN_LIFETIME`] before `expires_at`.
     pub issued_at: UnixSeconds,
     pub expires_at: UnixSeconds,
+    /// The claims that channel rules name.
+    pub claims: Claims,
 }
 
 /// Why a token was not accepted. `Display` is for the operator's log and never

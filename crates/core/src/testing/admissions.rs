@@ -132,7 +132,7 @@ async fn there_are_no_more_rows_than_allowed<S: Store>(store: &S, total: usize) 
                 assert_eq!(store.disconnect(&row.id, START).await, Ok(()));
             } else {
                 let seen = Recipient::from(row);
-                assert_eq!(store.remove_unchanged(&seen).await, Ok(()));
+                assert_eq!(store.remove_unchanged(&seen, START).await, Ok(()));
             }
         }
         let successor = connection(&format!("n{n}"), &format!("other-{n}"));

@@ -5,9 +5,9 @@ use crate::ports::{Disconnections, StoreError};
 use crate::time::UnixMillis;
 
 impl Disconnections for FakeStore {
-    async fn disconnect(&self, id: &ConnectionId, _: UnixMillis) -> Result<(), StoreError> {
+    async fn disconnect(&self, id: &ConnectionId, now: UnixMillis) -> Result<(), StoreError> {
         let mut state = self.working("disconnect")?;
-        state.rows.remove(id);
+        state.remove(id, now);
         state.ended.insert(id.clone());
         Ok(())
     }

@@ -39,8 +39,8 @@ pub enum Mutant {
     AdvancesBlindly,
     /// A head that has moved is taken for another publisher's, always.
     IgnoresLostAnswers,
-    /// A repeated broadcast is not recognised.
-    ForgetsBroadcasts,
+    /// A message that comes again is not recognised.
+    ForgetsMessages,
     /// A reader gets the head as it was at its previous read.
     ReadsStaleHeads,
     /// A reader reads the entries first and the head afterwards.
@@ -57,7 +57,7 @@ impl Mutant {
         Self::StoresBeforeAdvancing,
         Self::AdvancesBlindly,
         Self::IgnoresLostAnswers,
-        Self::ForgetsBroadcasts,
+        Self::ForgetsMessages,
         Self::ReadsStaleHeads,
         Self::ReadsEntriesFirst,
         Self::ReadsBeforeSubscribing,

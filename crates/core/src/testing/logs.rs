@@ -1,12 +1,11 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::ops::RangeInclusive;
-use std::time::Duration;
 
-use belfry_protocol::{Epoch, MessageId, Position};
+use belfry_protocol::{Epoch, Position};
 
 use super::{FakeStore, START, Store};
 use crate::log::{AppendId, Entry, Head, LogKey};
-use crate::ports::{Advanced, BroadcastKey, LogAppends, LogReads, Once, StoreError, Tail};
+use crate::ports::{Advanced, LogAppends, LogReads, StoreError, Tail};
 use crate::time::{UnixMillis, UnixSeconds};
 
 /// Entries in a page: few, so that tests turn pages.
@@ -15,7 +14,7 @@ const PAGE: usize = 3;
 #[derive(Default)]
 pub(super) struct Logs {
     logs: BTreeMap<LogKey, Log>,
-    appends: BTreeMap<(BroadcastKey, LogKey), Position>,
+    appends: HashMap<(AppendId, LogKey), Position>,
 }
 
 #[derive(Default)]
@@ -77,10 +76,10 @@ impl LogAppends for FakeStore {
         from: Option<&Position>,
         to: &Head,
         expires_at: UnixSeconds,
-        once: Option<Once<'_>>,
+        remember_until: Option<UnixSeconds>,
     ) -> Result<Advanced, StoreError> {
         let mut logs = self.logs("advance")?;
-        let mark = once.map(|once| (once.broadcast.clone(), log.clone()));
+        let mark = remember_until.map(|_| (to.newest.append_id.clone(), log.clone()));
         if let Some(before) = mark.as_ref().and_then(|mark| logs.appends.get(mark)) {
             return Ok(Advanced::Before(before.clone()));
         }
@@ -109,7 +108,7 @@ pub(super) async fn contract<S: Store>(new: impl AsyncFn() -> S) {
     a_log_begins_once(&new().await).await;
     an_entry_is_stored_once(&new().await).await;
     entries_are_listed_in_order(&new().await).await;
-    a_broadcast_appends_once_to_each_log(&new().await).await;
+    a_message_is_appended_once_to_each_log(&new().await).await;
     logs_are_separate(&new().await).await;
     a_frame_survives_whatever_it_contains(&new().await).await;
 }
@@ -233,38 +232,26 @@ async fn entries_are_listed_in_order<S: Store>(store: &S) {
     assert_eq!(page, Ok(vec![entry(2, "id"), entry(9, "id")]));
 }
 
-async fn a_broadcast_appends_once_to_each_log<S: Store>(store: &S) {
-    let first = BroadcastKey {
-        id: MessageId::parse("m").expect("an id"),
-        started_at: START,
-    };
-    let later = BroadcastKey {
-        started_at: START.plus(Duration::from_millis(1)),
-        ..first.clone()
-    };
-    let append = async |log: &LogKey, from: Option<u64>, to: u64, broadcast| {
-        let once = Some(Once {
-            broadcast,
-            expires_at: END,
-        });
-        let (from, to) = (from.map(position), head(to, "m"));
-        let advanced = store.advance(log, from.as_ref(), &to, END, once);
+async fn a_message_is_appended_once_to_each_log<S: Store>(store: &S) {
+    let append = async |log: &LogKey, from: Option<u64>, to: u64, id: &str| {
+        let (from, to) = (from.map(position), head(to, id));
+        let advanced = store.advance(log, from.as_ref(), &to, END, Some(END));
         advanced.await.expect("advance")
     };
     let (room, other) = (room(), LogKey::channel("room:8"));
-    assert_eq!(append(&room, None, 1, &first).await, Advanced::Yes);
+    assert_eq!(append(&room, None, 1, "m").await, Advanced::Yes);
     // Wherever the head is, and wherever the caller believes it to be.
     for from in [None, Some(1)] {
-        let again = append(&room, from, 2, &first).await;
+        let again = append(&room, from, 2, "m").await;
         assert_eq!(again, Advanced::Before(position(1)), "{from:?}");
     }
-    let moved = append(&room, None, 2, &later).await;
+    let moved = append(&room, None, 2, "n").await;
     assert_eq!(moved, Advanced::Moved(Some(head(1, "m"))));
-    assert_eq!(append(&room, Some(1), 2, &later).await, Advanced::Yes);
-    assert_eq!(append(&other, None, 1, &first).await, Advanced::Yes);
-    let again = append(&room, Some(2), 3, &first).await;
+    assert_eq!(append(&room, Some(1), 2, "n").await, Advanced::Yes);
+    assert_eq!(append(&other, None, 1, "m").await, Advanced::Yes);
+    let again = append(&room, Some(2), 3, "m").await;
     assert_eq!(again, Advanced::Before(position(1)));
-    assert_eq!(LogReads::head(store, &room).await, Ok(Some(head(2, "m"))));
+    assert_eq!(LogReads::head(store, &room).await, Ok(Some(head(2, "n"))));
 }
 
 async fn logs_are_separate<S: Store>(store: &S) {

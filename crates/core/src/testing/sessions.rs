@@ -3,8 +3,10 @@ use std::time::Duration;
 use belfry_protocol::{ConnectionId, UserId};
 
 use super::{
-    BUCKET, FakeStore, START, Store, connection, connection_id, live, put, touch_at, user_id,
+    BUCKET, FakeStore, START, Store, connection, connection_id, live, put, tenant, touch_at,
+    user_id,
 };
+use crate::channels::Claims;
 use crate::connections::Connection;
 use crate::frames::TokenBucket;
 use crate::ports::{Extended, Extension, NotServed, SessionRefresh, Sessions, StoreError, Touched};
@@ -27,6 +29,22 @@ impl Sessions for FakeStore {
             None => Touched::Live(row.connection.clone()),
         })
     }
+
+    async fn begin_session(
+        &self,
+        id: &ConnectionId,
+        bucket: &TokenBucket,
+        now: UnixMillis,
+    ) -> Result<Touched, StoreError> {
+        let mut touched = self.touch(id, bucket, now).await?;
+        if let Touched::Live(connection) = &mut touched {
+            connection.has_session = true;
+            let mut state = self.working("begin_session")?;
+            let row = state.rows.get_mut(id).expect("no removal in between");
+            row.connection.has_session = true;
+        }
+        Ok(touched)
+    }
 }
 
 impl SessionRefresh for FakeStore {
@@ -48,9 +66,12 @@ impl SessionRefresh for FakeStore {
             Some(why) => Extended::NotServed(why),
             None if row.connection.user_id != extension.user_id => Extended::OtherUser,
             None => {
-                let end = &mut row.connection.token_expires_at;
-                *end = extension.expires_at.max(*end);
-                Extended::Until(*end)
+                let connection = &mut row.connection;
+                if extension.expires_at > connection.token_expires_at {
+                    connection.token_expires_at = extension.expires_at;
+                    connection.claims = extension.claims.clone();
+                }
+                Extended::Until(connection.clone())
             }
         })
     }
@@ -71,6 +92,8 @@ pub(super) async fn contract<S: Store>(new: impl AsyncFn() -> S) {
     a_frame_takes_a_token_from_the_bucket(&new().await).await;
     a_full_bucket_forgets_refusals(&new().await).await;
     a_session_is_only_ever_extended(&new().await).await;
+    an_extension_replaces_the_claims(&new().await).await;
+    a_session_is_marked_for_good(&new().await).await;
     a_session_that_is_over_is_not_extended(&new().await).await;
     an_extension_is_a_frame_like_any_other(&new().await).await;
 }
@@ -79,6 +102,7 @@ fn extension(user: &str, expires_at: UnixSeconds) -> Extension {
     Extension {
         user_id: user_id(user),
         expires_at,
+        claims: Claims::default(),
     }
 }
 
@@ -185,20 +209,56 @@ async fn a_full_bucket_forgets_refusals<S: Store>(store: &S) {
     }
 }
 
+fn end(extended: &Extended) -> UnixSeconds {
+    match extended {
+        Extended::Until(connection) => connection.token_expires_at,
+        other => panic!("{other:?}"),
+    }
+}
+
+async fn an_extension_replaces_the_claims<S: Store>(store: &S) {
+    let row = Connection {
+        claims: tenant("a"),
+        ..connection("c1", "alice")
+    };
+    put(store, &row).await;
+    let mut extension = extension("alice", UnixSeconds(row.token_expires_at.0 + 60));
+    extension.claims = tenant("b");
+    let extended = store.extend(&row.id, &extension, &BUCKET, START).await;
+    let expected = Connection {
+        claims: tenant("b"),
+        token_expires_at: extension.expires_at,
+        ..row.clone()
+    };
+    assert_eq!(extended, Ok(Extended::Until(expected.clone())));
+    // A token that does not extend the session changes nothing.
+    extension.claims = tenant("c");
+    let extended = store.extend(&row.id, &extension, &BUCKET, START).await;
+    assert_eq!(extended, Ok(Extended::Until(expected)));
+}
+
+async fn a_session_is_marked_for_good<S: Store>(store: &S) {
+    put(store, &connection("c1", "alice")).await;
+    let (c1, c2) = (connection_id("c1"), connection_id("c2"));
+    let begun = store.begin_session(&c1, &BUCKET, START).await;
+    let marked = |row: &Connection| row.has_session;
+    assert!(matches!(begun, Ok(Touched::Live(row)) if marked(&row)));
+    assert!(live(store, "c1").await.is_some_and(|row| marked(&row)));
+    let unknown = store.begin_session(&c2, &BUCKET, START).await;
+    assert_eq!(unknown, Ok(Touched::NotServed(NotServed::Unknown)));
+    assert_eq!(live(store, "c2").await, None, "no partial row");
+}
+
 async fn a_session_is_only_ever_extended<S: Store>(store: &S) {
     let row = connection("c1", "alice");
     put(store, &row).await;
     let later = UnixSeconds(row.token_expires_at.0 + 60);
     for _ in 0..2 {
         let extended = extend(store, later, START).await;
-        assert_eq!(
-            extended,
-            Extended::Until(later),
-            "repeating it changes nothing"
-        );
+        assert_eq!(end(&extended), later, "repeating it changes nothing");
     }
     let earlier = extend(store, row.token_expires_at, START).await;
-    assert_eq!(earlier, Extended::Until(later), "a later end stays");
+    assert_eq!(end(&earlier), later, "a later end stays");
     let now = live(store, "c1").await.expect("a row");
     assert_eq!(now.token_expires_at, later);
     let of_alice = store.of_user(&user_id("alice"), START).await;
@@ -246,6 +306,7 @@ async fn an_extension_is_a_frame_like_any_other<S: Store>(store: &S) {
             let extended = store.extend(&row.id, &extension, &bucket, now).await;
             match extended.expect("extend") {
                 Extended::Until(until) => {
+                    let until = until.token_expires_at;
                     assert!(until >= end && n <= 2 && user == "alice", "{n}");
                 }
                 Extended::OtherUser => assert!(n <= 2 && user == "bob", "{n}"),

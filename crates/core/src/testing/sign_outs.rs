@@ -6,6 +6,7 @@ use super::{
     BUCKET, FakeStore, LIMITS, START, Store, admit, connection, connection_id, find, live, put,
     touch_at, user_id,
 };
+use crate::channels::Claims;
 use crate::connections::{Connection, END_BY_SIGN_OUT};
 use crate::ports::{
     Admission, Admitted, Extended, Extension, NotServed, SignOuts, StoreError, Touched,
@@ -110,6 +111,7 @@ async fn a_session_can_be_ended<S: Store>(store: &S) {
     let extension = Extension {
         user_id: user_id("alice"),
         expires_at: UnixSeconds(row.token_expires_at.0 + 60),
+        claims: Claims::default(),
     };
     let extended = store.extend(&row.id, &extension, &BUCKET, earlier).await;
     let over = Ok(Extended::NotServed(NotServed::SignedOut));

@@ -1,18 +1,23 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Mutex, MutexGuard};
+use std::time::Duration;
 
-use belfry_protocol::{ConnectionId, UserId};
+use belfry_protocol::{ChannelName, ConnectionId, UserId};
 
 use super::logs::Logs;
 use super::segments::Broadcasts;
+use super::subscriptions::Subscribed;
 use super::{LIMITS, START, connection, connection_id};
 use crate::connections::Connection;
 use crate::frames::{BucketLevel, TokenBucket};
-use crate::ports::{Admission, Admissions, Admitted, NotServed, StoreError};
+use crate::ports::{Admission, Admissions, Admitted, Departure, NotServed, StoreError};
 use crate::time::{UnixMillis, UnixSeconds};
 
 /// Rows in a page of a listing: few, so that tests turn pages.
 pub(super) const PAGE: usize = 2;
+
+/// Longer than any function may still work on a frame of the connection.
+const DEPARTURE: Duration = Duration::from_secs(35);
 
 type Change = Box<dyn FnOnce(&mut Connection) + Send>;
 
@@ -30,6 +35,8 @@ pub(super) struct State {
     pub(super) rows: BTreeMap<ConnectionId, Row>,
     pub(super) ended: HashSet<ConnectionId>,
     pub(super) signed_out: HashMap<UserId, UnixSeconds>,
+    pub(super) subscriptions: BTreeMap<(ChannelName, ConnectionId), Subscribed>,
+    pub(super) departures: Vec<Departure>,
     failing: bool,
     fails_next: Option<&'static str>,
     hangs_on: Option<&'static str>,
@@ -95,6 +102,20 @@ impl Row {
                     refusals: self.refusals,
                 })
             }
+        }
+    }
+}
+
+impl State {
+    /// Removes a row, and what belongs to it.
+    pub(super) fn remove(&mut self, id: &ConnectionId, now: UnixMillis) {
+        let row = self.rows.remove(id);
+        if row.is_some_and(|row| row.connection.has_session) {
+            self.subscriptions.retain(|(_, member), _| member != id);
+            self.departures.push(Departure {
+                connection: id.clone(),
+                due_at: now.plus(DEPARTURE),
+            });
         }
     }
 }

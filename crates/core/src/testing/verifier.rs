@@ -1,11 +1,13 @@
 use std::time::Duration;
 
+use crate::channels::Claims;
 use crate::ports::{Identity, TokenVerifier, VerifyError};
 use crate::time::{UnixMillis, UnixSeconds};
 
 /// Accepts `good:<user>` as that user's token with an hour to go, and
 /// `late:<user>` as one that expired a second ago, within a handshake's
-/// leeway. `keys down` cannot be checked. Everything else is refused.
+/// leeway. `good:<user>:<tenant>` has a claim `tenant` as well. `keys down`
+/// cannot be checked. Everything else is refused.
 #[derive(Debug, Default)]
 pub struct FakeVerifier;
 
@@ -20,10 +22,15 @@ impl TokenVerifier for FakeVerifier {
             Some(("late", user)) => (user, now - 1),
             _ => return Err(VerifyError::Rejected("not a token")),
         };
+        let (user, tenant) = match user.split_once(':') {
+            Some((user, tenant)) => (user, Some(tenant)),
+            None => (user, None),
+        };
         Ok(Identity {
             user_id: super::user_id(user),
             issued_at: UnixSeconds(now),
             expires_at: UnixSeconds(expires_at),
+            claims: tenant.map_or_else(Claims::default, super::tenant),
         })
     }
 }
@@ -53,6 +60,7 @@ pub async fn verifier_contract(
         user_id: super::user_id("alice"),
         issued_at: seconds,
         expires_at: now.plus(Duration::from_secs(3_600)).to_seconds(),
+        claims: Claims::default(),
     };
     assert_eq!(identity, Ok(expected));
     let late = verifier.verify(&tokens.late, now).await.expect("leeway");

@@ -57,6 +57,7 @@ impl FetchJwks for Fixed {
 
 fn verifier(token_use: TokenUse, user_id_claim: &str) -> CognitoVerifier<Fixed> {
     let policy = TokenPolicy {
+        kept_claims: vec!["cognito:groups".into(), "custom:tenant".into()],
         issuers: vec![
             "https://issuer.test/pool".into(),
             "https://new-issuer.test/pool".into(),

@@ -4,13 +4,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use belfry_protocol::MessageId;
-
 use super::stepped::Stepped;
 use super::world::{LIMITS, RETENTION, World, frame};
 use super::{Gate, Mutant, SKEW};
 use crate::log::{AppendId, Appender, LogKey, Message, RecoveryReader};
-use crate::ports::{BroadcastKey, Clock, LogAppends, LogReads, Once};
+use crate::ports::{Clock, LogAppends, LogReads};
 use crate::testing::{START, SeededRandomness};
 use crate::time::UnixMillis;
 
@@ -90,19 +88,12 @@ impl<'a, S: LogAppends + LogReads> Actor<'a, S> {
             } else {
                 format!("{}-{number}", self.number)
             };
-            let id = AppendId(name.clone());
-            let broadcast = BroadcastKey {
-                id: MessageId::parse(name).expect("an id"),
-                started_at: START,
-            };
-            let once = Once {
-                broadcast: &broadcast,
-                expires_at: START.plus(Duration::from_secs(100 * 86_400)).to_seconds(),
-            };
+            let id = AppendId(name);
+            let long = START.plus(Duration::from_secs(100 * 86_400));
             let message = Message {
                 id: &id,
                 retention: RETENTION,
-                once: is_shared.then_some(once),
+                remember_until: is_shared.then_some(long.to_seconds()),
                 frame: |position: &_| frame(&id, position),
             };
             let appender = Appender {

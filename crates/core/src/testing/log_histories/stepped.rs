@@ -8,7 +8,7 @@ use belfry_protocol::{Epoch, Position};
 use super::world::{Published, World};
 use super::{Gate, Mutant};
 use crate::log::{AppendId, Entry, Head, LogKey};
-use crate::ports::{Advanced, LogAppends, LogReads, Once, StoreError, Tail};
+use crate::ports::{Advanced, LogAppends, LogReads, StoreError, Tail};
 use crate::time::UnixSeconds;
 
 /// A store as one actor sees it: each call waits for its turn, and the answer
@@ -67,24 +67,27 @@ impl<S: LogAppends + LogReads> Stepped<'_, S> {
         from: Option<&Position>,
         to: &Head,
         expires_at: UnixSeconds,
-        once: Option<Once<'_>>,
+        remember_until: Option<UnixSeconds>,
     ) -> Result<Advanced, StoreError> {
-        let mut once = once;
-        if self.is(Mutant::ForgetsBroadcasts) {
-            once = None;
+        let mut remember_until = remember_until;
+        if self.is(Mutant::ForgetsMessages) {
+            remember_until = None;
         }
         if self.is(Mutant::StoresBeforeAdvancing) {
             self.store.store(log, &to.epoch, &to.newest).await?;
             self.gate.pass().await;
         }
-        let mut advanced = self.store.advance(log, from, to, expires_at, once).await?;
+        let mut advanced = self
+            .store
+            .advance(log, from, to, expires_at, remember_until)
+            .await?;
         if self.is(Mutant::AdvancesBlindly)
             && let Advanced::Moved(Some(head)) = &advanced
         {
             let from = Some(head.position());
             advanced = self
                 .store
-                .advance(log, from.as_ref(), to, expires_at, once)
+                .advance(log, from.as_ref(), to, expires_at, remember_until)
                 .await?;
         }
         if advanced == Advanced::Yes {
@@ -168,14 +171,16 @@ impl<S: LogAppends + LogReads> LogAppends for Stepped<'_, S> {
         from: Option<&Position>,
         to: &Head,
         expires_at: UnixSeconds,
-        once: Option<Once<'_>>,
+        remember_until: Option<UnixSeconds>,
     ) -> Result<Advanced, StoreError> {
         self.own
             .lock()
             .expect("no panic")
             .insert(to.newest.append_id.clone());
         self.gate.pass().await;
-        let advanced = self.advance_once(log, from, to, expires_at, once).await;
+        let advanced = self
+            .advance_once(log, from, to, expires_at, remember_until)
+            .await;
         self.gate.pass().await;
         match self.fault() {
             Fault::None => advanced,
@@ -183,7 +188,10 @@ impl<S: LogAppends + LogReads> LogAppends for Stepped<'_, S> {
                 operation: "advance",
                 cause: "the answer got lost".into(),
             })),
-            Fault::Repeated => self.advance_once(log, from, to, expires_at, once).await,
+            Fault::Repeated => {
+                self.advance_once(log, from, to, expires_at, remember_until)
+                    .await
+            }
         }
     }
 

@@ -1,0 +1,379 @@
+//! Subscriptions: an item for each in the table `Subscriptions`, and the set of
+//! a connection's channels in `State`.
+//!
+//! Invariants:
+//! - Every subscription's channel is in its connection's set: a channel is
+//!   added to the set before the subscription is written, and removed after it
+//!   is deleted. So the set tells what to delete. When a connection ends, its
+//!   set stays until its departure is due: a frame that has added a channel may
+//!   still write the subscription.
+//! - No subscription outlives its connection by more than a sweep. The frame
+//!   that subscribes marks the row first and looks for it at the end; whoever
+//!   removes a marked row notes a departure in the same transaction. If the
+//!   frame does not find the row, it deletes what it has written. If it dies
+//!   before that, the departure is due when no frame can be under way any more.
+
+use std::collections::{BTreeSet, HashMap};
+
+use aws_sdk_dynamodb::types::{
+    AttributeValue, DeleteRequest, PutRequest, ReturnValue, WriteRequest,
+};
+use belfry_core::channels::Actions;
+use belfry_core::connections::{Connection, Recipient, shard_of};
+use belfry_core::ports::{
+    Segment, StoreError, SubscribeResult, SubscriberPage, Subscribers, Subscription, Subscriptions,
+};
+use belfry_core::{UnixMillis, UnixSeconds};
+use belfry_protocol::{Action, ChannelName, ConnectionId};
+
+use super::row::{Item, integer, number, string, text};
+use super::transaction::send_past_transactions;
+use super::{
+    BATCH_ATTEMPTS, Consistency, DynamoDb, condition_failed, failed, key, row, sdk_failed, state,
+    wanted,
+};
+
+const QUERY: &str = "Query";
+
+const UPDATE: &str = "UpdateItem";
+
+const BATCH_WRITE: &str = "BatchWriteItem";
+
+/// DynamoDB's limit for one batch of writes.
+const WRITES: usize = 25;
+
+/// The values of the hash that orders a channel's subscribers.
+const HASHES: u32 = 256;
+
+impl Subscriptions for DynamoDb {
+    async fn subscribe(
+        &self,
+        connection: &Connection,
+        wanted: &[Subscription],
+        most: usize,
+    ) -> Result<SubscribeResult, StoreError> {
+        let names = wanted.iter().map(|one| &one.channel);
+        let before = self.add_channels(connection, names).await?;
+        let is_new = |one: &&Subscription| !before.contains(one.channel.as_str());
+        let room = most.saturating_sub(before.len());
+        let too_many: Vec<_> = wanted.iter().filter(is_new).skip(room).collect();
+        let too_many: Vec<_> = too_many.iter().map(|one| one.channel.clone()).collect();
+        if !too_many.is_empty() {
+            self.drop_channels(&connection.id, &too_many).await?;
+        }
+        let mut puts = Vec::new();
+        for one in wanted.iter().filter(|one| !too_many.contains(&one.channel)) {
+            let put = PutRequest::builder().set_item(Some(item(connection, one)));
+            let put = put.build().map_err(|error| failed(BATCH_WRITE, error))?;
+            puts.push(WriteRequest::builder().put_request(put).build());
+        }
+        self.write_subscriptions(puts).await?;
+        if self.is_in_session(connection).await? {
+            return Ok(SubscribeResult::Subscribed { too_many });
+        }
+        self.leave_channels(&connection.id).await?;
+        Ok(SubscribeResult::Ended)
+    }
+
+    async fn unsubscribe(
+        &self,
+        id: &ConnectionId,
+        channels: &[ChannelName],
+    ) -> Result<(), StoreError> {
+        self.delete_subscriptions(id, channels).await?;
+        self.drop_channels(id, channels).await
+    }
+
+    async fn channels(&self, id: &ConnectionId) -> Result<Vec<ChannelName>, StoreError> {
+        let session = self.item(&self.tables.state, state::session(id)).await?;
+        let names = channel_names(session.as_ref()).into_iter();
+        Ok(names
+            .filter_map(|name| ChannelName::parse(name).ok())
+            .collect())
+    }
+
+    async fn find_subscriptions(
+        &self,
+        id: &ConnectionId,
+        channels: &[ChannelName],
+    ) -> Result<Vec<Subscription>, StoreError> {
+        let distinct: BTreeSet<_> = channels.iter().collect();
+        if distinct.is_empty() {
+            return Ok(Vec::new());
+        }
+        let keys = distinct.iter().map(|channel| member_key(channel, id));
+        let keys = keys.collect();
+        let wanted = wanted(keys, "channel, endsAt, allowed", Consistency::Strong)?;
+        let items = self.batch(&self.tables.subscriptions, wanted).await?;
+        let read = |item: &Item| subscription(item).ok_or_else(malformed);
+        items.iter().map(read).collect()
+    }
+}
+
+impl Subscribers for DynamoDb {
+    async fn subscribers(
+        &self,
+        channel: &ChannelName,
+        segment: Segment,
+        after: Option<&ConnectionId>,
+        limit: usize,
+        now: UnixMillis,
+    ) -> Result<SubscriberPage, StoreError> {
+        let first = segment.index * HASHES / segment.total;
+        let last = (segment.index + 1) * HASHES / segment.total;
+        if first == last {
+            return Ok(SubscriberPage {
+                recipients: Vec::new(),
+                next: None,
+                about: 0,
+            });
+        }
+        let page = self
+            .client
+            .query()
+            .table_name(&self.tables.subscriptions)
+            .key_condition_expression("channel = :channel AND #member BETWEEN :first AND :last")
+            // `member` is a reserved word of DynamoDB.
+            .expression_attribute_names("#member", "member")
+            .filter_expression("endsAt > :now")
+            .expression_attribute_values(":channel", text(channel.as_str()))
+            .expression_attribute_values(":first", text(format!("c#{first:02x}")))
+            .expression_attribute_values(":last", text(format!("c#{:02x}~", last - 1)))
+            .expression_attribute_values(":now", number(now.to_seconds().0))
+            .set_exclusive_start_key(after.map(|id| member_key(channel, id)))
+            .limit(i32::try_from(limit).unwrap_or(i32::MAX))
+            .consistent_read(true)
+            .send()
+            .await
+            .map_err(|error| sdk_failed(QUERY, &error))?;
+        let recipients = page.items().iter().map(recipient);
+        let recipients = recipients
+            .collect::<Option<Vec<_>>>()
+            .ok_or_else(malformed)?;
+        let next = match page.last_evaluated_key() {
+            None => None,
+            Some(last) => Some(connection_id(last).ok_or_else(malformed)?),
+        };
+        let read = u64::try_from(page.scanned_count()).unwrap_or(0);
+        let about = match &next {
+            None => read,
+            // Subscribers are listed by their hash, which is even.
+            Some(id) => {
+                let covered = u64::from(shard_of(id, HASHES).saturating_sub(first) + 1);
+                read * u64::from(last - first) / covered
+            }
+        };
+        Ok(SubscriberPage {
+            recipients,
+            next,
+            about,
+        })
+    }
+
+    async fn remove_subscriber(
+        &self,
+        channel: &ChannelName,
+        seen: &Recipient,
+    ) -> Result<(), StoreError> {
+        let delete = self
+            .client
+            .delete_item()
+            .table_name(&self.tables.subscriptions)
+            .set_key(Some(member_key(channel, &seen.id)))
+            .condition_expression("connectedAt = :seen")
+            .expression_attribute_values(":seen", number(seen.connected_at.0));
+        match delete.send().await {
+            Ok(_) => Ok(()),
+            Err(error) if condition_failed(&error) => Ok(()),
+            Err(error) => Err(sdk_failed("DeleteItem", &error)),
+        }
+    }
+}
+
+impl DynamoDb {
+    /// Deletes every subscription of a connection. Its set stays.
+    pub(super) async fn leave_channels(&self, id: &ConnectionId) -> Result<(), StoreError> {
+        let channels = self.channels(id).await?;
+        self.delete_subscriptions(id, &channels).await
+    }
+
+    /// Deletes the set of a connection's channels.
+    pub(super) async fn delete_session(&self, id: &ConnectionId) -> Result<(), StoreError> {
+        let delete = self
+            .client
+            .delete_item()
+            .table_name(&self.tables.state)
+            .set_key(Some(state::session(id)));
+        let deleted = delete.send().await;
+        deleted
+            .map(drop)
+            .map_err(|error| sdk_failed("DeleteItem", &error))
+    }
+
+    async fn delete_subscriptions(
+        &self,
+        id: &ConnectionId,
+        channels: &[ChannelName],
+    ) -> Result<(), StoreError> {
+        let mut deletes = Vec::new();
+        for channel in channels {
+            let delete = DeleteRequest::builder().set_key(Some(member_key(channel, id)));
+            let delete = delete.build().map_err(|error| failed(BATCH_WRITE, error))?;
+            deletes.push(WriteRequest::builder().delete_request(delete).build());
+        }
+        self.write_subscriptions(deletes).await
+    }
+
+    /// Adds channels to a connection's set. Returns what it held before.
+    async fn add_channels<'a>(
+        &self,
+        connection: &Connection,
+        names: impl Iterator<Item = &'a ChannelName>,
+    ) -> Result<BTreeSet<String>, StoreError> {
+        let names = names.map(ToString::to_string).collect();
+        let update = self
+            .client
+            .update_item()
+            .table_name(&self.tables.state)
+            .set_key(Some(state::session(&connection.id)))
+            .update_expression("ADD channels :names SET expiresAt = :end")
+            .expression_attribute_values(":names", AttributeValue::Ss(names))
+            .expression_attribute_values(":end", number(connection.expires_at.0))
+            .return_values(ReturnValue::AllOld);
+        let updated = send_past_transactions(update).await;
+        let updated = updated.map_err(|error| sdk_failed(UPDATE, &error))?;
+        Ok(channel_names(updated.attributes()))
+    }
+
+    async fn drop_channels(
+        &self,
+        id: &ConnectionId,
+        channels: &[ChannelName],
+    ) -> Result<(), StoreError> {
+        let names = channels.iter().map(ToString::to_string).collect();
+        let update = self
+            .client
+            .update_item()
+            .table_name(&self.tables.state)
+            .set_key(Some(state::session(id)))
+            .update_expression("DELETE channels :names")
+            // Creates nothing.
+            .condition_expression("attribute_exists(pk)")
+            .expression_attribute_values(":names", AttributeValue::Ss(names));
+        match send_past_transactions(update).await {
+            Ok(_) => Ok(()),
+            Err(error) if condition_failed(&error) => Ok(()),
+            Err(error) => Err(sdk_failed(UPDATE, &error)),
+        }
+    }
+
+    async fn write_subscriptions(&self, writes: Vec<WriteRequest>) -> Result<(), StoreError> {
+        for batch in writes.chunks(WRITES) {
+            let mut wanted = HashMap::from([(self.tables.subscriptions.clone(), batch.to_vec())]);
+            for attempt in 0.. {
+                let write = self.client.batch_write_item();
+                let written = write.set_request_items(Some(wanted)).send().await;
+                let written = written.map_err(|error| sdk_failed(BATCH_WRITE, &error))?;
+                wanted = written.unprocessed_items.unwrap_or_default();
+                if wanted.is_empty() {
+                    break;
+                }
+                if attempt == BATCH_ATTEMPTS {
+                    return Err(failed(BATCH_WRITE, "some items were never processed"));
+                }
+                tokio::time::sleep(std::time::Duration::from_millis(20 << attempt)).await;
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether the row is still there and its session lasts.
+    async fn is_in_session(&self, connection: &Connection) -> Result<bool, StoreError> {
+        let item = self
+            .item(&self.tables.connections, key(&connection.id))
+            .await?;
+        let Some(item) = item else { return Ok(false) };
+        let row = row::connection(&item).map_err(|error| failed("GetItem", error))?;
+        Ok(row.connected_at == connection.connected_at && !row.is_signed_out())
+    }
+}
+
+/// The key of a subscription. Its hash spreads the subscribers of a channel
+/// evenly, so that ranges of it are segments.
+fn member_key(channel: &ChannelName, id: &ConnectionId) -> Item {
+    let member = format!("c#{:02x}#{id}", shard_of(id, HASHES));
+    [("channel", channel.as_str()), ("member", &member)]
+        .map(|(name, value)| (name.to_owned(), text(value)))
+        .into()
+}
+
+fn item(connection: &Connection, subscription: &Subscription) -> Item {
+    let mut item = member_key(&subscription.channel, &connection.id);
+    item.extend([
+        ("userId".into(), text(connection.user_id.as_str())),
+        ("connectedAt".into(), number(connection.connected_at.0)),
+        ("endsAt".into(), number(subscription.ends_at.0)),
+        ("expiresAt".into(), number(connection.expires_at.0)),
+    ]);
+    if let Some(allowed) = subscription.allowed {
+        let names = allowed.iter().map(|action| action.as_str().to_owned());
+        item.insert("allowed".into(), AttributeValue::Ss(names.collect()));
+    }
+    item
+}
+
+fn subscription(item: &Item) -> Option<Subscription> {
+    let allowed = match item.get("allowed") {
+        None => None,
+        Some(names) => {
+            let names = names.as_ss().ok()?;
+            let known = Action::ALL.into_iter();
+            let allowed = known.filter(|action| names.iter().any(|name| name == action.as_str()));
+            Some(allowed.collect::<Actions>())
+        }
+    };
+    Some(Subscription {
+        channel: ChannelName::parse(string(item, "channel").ok()?).ok()?,
+        ends_at: UnixSeconds(integer(item, "endsAt").ok()?),
+        allowed,
+    })
+}
+
+fn recipient(item: &Item) -> Option<Recipient> {
+    Some(Recipient {
+        id: connection_id(item)?,
+        connected_at: UnixMillis(integer(item, "connectedAt").ok()?),
+        token_expires_at: UnixSeconds(integer(item, "endsAt").ok()?),
+    })
+}
+
+fn connection_id(item: &Item) -> Option<ConnectionId> {
+    let (_, id) = string(item, "member")
+        .ok()?
+        .strip_prefix("c#")?
+        .split_once('#')?;
+    ConnectionId::parse(id).ok()
+}
+
+fn channel_names(session: Option<&Item>) -> BTreeSet<String> {
+    let names = session.and_then(|session| session.get("channels")?.as_ss().ok());
+    names.into_iter().flatten().cloned().collect()
+}
+
+fn malformed() -> StoreError {
+    failed(QUERY, "a malformed subscription")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_names_its_connection_whatever_the_id_contains() {
+        let channel = ChannelName::parse("room:7").unwrap();
+        for id in ["R0oXAdfD0kwCH6w=", "a#b#c", "#", "~"] {
+            let id = ConnectionId::parse(id).unwrap();
+            assert_eq!(connection_id(&member_key(&channel, &id)), Some(id));
+        }
+    }
+}

@@ -1,0 +1,61 @@
+//! What is remembered of a client's message that workers post.
+
+use belfry_protocol::{ChannelName, ConnectionId};
+use serde_json::{Value, json};
+
+/// A client's message to a channel.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct StoredPublish {
+    pub(super) channel: ChannelName,
+    pub(super) frame: String,
+    /// The publisher's connection, if it gets no copy.
+    pub(super) exclude: Option<ConnectionId>,
+}
+
+/// The member that tells it from a caller's request.
+const PUBLISH: &str = "publish";
+
+impl StoredPublish {
+    pub(super) fn to_json(&self) -> String {
+        let exclude = self.exclude.as_ref().map(ConnectionId::as_str);
+        json!({PUBLISH: {
+            "channel": self.channel.as_str(),
+            "frame": self.frame,
+            "exclude": exclude,
+        }})
+        .to_string()
+    }
+
+    /// `None` if the text is something else.
+    pub(super) fn from_json(text: &str) -> Option<Self> {
+        let value: Value = serde_json::from_str(text).ok()?;
+        let publish = value.get(PUBLISH)?;
+        let text = |name: &str| publish.get(name)?.as_str();
+        Some(Self {
+            channel: ChannelName::parse(text("channel")?).ok()?,
+            frame: text("frame")?.to_owned(),
+            exclude: text("exclude").and_then(|id| ConnectionId::parse(id).ok()),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::connection_id;
+
+    #[test]
+    fn it_survives_its_text() {
+        for exclude in [None, Some(connection_id("c1"))] {
+            let publish = StoredPublish {
+                channel: ChannelName::parse("room:7").unwrap(),
+                frame: r#"{"type":"message","data":"\u0000 ü"}"#.into(),
+                exclude,
+            };
+            let read = StoredPublish::from_json(&publish.to_json());
+            assert_eq!(read, Some(publish));
+        }
+        let request = r#"{"target":{"type":"all"},"message":{}}"#;
+        assert_eq!(StoredPublish::from_json(request), None);
+    }
+}

@@ -1,0 +1,250 @@
+use belfry_protocol::{
+    Action, Address, ChannelName, History, HistoryPage, MessageFrame, NotRecovered, Position,
+    ReadHistory, Sync, Synced, SyncedChannel,
+};
+use futures_util::future::try_join_all;
+
+use super::permission::{Judge, forbidden};
+use super::rejection::Rejection;
+use super::subscribe::PAGE_BYTES;
+use crate::channels::ChannelRules;
+use crate::connections::Connection;
+use crate::log::{LogKey, Lost, Recovery, RecoveryLimits, RecoveryReader};
+use crate::ports::{
+    Authorizer, Clock, LogReads, Randomness, StoreError, Subscription, Subscriptions,
+};
+use crate::time::UnixMillis;
+
+/// The most messages in a page.
+const PAGE_MESSAGES: u32 = 300;
+
+/// Reads channels' histories for a connection.
+pub(super) struct HistoryReader<'a, S, C, R> {
+    pub(super) rules: &'a ChannelRules,
+    pub(super) log: RecoveryReader<'a, S, C, R>,
+}
+
+/// A page and the bytes of its messages.
+pub(super) struct SizedPage {
+    pub(super) page: HistoryPage,
+    pub(super) bytes: usize,
+}
+
+impl<S: LogReads, C: Clock, R: Randomness> HistoryReader<'_, S, C, R> {
+    pub(super) fn now(&self) -> UnixMillis {
+        self.log.clock.now()
+    }
+
+    /// The log of an address, if its history is kept.
+    ///
+    /// The broadcaster appends to no log, so nothing may be said of what was
+    /// missed of its messages to users and to everyone.
+    fn log_of(&self, address: &Address) -> Option<LogKey> {
+        self.rules.history(address)?;
+        match address {
+            Address::Me | Address::All => None,
+            Address::Channel(name) => Some(LogKey::channel(name.as_str())),
+        }
+    }
+
+    /// What a client has missed since a position, or the newest position. `None`
+    /// if no history is kept.
+    pub(super) async fn recover(
+        &self,
+        address: &Address,
+        since: Option<&Position>,
+        most: u64,
+        bytes: usize,
+    ) -> Result<Option<SizedPage>, StoreError> {
+        let Some(log) = self.log_of(address) else {
+            return Ok(None);
+        };
+        let Some(since) = since else {
+            let newest = self.log.newest(&log).await?;
+            return Ok(Some(SizedPage {
+                page: page_at(newest),
+                bytes: 0,
+            }));
+        };
+        let limits = RecoveryLimits {
+            messages: PAGE_MESSAGES,
+            bytes,
+            missed: Some(most),
+        };
+        let recovery = self.log.since(&log, since, limits).await?;
+        Ok(Some(to_page(recovery)))
+    }
+
+    /// The newest position, and whether it is beyond the client's.
+    async fn compare(
+        &self,
+        address: &Address,
+        since: Option<&Position>,
+    ) -> Result<(Option<Position>, Option<bool>), StoreError> {
+        let Some(log) = self.log_of(address) else {
+            return Ok((None, None));
+        };
+        let Some(since) = since else {
+            return Ok((Some(self.log.newest(&log).await?), None));
+        };
+        let compared = self.log.compare(&log, since).await?;
+        Ok((Some(compared.newest), Some(compared.missed)))
+    }
+}
+
+/// `history`: a page of the messages after a position.
+pub(super) async fn read<A, S, C, R>(
+    judge: &Judge<'_, A>,
+    reader: &HistoryReader<'_, S, C, R>,
+    connection: &Connection,
+    frame: ReadHistory,
+) -> Result<History, Rejection>
+where
+    A: Authorizer,
+    S: LogReads + Subscriptions,
+    C: Clock,
+    R: Randomness,
+{
+    let ReadHistory {
+        channel,
+        after,
+        limit,
+    } = frame;
+    if let Address::Channel(name) = &channel {
+        let store = reader.log.store;
+        may(
+            judge,
+            store,
+            connection,
+            name,
+            Action::Subscribe,
+            reader.now(),
+        )
+        .await?;
+    }
+    let Some(log) = reader.log_of(&channel) else {
+        return Err(Rejection::from(belfry_protocol::Refused::new(
+            belfry_protocol::ErrorCode::InvalidMessage,
+            "no history of this channel is kept",
+        )));
+    };
+    let limits = RecoveryLimits {
+        messages: limit.0,
+        bytes: PAGE_BYTES,
+        missed: None,
+    };
+    let recovery = reader.log.since(&log, &after, limits).await?;
+    Ok(History {
+        channel,
+        page: to_page(recovery).page,
+    })
+}
+
+/// `sync`: the newest positions, and whether the connection is subscribed.
+pub(super) async fn sync<S, C, R>(
+    reader: &HistoryReader<'_, S, C, R>,
+    connection: &Connection,
+    frame: Sync,
+) -> Result<Synced, Rejection>
+where
+    S: LogReads + Subscriptions,
+    C: Clock,
+    R: Randomness,
+{
+    let wanted = frame.channels.into_vec();
+    let names: Vec<ChannelName> = wanted
+        .iter()
+        .filter_map(|one| match &one.channel {
+            Address::Channel(name) => Some(name.clone()),
+            Address::Me | Address::All => None,
+        })
+        .collect();
+    let store = reader.log.store;
+    let found = store.find_subscriptions(&connection.id, &names).await?;
+    let now = reader.now();
+    let is_subscribed = |address: &Address| match address {
+        Address::Me | Address::All => true,
+        Address::Channel(name) => found
+            .iter()
+            .any(|one| one.channel == *name && !one.ends_at.has_passed(now)),
+    };
+    let channels = wanted.into_iter().map(async |one| {
+        let subscribed = is_subscribed(&one.channel);
+        // Nobody learns how busy a channel is that is not the client's.
+        let (position, missed) = if subscribed {
+            let since = one.since.as_ref();
+            reader.compare(&one.channel, since).await?
+        } else {
+            (None, None)
+        };
+        Ok::<_, StoreError>(SyncedChannel {
+            channel: one.channel,
+            subscribed,
+            position,
+            missed,
+        })
+    });
+    let channels = try_join_all(channels).await?;
+    Ok(Synced { channels })
+}
+
+/// Refuses an action that is not allowed. What the application allowed when the
+/// connection subscribed holds for as long as it said.
+pub(super) async fn may<A: Authorizer, S: Subscriptions>(
+    judge: &Judge<'_, A>,
+    store: &S,
+    connection: &Connection,
+    channel: &ChannelName,
+    action: Action,
+    now: UnixMillis,
+) -> Result<(), Rejection> {
+    if judge.asks(connection, channel) {
+        let names = std::slice::from_ref(channel);
+        let found = store.find_subscriptions(&connection.id, names).await?;
+        let holds = |one: &Subscription| !one.ends_at.has_passed(now);
+        let allowed = found
+            .iter()
+            .filter(|one| holds(one))
+            .find_map(|one| one.allowed);
+        if allowed.is_some_and(|allowed| allowed.contains(action)) {
+            return Ok(());
+        }
+    }
+    match judge.allows(connection, channel, action, now).await {
+        Some(_) => Ok(()),
+        None => Err(forbidden().into()),
+    }
+}
+
+fn page_at(newest: Position) -> HistoryPage {
+    HistoryPage {
+        epoch: newest.epoch,
+        seq: newest.seq,
+        recovered: None,
+        reason: None,
+        messages: None,
+        more: None,
+    }
+}
+
+fn to_page(recovery: Recovery) -> SizedPage {
+    let bytes = recovery.entries.iter().map(|entry| entry.frame.len()).sum();
+    let messages = recovery.entries.into_iter();
+    let messages = messages
+        .map(|entry| MessageFrame::new(entry.frame))
+        .collect();
+    SizedPage {
+        page: HistoryPage {
+            recovered: Some(recovery.lost.is_none()),
+            reason: recovery.lost.map(|lost| match lost {
+                Lost::Epoch => NotRecovered::Epoch,
+                Lost::Expired => NotRecovered::Expired,
+                Lost::TooFar => NotRecovered::TooFar,
+            }),
+            messages: Some(messages),
+            more: Some(recovery.more),
+            ..page_at(recovery.newest)
+        },
+        bytes,
+    }
+}

@@ -1,0 +1,130 @@
+use belfry_protocol::{
+    Action, Address, ChannelError, ChannelName, ChannelRefused, ChannelSince, ChannelState,
+    ErrorCode, List, MAX_CHANNELS, Subscribe, Subscribed, SubscribedTo,
+};
+use futures_util::future::join_all;
+
+use super::history::HistoryReader;
+use super::permission::{Allowed, Judge, forbidden_channel};
+use super::rejection::Rejection;
+use crate::connections::Connection;
+use crate::ports::{
+    Authorizer, Clock, LogReads, NotServed, Randomness, SubscribeResult, Subscription,
+    Subscriptions,
+};
+
+/// The most bytes of messages in an answer: it must fit into a message of API
+/// Gateway with everything else.
+pub(super) const PAGE_BYTES: usize = 96 * 1024;
+
+/// The most messages that a subscription recovers.
+const MAX_RECOVERED: u64 = 300;
+
+/// `subscribe`: subscribes to channels, then reads what the client has missed.
+/// In this order: a message that the read does not find is posted.
+pub(super) struct SubscribeHandler<'a, A, S, C, R> {
+    pub(super) judge: Judge<'a, A>,
+    pub(super) store: &'a S,
+    pub(super) history: HistoryReader<'a, S, C, R>,
+}
+
+impl<A, S, C, R> SubscribeHandler<'_, A, S, C, R>
+where
+    A: Authorizer,
+    S: Subscriptions + LogReads,
+    C: Clock,
+    R: Randomness,
+{
+    /// Subscribes a connection that was marked.
+    pub(super) async fn handle(
+        &self,
+        connection: &Connection,
+        frame: Subscribe,
+    ) -> Result<Subscribed, Rejection> {
+        let wanted: Vec<ChannelSince> = List::into_vec(frame.channels);
+        let judged = join_all(wanted.iter().map(|one| self.judge(connection, one))).await;
+        let too_many = self.subscribe(connection, &wanted, &judged).await?;
+        let (mut channels, mut bytes) = (Vec::new(), PAGE_BYTES);
+        for (ChannelSince { channel, since }, judged) in wanted.into_iter().zip(judged) {
+            let error = match (&channel, judged) {
+                (Address::Channel(name), Some(_)) if too_many.contains(name) => {
+                    Some(too_many_channels())
+                }
+                (_, Some(_)) => None,
+                (_, None) => Some(forbidden_channel()),
+            };
+            if let Some(error) = error {
+                let refused = ChannelRefused { channel, error };
+                channels.push(SubscribedTo::Refused(refused));
+                continue;
+            }
+            let page = self
+                .history
+                .recover(&channel, since.as_ref(), MAX_RECOVERED, bytes)
+                .await?;
+            bytes = bytes.saturating_sub(page.as_ref().map_or(0, |page| page.bytes));
+            let asked = judged.filter(|allowed| allowed.by_application.is_some());
+            channels.push(SubscribedTo::Yes(ChannelState {
+                channel,
+                until: asked.map(|allowed| allowed.ends_at.to_millis().to_timestamp()),
+                history: page.map(|page| page.page),
+            }));
+        }
+        Ok(Subscribed { channels })
+    }
+
+    /// Whether the connection may subscribe. Everyone receives `@me` and `@all`.
+    async fn judge(&self, connection: &Connection, wanted: &ChannelSince) -> Option<Allowed> {
+        match &wanted.channel {
+            Address::Me | Address::All => Some(Allowed {
+                ends_at: connection.token_expires_at,
+                by_application: None,
+            }),
+            Address::Channel(name) => {
+                let (judge, now) = (&self.judge, self.history.now());
+                judge.allows(connection, name, Action::Subscribe, now).await
+            }
+        }
+    }
+
+    /// Writes the subscriptions. Returns the channels that were too many.
+    async fn subscribe(
+        &self,
+        connection: &Connection,
+        wanted: &[ChannelSince],
+        judged: &[Option<Allowed>],
+    ) -> Result<Vec<ChannelName>, Rejection> {
+        let mut subscriptions: Vec<Subscription> = Vec::new();
+        for (wanted, judged) in wanted.iter().zip(judged) {
+            let (Address::Channel(name), Some(allowed)) = (&wanted.channel, judged) else {
+                continue;
+            };
+            // A channel may be named twice.
+            if subscriptions.iter().all(|one| one.channel != *name) {
+                subscriptions.push(Subscription {
+                    channel: name.clone(),
+                    ends_at: allowed.ends_at,
+                    allowed: allowed.by_application,
+                });
+            }
+        }
+        if subscriptions.is_empty() {
+            return Ok(Vec::new());
+        }
+        let subscribed = self
+            .store
+            .subscribe(connection, &subscriptions, MAX_CHANNELS)
+            .await?;
+        match subscribed {
+            SubscribeResult::Subscribed { too_many } => Ok(too_many),
+            SubscribeResult::Ended => Err(NotServed::Unknown.into()),
+        }
+    }
+}
+
+fn too_many_channels() -> ChannelError {
+    ChannelError {
+        code: ErrorCode::TooManyChannels,
+        message: format!("a connection may be subscribed to {MAX_CHANNELS} channels"),
+    }
+}

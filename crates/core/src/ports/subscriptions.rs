@@ -1,0 +1,123 @@
+use std::future::Future;
+
+use belfry_protocol::{ChannelName, ConnectionId};
+
+use super::{Segment, StoreError};
+use crate::channels::Actions;
+use crate::connections::{Connection, Recipient};
+use crate::time::{UnixMillis, UnixSeconds};
+
+/// A connection's subscription to a channel.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Subscription {
+    pub channel: ChannelName,
+    /// From then on nothing may be posted because of it.
+    pub ends_at: UnixSeconds,
+    /// What the application's function allows until then. `None` if the channel
+    /// rules say what is allowed.
+    pub allowed: Option<Actions>,
+}
+
+/// Result of [`Subscriptions::subscribe`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SubscribeResult {
+    /// The connection is subscribed, except to these channels: it may not have
+    /// that many.
+    Subscribed { too_many: Vec<ChannelName> },
+    /// The connection has ended, or its session has. No subscription is left.
+    Ended,
+}
+
+/// A connection's subscriptions.
+///
+/// Reads are consistent. Subscriptions end with their connection, however it
+/// ends: see [`Departures`].
+pub trait Subscriptions: Send + Sync {
+    /// Subscribes a connection that [`Sessions::begin_session`] has marked. A
+    /// subscription that exists is replaced.
+    ///
+    /// [`Sessions::begin_session`]: super::Sessions::begin_session
+    fn subscribe(
+        &self,
+        connection: &Connection,
+        wanted: &[Subscription],
+        most: usize,
+    ) -> impl Future<Output = Result<SubscribeResult, StoreError>> + Send;
+
+    /// Ends subscriptions. Those that do not exist are no error.
+    fn unsubscribe(
+        &self,
+        id: &ConnectionId,
+        channels: &[ChannelName],
+    ) -> impl Future<Output = Result<(), StoreError>> + Send;
+
+    /// The channels that a connection is or may be subscribed to.
+    fn channels(
+        &self,
+        id: &ConnectionId,
+    ) -> impl Future<Output = Result<Vec<ChannelName>, StoreError>> + Send;
+
+    /// Those of these subscriptions of a connection that exist, ended or not.
+    fn find_subscriptions(
+        &self,
+        id: &ConnectionId,
+        channels: &[ChannelName],
+    ) -> impl Future<Output = Result<Vec<Subscription>, StoreError>> + Send;
+}
+
+/// A page of a channel's subscribers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SubscriberPage {
+    /// An empty page does not mean the end.
+    pub recipients: Vec<Recipient>,
+    /// Continue after this connection; `None` at the end.
+    pub next: Option<ConnectionId>,
+    /// About how many subscribers the segment has, if this is its first page.
+    pub about: u64,
+}
+
+/// Lists a channel's subscribers. Reads are consistent.
+pub trait Subscribers: Send + Sync {
+    /// A page of a segment of the subscribers whose subscriptions have not
+    /// ended, of at most `limit`.
+    fn subscribers(
+        &self,
+        channel: &ChannelName,
+        segment: Segment,
+        after: Option<&ConnectionId>,
+        limit: usize,
+        now: UnixMillis,
+    ) -> impl Future<Output = Result<SubscriberPage, StoreError>> + Send;
+
+    /// Removes a subscription whose connection is gone, unless it was replaced
+    /// since it was read.
+    fn remove_subscriber(
+        &self,
+        channel: &ChannelName,
+        seen: &Recipient,
+    ) -> impl Future<Output = Result<(), StoreError>> + Send;
+}
+
+/// Ends the subscriptions of connections that have ended.
+///
+/// Whoever removes the row of a marked connection ends its subscriptions at
+/// once and notes a departure. A frame that was under way may subscribe after
+/// that and die before it notices. When the departure is due, no such frame can
+/// be under way, and a sweep ends the subscriptions that are left.
+pub trait Departures: Send + Sync {
+    /// Departures that are due.
+    fn due_departures(
+        &self,
+        now: UnixMillis,
+    ) -> impl Future<Output = Result<Vec<Departure>, StoreError>> + Send;
+
+    /// Ends the subscriptions and forgets the departure.
+    fn depart(&self, departure: &Departure) -> impl Future<Output = Result<(), StoreError>> + Send;
+}
+
+/// A connection that was subscribed to channels and has ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Departure {
+    pub connection: ConnectionId,
+    pub due_at: UnixMillis,
+}
