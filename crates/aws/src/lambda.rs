@@ -4,6 +4,7 @@ use std::time::Duration;
 use aws_sdk_lambda::Client;
 use aws_sdk_lambda::primitives::Blob;
 use aws_sdk_lambda::types::InvocationType;
+use belfry_core::channels::Actions;
 use belfry_core::ports::{Authorizer, Permission, Question, Workers};
 use belfry_protocol::{Action, ChannelName, MessageId, UserId};
 use serde::{Deserialize, Serialize};
@@ -43,7 +44,8 @@ struct AskEvent<'a> {
 #[serde(deny_unknown_fields)]
 struct AskAnswer {
     allow: Vec<String>,
-    seconds: u32,
+    /// Needed if something is allowed.
+    seconds: Option<u32>,
 }
 
 impl LambdaAuthorizer {
@@ -91,7 +93,8 @@ fn read_answer(payload: &[u8]) -> Option<Permission> {
         let mut all = Action::ALL.into_iter();
         all.find(|action| action.as_str() == name)
     };
-    let actions = allow.iter().map(action).collect::<Option<_>>()?;
+    let actions: Actions = allow.iter().map(action).collect::<Option<_>>()?;
+    let seconds = seconds.or(actions.is_empty().then_some(1))?;
     LIFETIMES.contains(&seconds).then(|| Permission {
         actions,
         lifetime: Duration::from_secs(seconds.into()),
@@ -154,6 +157,8 @@ mod tests {
         assert!(answer.actions.contains(Action::Publish));
         assert!(!answer.actions.contains(Action::Lock));
         assert_eq!(answer.lifetime, Duration::from_secs(300));
+        let refusal = read_answer(br#"{"allow":[]}"#).unwrap();
+        assert!(refusal.actions.is_empty());
         let long = format!(r#"{{"allow":[],"seconds":1{}}}"#, " ".repeat(5_000));
         for odd in [
             "",

@@ -3,12 +3,13 @@ use std::sync::{Arc, Mutex};
 use axum::Router;
 use axum::body::Bytes;
 use axum::extract::{Path, State};
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::routing::post;
-use belfry_aws::{Clients, LambdaWorkers, SegmentTask};
-use belfry_core::ports::Workers;
-use belfry_core::testing::workers_contract;
-use belfry_protocol::MessageId;
+use belfry_aws::{Clients, LambdaAuthorizer, LambdaWorkers, SegmentTask};
+use belfry_core::ports::{Authorizer, Question, Workers};
+use belfry_core::testing::{tenant, user_id, workers_contract};
+use belfry_protocol::{Action, ChannelName, MessageId};
+use serde_json::{Value, json};
 
 type Invocations = Arc<Mutex<Vec<(String, u32)>>>;
 
@@ -54,4 +55,61 @@ async fn a_function_that_does_not_exist_is_an_error() {
     let workers = LambdaWorkers::new(clients.lambda(), "Elsewhere".into());
     let id = MessageId::parse("m").unwrap();
     assert!(workers.start(&id, 0).await.is_err());
+}
+
+/// Answers with the question and what the test wants.
+async fn authorize(
+    Path(function): Path<String>,
+    payload: Bytes,
+) -> Result<(HeaderMap, String), StatusCode> {
+    let question: Value = serde_json::from_slice(&payload).unwrap();
+    let expected = json!({"userId": "alice", "claims": {"tenant": "acme"},
+        "channel": "doc:7", "action": "publish"});
+    assert_eq!(question, expected);
+    let mut headers = HeaderMap::new();
+    match function.as_str() {
+        "Allows" => Ok((headers, r#"{"allow":["publish"],"seconds":60}"#.into())),
+        "Fails" => {
+            let unhandled = HeaderValue::from_static("Unhandled");
+            headers.insert("x-amz-function-error", unhandled);
+            // Even if the text looks like an answer.
+            Ok((headers, r#"{"allow":["publish"],"seconds":60}"#.into()))
+        }
+        "Hangs" => std::future::pending().await,
+        _ => Err(StatusCode::NOT_FOUND),
+    }
+}
+
+#[tokio::test]
+async fn only_a_function_that_answers_in_time_allows_something() {
+    let router = Router::new().route("/2015-03-31/functions/{name}/invocations", post(authorize));
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let endpoint = format!("http://{}", listener.local_addr().unwrap());
+    tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
+    let clients = Clients::from(crate::sdk_config(&endpoint));
+    let (user, claims) = (user_id("alice"), tenant("acme"));
+    let channel = ChannelName::parse("doc:7").unwrap();
+    let question = Question {
+        user_id: &user,
+        claims: &claims,
+        channel: &channel,
+        action: Action::Publish,
+    };
+    let ask = async |function: Option<&str>| {
+        let function = function.map(Into::into);
+        LambdaAuthorizer::new(clients.lambda(), function)
+            .ask(question)
+            .await
+    };
+    let allowed = ask(Some("Allows")).await.unwrap();
+    assert!(allowed.actions.contains(Action::Publish));
+    for (function, reason) in [
+        (None, "AuthorizeFunction"),
+        (Some("Fails"), "failed: Unhandled"),
+        (Some("Hangs"), "did not answer within 3s"),
+        (Some("Elsewhere"), "404"),
+    ] {
+        let error = ask(function).await.unwrap_err();
+        assert!(error.contains(reason), "{function:?}: {error}");
+    }
 }

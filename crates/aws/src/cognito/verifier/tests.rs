@@ -57,7 +57,7 @@ impl FetchJwks for Fixed {
 
 fn verifier(token_use: TokenUse, user_id_claim: &str) -> CognitoVerifier<Fixed> {
     let policy = TokenPolicy {
-        kept_claims: vec!["cognito:groups".into(), "custom:tenant".into()],
+        kept_claims: vec!["custom:teams".into()],
         issuers: vec![
             "https://issuer.test/pool".into(),
             "https://new-issuer.test/pool".into(),
@@ -114,6 +114,17 @@ async fn a_valid_token_names_its_user_and_its_end() {
     let identity = verify(&sign(&claims())).await.unwrap();
     assert_eq!(identity.user_id.as_str(), "alice");
     assert_eq!(identity.expires_at, UnixSeconds(NOW_S + 60));
+}
+
+#[tokio::test]
+async fn the_claims_that_rules_name_are_kept() {
+    let teams = |teams: Value| sign(&with(json!({"custom:teams": teams})));
+    let kept = verify(&teams(json!(["a", "b"]))).await.unwrap().claims;
+    assert_eq!(kept.to_json(), r#"{"custom:teams":["a","b"]}"#);
+    assert!(verify(&sign(&claims())).await.unwrap().claims.is_empty());
+    let many = verify(&teams(json!(vec!["group"; 300]))).await;
+    let reason = "the claims that channel rules name take more than 2 KB";
+    assert_eq!(many, Err(VerifyError::Rejected(reason)));
 }
 
 #[tokio::test]

@@ -78,7 +78,7 @@ fn without_alg() -> Value {
 
 fn any(keys: Value) -> CognitoVerifier<Provider> {
     let policy = TokenPolicy {
-        kept_claims: vec!["cognito:groups".into(), "custom:tenant".into()],
+        kept_claims: vec!["custom:teams".into()],
         issuers: vec!["https://id.test/".into()],
         client_ids: vec!["web".into(), "https://api.test".into()],
         token_use: TokenUse::Any,
