@@ -122,6 +122,7 @@ async fn handle(clients: &Clients, event: LambdaEvent<Value>) -> Result<Value, E
             let names: Vec<String> = std::env::vars().map(|(name, _)| name).collect();
             answer(&json!(names).to_string())
         }
+        ("variable", name) => answer(&std::env::var(name)?),
         _ => answer(order),
     }
 }

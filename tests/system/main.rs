@@ -3,6 +3,7 @@
 
 mod asynchronous;
 mod broadcast;
+mod channel_rules;
 mod channels;
 mod clients;
 mod command_line;

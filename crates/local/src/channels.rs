@@ -15,7 +15,9 @@ use crate::cli;
 
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ChannelsError {
-    #[error("cannot read {path}: {cause}\nName another file, like `belfry channels check FILE`.")]
+    #[error(
+        "cannot read {path}: {cause}\nName another file: `belfry channels check FILE`, `belfry run --channels FILE`."
+    )]
     File { path: String, cause: io::Error },
     #[error("{from}: {error}\ndocs/CHANNELS.md describes the rules.")]
     Rules {
