@@ -153,6 +153,7 @@ tokens: $(AWS) ## Create and sign in users for a load test (STACK=belfry-dev [US
 test-examples: $(AWS) $(MINISTACK) test-tools
 	@echo "Running the examples as their README says…"
 	@.venv/aws/bin/python tests/deploy/examples_test.py
+	@node --test --test-reporter=dot examples/authorize/index.test.mjs
 
 test-templates: $(SAM)
 	@echo "Checking the templates…"
