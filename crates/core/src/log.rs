@@ -8,7 +8,7 @@
 //!   `n + 1`, on condition that it is at `n`, so numbers have no holes and no
 //!   number is given twice.
 //! - **Every entry before the head's is stored.** Whoever moves the head makes
-//!   sure first that the head's own entry is stored ([`append`]). So a
+//!   sure first that the head's own entry is stored ([`Appender`]). So a
 //!   publisher may die anywhere: what is published is never lost.
 //! - A reader reads the head first and the entries before it afterwards
 //!   ([`Recovery`]). Those were stored before the head moved, so a gap means
