@@ -7,7 +7,7 @@ use serde_json::Value;
 use crate::list::Item;
 use crate::{
     Address, ChannelName, Epoch, ErrorCode, Kind, List, MessageFrame, MessageId, Position,
-    Timestamp,
+    Timestamp, shape,
 };
 
 /// The most channels that a connection may be subscribed to.
@@ -20,6 +20,7 @@ pub const MAX_HISTORY: u32 = 300;
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
 pub struct Subscribe {
     /// The channels to subscribe to.
+    #[serde(deserialize_with = "shape::objects")]
     pub channels: List<ChannelSince, 1, MAX_CHANNELS>,
 }
 
@@ -31,7 +32,7 @@ pub struct ChannelSince {
     pub channel: Address,
     /// The position of the last message that the client has seen. The server
     /// answers with the messages after it.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "shape::optional_object")]
     pub since: Option<Position>,
 }
 
@@ -78,6 +79,7 @@ pub struct ReadHistory {
     /// The channel.
     pub channel: Address,
     /// The position after which the messages begin.
+    #[serde(deserialize_with = "shape::object")]
     pub after: Position,
     /// The most messages in the answer, 1 to 300. The default is 100.
     #[serde(default)]
@@ -129,6 +131,7 @@ impl JsonSchema for HistoryLimit {
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
 pub struct Sync {
     /// The channels to compare.
+    #[serde(deserialize_with = "shape::objects")]
     pub channels: List<ChannelSince, 1, MAX_CHANNELS>,
 }
 

@@ -63,7 +63,7 @@ pub struct Hello {
 #[derive(Debug, Clone, Default, PartialEq, serde::Deserialize, JsonSchema)]
 pub struct HelloData {
     /// Subscribes as a `subscribe` frame does. `welcome` has the result.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "shape::optional_object")]
     pub subscribe: Option<Subscribe>,
 }
 

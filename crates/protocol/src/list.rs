@@ -32,6 +32,13 @@ impl<T, const MIN: usize, const MAX: usize> List<T, MIN, MAX> {
     }
 }
 
+impl<T, const MIN: usize, const MAX: usize> List<T, MIN, MAX> {
+    /// The list of what a function makes of each item.
+    pub(crate) fn map<U>(self, change: impl FnMut(T) -> U) -> List<U, MIN, MAX> {
+        List(self.0.into_iter().map(change).collect())
+    }
+}
+
 struct ListVisitor<T, const MIN: usize, const MAX: usize>(PhantomData<T>);
 
 impl<'de, T: Deserialize<'de> + Item, const MIN: usize, const MAX: usize> de::Visitor<'de>

@@ -1,8 +1,11 @@
 //! Reads types out of checked JSON, with errors for people.
 
 use serde::de::value::StringDeserializer;
-use serde::de::{Deserialize, DeserializeOwned, Deserializer, IntoDeserializer};
+use serde::de::{Deserialize, DeserializeOwned, Deserializer, Error as _, IntoDeserializer};
 use serde_json::{Map, Value};
+
+use crate::List;
+use crate::list::Item;
 
 /// The longest explanation, in bytes. An explanation repeats the names of
 /// unknown fields, which can have any length.
@@ -27,6 +30,52 @@ pub(crate) fn read<T: DeserializeOwned>(object: Map<String, Value>) -> Result<T,
         };
         shorten(text)
     })
+}
+
+/// Reads a struct from an object. serde alone would also accept an array of its
+/// fields, which the schema does not allow.
+pub(crate) fn object<'de, T, D>(deserializer: D) -> Result<T, D::Error>
+where
+    T: DeserializeOwned,
+    D: Deserializer<'de>,
+{
+    read(Map::deserialize(deserializer)?).map_err(D::Error::custom)
+}
+
+/// Like [`object`], for an optional field.
+pub(crate) fn optional_object<'de, T, D>(deserializer: D) -> Result<Option<T>, D::Error>
+where
+    T: DeserializeOwned,
+    D: Deserializer<'de>,
+{
+    let object = Option::<Map<String, Value>>::deserialize(deserializer)?;
+    let value = object.map(read).transpose();
+    value.map_err(D::Error::custom)
+}
+
+/// Like [`object`], for each item of a list.
+pub(crate) fn objects<'de, T, D, const MIN: usize, const MAX: usize>(
+    deserializer: D,
+) -> Result<List<T, MIN, MAX>, D::Error>
+where
+    T: DeserializeOwned + Item,
+    D: Deserializer<'de>,
+{
+    let objects = List::<Object<T>, MIN, MAX>::deserialize(deserializer)?;
+    Ok(objects.map(|Object(item)| item))
+}
+
+/// An item that is an object.
+struct Object<T>(T);
+
+impl<T: Item> Item for Object<T> {
+    const NAME: &'static str = T::NAME;
+}
+
+impl<'de, T: DeserializeOwned> Deserialize<'de> for Object<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        object(deserializer).map(Self)
+    }
 }
 
 /// Cuts the value out of a message that quotes one, because it may be a secret
