@@ -95,6 +95,15 @@ impl DynamoDb {
         Ok(answer.item)
     }
 
+    /// Deletes an item. One that does not exist is no error.
+    async fn delete(&self, table: &str, key: Item) -> Result<(), StoreError> {
+        let delete = self.client.delete_item().table_name(table);
+        let deleted = delete.set_key(Some(key)).send().await;
+        deleted
+            .map(drop)
+            .map_err(|error| sdk_failed("DeleteItem", &error))
+    }
+
     /// The wanted items of a table. Missing items are left out.
     async fn batch(&self, table: &str, wanted: KeysAndAttributes) -> Result<Vec<Item>, StoreError> {
         let wanted = HashMap::from([(table.to_owned(), wanted)]);

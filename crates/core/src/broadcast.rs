@@ -27,7 +27,7 @@ use belfry_protocol::{
 
 pub use coordinator::{Broadcaster, FanoutSettings};
 pub use delivery::DeliverySettings;
-pub use fanout::{Fanout, FanoutEnd};
+pub use fanout::Fanout;
 use recipients::Audience;
 use stored::StoredPublish;
 pub use worker::Worker;
@@ -36,7 +36,7 @@ use crate::ports::{BroadcastKey, BroadcastRecord, StoreError};
 use crate::time::{UnixMillis, UnixSeconds};
 
 /// How long a broadcast is remembered, and its id with it.
-const MEMORY: Duration = Duration::from_secs(24 * 60 * 60);
+pub(crate) const MEMORY: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// How long a worker that was asked to start may take before it counts as
 /// lost. Lambda retries a failed event after one minute.

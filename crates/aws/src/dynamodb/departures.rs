@@ -35,17 +35,10 @@ impl Departures for DynamoDb {
     }
 
     async fn depart(&self, departure: &Departure) -> Result<(), StoreError> {
-        self.leave_channels(&departure.connection).await?;
-        self.delete_session(&departure.connection).await?;
-        let delete = self
-            .client
-            .delete_item()
-            .table_name(&self.tables.state)
-            .set_key(Some(due_key(departure)));
-        let deleted = delete.send().await;
-        deleted
-            .map(drop)
-            .map_err(|error| sdk_failed("DeleteItem", &error))
+        let (id, state) = (&departure.connection, &self.tables.state);
+        self.leave_channels(id).await?;
+        self.delete(state, state::session(id)).await?;
+        self.delete(state, due_key(departure)).await
     }
 }
 

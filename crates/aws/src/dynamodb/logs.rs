@@ -16,7 +16,7 @@ use belfry_protocol::{Epoch, Position};
 
 use super::row::{Item, integer, number, string, text};
 use super::transaction::{Condition, IMPATIENT, Transaction};
-use super::{DynamoDb, condition_failed, failed, sdk_failed, state};
+use super::{DynamoDb, failed, sdk_failed, state, written};
 
 const HEAD: &str = "head";
 
@@ -107,11 +107,7 @@ impl LogAppends for DynamoDb {
             .table_name(&self.tables.messages)
             .set_item(Some(entry_item(log, epoch, entry)))
             .condition_expression("attribute_not_exists(channel)");
-        match put.send().await {
-            Ok(_) => Ok(()),
-            Err(error) if condition_failed(&error) => Ok(()),
-            Err(error) => Err(sdk_failed(PUT, &error)),
-        }
+        written(PUT, put.send().await).map(drop)
     }
 }
 

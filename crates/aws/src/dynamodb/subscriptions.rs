@@ -29,8 +29,7 @@ use belfry_protocol::{Action, ChannelName, ConnectionId};
 use super::row::{Item, integer, number, string, text};
 use super::transaction::send_past_transactions;
 use super::{
-    BATCH_ATTEMPTS, Consistency, DynamoDb, condition_failed, failed, key, row, sdk_failed, state,
-    wanted,
+    BATCH_ATTEMPTS, Consistency, DynamoDb, failed, key, row, sdk_failed, state, wanted, written,
 };
 
 const QUERY: &str = "Query";
@@ -182,11 +181,7 @@ impl Subscribers for DynamoDb {
             .set_key(Some(member_key(channel, &seen.id)))
             .condition_expression("connectedAt = :seen")
             .expression_attribute_values(":seen", number(seen.connected_at.0));
-        match delete.send().await {
-            Ok(_) => Ok(()),
-            Err(error) if condition_failed(&error) => Ok(()),
-            Err(error) => Err(sdk_failed("DeleteItem", &error)),
-        }
+        written("DeleteItem", delete.send().await).map(drop)
     }
 }
 
@@ -195,19 +190,6 @@ impl DynamoDb {
     pub(super) async fn leave_channels(&self, id: &ConnectionId) -> Result<(), StoreError> {
         let channels = self.channels(id).await?;
         self.delete_subscriptions(id, &channels).await
-    }
-
-    /// Deletes the set of a connection's channels.
-    pub(super) async fn delete_session(&self, id: &ConnectionId) -> Result<(), StoreError> {
-        let delete = self
-            .client
-            .delete_item()
-            .table_name(&self.tables.state)
-            .set_key(Some(state::session(id)));
-        let deleted = delete.send().await;
-        deleted
-            .map(drop)
-            .map_err(|error| sdk_failed("DeleteItem", &error))
     }
 
     async fn delete_subscriptions(
@@ -260,11 +242,7 @@ impl DynamoDb {
             // Creates nothing.
             .condition_expression("attribute_exists(pk)")
             .expression_attribute_values(":names", AttributeValue::Ss(names));
-        match send_past_transactions(update).await {
-            Ok(_) => Ok(()),
-            Err(error) if condition_failed(&error) => Ok(()),
-            Err(error) => Err(sdk_failed(UPDATE, &error)),
-        }
+        written(UPDATE, send_past_transactions(update).await).map(drop)
     }
 
     async fn write_subscriptions(&self, writes: Vec<WriteRequest>) -> Result<(), StoreError> {

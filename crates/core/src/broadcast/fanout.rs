@@ -35,15 +35,6 @@ pub struct Fanout<'a, S, O, C, M, W, R> {
     pub settings: FanoutSettings,
 }
 
-/// Result of a fan-out.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum FanoutEnd {
-    /// Every subscriber was posted to, or counted as not reached.
-    Posted,
-    /// Workers do it.
-    HandedOver,
-}
-
 impl<S, O, C, M, W, R> Fanout<'_, S, O, C, M, W, R>
 where
     S: NewBroadcasts + Removals + SegmentOffers + Subscribers,
@@ -64,7 +55,7 @@ where
         frame: String,
         exclude: Option<ConnectionId>,
         id: &MessageId,
-    ) -> Result<FanoutEnd, StoreError> {
+    ) -> Result<(), StoreError> {
         let begun = self.clock.now();
         let whole = Segment { index: 0, total: 1 };
         let listing = self.store.subscribers(channel, whole, None, INLINE, begun);
@@ -75,13 +66,12 @@ where
                 frame,
                 exclude,
             };
-            self.hand_over(id, &publish, page.about, begun).await?;
-            return Ok(FanoutEnd::HandedOver);
+            return self.hand_over(id, &publish, page.about, begun).await;
         }
         let mut recipients = page.recipients;
         recipients.retain(|recipient| Some(&recipient.id) != exclude.as_ref());
         self.post(channel, &frame, recipients, begun).await;
-        Ok(FanoutEnd::Posted)
+        Ok(())
     }
 
     async fn post(

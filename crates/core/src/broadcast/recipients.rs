@@ -130,11 +130,7 @@ impl Audience {
     ) -> Result<AudiencePage, StoreError> {
         let mut page = match &self.members {
             Members::Everyone => {
-                let after = match from {
-                    None => None,
-                    Some(Cursor::After(id)) => Some(id),
-                    Some(Cursor::Index(_)) => return Err(foreign_cursor()),
-                };
+                let after = after(from)?;
                 let page = store.scan(segment, after, now).await?;
                 AudiencePage {
                     found: page.recipients,
@@ -144,11 +140,7 @@ impl Audience {
                 }
             }
             Members::Subscribers(channel) => {
-                let after = match from {
-                    None => None,
-                    Some(Cursor::After(id)) => Some(id),
-                    Some(Cursor::Index(_)) => return Err(foreign_cursor()),
-                };
+                let after = after(from)?;
                 let listing = store.subscribers(channel, segment, after, PAGE, now);
                 let page = listing.await?;
                 AudiencePage {
@@ -230,6 +222,15 @@ fn slice<'a, T>(
     let stop = (begin + size).min(end);
     let next = (stop < end).then_some(Cursor::Index(stop));
     Ok((&list[begin..stop], next))
+}
+
+/// The connection after which a listing of connections continues.
+fn after(from: Option<&Cursor>) -> Result<Option<&ConnectionId>, StoreError> {
+    match from {
+        None => Ok(None),
+        Some(Cursor::After(id)) => Ok(Some(id)),
+        Some(Cursor::Index(_)) => Err(foreign_cursor()),
+    }
 }
 
 /// Starting the segment again would post to everyone twice.

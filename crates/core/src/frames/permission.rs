@@ -4,7 +4,7 @@ use belfry_protocol::{Action, ChannelError, ChannelName, ErrorCode, Refused};
 
 use crate::channels::{Actions, ChannelRules, Decision};
 use crate::connections::Connection;
-use crate::ports::{Authorizer, Permission, Question};
+use crate::ports::{Authorizer, Permission, Question, Subscription};
 use crate::time::{UnixMillis, UnixSeconds};
 
 /// What a connection may do in a channel, and until when.
@@ -13,6 +13,16 @@ pub(super) struct Allowed {
     pub(super) ends_at: UnixSeconds,
     /// What the application allows; `None` if a rule decides.
     pub(super) by_application: Option<Actions>,
+}
+
+impl Allowed {
+    pub(super) fn subscription(self, channel: &ChannelName) -> Subscription {
+        Subscription {
+            channel: channel.clone(),
+            ends_at: self.ends_at,
+            allowed: self.by_application,
+        }
+    }
 }
 
 /// Judges what connections may do in channels.

@@ -1,5 +1,3 @@
-use std::time::Duration;
-
 use belfry_protocol::{
     Action, Address, ConnectionId, ErrorCode, FrameId, MAX_FRAME_BYTES, MAX_STORED_FRAME_BYTES,
     Message, MessageData, MessageId, Position, Publish, Published, Refused, Sender, ServerFrame,
@@ -10,7 +8,7 @@ use futures_util::future::join;
 use super::history::may;
 use super::permission::Judge;
 use super::rejection::Rejection;
-use crate::broadcast::{Fanout, FanoutEnd};
+use crate::broadcast::{Fanout, MEMORY};
 use crate::channels::History;
 use crate::connections::Connection;
 use crate::log::{AppendError, AppendId, Appended, Appender, LogKey};
@@ -19,9 +17,6 @@ use crate::ports::{
     SegmentOffers, Subscribers, Subscriptions, Workers,
 };
 use crate::time::UnixMillis;
-
-/// How long a message with an id of the client's is remembered.
-const MEMORY: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// `publish`: appends the message to the channel's log, if it has one, then
 /// posts it to the subscribers. In this order: a subscriber that the listing
@@ -80,7 +75,7 @@ where
         };
         match history {
             None => {
-                let text = message.frame(None)?;
+                let text = message.unstored()?;
                 self.post(&message, text, exclude).await?;
                 Ok(message.published(None))
             }
@@ -94,7 +89,6 @@ where
         history: History,
         exclude: Option<ConnectionId>,
     ) -> Result<Published, Rejection> {
-        // The longest position, so that no frame is longer than this one.
         message.check_length()?;
         let log = LogKey::channel(message.publish.channel.as_str());
         let id = message.append_id();
@@ -150,7 +144,7 @@ where
         message: &Outgoing<'_>,
         frame: String,
         exclude: Option<ConnectionId>,
-    ) -> Result<FanoutEnd, Rejection> {
+    ) -> Result<(), Rejection> {
         let (channel, id) = (&message.publish.channel, message.request_id);
         Ok(self.fanout.run(channel, frame, exclude, id).await?)
     }
@@ -188,8 +182,9 @@ impl Outgoing<'_> {
         .to_json()
     }
 
-    fn frame(&self, position: Option<&Position>) -> Result<String, Rejection> {
-        let text = self.text(position);
+    /// The frame of a message that is not kept.
+    fn unstored(&self) -> Result<String, Rejection> {
+        let text = self.text(None);
         if text.len() > MAX_FRAME_BYTES {
             return Err(too_large(MAX_FRAME_BYTES));
         }

@@ -7,7 +7,7 @@ use futures_util::future::join_all;
 
 use super::permission::Judge;
 use crate::connections::Connection;
-use crate::ports::{Authorizer, Clock, Outbox, StoreError, Subscription, Subscriptions};
+use crate::ports::{Authorizer, Clock, Outbox, StoreError, Subscriptions};
 
 const POST_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -29,11 +29,7 @@ pub(super) async fn rejudge<A: Authorizer, S: Subscriptions, O: Outbox, C: Clock
     let (mut kept, mut ended) = (Vec::new(), Vec::new());
     for (channel, allowed) in join_all(judged).await {
         match allowed {
-            Some(allowed) => kept.push(Subscription {
-                channel: channel.clone(),
-                ends_at: allowed.ends_at,
-                allowed: allowed.by_application,
-            }),
+            Some(allowed) => kept.push(allowed.subscription(channel)),
             None => ended.push(channel.clone()),
         }
     }

@@ -101,11 +101,7 @@ where
             };
             // A channel may be named twice.
             if subscriptions.iter().all(|one| one.channel != *name) {
-                subscriptions.push(Subscription {
-                    channel: name.clone(),
-                    ends_at: allowed.ends_at,
-                    allowed: allowed.by_application,
-                });
+                subscriptions.push(allowed.subscription(name));
             }
         }
         if subscriptions.is_empty() {

@@ -82,7 +82,10 @@ where
                 }
             }
         }
-        complete &= self.process_departures(deadline).await?;
+        match self.process_departures(deadline).await {
+            Ok(all) => complete &= all,
+            Err(error) => unlisted = Some(error),
+        }
         report.complete = complete && all_ended;
         report.connections = self.store.open_connections().await?;
         let took = self.clock.now().since(begun);

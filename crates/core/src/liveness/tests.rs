@@ -339,13 +339,15 @@ async fn a_listing_that_fails_is_an_error_after_everything_else() {
     let sweeper = sweeper();
     open(&sweeper, "c1").await;
     sweeper.clock.set(after(500));
-    sweeper.store.fail_next("due");
-    assert!(sweeper.sweep(after(555)).await.is_err());
-    let recorded = sweeper.metrics.take();
-    assert!(
-        matches!(recorded[..], [MetricEvent::SweepDone { .. }]),
-        "{recorded:?}"
-    );
+    for listing in ["due", "due_departures"] {
+        sweeper.store.fail_next(listing);
+        assert!(sweeper.sweep(after(555)).await.is_err(), "{listing}");
+        let recorded = sweeper.metrics.take();
+        assert!(
+            matches!(recorded[..], [MetricEvent::SweepDone { .. }]),
+            "{listing}: {recorded:?}"
+        );
+    }
 }
 
 #[tokio::test(start_paused = true)]
