@@ -14,6 +14,7 @@ mod frames;
 mod functions;
 mod gone;
 mod handshake;
+mod histories;
 mod invoke;
 mod keys;
 mod lifetime;

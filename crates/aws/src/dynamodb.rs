@@ -35,7 +35,7 @@ use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::config::http::HttpResponse;
 use aws_sdk_dynamodb::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_dynamodb::types::KeysAndAttributes;
-use belfry_core::ports::StoreError;
+use belfry_core::ports::{Consistency, StoreError};
 use belfry_protocol::ConnectionId;
 
 use self::row::{CONNECTION_ID, Item, Row, text};
@@ -132,14 +132,6 @@ impl DynamoDb {
         }
         Err(failed(BATCH_GET, "some keys were never processed"))
     }
-}
-
-/// Whether a read sees every earlier write, at twice the price.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Consistency {
-    /// A missing item certainly does not exist.
-    Strong,
-    Eventual,
 }
 
 /// The items to read in a batch, at most [`BATCH`] of them.

@@ -3,25 +3,28 @@
 //! failures of API Gateway. Fails if a total is wrong, or if a broadcast takes
 //! a tenth longer than its rate allows.
 
+use std::ops::RangeInclusive;
 use std::pin::pin;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use belfry_core::broadcast::{Broadcaster, Call, DeliverySettings, FanoutSettings, Worker};
+use belfry_core::channels::ChannelRules;
 use belfry_core::connections::Recipient;
+use belfry_core::log::{AppendId, Entry, Head, LogKey};
 use belfry_core::ports::{
-    Acquired, Begun, BroadcastKey, BroadcastRecord, BroadcastRecords, Capacity, Clock, Lease,
-    NewBroadcasts, Outbox, PostError, RecipientPage, Recipients, Removals, Reservation, Segment,
-    SegmentLeases, SegmentOffers, SegmentStates, SegmentView, StoreError, SubscriberPage,
-    Subscribers,
+    Acquired, Advanced, Begun, BroadcastKey, BroadcastRecord, BroadcastRecords, Capacity, Clock,
+    Consistency, Lease, LogAppends, LogReads, NewBroadcasts, Outbox, PostError, RecipientPage,
+    Recipients, Removals, Reservation, Segment, SegmentLeases, SegmentOffers, SegmentStates,
+    SegmentView, StoreError, SubscriberPage, Subscribers, Tail,
 };
 use belfry_core::testing::{
     FakeMetrics, FakeStore, FakeWorkers, START, SeededRandomness, TestClock,
 };
 use belfry_core::{UnixMillis, UnixSeconds};
 use belfry_protocol::{
-    BroadcastInquiry, BroadcastReport, BroadcastRequest, ChannelName, ConnectionId, MessageId,
-    UserId, WaitSeconds,
+    BroadcastInquiry, BroadcastReport, BroadcastRequest, ChannelName, ConnectionId, Epoch,
+    MessageId, Position, UserId, WaitSeconds,
 };
 use futures_util::future::{Either, join_all, select};
 
@@ -98,6 +101,7 @@ impl Rows {
     fn recipient(&self, number: u32) -> Option<Recipient> {
         (!self.removed.has(number)).then(|| Recipient {
             id: id(number),
+            user_id: UserId::parse("u").expect("a user id"),
             // Long enough ago for a 410 to be believed at once.
             connected_at: START.minus(Duration::from_secs(600)),
             token_expires_at: UnixSeconds(u64::MAX),
@@ -135,7 +139,12 @@ impl Removals for Rows {
 }
 
 impl Recipients for Rows {
-    async fn of_user(&self, _: &UserId, _: UnixMillis) -> Result<Vec<Recipient>, StoreError> {
+    async fn of_user(
+        &self,
+        _: &UserId,
+        _: Consistency,
+        _: UnixMillis,
+    ) -> Result<Vec<Recipient>, StoreError> {
         unreachable!("broadcasts are to all")
     }
 
@@ -155,6 +164,7 @@ impl Recipients for Rows {
         &self,
         segment: Segment,
         after: Option<&ConnectionId>,
+        _: Consistency,
         _: UnixMillis,
     ) -> Result<RecipientPage, StoreError> {
         self.clock.sleep(SCAN).await;
@@ -169,6 +179,46 @@ impl Recipients for Rows {
                 .collect(),
             next: next.map(id),
         })
+    }
+}
+
+impl LogReads for Rows {
+    async fn head(&self, _: &LogKey) -> Result<Option<Head>, StoreError> {
+        unreachable!("no message here is kept")
+    }
+
+    async fn entries(
+        &self,
+        _: &LogKey,
+        _: &Epoch,
+        _: RangeInclusive<u64>,
+    ) -> Result<Vec<Entry>, StoreError> {
+        unreachable!("no message here is kept")
+    }
+}
+
+impl LogAppends for Rows {
+    async fn tail(&self, _: &LogKey) -> Result<Option<Tail>, StoreError> {
+        unreachable!("no message here is kept")
+    }
+
+    async fn advance(
+        &self,
+        _: &LogKey,
+        _: Option<&Position>,
+        _: &Head,
+        _: UnixSeconds,
+        _: Option<UnixSeconds>,
+    ) -> Result<Advanced, StoreError> {
+        unreachable!("no message here is kept")
+    }
+
+    async fn find_append(&self, _: &LogKey, _: &AppendId) -> Result<Option<Position>, StoreError> {
+        unreachable!("no message here is kept")
+    }
+
+    async fn store(&self, _: &LogKey, _: &Epoch, _: &Entry) -> Result<(), StoreError> {
+        unreachable!("no message here is kept")
     }
 }
 
@@ -364,6 +414,7 @@ fn core(count: u32) -> Core {
     let clock = TestClock::default();
     Broadcaster {
         worker: Worker {
+            rules: ChannelRules::default(),
             store: Rows {
                 count,
                 removed: Marks::default(),

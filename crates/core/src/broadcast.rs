@@ -1,8 +1,10 @@
 //! Broadcasts: one message to many connections. Read in this order:
-//! `recipients` (who is reached), `coordinator` (idempotency, rate) and `split`,
+//! `content` (what is sent, and where it is kept), `recipients` (who is
+//! reached), `coordinator` (idempotency, rate) and `split`,
 //! `worker` and `segment` (how one segment is processed), `delivery`,
 //! `retry_queue` and `rate_limiter` (how posts are made), `report`.
 
+mod content;
 mod coordinator;
 mod delivery;
 mod fanout;
@@ -19,11 +21,14 @@ mod tally;
 mod tests;
 mod worker;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use belfry_protocol::{
-    BroadcastReport, BroadcastRequest, ConnectionId, MAX_FRAME_BYTES, MessageId,
+    BroadcastReport, BroadcastRequest, ConnectionId, MAX_FRAME_BYTES, MAX_STORED_FRAME_BYTES,
+    MessageId, Position,
 };
+use content::{Content, KeptMessage, Published};
 
 pub use coordinator::{Broadcaster, FanoutSettings};
 pub use delivery::DeliverySettings;
@@ -32,6 +37,9 @@ use recipients::Audience;
 use stored::StoredPublish;
 pub use worker::Worker;
 
+use crate::channels::ChannelRules;
+use crate::connections::Recipient;
+use crate::log::{AppendError, LogKey};
 use crate::ports::{BroadcastKey, BroadcastRecord, StoreError};
 use crate::time::{UnixMillis, UnixSeconds};
 
@@ -65,6 +73,10 @@ pub enum BroadcastError {
     )]
     PayloadTooLarge { bytes: usize },
     #[error(
+        "message: the frame has {bytes} bytes with its id and timestamp; at most {MAX_STORED_FRAME_BYTES} with its position can be kept. With \"store\": false it is sent and not kept"
+    )]
+    TooLargeToKeep { bytes: usize },
+    #[error(
         "target: the request has {bytes} bytes; at most {max_bytes} can be remembered. Send it in parts"
     )]
     RequestTooLarge { bytes: usize, max_bytes: usize },
@@ -79,6 +91,11 @@ pub enum BroadcastError {
     /// The last broadcast to everyone was too recent.
     #[error("target: one broadcast to all is allowed every {interval:?}; wait {wait:?}")]
     RateLimited { interval: Duration, wait: Duration },
+    /// Others appended to the same log all the time.
+    #[error(
+        "too many messages are published there at the same time; ask again with the same messageId"
+    )]
+    Busy,
     #[error("the broadcast could not be finished; ask again with the same messageId ({0})")]
     Store(#[from] StoreError),
     /// No worker could be asked to start or to continue.
@@ -87,6 +104,15 @@ pub enum BroadcastError {
     /// Listing the recipients used up the time.
     #[error("listing the recipients used up the time; nobody was reached")]
     NoTime,
+}
+
+impl From<AppendError> for BroadcastError {
+    fn from(error: AppendError) -> Self {
+        match error {
+            AppendError::Busy => Self::Busy,
+            AppendError::Store(error) => Self::Store(error),
+        }
+    }
 }
 
 /// Result of a broadcast, or of one invocation's part of it.
@@ -103,11 +129,20 @@ pub struct Delivered {
     pub took: Duration,
 }
 
+/// A frame on its way to a connection.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+struct Post {
+    recipient: Recipient,
+    frame: Arc<str>,
+}
+
 /// A broadcast in progress.
 #[derive(Debug)]
 struct Broadcast {
     key: BroadcastKey,
-    frame: String,
+    content: Content,
+    /// Where the message is kept, if that is known and one place.
+    position: Option<Position>,
     audience: Audience,
     /// At least one.
     segments: u32,
@@ -119,33 +154,37 @@ impl Broadcast {
         id: &MessageId,
         request: BroadcastRequest,
         started_at: UnixMillis,
+        rules: &ChannelRules,
     ) -> Result<Self, BroadcastError> {
-        let timestamp = started_at.to_timestamp();
-        let frame = request.message.into_frame(id, timestamp).to_json();
-        if frame.len() > MAX_FRAME_BYTES {
-            return Err(BroadcastError::PayloadTooLarge { bytes: frame.len() });
-        }
+        let content = Content::of(&request, id, started_at, rules)?;
+        let is_kept = matches!(content, Content::Kept(_));
         Ok(Self {
             key: BroadcastKey {
                 id: id.clone(),
                 started_at,
             },
-            frame,
-            audience: Audience::new(request.target, request.exclude),
+            content,
+            position: None,
+            audience: Audience::new(request.target, request.exclude, is_kept),
             segments: 1,
         })
     }
 
     /// The original broadcast of a record. It keeps its timestamp: some
     /// recipients already have the message.
-    fn restore(id: &MessageId, record: &BroadcastRecord) -> Result<Self, BroadcastError> {
+    fn restore(
+        id: &MessageId,
+        record: &BroadcastRecord,
+        rules: &ChannelRules,
+    ) -> Result<Self, BroadcastError> {
         if let Some(publish) = StoredPublish::from_json(&record.request) {
             return Ok(Self {
                 key: BroadcastKey {
                     id: id.clone(),
                     started_at: record.started_at,
                 },
-                frame: publish.frame,
+                content: Content::Frame(publish.frame.into()),
+                position: None,
                 audience: Audience::subscribers(publish.channel, publish.exclude),
                 segments: record.segments,
             });
@@ -156,8 +195,21 @@ impl Broadcast {
         })?;
         Ok(Self {
             segments: record.segments,
-            ..Self::new(id, request, record.started_at)?
+            ..Self::new(id, request, record.started_at, rules)?
         })
+    }
+
+    /// The message and its log, if it is still to be appended to a single one.
+    fn unpublished(&self) -> Option<(&KeptMessage, LogKey)> {
+        match &self.content {
+            Content::Frame(_) => None,
+            Content::Kept(message) => Some((message, self.audience.log()?)),
+        }
+    }
+
+    fn published(&mut self, published: &Published) {
+        self.content = Content::Frame(published.frame.clone());
+        self.position = Some(published.position.clone());
     }
 
     /// When its record and segments may be deleted.

@@ -24,7 +24,7 @@ use std::time::Duration;
 
 use belfry_protocol::{
     ClientFrame, ConnectionId, Envelope, ErrorCode, FrameId, Limits, MessageId, Refused,
-    ServerFrame, Subscribe, Subscribed, Version,
+    ServerFrame, Subscribe, Subscribed, UserId, Version,
 };
 
 pub use answer::{Answer, FrameOutcome};
@@ -205,14 +205,14 @@ where
             }
             ClientFrame::History(frame) => {
                 let connection = self.touch(id).await?;
-                let (judge, reader) = (self.judge(), self.history());
+                let (judge, reader) = (self.judge(), self.history(&connection.user_id));
                 let read = history::read(&judge, &reader, &connection, frame.data);
                 let page = Box::pin(read).await?;
                 Some(ServerFrame::History(self.reply(frame.id, page)))
             }
             ClientFrame::Sync(frame) => {
                 let connection = self.touch(id).await?;
-                let reader = self.history();
+                let reader = self.history(&connection.user_id);
                 let synced = Box::pin(history::sync(&reader, &connection, frame.data)).await?;
                 Some(ServerFrame::Synced(self.reply(frame.id, synced)))
             }
@@ -234,7 +234,7 @@ where
         let handler = SubscribeHandler {
             judge: self.judge(),
             store: &self.store,
-            history: self.history(),
+            history: self.history(&connection.user_id),
         };
         let subscribed = handler.handle(&connection, frame).await?;
         Ok((connection, subscribed))
@@ -247,9 +247,10 @@ where
         }
     }
 
-    fn history(&self) -> HistoryReader<'_, S, C, R> {
+    fn history<'a>(&'a self, user: &'a UserId) -> HistoryReader<'a, S, C, R> {
         HistoryReader {
             rules: &self.rules,
+            user,
             log: RecoveryReader {
                 store: &self.store,
                 clock: &self.clock,

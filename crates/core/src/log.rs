@@ -24,6 +24,12 @@ mod recovery;
 #[cfg(test)]
 mod tests;
 
+use belfry_protocol::MAX_STORED_FRAME_BYTES;
+
 pub use append::{AppendError, Appended, Appender, Message};
 pub use entry::{AppendId, Entry, Head, LogKey};
 pub use recovery::{Compared, Lost, Recovery, RecoveryLimits, RecoveryReader};
+
+/// The longest frame that can be kept, in bytes, before it has its position. A
+/// position takes less than 120 bytes.
+pub(crate) const MAX_UNPLACED_BYTES: usize = MAX_STORED_FRAME_BYTES - 120;

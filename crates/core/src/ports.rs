@@ -10,6 +10,7 @@ mod broadcast_records;
 mod capacity;
 mod clock;
 mod connection_lookup;
+mod consistency;
 mod cursor;
 mod disconnections;
 mod due_connections;
@@ -35,6 +36,7 @@ pub use broadcast_records::{
 pub use capacity::Capacity;
 pub use clock::Clock;
 pub use connection_lookup::ConnectionLookup;
+pub use consistency::Consistency;
 pub use cursor::Cursor;
 pub use disconnections::{Disconnections, TOMBSTONE_LIFETIME};
 pub use due_connections::DueConnections;

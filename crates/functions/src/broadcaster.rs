@@ -1,4 +1,4 @@
-//! The broadcaster: one message to a user, to some connections, or to everyone.
+//! The broadcaster: one message to users, a channel, some connections, or everyone.
 
 use std::time::Duration;
 
@@ -137,6 +137,7 @@ mod tests {
                 ("CONNECTIONS_PER_WORKER", "0"),
                 ("BROADCAST_ALL_INTERVAL_SECONDS", "soon"),
                 ("MAX_WORKERS", "101"),
+                ("CHANNEL_RULES", "{}"),
             ],
         );
     }

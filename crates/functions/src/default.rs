@@ -70,7 +70,7 @@ pub async fn build(settings: Settings) -> UseCase {
     };
     let fanout::Opened { worker, clients } = fanout::open(settings.fanout).await;
     Dispatcher {
-        rules: settings.tokens.rules.clone(),
+        rules: worker.rules,
         verifier: settings.tokens.verifier(clients.http()),
         authorizer: LambdaAuthorizer::new(clients.lambda(), settings.authorize_function),
         outbox: worker.outbox,

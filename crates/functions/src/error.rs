@@ -21,7 +21,7 @@ impl FunctionError {
     fn is_callers_fault(&self) -> bool {
         matches!(
             self.error_type,
-            "InvalidRequest" | "PayloadTooLarge" | "RateLimited"
+            "ChannelBusy" | "InvalidRequest" | "PayloadTooLarge" | "RateLimited"
         )
     }
 
@@ -61,13 +61,14 @@ impl From<InvalidRequest> for FunctionError {
 impl From<BroadcastError> for FunctionError {
     fn from(error: BroadcastError) -> Self {
         let error_type = match error {
-            BroadcastError::PayloadTooLarge { .. } | BroadcastError::RequestTooLarge { .. } => {
-                "PayloadTooLarge"
-            }
+            BroadcastError::PayloadTooLarge { .. }
+            | BroadcastError::TooLargeToKeep { .. }
+            | BroadcastError::RequestTooLarge { .. } => "PayloadTooLarge",
             BroadcastError::OtherRequest
             | BroadcastError::Unknown
             | BroadcastError::NoSuchSegment { .. } => "InvalidRequest",
             BroadcastError::RateLimited { .. } => "RateLimited",
+            BroadcastError::Busy => "ChannelBusy",
             BroadcastError::Store(_) | BroadcastError::NoWorker(_) => "Unavailable",
             BroadcastError::NoTime => "Timeout",
         };

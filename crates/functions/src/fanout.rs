@@ -5,6 +5,7 @@ use std::time::Duration;
 use belfry_aws::apigateway::ManagementOutbox;
 use belfry_aws::{Clients, DynamoDb, LambdaWorkers, SystemClock, SystemRandomness};
 use belfry_core::broadcast::{Delivered, DeliverySettings, Worker};
+use belfry_core::channels::ChannelRules;
 use belfry_protocol::BroadcastStatus;
 
 use crate::common::{ApiEndpoint, Common, Metrics};
@@ -14,6 +15,7 @@ use crate::environment::{Environment, SettingError};
 pub(crate) struct Settings {
     common: Common,
     api_endpoint: ApiEndpoint,
+    rules: ChannelRules,
     delivery: DeliverySettings,
     pub(crate) max_workers: u32,
     worker_function: String,
@@ -34,6 +36,7 @@ impl Settings {
         Ok(Self {
             common: Common::read(environment)?,
             api_endpoint: ApiEndpoint::read(environment)?,
+            rules: environment.parsed("CHANNEL_RULES", ChannelRules::default())?,
             delivery: DeliverySettings {
                 concurrency: usize::try_from(concurrency).unwrap_or(1),
                 post_timeout: Duration::from_millis(post_timeout),
@@ -70,6 +73,7 @@ pub(crate) async fn open(settings: Settings) -> Opened {
         metrics: adapters.metrics,
         workers: LambdaWorkers::new(lambda, settings.worker_function),
         random: SystemRandomness,
+        rules: settings.rules,
         delivery: settings.delivery,
     };
     Opened {

@@ -85,6 +85,7 @@ mod tests {
                 ("POST_TIMEOUT_MS", "99"),
                 ("POSTS_PER_SECOND", "100001"),
                 ("MAX_WORKERS", "-1"),
+                ("CHANNEL_RULES", "{}"),
             ],
         );
     }

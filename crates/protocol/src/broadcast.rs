@@ -11,8 +11,8 @@ pub use report::{BroadcastReport, BroadcastStatus, Failures};
 pub use wait_seconds::{MAX_WAIT_SECONDS, WaitSeconds};
 
 use crate::{
-    ConnectionId, FrameId, InvalidRequest, List, Message, MessageId, NotificationData, ServerFrame,
-    Timestamp, UserId, Version, request, shape,
+    Address, ChannelName, ConnectionId, FrameId, InvalidRequest, List, Message, MessageId,
+    NotificationData, Position, ServerFrame, Timestamp, UserId, Version, request, shape,
 };
 
 /// The largest message that API Gateway carries, in bytes (AWS: "WebSocket
@@ -79,6 +79,10 @@ pub struct BroadcastRequest {
     /// Connections to leave out, for example the sender's own.
     #[serde(default)]
     pub exclude: Option<List<ConnectionId, 0, 1_000>>,
+    /// `false` keeps the message out of the target's history. The default is
+    /// `true`. Has no effect if no history is kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub store: Option<bool>,
     /// How long to wait for a large broadcast to finish, in seconds. The
     /// default is 0: do not wait.
     #[serde(default)]
@@ -109,6 +113,11 @@ pub enum Target {
     Connections {
         /// The connections that receive the message. Duplicates are ignored.
         connection_ids: List<ConnectionId, 1, 10_000>,
+    },
+    /// Every subscriber of a channel.
+    Channel {
+        /// The channel whose subscribers receive the message.
+        channel: ChannelName,
     },
     /// Every connection of the stack.
     All {},
@@ -145,12 +154,19 @@ pub enum NoticeType {
 }
 
 impl Notice {
-    /// The frame that each recipient gets.
+    /// The frame that recipients get. `channel` and `position` say where a
+    /// history keeps it.
     #[must_use]
-    pub fn into_frame(self, id: &MessageId, now: Timestamp) -> ServerFrame {
+    pub fn into_frame(
+        self,
+        id: &MessageId,
+        now: Timestamp,
+        channel: Option<Address>,
+        position: Option<Position>,
+    ) -> ServerFrame {
         ServerFrame::Notification(Message {
-            channel: None,
-            position: None,
+            channel,
+            position,
             from: None,
             version: Version,
             // Every message id is a frame id: it is as long at most, and uses
@@ -220,6 +236,8 @@ mod tests {
         let frame = request.message.into_frame(
             &MessageId::parse("m-1").unwrap(),
             Timestamp::from_millis(1_770_660_703_822),
+            None,
+            None,
         );
         insta::assert_snapshot!(frame.to_json(), @r#"{"type":"notification","version":"1.0","id":"m-1","timestamp":"2026-02-09T18:11:43.822Z","data":{"kind":"k"}}"#);
     }

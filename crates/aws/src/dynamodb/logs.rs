@@ -24,6 +24,8 @@ const PUT: &str = "PutItem";
 
 const QUERY: &str = "Query";
 
+const MALFORMED_APPEND: &str = "a malformed append";
+
 impl LogReads for DynamoDb {
     async fn head(&self, log: &LogKey) -> Result<Option<Head>, StoreError> {
         let item = self.item(&self.tables.messages, key(log, HEAD)).await?;
@@ -100,6 +102,19 @@ impl LogAppends for DynamoDb {
         }
     }
 
+    async fn find_append(
+        &self,
+        log: &LogKey,
+        id: &AppendId,
+    ) -> Result<Option<Position>, StoreError> {
+        let mark = self
+            .item(&self.tables.state, state::append(id, log))
+            .await?;
+        let Some(mark) = mark else { return Ok(None) };
+        let found = position(&mark).ok_or_else(|| failed("GetItem", MALFORMED_APPEND))?;
+        Ok(Some(found))
+    }
+
     async fn store(&self, log: &LogKey, epoch: &Epoch, entry: &Entry) -> Result<(), StoreError> {
         let put = self
             .client
@@ -150,7 +165,7 @@ impl DynamoDb {
         match conditions.as_slice() {
             [_, Condition::Failed(Some(mark))] => {
                 let before = position(mark);
-                let before = before.ok_or_else(|| failed(OPERATION, "a malformed append"))?;
+                let before = before.ok_or_else(|| failed(OPERATION, MALFORMED_APPEND))?;
                 Ok(Advanced::Before(before))
             }
             [Condition::Failed(old), _] => {

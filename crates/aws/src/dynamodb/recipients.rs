@@ -1,11 +1,12 @@
 use belfry_core::UnixMillis;
 use belfry_core::connections::Recipient;
-use belfry_core::ports::{RecipientPage, Recipients, Segment, StoreError};
+use belfry_core::ports::{Consistency, RecipientPage, Recipients, Segment, StoreError};
 use belfry_protocol::{ConnectionId, UserId};
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 
+use super::admissions::connection_ids;
 use super::row::{self, CONNECTION_ID, Item, RECIPIENT_ATTRIBUTES, number, text};
-use super::{BATCH, Consistency, DynamoDb, IS_LIVE, failed, key, sdk_failed, wanted};
+use super::{BATCH, DynamoDb, IS_LIVE, failed, key, sdk_failed, state, wanted};
 
 const USER_INDEX: &str = "userId-index";
 
@@ -17,24 +18,16 @@ const PAGE: i32 = 1_000;
 const BATCHES: usize = 4;
 
 impl Recipients for DynamoDb {
-    async fn of_user(&self, user: &UserId, now: UnixMillis) -> Result<Vec<Recipient>, StoreError> {
-        let mut pages = self
-            .client
-            .query()
-            .table_name(&self.tables.connections)
-            .index_name(USER_INDEX)
-            .key_condition_expression("userId = :user")
-            .filter_expression(IS_LIVE)
-            .expression_attribute_values(":user", text(user.as_str()))
-            .expression_attribute_values(":now", number(now.to_seconds().0))
-            .into_paginator()
-            .send();
-        let mut found = Vec::new();
-        while let Some(page) = pages.next().await {
-            let page = page.map_err(|error| sdk_failed("Query", &error))?;
-            found.extend(readable(page.items()));
+    async fn of_user(
+        &self,
+        user: &UserId,
+        consistency: Consistency,
+        now: UnixMillis,
+    ) -> Result<Vec<Recipient>, StoreError> {
+        match consistency {
+            Consistency::Strong => Box::pin(self.of_user_by_set(user, now)).await,
+            Consistency::Eventual => self.of_user_by_index(user, now).await,
         }
-        Ok(found)
     }
 
     async fn of_ids(
@@ -62,6 +55,7 @@ impl Recipients for DynamoDb {
         &self,
         segment: Segment,
         after: Option<&ConnectionId>,
+        consistency: Consistency,
         now: UnixMillis,
     ) -> Result<RecipientPage, StoreError> {
         const OPERATION: &str = "Scan";
@@ -73,6 +67,7 @@ impl Recipients for DynamoDb {
             .segment(number_of(segment.index)?)
             .total_segments(number_of(segment.total)?)
             .limit(PAGE)
+            .consistent_read(consistency == Consistency::Strong)
             .set_exclusive_start_key(after.map(key))
             .projection_expression(RECIPIENT_ATTRIBUTES)
             .filter_expression(IS_LIVE)
@@ -85,6 +80,47 @@ impl Recipients for DynamoDb {
             recipients: readable(output.items()),
             next: next.map_err(|error| failed(OPERATION, error))?,
         })
+    }
+}
+
+impl DynamoDb {
+    async fn of_user_by_index(
+        &self,
+        user: &UserId,
+        now: UnixMillis,
+    ) -> Result<Vec<Recipient>, StoreError> {
+        let mut pages = self
+            .client
+            .query()
+            .table_name(&self.tables.connections)
+            .index_name(USER_INDEX)
+            .key_condition_expression("userId = :user")
+            .filter_expression(IS_LIVE)
+            .expression_attribute_values(":user", text(user.as_str()))
+            .expression_attribute_values(":now", number(now.to_seconds().0))
+            .into_paginator()
+            .send();
+        let mut found = Vec::new();
+        while let Some(page) = pages.next().await {
+            let page = page.map_err(|error| sdk_failed("Query", &error))?;
+            found.extend(readable(page.items()));
+        }
+        Ok(found)
+    }
+
+    /// An index is never read consistently, but the user's set is: `$connect`
+    /// writes it together with the row.
+    async fn of_user_by_set(
+        &self,
+        user: &UserId,
+        now: UnixMillis,
+    ) -> Result<Vec<Recipient>, StoreError> {
+        let set = self.item(&self.tables.state, state::user(user)).await?;
+        let ids = connection_ids(set.as_ref()).into_iter();
+        let ids: Vec<_> = ids.filter_map(|id| ConnectionId::parse(id).ok()).collect();
+        let mut found = self.of_ids(&ids, now).await?;
+        found.retain(|recipient| recipient.user_id == *user);
+        Ok(found)
     }
 }
 

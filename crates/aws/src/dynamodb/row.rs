@@ -16,7 +16,7 @@ pub(super) const HAS_SESSION: &str = "hasSession";
 
 /// The attributes that listings read and the user index projects.
 pub(super) const RECIPIENT_ATTRIBUTES: &str =
-    "connectionId, connectedAt, tokenExpiresAt, expiresAt";
+    "connectionId, userId, connectedAt, tokenExpiresAt, expiresAt";
 
 pub(super) type Item = HashMap<String, AttributeValue>;
 
@@ -97,7 +97,7 @@ pub(super) fn row(item: &Item) -> Result<Row, MalformedRow> {
 pub(super) fn connection(item: &Item) -> Result<Connection, MalformedRow> {
     Ok(Connection {
         id: id(item)?,
-        user_id: UserId::parse(string(item, "userId")?).map_err(|_| MalformedRow("userId"))?,
+        user_id: user_id(item)?,
         connected_at: UnixMillis(integer(item, "connectedAt")?),
         last_seen_at: UnixMillis(integer(item, "lastSeenAt")?),
         expires_at: UnixSeconds(integer(item, "expiresAt")?),
@@ -123,6 +123,7 @@ pub(super) fn connection(item: &Item) -> Result<Connection, MalformedRow> {
 pub(super) fn recipient(item: &Item) -> Result<Recipient, MalformedRow> {
     Ok(Recipient {
         id: id(item)?,
+        user_id: user_id(item)?,
         connected_at: UnixMillis(integer(item, "connectedAt")?),
         token_expires_at: UnixSeconds(integer(item, "tokenExpiresAt")?),
     })
@@ -134,6 +135,10 @@ pub(super) fn expires_at(item: &Item) -> Option<UnixSeconds> {
 
 fn optional_time(item: &Item, name: &'static str) -> Option<UnixMillis> {
     integer(item, name).ok().map(UnixMillis)
+}
+
+fn user_id(item: &Item) -> Result<UserId, MalformedRow> {
+    UserId::parse(string(item, "userId")?).map_err(|_| MalformedRow("userId"))
 }
 
 pub(super) fn id(item: &Item) -> Result<ConnectionId, MalformedRow> {

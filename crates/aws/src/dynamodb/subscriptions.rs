@@ -24,7 +24,7 @@ use belfry_core::ports::{
     Segment, StoreError, SubscribeResult, SubscriberPage, Subscribers, Subscription, Subscriptions,
 };
 use belfry_core::{UnixMillis, UnixSeconds};
-use belfry_protocol::{Action, ChannelName, ConnectionId};
+use belfry_protocol::{Action, ChannelName, ConnectionId, UserId};
 
 use super::row::{Item, integer, number, string, text};
 use super::transaction::send_past_transactions;
@@ -320,6 +320,7 @@ fn subscription(item: &Item) -> Option<Subscription> {
 fn recipient(item: &Item) -> Option<Recipient> {
     Some(Recipient {
         id: connection_id(item)?,
+        user_id: UserId::parse(string(item, "userId").ok()?).ok()?,
         connected_at: UnixMillis(integer(item, "connectedAt").ok()?),
         token_expires_at: UnixSeconds(integer(item, "endsAt").ok()?),
     })

@@ -15,13 +15,13 @@ use belfry_aws::{Clients, DynamoDb};
 use belfry_core::UnixMillis;
 use belfry_core::UnixSeconds;
 use belfry_core::broadcast::{Broadcaster, Call, DeliverySettings, FanoutSettings, Worker};
-use belfry_core::channels::Claims;
+use belfry_core::channels::{ChannelRules, Claims};
 use belfry_core::connections::{Connection, MAX_KEPT_BYTES, Recipient};
 use belfry_core::frames::TokenBucket;
 use belfry_core::liveness::Liveness;
 use belfry_core::log::{AppendId, Appender, LogKey, Message, RecoveryLimits, RecoveryReader};
 use belfry_core::ports::{
-    Admission, Admissions, Admitted, Capacity, ConnectionLookup, Departures, Disconnections,
+    Admission, Admissions, Admitted, Capacity, Clock, ConnectionLookup, Departures, Disconnections,
     DueConnections, Extended, Extension, Removals, Segment, SessionRefresh, Sessions,
     SubscribeResult, Subscribers, Subscription, Subscriptions, Touched,
 };
@@ -328,6 +328,9 @@ async fn a_comparison_row_by_row() {
     assert_eq!(store.open_connections().await, Ok(100));
 }
 
+type Costed =
+    Broadcaster<DynamoDb, FakeOutbox, TestClock, FakeMetrics, FakeWorkers, SeededRandomness>;
+
 #[tokio::test]
 async fn broadcasts() {
     let (meter, store) = meter().await;
@@ -338,7 +341,7 @@ async fn broadcasts() {
     meter.reset();
     let outbox = FakeOutbox::default();
     (0..1_000).for_each(|n| outbox.open(&format!("c{n}")));
-    let broadcaster = Broadcaster {
+    let mut broadcaster = Broadcaster {
         worker: Worker {
             store,
             outbox,
@@ -346,6 +349,7 @@ async fn broadcasts() {
             metrics: FakeMetrics::default(),
             workers: FakeWorkers::default(),
             random: SeededRandomness::default(),
+            rules: ChannelRules::default(),
             delivery: DeliverySettings {
                 concurrency: 64,
                 post_timeout: Duration::from_secs(3),
@@ -358,7 +362,7 @@ async fn broadcasts() {
             all_interval: Duration::from_secs(60),
         },
     };
-    let send = async |id: &str, is_named: bool, target: Value| {
+    let send = async |broadcaster: &Costed, id: &str, is_named, target: Value| {
         let request =
             json!({"target": target, "message": {"type": "notification", "data": {"kind": "k"}}});
         let request = BroadcastRequest::parse(&request.to_string()).unwrap();
@@ -366,20 +370,43 @@ async fn broadcasts() {
             message_id: MessageId::parse(id).unwrap(),
             is_named,
             owner: "caller".into(),
-            deadline: after(60),
+            deadline: broadcaster.worker.clock.now().plus(Duration::from_secs(60)),
         };
-        broadcaster.send(request, call).await.unwrap().report
+        let sent = broadcaster.send(request, call).await.unwrap();
+        sent.report.success
     };
     let to_one = json!({"type": "user", "userId": "user-1"});
-    assert_eq!(send("m1", false, to_one.clone()).await.success, 1);
+    assert_eq!(send(&broadcaster, "m1", false, to_one.clone()).await, 1);
     meter.expect("broadcast to a user, without an id");
-    assert_eq!(send("m2", true, to_one.clone()).await.success, 1);
+    assert_eq!(send(&broadcaster, "m2", true, to_one.clone()).await, 1);
     meter.expect("broadcast to a user, with an id");
-    assert_eq!(send("m2", true, to_one).await.success, 1);
+    assert_eq!(send(&broadcaster, "m2", true, to_one.clone()).await, 1);
     meter.expect("broadcast to a user, repeated with its id");
     let to_all = json!({"type": "all"});
-    assert_eq!(send("m3", true, to_all).await.success, 1_000);
+    assert_eq!(send(&broadcaster, "m3", true, to_all.clone()).await, 1_000);
     meter.expect("broadcast to all, 1,000 connections");
+    let to_room = json!({"type": "channel", "channel": "room:7"});
+    assert_eq!(send(&broadcaster, "m4", false, to_room.clone()).await, 0);
+    meter.expect("broadcast to a channel without history");
+
+    let rules = r#"{"version":"1.0","user":{"history":{"seconds":600}},
+        "all":{"history":{"seconds":600}},
+        "channels":[{"match":"room:*","allow":["subscribe"],"history":{"seconds":600}}]}"#;
+    broadcaster.worker.rules = rules.parse().unwrap();
+    for target in [&to_one, &to_room] {
+        send(&broadcaster, "before", false, target.clone()).await;
+    }
+    meter.reset();
+    assert_eq!(send(&broadcaster, "m5", false, to_one).await, 1);
+    meter.expect("broadcast to a user with history");
+    let to_two = json!({"type": "users", "userIds": ["user-1", "user-2"]});
+    assert_eq!(send(&broadcaster, "m6", true, to_two).await, 2);
+    meter.expect("broadcast to two users with histories, with an id");
+    send(&broadcaster, "m7", false, to_room).await;
+    meter.expect("broadcast to a channel with history");
+    broadcaster.worker.clock.advance(Duration::from_secs(60));
+    assert_eq!(send(&broadcaster, "m8", true, to_all).await, 1_000);
+    meter.expect("broadcast to all with history, 1,000 connections");
 }
 
 #[tokio::test]

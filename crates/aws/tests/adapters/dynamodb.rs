@@ -6,8 +6,8 @@ use belfry_aws::{Clients, DynamoDb};
 use belfry_core::connections::{Connection, ConnectionLimits, shard_of};
 use belfry_core::liveness::Liveness;
 use belfry_core::ports::{
-    Acquired, Admission, Admissions, Admitted, BroadcastKey, DueConnections, Recipients, Segment,
-    SegmentLeases, SegmentStates, Sessions,
+    Acquired, Admission, Admissions, Admitted, BroadcastKey, Consistency, DueConnections,
+    Recipients, Segment, SegmentLeases, SegmentStates, Sessions,
 };
 use belfry_core::testing::{
     BUCKET, LIMITS, START, connection, connection_id, store_contract, user_id,
@@ -47,7 +47,10 @@ async fn a_long_table_is_read_page_by_page() {
     let (mut after, mut pages, mut found) = (None, 0, 0);
     loop {
         let whole = Segment { index: 0, total: 1 };
-        let page = store.scan(whole, after.as_ref(), START).await.unwrap();
+        let page = store
+            .scan(whole, after.as_ref(), Consistency::Eventual, START)
+            .await
+            .unwrap();
         (after, pages, found) = (page.next, pages + 1, found + page.recipients.len());
         if after.is_none() {
             break;
@@ -120,13 +123,21 @@ async fn a_row_that_cannot_be_read_stops_nothing() {
     let store = DynamoDb::new(client, tables());
     put(&store, &connection("good", "alice")).await;
     let listings = [
-        store.of_user(&user_id("alice"), START).await.unwrap(),
+        store
+            .of_user(&user_id("alice"), Consistency::Eventual, START)
+            .await
+            .unwrap(),
         store
             .of_ids(&["odd", "good"].map(connection_id), START)
             .await
             .unwrap(),
         store
-            .scan(Segment { index: 0, total: 1 }, None, START)
+            .scan(
+                Segment { index: 0, total: 1 },
+                None,
+                Consistency::Eventual,
+                START,
+            )
             .await
             .unwrap()
             .recipients,

@@ -3,7 +3,7 @@ use std::time::Duration;
 use belfry_protocol::{
     BroadcastInquiry, BroadcastReport, BroadcastRequest, BroadcastStatus, Target, WaitSeconds,
 };
-use futures_util::future::join_all;
+use futures_util::future::{join, join_all};
 
 use super::recipients::Audience;
 use super::report::Reports;
@@ -11,9 +11,9 @@ use super::split;
 use super::tally::Tally;
 use super::{Broadcast, BroadcastError, Call, Delivered, WORKER_START, Worker, expires_at};
 use crate::ports::{
-    Begun, BroadcastRecord, BroadcastRecords, Capacity, Clock, MetricEvent, Metrics, NewBroadcasts,
-    Outbox, Randomness, Recipients, Removals, SegmentLeases, SegmentOffers, SegmentStates,
-    StoreError, Subscribers, Workers,
+    Begun, BroadcastRecord, BroadcastRecords, Capacity, Clock, LogAppends, LogReads, MetricEvent,
+    Metrics, NewBroadcasts, Outbox, Randomness, Recipients, Removals, Segment, SegmentLeases,
+    SegmentOffers, SegmentStates, StoreError, Subscribers, Workers,
 };
 use crate::time::UnixMillis;
 
@@ -43,6 +43,9 @@ pub struct FanoutSettings {
     pub all_interval: Duration,
 }
 
+/// How many subscribers tell how many a channel has.
+const SAMPLE: usize = 100;
+
 impl<S, O, C, M, W, R> Broadcaster<S, O, C, M, W, R>
 where
     S: Recipients
@@ -50,6 +53,8 @@ where
         + Capacity
         + NewBroadcasts
         + BroadcastRecords
+        + LogAppends
+        + LogReads
         + SegmentOffers
         + SegmentLeases
         + SegmentStates
@@ -72,12 +77,16 @@ where
         call: Call,
     ) -> Result<Delivered, BroadcastError> {
         let requested_at = self.now();
-        if matches!(request.target, Target::User { .. }) && !call.is_named {
-            return self.send_unrecorded(request, call, requested_at).await;
+        let may_be_small = matches!(request.target, Target::User { .. } | Target::Channel { .. });
+        if may_be_small && !call.is_named {
+            let sent = self.send_unrecorded(&request, &call, requested_at).await?;
+            if let Some(delivered) = sent {
+                return Ok(delivered);
+            }
         }
         let wait = request.wait_seconds;
         let broadcast = self.begin(request, &call, requested_at).await?;
-        self.proceed(&broadcast, &call, wait, requested_at).await
+        self.proceed(broadcast, &call, wait, requested_at).await
     }
 
     /// Answers an inquiry about a broadcast.
@@ -90,48 +99,68 @@ where
         call: Call,
     ) -> Result<Delivered, BroadcastError> {
         let requested_at = self.now();
-        let broadcast = self.worker.remembered(&call.message_id).await?;
+        let mut broadcast = self.worker.remembered(&call.message_id).await?;
         match inquiry {
             BroadcastInquiry::Report { wait_seconds, .. } => {
+                broadcast.position = self.worker.find_position(&broadcast).await?;
                 let reports = self.reports();
                 let report = reports.wait(&broadcast, call.deadline, wait_seconds);
                 Ok(self.delivered(report.await?, requested_at, Tally::default()))
             }
             BroadcastInquiry::Resume { wait_seconds, .. } => {
-                self.proceed(&broadcast, &call, wait_seconds, requested_at)
+                self.proceed(broadcast, &call, wait_seconds, requested_at)
                     .await
             }
         }
     }
 
-    /// A message to one user without a caller-supplied id: nothing is
-    /// remembered, because there is little to lose.
+    /// A message to one user or to a small channel without a caller-supplied id:
+    /// the broadcast is not remembered, because there is little to lose. Returns
+    /// `None` if the channel has too many subscribers for that.
     async fn send_unrecorded(
         &self,
-        request: BroadcastRequest,
-        call: Call,
+        request: &BroadcastRequest,
+        call: &Call,
         requested_at: UnixMillis,
-    ) -> Result<Delivered, BroadcastError> {
-        let broadcast = Broadcast::new(&call.message_id, request, requested_at)?;
+    ) -> Result<Option<Delivered>, BroadcastError> {
+        let worker = &self.worker;
+        let (id, deadline) = (&call.message_id, call.deadline);
+        let mut broadcast = Broadcast::new(id, request.clone(), requested_at, &worker.rules)?;
+        let published = worker.publish(&mut broadcast).await?;
         let mut tally = Tally::default();
-        self.worker
-            .deliver_at_once(&broadcast, call.deadline, &mut tally)
-            .await?;
-        self.worker.measure_posts(&mut tally);
+        let delivering = async {
+            let page = worker.first_page(&broadcast, deadline).await?;
+            let most = usize::try_from(self.fanout.connections_per_worker).unwrap_or(usize::MAX);
+            if broadcast.audience.channel().is_some()
+                && (page.next.is_some() || page.posts.len() > most)
+            {
+                return Ok(false);
+            }
+            worker
+                .deliver_at_once(&broadcast, page, deadline, &mut tally)
+                .await;
+            Ok::<_, BroadcastError>(true)
+        };
+        let ((), delivered) = join(worker.store_entry(published), delivering).await;
+        if !delivered? {
+            return Ok(None);
+        }
+        worker.measure_posts(&mut tally);
         let (success, failures) = (tally.success, tally.failures);
-        self.worker.metrics.record(MetricEvent::BroadcastDone {
+        worker.metrics.record(MetricEvent::BroadcastDone {
             recipients: success + failures.total(),
             took: self.now().since(requested_at),
         });
         let report = BroadcastReport {
-            message_id: call.message_id,
+            message_id: call.message_id.clone(),
             status: BroadcastStatus::Done,
             success,
             failure: failures.total(),
             failures,
             complete: true,
+            position: broadcast.position,
         };
-        Ok(self.delivered(report, requested_at, tally))
+        Ok(Some(self.delivered(report, requested_at, tally)))
     }
 
     /// Remembers a new broadcast, or finds the original of a repeated request.
@@ -145,7 +174,8 @@ where
         let canonical = request.canonical();
         let bytes = canonical.len();
         let to_all = matches!(request.target, Target::All {});
-        let mut broadcast = Broadcast::new(id, request, requested_at)?;
+        let rules = &self.worker.rules;
+        let mut broadcast = Broadcast::new(id, request, requested_at, rules)?;
         if to_all {
             self.reserve_all(call, requested_at).await?;
         }
@@ -159,7 +189,7 @@ where
         match begun.await? {
             Begun::New => Ok(broadcast),
             Begun::Known(original) if original.request == record.request => {
-                Broadcast::restore(id, &original)
+                Broadcast::restore(id, &original, rules)
             }
             Begun::Known(_) => Err(BroadcastError::OtherRequest),
             Begun::TooLarge { max_bytes } => {
@@ -181,29 +211,43 @@ where
     }
 
     async fn split(&self, audience: &Audience) -> Result<u32, StoreError> {
-        let recipients = match audience.named() {
-            Some(named) => u64::try_from(named).unwrap_or(u64::MAX),
-            None => self.store().open_connections().await?,
+        let recipients = if let Some(named) = audience.named() {
+            u64::try_from(named).unwrap_or(u64::MAX)
+        } else if let Some(channel) = audience.channel() {
+            let whole = Segment { index: 0, total: 1 };
+            let listing = self
+                .store()
+                .subscribers(channel, whole, None, SAMPLE, self.now());
+            listing.await?.about
+        } else {
+            self.store().open_connections().await?
         };
         Ok(split::segments(recipients, &self.fanout))
     }
 
-    /// Processes what is left, here or in workers, and reports.
+    /// Publishes the message, processes what is left, here or in workers, and
+    /// reports.
     async fn proceed(
         &self,
-        broadcast: &Broadcast,
+        mut broadcast: Broadcast,
         call: &Call,
         wait: WaitSeconds,
         requested_at: UnixMillis,
     ) -> Result<Delivered, BroadcastError> {
+        let published = self.worker.publish(&mut broadcast).await?;
         let mut tally = Tally::default();
-        if broadcast.segments == 1 {
-            self.worker.process(broadcast, 0, call, &mut tally).await?;
-        } else {
-            self.start_workers(broadcast).await?;
-        }
-        let report = self.reports().wait(broadcast, call.deadline, wait).await?;
-        Ok(self.delivered(report, requested_at, tally))
+        let delivering = async {
+            if broadcast.segments == 1 {
+                self.worker.process(&broadcast, 0, call, &mut tally).await?;
+            } else {
+                self.start_workers(&broadcast).await?;
+            }
+            let report = self.reports().wait(&broadcast, call.deadline, wait).await?;
+            Ok::<_, BroadcastError>(report)
+        };
+        let stored = self.worker.store_entry(published);
+        let ((), report) = join(stored, delivering).await;
+        Ok(self.delivered(report?, requested_at, tally))
     }
 
     /// Starts a worker for every segment that is neither done nor leased.

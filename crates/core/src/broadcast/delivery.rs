@@ -8,10 +8,11 @@ use belfry_protocol::ConnectionId;
 use futures_util::future::{Either, select};
 use futures_util::stream::{FuturesUnordered, StreamExt};
 
+use super::Post;
 use super::rate_limiter::RateLimiter;
 use super::retry_queue::{Attempt, RetryQueue};
 use super::tally::{PostOutcome, Tally};
-use crate::connections::{Recipient, confirm_after};
+use crate::connections::confirm_after;
 use crate::ports::{Clock, Outbox, PostError, Randomness};
 use crate::time::UnixMillis;
 
@@ -37,7 +38,7 @@ pub struct DeliverySettings {
     pub posts_per_second: f64,
 }
 
-/// Posts a frame to many connections.
+/// Posts to many connections.
 ///
 /// A post that may have arrived (timeout, unknown failure) is never retried. A
 /// post that certainly did not arrive (throttled, or a 410 while the
@@ -47,16 +48,15 @@ pub(super) struct Delivery<'a, O, C, R> {
     clock: &'a C,
     random: &'a R,
     settings: DeliverySettings,
-    frame: &'a str,
     deadline: UnixMillis,
     /// No post begins later: with less than its full timeout it might arrive and
     /// still count as failed.
     begins_until: UnixMillis,
     rate_limiter: RateLimiter,
     retries: RetryQueue,
-    /// Recipients whose turn had not come when time ran out or their page was
-    /// too old.
-    unattempted: Vec<Recipient>,
+    /// Posts whose turn had not come when time ran out or their page was too
+    /// old.
+    unattempted: Vec<Post>,
 }
 
 /// A post that has ended: its result and its latency.
@@ -68,7 +68,6 @@ impl<'a, O: Outbox, C: Clock, R: Randomness> Delivery<'a, O, C, R> {
         clock: &'a C,
         random: &'a R,
         settings: DeliverySettings,
-        frame: &'a str,
         deadline: UnixMillis,
     ) -> Self {
         let now = clock.now();
@@ -79,7 +78,6 @@ impl<'a, O: Outbox, C: Clock, R: Randomness> Delivery<'a, O, C, R> {
             clock,
             random,
             settings,
-            frame,
             deadline,
             begins_until: deadline.minus(last),
             rate_limiter: RateLimiter::new(settings.posts_per_second, now),
@@ -93,16 +91,16 @@ impl<'a, O: Outbox, C: Clock, R: Randomness> Delivery<'a, O, C, R> {
         now >= self.begins_until
     }
 
-    /// Posts to each recipient once, while posts may begin, and to none for the
-    /// first time after `fresh_until`. Recipients that are not counted then are
-    /// in [`Self::waiting`].
+    /// Makes each post once, while posts may begin, and none for the first time
+    /// after `fresh_until`. Recipients that are not counted then are in
+    /// [`Self::waiting`].
     pub(super) async fn post(
         &mut self,
-        recipients: Vec<Recipient>,
+        posts: Vec<Post>,
         fresh_until: UnixMillis,
         tally: &mut Tally,
     ) {
-        self.run(recipients, fresh_until, false, tally).await;
+        self.run(posts, fresh_until, false, tally).await;
     }
 
     /// Retries until every waiting recipient is counted, or no post may begin.
@@ -112,7 +110,8 @@ impl<'a, O: Outbox, C: Clock, R: Randomness> Delivery<'a, O, C, R> {
 
     /// Recipients that were not reached yet and are not counted.
     pub(super) fn waiting(&self) -> Vec<ConnectionId> {
-        let all = self.retries.recipients().chain(&self.unattempted);
+        let unattempted = self.unattempted.iter().map(|post| &post.recipient);
+        let all = self.retries.recipients().chain(unattempted);
         all.map(|recipient| recipient.id.clone()).collect()
     }
 
@@ -122,17 +121,17 @@ impl<'a, O: Outbox, C: Clock, R: Randomness> Delivery<'a, O, C, R> {
 
     /// Takes the recipients whose turn had not come.
     pub(super) fn take_unattempted(&mut self) -> impl Iterator<Item = ConnectionId> {
-        self.unattempted.drain(..).map(|recipient| recipient.id)
+        self.unattempted.drain(..).map(|post| post.recipient.id)
     }
 
     async fn run(
         &mut self,
-        recipients: Vec<Recipient>,
+        posts: Vec<Post>,
         fresh_until: UnixMillis,
         drain: bool,
         tally: &mut Tally,
     ) {
-        let mut fresh = recipients.into_iter();
+        let mut fresh = posts.into_iter();
         let mut in_flight = FuturesUnordered::new();
         loop {
             let now = self.clock.now();
@@ -146,12 +145,13 @@ impl<'a, O: Outbox, C: Clock, R: Randomness> Delivery<'a, O, C, R> {
                 };
                 // It waited for the rate limiter.
                 if next.is_first() && now >= fresh_until {
-                    self.unattempted.push(next.recipient);
+                    self.unattempted.push(next.post);
                     continue;
                 }
                 // A large broadcast takes a while, and sessions end meanwhile.
-                if next.recipient.token_expires_at.has_passed(now) {
-                    tally.count(&next.recipient.id, PostOutcome::Gone);
+                let recipient = &next.post.recipient;
+                if recipient.token_expires_at.has_passed(now) {
+                    tally.count(&recipient.id, PostOutcome::Gone);
                     continue;
                 }
                 if let Err(pause) = self.rate_limiter.take(now) {
@@ -191,19 +191,15 @@ impl<'a, O: Outbox, C: Clock, R: Randomness> Delivery<'a, O, C, R> {
         self.unattempted.extend(fresh);
     }
 
-    /// The next attempt: a retry that is due, or else a new recipient.
-    fn next(
-        &mut self,
-        fresh: &mut impl Iterator<Item = Recipient>,
-        now: UnixMillis,
-    ) -> Option<Attempt> {
+    /// The next attempt: a retry that is due, or else a new post.
+    fn next(&mut self, fresh: &mut impl Iterator<Item = Post>, now: UnixMillis) -> Option<Attempt> {
         if let Some(retry) = self.retries.pop_due(now) {
             return Some(retry);
         }
         if self.retries.is_full() {
             return None;
         }
-        fresh.next().map(|recipient| Attempt::first(recipient, now))
+        fresh.next().map(|post| Attempt::first(post, now))
     }
 
     /// One post. It borrows nothing that the loop changes.
@@ -211,12 +207,13 @@ impl<'a, O: Outbox, C: Clock, R: Randomness> Delivery<'a, O, C, R> {
         &self,
         attempt: Attempt,
     ) -> impl Future<Output = (Attempt, Posted)> + use<'a, O, C, R> {
-        let (outbox, clock, frame) = (self.outbox, self.clock, self.frame);
+        let (outbox, clock) = (self.outbox, self.clock);
         let (deadline, longest) = (self.deadline, self.settings.post_timeout);
         async move {
             let begun = clock.now();
             let timeout = deadline.since(begun).min(longest);
-            let posted = outbox.post(&attempt.recipient.id, frame, timeout).await;
+            let Post { recipient, frame } = &attempt.post;
+            let posted = outbox.post(&recipient.id, frame, timeout).await;
             (attempt, (posted, clock.now().since(begun)))
         }
     }
@@ -235,7 +232,7 @@ impl<'a, O: Outbox, C: Clock, R: Randomness> Delivery<'a, O, C, R> {
             Err(PostError::TooLarge) => PostOutcome::TooLarge,
             Err(error @ PostError::TimedOut) => PostOutcome::Failed(error.to_string()),
             Err(PostError::Failed(cause)) => PostOutcome::Failed(cause),
-            Err(PostError::Gone) if attempt.recipient.may_be_pending(now.minus(latency)) => {
+            Err(PostError::Gone) if attempt.post.recipient.may_be_pending(now.minus(latency)) => {
                 if attempt.confirming {
                     PostOutcome::GoneUnconfirmed("its handshake may still be pending".into())
                 } else {
@@ -244,7 +241,7 @@ impl<'a, O: Outbox, C: Clock, R: Randomness> Delivery<'a, O, C, R> {
                     return self.retries.push(attempt);
                 }
             }
-            Err(PostError::Gone) => return tally.gone(attempt.recipient),
+            Err(PostError::Gone) => return tally.gone(attempt.post.recipient),
             Err(PostError::Throttled) => {
                 if attempt.throttled == 0 {
                     attempt.since = now;
@@ -263,7 +260,7 @@ impl<'a, O: Outbox, C: Clock, R: Randomness> Delivery<'a, O, C, R> {
                 PostOutcome::Throttled
             }
         };
-        tally.count(&attempt.recipient.id, outcome);
+        tally.count(&attempt.post.recipient.id, outcome);
     }
 
     /// Full jitter, so that many connections that were throttled together are
@@ -284,10 +281,10 @@ impl<'a, O: Outbox, C: Clock, R: Randomness> Delivery<'a, O, C, R> {
                 } => PostOutcome::GoneUnconfirmed("no time to confirm it".into()),
                 _ => PostOutcome::NotAttempted,
             };
-            tally.count(&left.recipient.id, outcome);
+            tally.count(&left.post.recipient.id, outcome);
         }
-        for recipient in self.unattempted.drain(..) {
-            tally.count(&recipient.id, PostOutcome::NotAttempted);
+        for post in self.unattempted.drain(..) {
+            tally.count(&post.recipient.id, PostOutcome::NotAttempted);
         }
     }
 }

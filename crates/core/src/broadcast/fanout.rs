@@ -1,12 +1,14 @@
+use std::sync::Arc;
 use std::time::Duration;
 
 use belfry_protocol::{ChannelName, ConnectionId, MessageId};
 use futures_util::future::join_all;
 
 use super::delivery::Delivery;
+use super::recipients::posts;
 use super::stored::StoredPublish;
 use super::tally::Tally;
-use super::{DeliverySettings, FanoutSettings, WORKER_START, expires_at, split};
+use super::{DeliverySettings, FanoutSettings, Post, WORKER_START, expires_at, split};
 use crate::connections::Recipient;
 use crate::ports::{
     BroadcastKey, BroadcastRecord, Clock, MetricEvent, Metrics, NewBroadcasts, Outbox, Randomness,
@@ -70,18 +72,13 @@ where
         }
         let mut recipients = page.recipients;
         recipients.retain(|recipient| Some(&recipient.id) != exclude.as_ref());
-        self.post(channel, &frame, recipients, begun).await;
+        let posts = posts(recipients, &Arc::from(frame));
+        self.post(channel, posts, begun).await;
         Ok(())
     }
 
-    async fn post(
-        &self,
-        channel: &ChannelName,
-        frame: &str,
-        recipients: Vec<Recipient>,
-        begun: UnixMillis,
-    ) {
-        if recipients.is_empty() {
+    async fn post(&self, channel: &ChannelName, posts: Vec<Post>, begun: UnixMillis) {
+        if posts.is_empty() {
             return;
         }
         let deadline = begun.plus(INLINE_TIME);
@@ -91,10 +88,9 @@ where
             self.clock,
             self.random,
             self.delivery,
-            frame,
             deadline,
         );
-        delivery.post(recipients, deadline, &mut tally).await;
+        delivery.post(posts, deadline, &mut tally).await;
         delivery.retry_waiting(&mut tally).await;
         delivery.give_up(&mut tally);
         let removals = tally.gone.iter().map(|gone| {

@@ -1,11 +1,19 @@
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use belfry_protocol::{ChannelName, ConnectionId, List, Target, UserId};
-use futures_util::future::try_join_all;
+use futures_util::future::{join, try_join_all};
+use futures_util::stream::{self, StreamExt, TryStreamExt};
 
+use super::content::{Content, Publisher};
+use super::{Broadcast, BroadcastError, Post};
 use crate::connections::Recipient;
-use crate::ports::{Cursor, Recipients, Segment, StoreError, Subscribers};
+use crate::log::LogKey;
+use crate::ports::{
+    Clock, Consistency, Cursor, LogAppends, LogReads, Randomness, Recipients, Segment, StoreError,
+    Subscribers,
+};
 use crate::time::UnixMillis;
 
 /// Maximum concurrent queries if a broadcast names many users. Their connections
@@ -27,6 +35,10 @@ const FRESH: Duration = Duration::from_secs(30);
 pub(super) struct Audience {
     members: Members,
     excluded: HashSet<ConnectionId>,
+    /// Strong if the message is kept. A client that connects reads the log after
+    /// its row is written, and the listing comes after the message was appended:
+    /// so either the client finds the message, or the listing finds the client.
+    consistency: Consistency,
 }
 
 #[derive(Debug)]
@@ -40,8 +52,8 @@ enum Members {
 /// A page of the recipients.
 #[derive(Debug)]
 pub(super) struct AudiencePage {
-    /// Open connections.
-    pub(super) found: Vec<Recipient>,
+    /// What to post to open connections.
+    pub(super) posts: Vec<Post>,
     /// Connections that the caller named and that are not open.
     pub(super) missing: Vec<ConnectionId>,
     /// Where the listing continues; `None` at the end.
@@ -50,22 +62,6 @@ pub(super) struct AudiencePage {
 }
 
 impl AudiencePage {
-    /// A page of connections whose listing is done.
-    pub(super) async fn of_ids<S: Recipients>(
-        store: &S,
-        ids: &[ConnectionId],
-        next: Option<Cursor>,
-        now: UnixMillis,
-    ) -> Result<Self, StoreError> {
-        let (found, missing) = split_live(store, ids, now).await?;
-        Ok(Self {
-            found,
-            missing,
-            next,
-            read_at: now,
-        })
-    }
-
     /// From then on nobody is posted to because of this page.
     pub(super) fn fresh_until(&self) -> UnixMillis {
         self.read_at.plus(FRESH)
@@ -73,13 +69,18 @@ impl AudiencePage {
 }
 
 impl Audience {
-    pub(super) fn new(target: Target, exclude: Option<List<ConnectionId, 0, 1_000>>) -> Self {
+    pub(super) fn new(
+        target: Target,
+        exclude: Option<List<ConnectionId, 0, 1_000>>,
+        is_kept: bool,
+    ) -> Self {
         // Sorted and distinct, so that an index says what comes next.
         fn distinct<T: Ord>(list: Vec<T>) -> Vec<T> {
             BTreeSet::from_iter(list).into_iter().collect()
         }
         let members = match target {
             Target::All {} => Members::Everyone,
+            Target::Channel { channel } => Members::Subscribers(channel),
             Target::User { user_id } => Members::Users(vec![user_id]),
             Target::Users { user_ids } => Members::Users(distinct(user_ids.into_vec())),
             Target::Connections { connection_ids } => {
@@ -90,6 +91,11 @@ impl Audience {
         Self {
             members,
             excluded: excluded.into_iter().collect(),
+            consistency: if is_kept {
+                Consistency::Strong
+            } else {
+                Consistency::Eventual
+            },
         }
     }
 
@@ -98,6 +104,21 @@ impl Audience {
         Self {
             members: Members::Subscribers(channel),
             excluded: exclude.into_iter().collect(),
+            consistency: Consistency::Strong,
+        }
+    }
+
+    /// The log that keeps a message to these recipients. `None` if there are
+    /// several.
+    pub(super) fn log(&self) -> Option<LogKey> {
+        match &self.members {
+            Members::Everyone => Some(LogKey::all()),
+            Members::Subscribers(channel) => Some(LogKey::channel(channel.as_str())),
+            Members::Users(users) => match users.as_slice() {
+                [user] => Some(LogKey::user(user)),
+                _ => None,
+            },
+            Members::Connections(_) => None,
         }
     }
 
@@ -118,91 +139,153 @@ impl Audience {
             Members::Connections(ids) => Some(ids.len()),
         }
     }
+}
 
+/// Lists the recipients of broadcasts.
+pub(super) struct Lister<'a, S, C, R> {
+    pub(super) store: &'a S,
+    pub(super) publisher: Publisher<'a, S, C, R>,
+}
+
+impl<S, C, R> Lister<'_, S, C, R>
+where
+    S: Recipients + Subscribers + LogAppends + LogReads,
+    C: Clock,
+    R: Randomness,
+{
     /// A page of a segment: connections whose row is live and whose token has
     /// not expired.
-    pub(super) async fn page<S: Recipients + Subscribers>(
+    pub(super) async fn page(
         &self,
-        store: &S,
+        broadcast: &Broadcast,
         segment: Segment,
         from: Option<&Cursor>,
         now: UnixMillis,
-    ) -> Result<AudiencePage, StoreError> {
-        let mut page = match &self.members {
+    ) -> Result<AudiencePage, BroadcastError> {
+        let (audience, content) = (&broadcast.audience, &broadcast.content);
+        let (mut posts, missing, next) = match &audience.members {
             Members::Everyone => {
-                let after = after(from)?;
-                let page = store.scan(segment, after, now).await?;
-                AudiencePage {
-                    found: page.recipients,
-                    missing: Vec::new(),
-                    next: page.next.map(Cursor::After),
-                    read_at: now,
-                }
+                let (after, consistency) = (after(from)?, audience.consistency);
+                let page = self.store.scan(segment, after, consistency, now).await?;
+                let posts = self.address(content, page.recipients).await?;
+                (posts, Vec::new(), page.next.map(Cursor::After))
             }
             Members::Subscribers(channel) => {
                 let after = after(from)?;
-                let listing = store.subscribers(channel, segment, after, PAGE, now);
+                let listing = self.store.subscribers(channel, segment, after, PAGE, now);
                 let page = listing.await?;
-                AudiencePage {
-                    found: page.recipients,
-                    missing: Vec::new(),
-                    next: page.next.map(Cursor::After),
-                    read_at: now,
-                }
+                let posts = self.address(content, page.recipients).await?;
+                (posts, Vec::new(), page.next.map(Cursor::After))
             }
             Members::Users(users) => {
-                let (mut found, mut next) = (Vec::new(), from.cloned());
+                let (mut posts, mut next) = (Vec::new(), from.cloned());
                 loop {
                     let (some, after) = slice(users, segment, next.as_ref(), QUERIES)?;
-                    let queries = some.iter().map(|user| store.of_user(user, now));
-                    for recipients in try_join_all(queries).await? {
-                        found.extend(recipients);
-                    }
+                    let listings = some.iter().map(|user| self.to_user(broadcast, user, now));
+                    posts.extend(try_join_all(listings).await?.into_iter().flatten());
                     next = after;
-                    if next.is_none() || found.len() >= PAGE {
+                    if next.is_none() || posts.len() >= PAGE {
                         break;
                     }
                 }
-                AudiencePage {
-                    found,
-                    missing: Vec::new(),
-                    next,
-                    read_at: now,
-                }
+                (posts, Vec::new(), next)
             }
             Members::Connections(ids) => {
                 let (ids, next) = slice(ids, segment, from, PAGE)?;
-                AudiencePage::of_ids(store, ids, next, now).await?
+                let page = self.of_ids(content, ids, next, now).await?;
+                (page.posts, page.missing, page.next)
             }
         };
-        page.found
-            .retain(|recipient| !recipient.token_expires_at.has_passed(now));
+        posts.retain(|post| !post.recipient.token_expires_at.has_passed(now));
         // A listing that lags may show a row twice.
-        page.found.sort_unstable();
-        page.found.dedup_by(|a, b| a.id == b.id);
-        page.found
-            .retain(|recipient| !self.excluded.contains(&recipient.id));
-        page.missing.retain(|id| !self.excluded.contains(id));
-        Ok(page)
+        posts.sort_unstable();
+        posts.dedup_by(|a, b| a.recipient.id == b.recipient.id);
+        let is_excluded = |id: &ConnectionId| audience.excluded.contains(id);
+        posts.retain(|post| !is_excluded(&post.recipient.id));
+        let missing = missing.into_iter().filter(|id| !is_excluded(id));
+        Ok(AudiencePage {
+            posts,
+            missing: missing.collect(),
+            next,
+            read_at: now,
+        })
+    }
+
+    /// A page of connections whose listing is done.
+    pub(super) async fn of_ids(
+        &self,
+        content: &Content,
+        ids: &[ConnectionId],
+        next: Option<Cursor>,
+        now: UnixMillis,
+    ) -> Result<AudiencePage, BroadcastError> {
+        let mut found = self.store.of_ids(ids, now).await?;
+        found.retain(|recipient| !recipient.token_expires_at.has_passed(now));
+        let open: HashSet<_> = found.iter().map(|recipient| &recipient.id).collect();
+        let missing = ids.iter().filter(|id| !open.contains(id));
+        Ok(AudiencePage {
+            missing: missing.cloned().collect(),
+            posts: self.address(content, found).await?,
+            next,
+            read_at: now,
+        })
+    }
+
+    /// The posts to a user. If each user's message is kept, it is appended
+    /// first.
+    async fn to_user(
+        &self,
+        broadcast: &Broadcast,
+        user: &UserId,
+        now: UnixMillis,
+    ) -> Result<Vec<Post>, BroadcastError> {
+        let consistency = broadcast.audience.consistency;
+        let listing = self.store.of_user(user, consistency, now);
+        let (frame, recipients) = match &broadcast.content {
+            Content::Frame(frame) => (frame.clone(), listing.await?),
+            Content::Kept(message) => {
+                let log = LogKey::user(user);
+                let published = self.publisher.publish(message, &log).await?;
+                let stored = self.publisher.store(&log, &published);
+                let ((), recipients) = join(stored, listing).await;
+                (published.frame, recipients?)
+            }
+        };
+        Ok(posts(recipients, &frame))
+    }
+
+    /// The posts to recipients that were listed before.
+    async fn address(
+        &self,
+        content: &Content,
+        recipients: Vec<Recipient>,
+    ) -> Result<Vec<Post>, BroadcastError> {
+        let message = match content {
+            Content::Frame(frame) => return Ok(posts(recipients, frame)),
+            Content::Kept(message) => message,
+        };
+        let mut users = BTreeMap::<UserId, Vec<Recipient>>::new();
+        for recipient in recipients {
+            let user = recipient.user_id.clone();
+            users.entry(user).or_default().push(recipient);
+        }
+        let addressed = users.into_iter().map(async |(user, recipients)| {
+            let log = LogKey::user(&user);
+            let published = self.publisher.find_or_publish(message, &log).await?;
+            Ok::<_, BroadcastError>(posts(recipients, &published.frame))
+        });
+        let addressed = stream::iter(addressed).buffer_unordered(QUERIES);
+        addressed.try_concat().await
     }
 }
 
-/// Splits connections into those that are open and those that are not or whose
-/// token has expired.
-async fn split_live<S: Recipients>(
-    store: &S,
-    ids: &[ConnectionId],
-    now: UnixMillis,
-) -> Result<(Vec<Recipient>, Vec<ConnectionId>), StoreError> {
-    let mut found = store.of_ids(ids, now).await?;
-    found.retain(|recipient| !recipient.token_expires_at.has_passed(now));
-    let open: HashSet<_> = found.iter().map(|recipient| &recipient.id).collect();
-    let missing = ids
-        .iter()
-        .filter(|id| !open.contains(id))
-        .cloned()
-        .collect();
-    Ok((found, missing))
+/// A frame to each recipient.
+pub(super) fn posts(recipients: Vec<Recipient>, frame: &Arc<str>) -> Vec<Post> {
+    let addressed = recipients.into_iter().map(|recipient| Post {
+        recipient,
+        frame: frame.clone(),
+    });
+    addressed.collect()
 }
 
 /// The next items of a segment of a list, and the cursor after them.
@@ -245,7 +328,10 @@ fn foreign_cursor() -> StoreError {
 mod tests {
     use super::*;
 
-    use crate::testing::{FakeStore, START, connection_id};
+    use crate::log::Appender;
+    use crate::ports::BroadcastKey;
+    use crate::testing::{FakeStore, START, SeededRandomness, TestClock, connection_id};
+    use belfry_protocol::MessageId;
     use proptest::prelude::*;
 
     proptest! {
@@ -276,7 +362,17 @@ mod tests {
 
     #[tokio::test]
     async fn a_cursor_of_another_target_is_an_error() {
-        let store = FakeStore::default();
+        let (store, clock) = (FakeStore::default(), TestClock::default());
+        let lister = Lister {
+            store: &store,
+            publisher: Publisher {
+                appender: Appender {
+                    store: &store,
+                    clock: &clock,
+                    random: &SeededRandomness::default(),
+                },
+            },
+        };
         let whole = Segment { index: 0, total: 1 };
         let second = Segment { index: 1, total: 2 };
         let users = ["a", "b", "c", "d"]
@@ -295,8 +391,17 @@ mod tests {
             (users.as_str(), whole, Cursor::Index(5)),
             (users.as_str(), second, Cursor::Index(1)),
         ] {
-            let audience = Audience::new(serde_json::from_str(target).unwrap(), None);
-            let page = audience.page(&store, segment, Some(&cursor), START).await;
+            let broadcast = Broadcast {
+                key: BroadcastKey {
+                    id: MessageId::parse("m").unwrap(),
+                    started_at: START,
+                },
+                content: Content::Frame("{}".into()),
+                position: None,
+                audience: Audience::new(serde_json::from_str(target).unwrap(), None, false),
+                segments: segment.total,
+            };
+            let page = lister.page(&broadcast, segment, Some(&cursor), START).await;
             assert!(page.is_err(), "{target} {cursor}");
         }
     }

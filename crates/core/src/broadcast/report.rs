@@ -63,6 +63,7 @@ impl<S: SegmentStates, C: Clock> Reports<'_, S, C> {
             failure: failures.total(),
             failures,
             complete: status == BroadcastStatus::Done,
+            position: broadcast.position.clone(),
         })
     }
 }

@@ -2,6 +2,7 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::time::Duration;
 
+use super::Post;
 use crate::connections::Recipient;
 use crate::time::UnixMillis;
 
@@ -9,12 +10,12 @@ use crate::time::UnixMillis;
 /// made: with so many throttled, no single client can be the cause.
 const CAPACITY: usize = 256;
 
-/// A connection that is to be posted to.
+/// A post that is to be made.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Attempt {
     /// When it is due.
     pub(super) at: UnixMillis,
-    pub(super) recipient: Recipient,
+    pub(super) post: Post,
     /// How often it was throttled.
     pub(super) throttled: u32,
     /// When it was first throttled.
@@ -24,10 +25,10 @@ pub(super) struct Attempt {
 }
 
 impl Attempt {
-    pub(super) fn first(recipient: Recipient, now: UnixMillis) -> Self {
+    pub(super) fn first(post: Post, now: UnixMillis) -> Self {
         Self {
             at: now,
-            recipient,
+            post,
             throttled: 0,
             since: now,
             confirming: false,
@@ -71,7 +72,9 @@ impl RetryQueue {
     }
 
     pub(super) fn recipients(&self) -> impl Iterator<Item = &Recipient> {
-        self.0.iter().map(|Reverse(attempt)| &attempt.recipient)
+        self.0
+            .iter()
+            .map(|Reverse(attempt)| &attempt.post.recipient)
     }
 
     pub(super) fn drain(&mut self) -> impl Iterator<Item = Attempt> {

@@ -6,10 +6,11 @@ use futures_util::future::{Either, join, select};
 use super::delivery::Delivery;
 use super::recipients::AudiencePage;
 use super::tally::{PostOutcome, Tally};
-use super::{Broadcast, WORKER_START, Worker};
+use super::{Broadcast, BroadcastError, WORKER_START, Worker};
 use crate::ports::{
-    BroadcastRecords, Clock, Cursor, Lease, Metrics, Outbox, Progress, Randomness, Recipients,
-    Removals, Reservation, Segment, SegmentLeases, SegmentStates, StoreError, Subscribers, Workers,
+    BroadcastRecords, Clock, Cursor, Lease, LogAppends, LogReads, Metrics, Outbox, Progress,
+    Randomness, Recipients, Removals, Reservation, Segment, SegmentLeases, SegmentStates,
+    Subscribers, Workers,
 };
 use crate::time::UnixMillis;
 
@@ -54,14 +55,21 @@ pub(super) struct SegmentRun<'a, S, O, C, M, W, R> {
     cursor: Option<Cursor>,
     listing_done: bool,
     /// The next page, if it was read while the last one was posted.
-    read_ahead: Option<Result<AudiencePage, StoreError>>,
+    read_ahead: Option<Result<AudiencePage, BroadcastError>>,
     delivery: Delivery<'a, O, C, R>,
     tally: &'a mut Tally,
 }
 
 impl<'a, S, O, C, M, W, R> SegmentRun<'a, S, O, C, M, W, R>
 where
-    S: Recipients + Removals + BroadcastRecords + SegmentLeases + SegmentStates + Subscribers,
+    S: Recipients
+        + Removals
+        + BroadcastRecords
+        + LogAppends
+        + LogReads
+        + SegmentLeases
+        + SegmentStates
+        + Subscribers,
     O: Outbox,
     C: Clock,
     M: Metrics,
@@ -87,12 +95,12 @@ where
             listing_done: before.listing_done,
             before,
             read_ahead: None,
-            delivery: worker.delivery(&broadcast.frame, deadline),
+            delivery: worker.delivery(deadline),
             tally,
         }
     }
 
-    pub(super) async fn run(&mut self) -> Result<RunEnd, StoreError> {
+    pub(super) async fn run(&mut self) -> Result<RunEnd, BroadcastError> {
         loop {
             if let Some(page) = self.next_page().await?
                 && !self.deliver(page).await
@@ -114,15 +122,15 @@ where
         self.lease
     }
 
-    async fn next_page(&mut self) -> Result<Option<AudiencePage>, StoreError> {
-        let (audience, store) = (&self.broadcast.audience, &self.worker.store);
+    async fn next_page(&mut self) -> Result<Option<AudiencePage>, BroadcastError> {
+        let (broadcast, lister) = (self.broadcast, self.worker.lister());
         let (read_ahead, now) = (self.read_ahead.take(), self.now());
         let mut pending = std::mem::take(&mut self.before.pending);
         pending.extend(self.delivery.take_unattempted());
         if !pending.is_empty() {
             // A page of its own. Then the listing continues where it was.
             let next = self.cursor.clone().filter(|_| !self.listing_done);
-            let page = AudiencePage::of_ids(store, &pending, next, now);
+            let page = lister.of_ids(&broadcast.content, &pending, next, now);
             return page.await.map(Some);
         }
         if self.listing_done {
@@ -134,7 +142,7 @@ where
             Some(page) => return page.map(Some),
             None => {}
         }
-        let page = audience.page(store, self.segment, self.cursor.as_ref(), now);
+        let page = lister.page(broadcast, self.segment, self.cursor.as_ref(), now);
         page.await.map(Some)
     }
 
@@ -149,12 +157,10 @@ where
         let (worker, broadcast, segment) = (self.worker, self.broadcast, self.segment);
         let reading = async {
             let (from, now) = (page.next.as_ref()?, worker.clock.now());
-            let page = broadcast
-                .audience
-                .page(&worker.store, segment, Some(from), now);
-            Some(page.await)
+            let lister = worker.lister();
+            Some(lister.page(broadcast, segment, Some(from), now).await)
         };
-        let posting = self.delivery.post(page.found, fresh_until, self.tally);
+        let posting = self.delivery.post(page.posts, fresh_until, self.tally);
         let posted = join(posting, reading);
         let Some(((), read)) =
             while_leased(worker, broadcast, segment.index, &self.lease, posted).await
@@ -179,7 +185,7 @@ where
 
     /// Writes position and counts, then removes the rows of gone connections.
     /// Returns how the run ended, if it did.
-    async fn checkpoint(&mut self, is_late: bool) -> Result<Option<RunEnd>, StoreError> {
+    async fn checkpoint(&mut self, is_late: bool) -> Result<Option<RunEnd>, BroadcastError> {
         let pending = self.delivery.waiting();
         let is_done = self.listing_done && pending.is_empty();
         let stops = !is_done && (self.is_listed() || is_late);

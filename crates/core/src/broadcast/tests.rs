@@ -1,12 +1,14 @@
 //! The broadcaster with fakes: broadcasts that one invocation delivers, and
 //! those that are split among workers.
 
+mod kept;
 mod large;
 mod small;
 
 use std::time::Duration;
 
 use super::{Broadcaster, DeliverySettings, FanoutSettings, Worker};
+use crate::channels::ChannelRules;
 use crate::testing::{
     FakeMetrics, FakeOutbox, FakeStore, FakeWorkers, SeededRandomness, TestClock,
 };
@@ -28,6 +30,7 @@ async fn broadcaster(
         metrics: FakeMetrics::default(),
         workers: FakeWorkers::default(),
         random: SeededRandomness::default(),
+        rules: ChannelRules::default(),
         delivery,
     };
     for (id, user) in connections {

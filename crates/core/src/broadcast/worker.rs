@@ -1,19 +1,24 @@
 use std::pin::pin;
 use std::time::Duration;
 
-use belfry_protocol::{BroadcastReport, MessageId};
+use belfry_protocol::{BroadcastReport, MessageId, Position};
 use futures_util::future::{Either, ready, select};
 use futures_util::stream::{self, StreamExt};
 
+use super::content::{Published, Publisher};
 use super::delivery::{Delivery, DeliverySettings};
 use super::fanout::remove_gone;
+use super::recipients::{AudiencePage, Lister};
 use super::report::Reports;
 use super::segment::{LEASE, RunEnd, SegmentRun};
 use super::tally::Tally;
 use super::{Broadcast, BroadcastError, Call, Delivered, POLL};
+use crate::channels::ChannelRules;
+use crate::log::{Appender, LogKey};
 use crate::ports::{
-    Acquired, BroadcastRecords, Clock, MetricEvent, Metrics, Outbox, Randomness, Recipients,
-    Removals, Segment, SegmentLeases, SegmentStates, StoreError, Subscribers, Workers,
+    Acquired, BroadcastRecords, Clock, LogAppends, LogReads, MetricEvent, Metrics, Outbox,
+    Randomness, Recipients, Removals, Segment, SegmentLeases, SegmentStates, StoreError,
+    Subscribers, Workers,
 };
 use crate::time::UnixMillis;
 
@@ -34,12 +39,21 @@ pub struct Worker<S, O, C, M, W, R> {
     /// Asked to continue when time runs out.
     pub workers: W,
     pub random: R,
+    /// Say which messages are kept.
+    pub rules: ChannelRules,
     pub delivery: DeliverySettings,
 }
 
 impl<S, O, C, M, W, R> Worker<S, O, C, M, W, R>
 where
-    S: Recipients + Removals + BroadcastRecords + SegmentLeases + SegmentStates + Subscribers,
+    S: Recipients
+        + Removals
+        + BroadcastRecords
+        + LogAppends
+        + LogReads
+        + SegmentLeases
+        + SegmentStates
+        + Subscribers,
     O: Outbox,
     C: Clock,
     M: Metrics,
@@ -53,11 +67,15 @@ where
     /// [`BroadcastError`]; Lambda retries the event.
     pub async fn work_on(&self, segment: u32, call: Call) -> Result<Delivered, BroadcastError> {
         let begun = self.clock.now();
-        let broadcast = self.remembered(&call.message_id).await?;
+        let mut broadcast = self.remembered(&call.message_id).await?;
         // The report counts every segment that has a state.
         let segments = broadcast.segments;
         if segment >= segments {
             return Err(BroadcastError::NoSuchSegment { segments });
+        }
+        if let Some((message, log)) = broadcast.unpublished() {
+            let published = self.publisher().find_or_publish(message, &log).await?;
+            broadcast.published(&published);
         }
         let mut tally = Tally::default();
         self.process(&broadcast, segment, &call, &mut tally).await?;
@@ -67,7 +85,41 @@ where
 
     pub(super) async fn remembered(&self, id: &MessageId) -> Result<Broadcast, BroadcastError> {
         let record = self.store.find_record(id, self.clock.now()).await?;
-        Broadcast::restore(id, &record.ok_or(BroadcastError::Unknown)?)
+        let record = record.ok_or(BroadcastError::Unknown)?;
+        Broadcast::restore(id, &record, &self.rules)
+    }
+
+    /// Appends the message to its log, if it is kept in a single one, unless it
+    /// was appended before. [`Self::store_entry`] must follow.
+    pub(super) async fn publish(
+        &self,
+        broadcast: &mut Broadcast,
+    ) -> Result<Option<(LogKey, Published)>, BroadcastError> {
+        let Some((message, log)) = broadcast.unpublished() else {
+            return Ok(None);
+        };
+        let published = self.publisher().publish(message, &log).await?;
+        broadcast.published(&published);
+        Ok(Some((log, published)))
+    }
+
+    /// Where the message is kept, if it is kept in a single log and was
+    /// appended.
+    pub(super) async fn find_position(
+        &self,
+        broadcast: &Broadcast,
+    ) -> Result<Option<Position>, StoreError> {
+        let Some((message, log)) = broadcast.unpublished() else {
+            return Ok(None);
+        };
+        let found = self.publisher().find(message, &log).await?;
+        Ok(found.map(|published| published.position))
+    }
+
+    pub(super) async fn store_entry(&self, published: Option<(LogKey, Published)>) {
+        if let Some((log, published)) = published {
+            self.publisher().store(&log, &published).await;
+        }
     }
 
     /// Acquires a segment and processes it, unless another worker does.
@@ -106,7 +158,7 @@ where
                 // end. If this fails, too, the retry waits.
                 let now = self.clock.now();
                 let _ = self.store.renew(key, segment, &lease, now).await;
-                return Err(error.into());
+                return Err(error);
             }
         }
         Ok(())
@@ -135,39 +187,59 @@ where
         }
     }
 
-    /// Delivers everything now and remembers nothing: for small broadcasts
+    /// The first page of all recipients.
+    pub(super) async fn first_page(
+        &self,
+        broadcast: &Broadcast,
+        deadline: UnixMillis,
+    ) -> Result<AudiencePage, BroadcastError> {
+        let (whole, now) = (Segment { index: 0, total: 1 }, self.clock.now());
+        let lister = self.lister();
+        let listing = lister.page(broadcast, whole, None, now);
+        let listed = self.before(deadline, listing).await;
+        listed.ok_or(BroadcastError::NoTime)?
+    }
+
+    /// Delivers to a page now and remembers nothing: for small broadcasts
     /// without a caller-supplied id.
     pub(super) async fn deliver_at_once(
         &self,
         broadcast: &Broadcast,
+        page: AudiencePage,
         deadline: UnixMillis,
         tally: &mut Tally,
-    ) -> Result<(), BroadcastError> {
-        let whole = Segment { index: 0, total: 1 };
-        let now = self.clock.now();
-        let listing = broadcast.audience.page(&self.store, whole, None, now);
-        let listed = self.before(deadline, listing).await;
-        let page = listed.ok_or(BroadcastError::NoTime)??;
-        let mut delivery = self.delivery(&broadcast.frame, deadline);
+    ) {
+        let mut delivery = self.delivery(deadline);
         // This invocation ends within a minute.
-        delivery.post(page.found, deadline, tally).await;
+        delivery.post(page.posts, deadline, tally).await;
         delivery.retry_waiting(tally).await;
         delivery.give_up(tally);
         self.remove_gone(broadcast, tally, deadline).await;
-        Ok(())
     }
 
-    pub(super) fn delivery<'a>(
-        &'a self,
-        frame: &'a str,
-        deadline: UnixMillis,
-    ) -> Delivery<'a, O, C, R> {
+    pub(super) fn lister(&self) -> Lister<'_, S, C, R> {
+        Lister {
+            store: &self.store,
+            publisher: self.publisher(),
+        }
+    }
+
+    fn publisher(&self) -> Publisher<'_, S, C, R> {
+        Publisher {
+            appender: Appender {
+                store: &self.store,
+                clock: &self.clock,
+                random: &self.random,
+            },
+        }
+    }
+
+    pub(super) fn delivery(&self, deadline: UnixMillis) -> Delivery<'_, O, C, R> {
         Delivery::new(
             &self.outbox,
             &self.clock,
             &self.random,
             self.delivery,
-            frame,
             deadline,
         )
     }

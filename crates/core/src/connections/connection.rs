@@ -58,6 +58,7 @@ impl Connection {
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Recipient {
     pub id: ConnectionId,
+    pub user_id: UserId,
     /// With the id it identifies the row that was read.
     pub connected_at: UnixMillis,
     /// From then on nothing may be posted to it.
@@ -98,6 +99,7 @@ impl From<&Connection> for Recipient {
     fn from(connection: &Connection) -> Self {
         Self {
             id: connection.id.clone(),
+            user_id: connection.user_id.clone(),
             connected_at: connection.connected_at,
             token_expires_at: connection.token_expires_at,
         }

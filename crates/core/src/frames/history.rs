@@ -1,6 +1,6 @@
 use belfry_protocol::{
     Action, Address, ChannelName, History, HistoryPage, MessageFrame, NotRecovered, Position,
-    ReadHistory, Sync, Synced, SyncedChannel,
+    ReadHistory, Sync, Synced, SyncedChannel, UserId,
 };
 use futures_util::future::try_join_all;
 
@@ -21,13 +21,32 @@ const PAGE_MESSAGES: u32 = 300;
 /// Reads channels' histories for a connection.
 pub(super) struct HistoryReader<'a, S, C, R> {
     pub(super) rules: &'a ChannelRules,
+    /// The user whose messages are those to `@me`.
+    pub(super) user: &'a UserId,
     pub(super) log: RecoveryReader<'a, S, C, R>,
 }
 
-/// A page and the bytes of its messages.
-pub(super) struct SizedPage {
-    pub(super) page: HistoryPage,
-    pub(super) bytes: usize,
+/// What a subscriber learns of a channel's history.
+pub(super) enum Found {
+    /// The newest position.
+    Newest(Position),
+    /// What the client has missed.
+    Missed(Recovery),
+}
+
+impl Found {
+    /// The page of it that fits into the bytes that are left.
+    pub(super) fn into_page(self, bytes: &mut usize) -> HistoryPage {
+        match self {
+            Self::Newest(newest) => page_at(newest),
+            Self::Missed(recovery) => {
+                let recovery = recovery.within(*bytes);
+                let taken: usize = recovery.entries.iter().map(|entry| entry.frame.len()).sum();
+                *bytes = bytes.saturating_sub(taken);
+                to_page(recovery)
+            }
+        }
+    }
 }
 
 impl<S: LogReads, C: Clock, R: Randomness> HistoryReader<'_, S, C, R> {
@@ -36,15 +55,13 @@ impl<S: LogReads, C: Clock, R: Randomness> HistoryReader<'_, S, C, R> {
     }
 
     /// The log of an address, if its history is kept.
-    ///
-    /// The broadcaster appends to no log, so nothing may be said of what was
-    /// missed of its messages to users and to everyone.
     fn log_of(&self, address: &Address) -> Option<LogKey> {
         self.rules.history(address)?;
-        match address {
-            Address::Me | Address::All => None,
-            Address::Channel(name) => Some(LogKey::channel(name.as_str())),
-        }
+        Some(match address {
+            Address::Me => LogKey::user(self.user),
+            Address::All => LogKey::all(),
+            Address::Channel(name) => LogKey::channel(name.as_str()),
+        })
     }
 
     /// What a client has missed since a position, or the newest position. `None`
@@ -54,25 +71,21 @@ impl<S: LogReads, C: Clock, R: Randomness> HistoryReader<'_, S, C, R> {
         address: &Address,
         since: Option<&Position>,
         most: u64,
-        bytes: usize,
-    ) -> Result<Option<SizedPage>, StoreError> {
+    ) -> Result<Option<Found>, StoreError> {
         let Some(log) = self.log_of(address) else {
             return Ok(None);
         };
         let Some(since) = since else {
             let newest = self.log.newest(&log).await?;
-            return Ok(Some(SizedPage {
-                page: page_at(newest),
-                bytes: 0,
-            }));
+            return Ok(Some(Found::Newest(newest)));
         };
         let limits = RecoveryLimits {
             messages: PAGE_MESSAGES,
-            bytes,
+            bytes: PAGE_BYTES,
             missed: Some(most),
         };
         let recovery = self.log.since(&log, since, limits).await?;
-        Ok(Some(to_page(recovery)))
+        Ok(Some(Found::Missed(recovery)))
     }
 
     /// The newest position, and whether it is beyond the client's.
@@ -136,7 +149,7 @@ where
     let recovery = reader.log.since(&log, &after, limits).await?;
     Ok(History {
         channel,
-        page: to_page(recovery).page,
+        page: to_page(recovery),
     })
 }
 
@@ -227,24 +240,20 @@ fn page_at(newest: Position) -> HistoryPage {
     }
 }
 
-fn to_page(recovery: Recovery) -> SizedPage {
-    let bytes = recovery.entries.iter().map(|entry| entry.frame.len()).sum();
+fn to_page(recovery: Recovery) -> HistoryPage {
     let messages = recovery.entries.into_iter();
     let messages = messages
         .map(|entry| MessageFrame::new(entry.frame))
         .collect();
-    SizedPage {
-        page: HistoryPage {
-            recovered: Some(recovery.lost.is_none()),
-            reason: recovery.lost.map(|lost| match lost {
-                Lost::Epoch => NotRecovered::Epoch,
-                Lost::Expired => NotRecovered::Expired,
-                Lost::TooFar => NotRecovered::TooFar,
-            }),
-            messages: Some(messages),
-            more: Some(recovery.more),
-            ..page_at(recovery.newest)
-        },
-        bytes,
+    HistoryPage {
+        recovered: Some(recovery.lost.is_none()),
+        reason: recovery.lost.map(|lost| match lost {
+            Lost::Epoch => NotRecovered::Epoch,
+            Lost::Expired => NotRecovered::Expired,
+            Lost::TooFar => NotRecovered::TooFar,
+        }),
+        messages: Some(messages),
+        more: Some(recovery.more),
+        ..page_at(recovery.newest)
     }
 }

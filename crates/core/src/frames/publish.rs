@@ -11,7 +11,7 @@ use super::rejection::Rejection;
 use crate::broadcast::{Fanout, MEMORY};
 use crate::channels::History;
 use crate::connections::Connection;
-use crate::log::{AppendError, AppendId, Appended, Appender, LogKey};
+use crate::log::{AppendError, AppendId, Appended, Appender, LogKey, MAX_UNPLACED_BYTES};
 use crate::ports::{
     Authorizer, Clock, LogAppends, LogReads, Metrics, NewBroadcasts, Outbox, Randomness, Removals,
     SegmentOffers, Subscribers, Subscriptions, Workers,
@@ -192,9 +192,7 @@ impl Outgoing<'_> {
     }
 
     fn check_length(&self) -> Result<(), Rejection> {
-        // A position has less than this.
-        const POSITION_BYTES: usize = 120;
-        if self.text(None).len() + POSITION_BYTES > MAX_STORED_FRAME_BYTES {
+        if self.text(None).len() > MAX_UNPLACED_BYTES {
             return Err(too_large(MAX_STORED_FRAME_BYTES));
         }
         Ok(())

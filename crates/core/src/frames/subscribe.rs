@@ -1,15 +1,15 @@
 use belfry_protocol::{
     Action, Address, ChannelError, ChannelName, ChannelRefused, ChannelSince, ChannelState,
-    ErrorCode, List, MAX_CHANNELS, Subscribe, Subscribed, SubscribedTo,
+    ErrorCode, List, MAX_CHANNELS, Position, Subscribe, Subscribed, SubscribedTo,
 };
-use futures_util::future::join_all;
+use futures_util::future::{join_all, try_join_all};
 
-use super::history::HistoryReader;
+use super::history::{Found, HistoryReader};
 use super::permission::{Allowed, Judge, forbidden_channel};
 use super::rejection::Rejection;
 use crate::connections::Connection;
 use crate::ports::{
-    Authorizer, Clock, LogReads, NotServed, Randomness, SubscribeResult, Subscription,
+    Authorizer, Clock, LogReads, NotServed, Randomness, StoreError, SubscribeResult, Subscription,
     Subscriptions,
 };
 
@@ -44,33 +44,47 @@ where
         let wanted: Vec<ChannelSince> = List::into_vec(frame.channels);
         let judged = join_all(wanted.iter().map(|one| self.judge(connection, one))).await;
         let too_many = self.subscribe(connection, &wanted, &judged).await?;
-        let (mut channels, mut bytes) = (Vec::new(), PAGE_BYTES);
-        for (ChannelSince { channel, since }, judged) in wanted.into_iter().zip(judged) {
-            let error = match (&channel, judged) {
-                (Address::Channel(name), Some(_)) if too_many.contains(name) => {
-                    Some(too_many_channels())
-                }
-                (_, Some(_)) => None,
-                (_, None) => Some(forbidden_channel()),
-            };
-            if let Some(error) = error {
-                let refused = ChannelRefused { channel, error };
-                channels.push(SubscribedTo::Refused(refused));
-                continue;
-            }
-            let page = self
-                .history
-                .recover(&channel, since.as_ref(), MAX_RECOVERED, bytes)
-                .await?;
-            bytes = bytes.saturating_sub(page.as_ref().map_or(0, |page| page.bytes));
-            let asked = judged.filter(|allowed| allowed.by_application.is_some());
-            channels.push(SubscribedTo::Yes(ChannelState {
+        let outcomes = wanted
+            .into_iter()
+            .zip(judged)
+            .map(async |(wanted, judged)| {
+                let ChannelSince { channel, since } = wanted;
+                let allowed = match (&channel, judged) {
+                    (Address::Channel(name), Some(_)) if too_many.contains(name) => {
+                        Err(too_many_channels())
+                    }
+                    (_, Some(allowed)) => Ok(allowed),
+                    (_, None) => Err(forbidden_channel()),
+                };
+                let found = match &allowed {
+                    Ok(_) => self.recover(&channel, since.as_ref()).await?,
+                    Err(_) => None,
+                };
+                Ok::<_, StoreError>((channel, allowed, found))
+            });
+        let mut bytes = PAGE_BYTES;
+        let channels = try_join_all(outcomes).await?.into_iter();
+        let channels = channels.map(|(channel, allowed, found)| match allowed {
+            Err(error) => SubscribedTo::Refused(ChannelRefused { channel, error }),
+            Ok(allowed) => SubscribedTo::Yes(ChannelState {
                 channel,
-                until: asked.map(|allowed| allowed.ends_at.to_millis().to_timestamp()),
-                history: page.map(|page| page.page),
-            }));
-        }
-        Ok(Subscribed { channels })
+                until: allowed
+                    .by_application
+                    .map(|_| allowed.ends_at.to_millis().to_timestamp()),
+                history: found.map(|found| found.into_page(&mut bytes)),
+            }),
+        });
+        Ok(Subscribed {
+            channels: channels.collect(),
+        })
+    }
+
+    async fn recover(
+        &self,
+        channel: &Address,
+        since: Option<&Position>,
+    ) -> Result<Option<Found>, StoreError> {
+        self.history.recover(channel, since, MAX_RECOVERED).await
     }
 
     /// Whether the connection may subscribe. Everyone receives `@me` and `@all`.

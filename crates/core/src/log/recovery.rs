@@ -36,6 +36,23 @@ pub struct Recovery {
     pub lost: Option<Lost>,
 }
 
+impl Recovery {
+    /// The part of it that fits. The rest follows, as `more` says.
+    #[must_use]
+    pub fn within(mut self, bytes: usize) -> Self {
+        let mut total = 0;
+        let end = self.entries.iter().position(|entry| {
+            total += entry.frame.len();
+            total > bytes
+        });
+        if let Some(end) = end {
+            self.entries.truncate(end);
+            self.more = true;
+        }
+        self
+    }
+}
+
 /// Why missed messages cannot be recovered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Lost {
@@ -136,13 +153,12 @@ impl<S: LogReads, C: Clock, R: Randomness> RecoveryReader<'_, S, C, R> {
         if live.is_empty() {
             return lost(Lost::Expired);
         }
-        let entries = within(limits.bytes, live);
-        let end = entries.last().map_or(since.seq, |entry| entry.seq);
-        Ok(Recovery {
-            more: end < newest,
-            entries,
+        let recovery = Recovery {
+            more: live.last().is_none_or(|entry| entry.seq < newest),
+            entries: live,
             ..recovery
-        })
+        };
+        Ok(recovery.within(limits.bytes))
     }
 
     /// The entries from `first` on without a gap, up to `last` at most.
@@ -193,17 +209,4 @@ fn is_same_history(since: &Position, head: Option<&Head>, now: UnixMillis) -> bo
     }
     let valid = HEAD_LIFETIME.saturating_sub(CLOCK_TOLERANCE);
     epoch::begun_at(&since.epoch).is_some_and(|at| now.since(at) < valid)
-}
-
-/// The entries of a page.
-fn within(bytes: usize, mut entries: Vec<Entry>) -> Vec<Entry> {
-    let mut total = 0;
-    let end = entries.iter().position(|entry| {
-        total += entry.frame.len();
-        total > bytes
-    });
-    if let Some(end) = end {
-        entries.truncate(end);
-    }
-    entries
 }

@@ -291,6 +291,14 @@ impl LogAppends for Crowd {
             .await
     }
 
+    async fn find_append(
+        &self,
+        log: &LogKey,
+        id: &AppendId,
+    ) -> Result<Option<Position>, StoreError> {
+        self.log.store.find_append(log, id).await
+    }
+
     async fn store(&self, log: &LogKey, epoch: &Epoch, entry: &Entry) -> Result<(), StoreError> {
         self.log.store.store(log, epoch, entry).await
     }

@@ -4,7 +4,7 @@ use std::ops::RangeInclusive;
 use belfry_protocol::{Epoch, Position};
 
 use super::StoreError;
-use crate::log::{Entry, Head, LogKey};
+use crate::log::{AppendId, Entry, Head, LogKey};
 use crate::time::UnixSeconds;
 
 /// The end of a log.
@@ -61,6 +61,14 @@ pub trait LogAppends: Send + Sync {
         expires_at: UnixSeconds,
         remember_until: Option<UnixSeconds>,
     ) -> impl Future<Output = Result<Advanced, StoreError>> + Send;
+
+    /// Where a message that is remembered was appended to a log, read
+    /// consistently.
+    fn find_append(
+        &self,
+        log: &LogKey,
+        id: &AppendId,
+    ) -> impl Future<Output = Result<Option<Position>, StoreError>> + Send;
 
     /// Stores an entry, unless one with its number is stored in this epoch.
     fn store(

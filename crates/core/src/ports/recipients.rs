@@ -2,7 +2,7 @@ use std::future::Future;
 
 use belfry_protocol::{ConnectionId, UserId};
 
-use super::{Segment, StoreError};
+use super::{Consistency, Segment, StoreError};
 use crate::connections::Recipient;
 use crate::time::UnixMillis;
 
@@ -18,19 +18,20 @@ pub struct RecipientPage {
 /// Lists connections that a broadcast can reach.
 ///
 /// A row whose `expires_at` has passed is never returned, whether or not it
-/// has been deleted. Listings may lag behind writes in both directions. A row
-/// that cannot be read is skipped and logged: one bad row must not stop a
+/// has been deleted. Listings that are not consistent may lag behind writes in
+/// both directions. A row that cannot be read is skipped and logged: one bad row must not stop a
 /// broadcast.
 pub trait Recipients: Send + Sync {
     /// A user's live connections.
     fn of_user(
         &self,
         user: &UserId,
+        consistency: Consistency,
         now: UnixMillis,
     ) -> impl Future<Output = Result<Vec<Recipient>, StoreError>> + Send;
 
-    /// The live ones of these connections, in any order. The ids must be
-    /// distinct.
+    /// The live ones of these connections, in any order, read consistently. The
+    /// ids must be distinct.
     fn of_ids(
         &self,
         ids: &[ConnectionId],
@@ -42,6 +43,7 @@ pub trait Recipients: Send + Sync {
         &self,
         segment: Segment,
         after: Option<&ConnectionId>,
+        consistency: Consistency,
         now: UnixMillis,
     ) -> impl Future<Output = Result<RecipientPage, StoreError>> + Send;
 }

@@ -93,6 +93,15 @@ impl LogAppends for FakeStore {
         Ok(Advanced::Yes)
     }
 
+    async fn find_append(
+        &self,
+        log: &LogKey,
+        id: &AppendId,
+    ) -> Result<Option<Position>, StoreError> {
+        let logs = self.logs("find_append")?;
+        Ok(logs.appends.get(&(id.clone(), log.clone())).cloned())
+    }
+
     async fn store(&self, log: &LogKey, epoch: &Epoch, entry: &Entry) -> Result<(), StoreError> {
         let mut logs = self.logs("store")?;
         let entries = &mut logs.logs.entry(log.clone()).or_default().entries;

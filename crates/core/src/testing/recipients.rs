@@ -5,11 +5,17 @@ use belfry_protocol::{ConnectionId, UserId};
 use super::store::{PAGE, is_live};
 use super::{FakeStore, START, Store, connection, connection_id, put, user_id};
 use crate::connections::{Connection, Recipient};
-use crate::ports::{RecipientPage, Recipients, Segment, StoreError};
+use crate::ports::Consistency::{Eventual, Strong};
+use crate::ports::{Consistency, RecipientPage, Recipients, Segment, StoreError};
 use crate::time::{UnixMillis, UnixSeconds};
 
 impl Recipients for FakeStore {
-    async fn of_user(&self, user: &UserId, now: UnixMillis) -> Result<Vec<Recipient>, StoreError> {
+    async fn of_user(
+        &self,
+        user: &UserId,
+        _: Consistency,
+        now: UnixMillis,
+    ) -> Result<Vec<Recipient>, StoreError> {
         self.responds("of_user").await;
         let state = self.working("of_user")?;
         let rows = state.rows.values().map(|row| &row.connection);
@@ -35,6 +41,7 @@ impl Recipients for FakeStore {
         &self,
         segment: Segment,
         after: Option<&ConnectionId>,
+        _: Consistency,
         now: UnixMillis,
     ) -> Result<RecipientPage, StoreError> {
         let state = self.working("scan")?;
@@ -85,30 +92,26 @@ async fn listings_find_live_connections<S: Store>(store: &S) {
         found.sort();
         found
     };
-    let of_alice = store
-        .of_user(&user_id("alice"), START)
-        .await
-        .expect("of_user");
-    assert_eq!(
-        sorted(of_alice),
-        [Recipient::from(&a1), Recipient::from(&a2)]
-    );
-    assert_eq!(store.of_user(&user_id("nobody"), START).await, Ok(vec![]));
+    for consistency in [Eventual, Strong] {
+        let of_alice = store.of_user(&user_id("alice"), consistency, START).await;
+        assert_eq!(
+            sorted(of_alice.expect("of_user")),
+            [Recipient::from(&a1), Recipient::from(&a2)]
+        );
+        let nobody = user_id("nobody");
+        let of_nobody = store.of_user(&nobody, consistency, START).await;
+        assert_eq!(of_nobody, Ok(vec![]));
+    }
 
     let ids = ["a2", "dead", "nobody", "b1"].map(connection_id);
     let of_ids = store.of_ids(&ids, START).await.expect("of_ids");
     assert_eq!(sorted(of_ids), [Recipient::from(&a2), Recipient::from(&b1)]);
     assert_eq!(store.of_ids(&[], START).await, Ok(vec![]));
 
-    let all = scan(store, 1).await;
-    assert_eq!(
-        sorted(all),
-        [
-            Recipient::from(&a1),
-            Recipient::from(&a2),
-            Recipient::from(&b1)
-        ]
-    );
+    for consistency in [Eventual, Strong] {
+        let all = scan(store, 1, consistency).await;
+        assert_eq!(sorted(all), [&a1, &a2, &b1].map(Recipient::from));
+    }
 }
 
 async fn many_rows_are_all_found_once<S: Store>(store: &S) {
@@ -119,12 +122,16 @@ async fn many_rows_are_all_found_once<S: Store>(store: &S) {
     let named: Vec<_> = ids.iter().cloned().collect();
     let listings = [
         store
-            .of_user(&user_id("alice"), START)
+            .of_user(&user_id("alice"), Eventual, START)
+            .await
+            .expect("of_user"),
+        store
+            .of_user(&user_id("alice"), Strong, START)
             .await
             .expect("of_user"),
         store.of_ids(&named, START).await.expect("of_ids"),
-        scan(store, 1).await,
-        scan(store, 4).await,
+        scan(store, 1, Eventual).await,
+        scan(store, 4, Strong).await,
     ];
     for listing in listings {
         assert_eq!(listing.len(), ids.len());
@@ -133,13 +140,13 @@ async fn many_rows_are_all_found_once<S: Store>(store: &S) {
     }
 }
 
-async fn scan<S: Store>(store: &S, total: u32) -> Vec<Recipient> {
+async fn scan<S: Store>(store: &S, total: u32, consistency: Consistency) -> Vec<Recipient> {
     let mut found = Vec::new();
     for index in 0..total {
         let mut after = None;
         loop {
             let page = store
-                .scan(Segment { index, total }, after.as_ref(), START)
+                .scan(Segment { index, total }, after.as_ref(), consistency, START)
                 .await
                 .expect("scan");
             found.extend(page.recipients);

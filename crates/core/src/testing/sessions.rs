@@ -9,7 +9,9 @@ use super::{
 use crate::channels::Claims;
 use crate::connections::Connection;
 use crate::frames::TokenBucket;
-use crate::ports::{Extended, Extension, NotServed, SessionRefresh, Sessions, StoreError, Touched};
+use crate::ports::{
+    Consistency, Extended, Extension, NotServed, SessionRefresh, Sessions, StoreError, Touched,
+};
 use crate::time::{UnixMillis, UnixSeconds};
 
 impl Sessions for FakeStore {
@@ -261,7 +263,9 @@ async fn a_session_is_only_ever_extended<S: Store>(store: &S) {
     assert_eq!(end(&earlier), later, "a later end stays");
     let now = live(store, "c1").await.expect("a row");
     assert_eq!(now.token_expires_at, later);
-    let of_alice = store.of_user(&user_id("alice"), START).await;
+    let of_alice = store
+        .of_user(&user_id("alice"), Consistency::Eventual, START)
+        .await;
     let ends: Vec<_> = of_alice
         .expect("of_user")
         .iter()

@@ -3,7 +3,7 @@ use std::ops::Add;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::MessageId;
+use crate::{MessageId, Position};
 
 /// The report of a broadcast. `success + failure` is the number of recipients
 /// counted so far.
@@ -24,6 +24,11 @@ pub struct BroadcastReport {
     /// again while `status` is `running`; send `resume` if it is `stopped`.
     #[serde(default = "yes", skip_serializing_if = "is_true")]
     pub complete: bool,
+    /// The message's position in the history of the channel, the user or
+    /// everyone. Absent if the message is not kept, and for several users: each
+    /// has a history of their own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub position: Option<Position>,
 }
 
 fn yes() -> bool {
@@ -102,6 +107,7 @@ mod tests {
             failure: failures.total(),
             failures,
             complete: true,
+            position: None,
         };
         insta::assert_snapshot!(serde_json::to_string(&report).unwrap(), @r#"{"messageId":"m","status":"done","success":2,"failure":1,"failures":{"gone":1,"throttled":0,"tooLarge":0,"failed":0,"notAttempted":0}}"#);
     }

@@ -130,6 +130,7 @@ fn every_function_error_has_its_advice() {
         seen.insert(error_type);
     }
     let all = [
+        "ChannelBusy",
         "InvalidRequest",
         "PayloadTooLarge",
         "RateLimited",

@@ -2,6 +2,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Mutex;
 
 use super::*;
+use crate::connections::Recipient;
 use crate::testing::{SeededRandomness, TestClock, connection, connection_id};
 
 /// A socket API that records when posts came, refuses some of them, and takes a
@@ -60,14 +61,15 @@ async fn post_to(busy: &Busy, count: usize, per_second: u32, limit: Duration) ->
         post_timeout: Duration::from_secs(3),
         posts_per_second: f64::from(per_second),
     };
-    let recipients = (0..count).map(|n| Recipient::from(&connection(&format!("c{n:05}"), "u")));
+    let posts = (0..count).map(|n| Post {
+        recipient: Recipient::from(&connection(&format!("c{n:05}"), "u")),
+        frame: "{}".into(),
+    });
     let mut tally = Tally::default();
     let deadline = begun.plus(limit);
     let random = SeededRandomness::default();
-    let mut delivery = Delivery::new(busy, &busy.clock, &random, settings, "{}", deadline);
-    delivery
-        .post(recipients.collect(), deadline, &mut tally)
-        .await;
+    let mut delivery = Delivery::new(busy, &busy.clock, &random, settings, deadline);
+    delivery.post(posts.collect(), deadline, &mut tally).await;
     delivery.retry_waiting(&mut tally).await;
     delivery.give_up(&mut tally);
     let log = busy.log.lock().unwrap();

@@ -1,10 +1,11 @@
-use belfry_protocol::{Action, ChannelName};
+use belfry_protocol::{Action, ChannelName, Position};
 use serde_json::{Value, json};
 
 use super::*;
 use crate::connections::Connection;
+use crate::log::{self, AppendId, Appender, LogKey};
 use crate::ports::{Clock, Disconnections, LogReads, Subscribers, Subscriptions};
-use crate::testing::{LIMITS, START, connection, tenant};
+use crate::testing::{LIMITS, START, connection, tenant, user_id};
 
 const RULES: &str = r#"{"version":"1.0",
     "user": {"history": {"seconds": 600}},
@@ -323,12 +324,45 @@ async fn sync_tells_what_was_missed_and_whether_the_client_is_subscribed() {
             json!({"channel": "room:8", "subscribed": false})
         );
         assert_eq!(channels[3]["subscribed"], true);
-        assert_eq!(
-            channels[3].get("position"),
-            None,
-            "the broadcaster appends nothing"
-        );
+        assert_eq!(channels[3]["position"]["seq"], 0);
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_recovers_what_servers_sent_to_its_user() {
+    let dispatcher = with_rules().await;
+    let me = json!([{"channel": "@me"}, {"channel": "@all"}]);
+    let states = subscribe(&dispatcher, "c1", me.clone()).await;
+    let since = json!({"epoch": states[0]["epoch"], "seq": states[0]["seq"]});
+    assert_eq!(since["seq"], 0);
+    assert_eq!(states[1], json!({"channel": "@all"}), "no history is kept");
+    let appender = Appender {
+        store: &dispatcher.store,
+        clock: &dispatcher.clock,
+        random: &dispatcher.random,
+    };
+    let id = AppendId("m".into());
+    let message = log::Message {
+        id: &id,
+        retention: Duration::from_secs(600),
+        remember_until: None,
+        frame: |_: &Position| r#"{"type":"notification"}"#.to_owned(),
+    };
+    let log = LogKey::user(&user_id("alice"));
+    appender.append(&log, &message).await.unwrap();
+    let again = json!([{"channel": "@me", "since": since}]);
+    let states = subscribe(&dispatcher, "c1", again).await;
+    assert_eq!(
+        (&states[0]["recovered"], &states[0]["seq"]),
+        (&json!(true), &json!(1))
+    );
+    assert_eq!(states[0]["messages"], json!([{"type": "notification"}]));
+    let history = json!({"channel": "@me", "after": since});
+    let page = frame(&dispatcher, "c1", "history", history).await;
+    assert_eq!(page["data"]["messages"], json!([{"type": "notification"}]));
+    // Bob's log is another one.
+    let states = subscribe(&dispatcher, "c2", me).await;
+    assert_eq!(states[0]["seq"], 0);
 }
 
 #[tokio::test(start_paused = true)]

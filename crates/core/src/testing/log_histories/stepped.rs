@@ -195,6 +195,16 @@ impl<S: LogAppends + LogReads> LogAppends for Stepped<'_, S> {
         }
     }
 
+    async fn find_append(
+        &self,
+        log: &LogKey,
+        id: &AppendId,
+    ) -> Result<Option<Position>, StoreError> {
+        self.gate.pass().await;
+        let found = self.store.find_append(log, id).await;
+        self.answer(found).await
+    }
+
     async fn store(&self, log: &LogKey, epoch: &Epoch, entry: &Entry) -> Result<(), StoreError> {
         let is_own = self
             .own
