@@ -151,7 +151,7 @@ fn are_in_time(claims: &Value) -> bool {
     let user = claims["sub"].as_str().unwrap_or("");
     claims["iss"] == "https://issuer.test/pool"
         && (1..=128).contains(&user.chars().count())
-        && !user.contains(|c: char| c.is_ascii_control())
+        && !user.contains(char::is_control)
         && matches!((whole(&claims["iat"]), whole(&claims["exp"])), (Some(iat), Some(exp))
             if iat <= NOW_S + 5 && exp > NOW_S - 5 && exp - 86_400 <= iat)
         && claims
