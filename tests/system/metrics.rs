@@ -77,6 +77,15 @@ async fn every_function_reports_what_is_documented() {
     let mut alice = stack.connect("alice").await;
     alice.ask(r#"{"type":"ping","version":"1.0"}"#).await;
     alice.ask("nonsense").await;
+    let channel =
+        r#"{"type":"subscribe","version":"1.0","data":{"channels":[{"channel":"demo:a"}]}}"#;
+    alice.ask(channel).await;
+    let message = r#"{"type":"publish","version":"1.0","data":{"channel":"demo:a","kind":"k"}}"#;
+    let published = alice.ask(message).await;
+    let after = &published["data"]["position"];
+    let history = json!({"type": "history", "version": "1.0",
+        "data": {"channel": "demo:a", "after": after}});
+    alice.ask(&history.to_string()).await;
     let to_alice = json!({
         "target": {"type": "user", "userId": "alice"},
         "message": {"type": "notification", "data": {"kind": "k"}},
@@ -98,7 +107,16 @@ async fn every_function_reports_what_is_documented() {
     for (function, expected) in [
         ("Connect", vec!["ConnectionsAccepted", "ConnectionsRefused"]),
         ("Disconnect", vec!["ConnectionsEnded"]),
-        ("Default", vec!["FramesServed", "FramesRefused"]),
+        (
+            "Default",
+            vec![
+                "FramesServed",
+                "FramesRefused",
+                "SubscriptionsMade",
+                "MessagesAppended",
+                "RecoveriesComplete",
+            ],
+        ),
         (
             "Broadcaster",
             vec![
@@ -128,7 +146,10 @@ async fn every_function_reports_what_is_documented() {
     };
     let words = |words: &[&str]| words.iter().map(ToString::to_string).collect();
     assert_eq!(of("Connect", "Reason"), words(&["origin", "token"]));
-    assert_eq!(of("Default", "Type"), words(&["hello", "ping"]));
+    assert_eq!(
+        of("Default", "Type"),
+        words(&["hello", "history", "ping", "publish", "subscribe"])
+    );
     assert_eq!(of("Default", "Code"), words(&["INVALID_MESSAGE"]));
 }
 
@@ -151,6 +172,13 @@ fn the_table_names_every_metric_of_the_code() {
         "PostLatency",
         "Broadcast",
         "Sweep",
+        "Subscriptions",
+        "Recoveries",
+        "Messages",
+        "Append",
+        "Authorizations",
+        "Departures",
+        "Oldest",
     ];
     for literal in literals {
         if prefixes.iter().any(|prefix| literal.starts_with(prefix)) {

@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use std::time::Duration;
 
 use belfry_core::connections::Refusal;
-use belfry_core::ports::{Clock, MetricEvent, Metrics, VerifyError};
+use belfry_core::ports::{Clock, MetricEvent, Metrics, Recoveries, VerifyError, WaitingDepartures};
 use belfry_protocol::{Failures, SweepReport};
 use serde_json::{Map, Value, json};
 
@@ -38,6 +38,19 @@ impl<C: Clock> EmfMetrics<C> {
             MetricEvent::FrameRefused(code) => {
                 (Some(("Code", code.as_str())), one("FramesRefused"))
             }
+            MetricEvent::MessageAppended { conflicts } => {
+                (None, append("MessagesAppended", *conflicts))
+            }
+            MetricEvent::AppendRefused { conflicts } => {
+                (None, append("AppendsRefused", *conflicts))
+            }
+            MetricEvent::Subscribed {
+                made,
+                refused,
+                recoveries,
+            } => (None, subscribed(*made, *refused, recoveries)),
+            MetricEvent::HistoryRead(read) => (None, recoveries(read).collect()),
+            MetricEvent::AuthorizationFailed => (None, one("AuthorizationsFailed")),
             MetricEvent::Posted {
                 success,
                 failures,
@@ -46,7 +59,11 @@ impl<C: Clock> EmfMetrics<C> {
             MetricEvent::BroadcastDone { recipients, took } => {
                 (None, broadcast(*recipients, *took))
             }
-            MetricEvent::SweepDone { report, took } => (None, sweep(report, *took)),
+            MetricEvent::SweepDone {
+                report,
+                took,
+                departures,
+            } => (None, sweep(report, *took, departures)),
         };
         let mut line = Map::new();
         line.insert("Stack".into(), self.stack.as_str().into());
@@ -113,6 +130,29 @@ fn counted<const N: usize>(counts: [(&'static str, u64); N]) -> impl Iterator<It
     happened.map(|(name, value)| count(name, value))
 }
 
+fn append(outcome: &'static str, conflicts: u64) -> Vec<Metric> {
+    let mut metrics = one(outcome);
+    metrics.extend(counted([("AppendConflicts", conflicts)]));
+    metrics
+}
+
+fn subscribed(made: u64, refused: u64, recovered: &Recoveries) -> Vec<Metric> {
+    let counts = [
+        ("SubscriptionsMade", made),
+        ("SubscriptionsRefused", refused),
+    ];
+    counted(counts).chain(recoveries(recovered)).collect()
+}
+
+fn recoveries(recoveries: &Recoveries) -> impl Iterator<Item = Metric> + use<> {
+    counted([
+        ("RecoveriesComplete", recoveries.complete),
+        ("RecoveriesEpoch", recoveries.epoch),
+        ("RecoveriesExpired", recoveries.expired),
+        ("RecoveriesTooFar", recoveries.too_far),
+    ])
+}
+
 fn broadcast(recipients: u64, took: Duration) -> Vec<Metric> {
     vec![
         count("BroadcastRecipients", recipients),
@@ -138,7 +178,7 @@ fn posted(success: u64, failures: &Failures, latencies: &[Duration]) -> Vec<Metr
     metrics
 }
 
-fn sweep(report: &SweepReport, took: Duration) -> Vec<Metric> {
+fn sweep(report: &SweepReport, took: Duration, departures: &WaitingDepartures) -> Vec<Metric> {
     let mut metrics = vec![
         count("ConnectionsOpen", report.connections),
         duration("SweepDuration", milliseconds(took)),
@@ -154,7 +194,14 @@ fn sweep(report: &SweepReport, took: Duration) -> Vec<Metric> {
         ("SweepGone", report.gone),
         ("SweepFailed", report.failed),
         ("SweepIncomplete", u64::from(!report.complete)),
+        ("DeparturesWaiting", departures.number),
     ]));
+    if departures.number > 0 {
+        metrics.push(duration(
+            "OldestDepartureAge",
+            milliseconds(departures.oldest),
+        ));
+    }
     metrics
 }
 
@@ -305,7 +352,14 @@ mod tests {
             ..idle
         };
         let took = Duration::from_millis(12);
-        let of = |report| metrics(&line(&MetricEvent::SweepDone { report, took }));
+        let departures = WaitingDepartures::default();
+        let of = |report| {
+            metrics(&line(&MetricEvent::SweepDone {
+                report,
+                took,
+                departures,
+            }))
+        };
         assert_eq!(
             of(idle),
             named(&[
@@ -322,6 +376,82 @@ mod tests {
                 ("SweepIncomplete", "Count", 1.into()),
             ])
         );
+    }
+
+    #[test]
+    fn departures_are_in_the_line_of_their_sweep() {
+        let event = MetricEvent::SweepDone {
+            report: SweepReport {
+                complete: true,
+                ..SweepReport::default()
+            },
+            took: Duration::from_millis(12),
+            departures: WaitingDepartures {
+                number: 2,
+                oldest: Duration::ZERO,
+            },
+        };
+        let expected = named(&[
+            ("ConnectionsOpen", "Count", 0.into()),
+            ("SweepDuration", "Milliseconds", 12.into()),
+            ("DeparturesWaiting", "Count", 2.into()),
+            ("OldestDepartureAge", "Milliseconds", 0.into()),
+        ]);
+        assert_eq!(metrics(&line(&event)), expected);
+    }
+
+    #[test]
+    fn channels_are_counted_without_zeros() {
+        let recovered = Recoveries {
+            complete: 2,
+            expired: 1,
+            ..Recoveries::default()
+        };
+        for (event, expected) in [
+            (
+                MetricEvent::MessageAppended { conflicts: 0 },
+                vec![("MessagesAppended", 1)],
+            ),
+            (
+                MetricEvent::MessageAppended { conflicts: 3 },
+                vec![("MessagesAppended", 1), ("AppendConflicts", 3)],
+            ),
+            (
+                MetricEvent::AppendRefused { conflicts: 9 },
+                vec![("AppendsRefused", 1), ("AppendConflicts", 9)],
+            ),
+            (
+                MetricEvent::Subscribed {
+                    made: 3,
+                    refused: 1,
+                    recoveries: recovered,
+                },
+                vec![
+                    ("SubscriptionsMade", 3),
+                    ("SubscriptionsRefused", 1),
+                    ("RecoveriesComplete", 2),
+                    ("RecoveriesExpired", 1),
+                ],
+            ),
+            (
+                MetricEvent::HistoryRead(Recoveries {
+                    epoch: 1,
+                    too_far: 1,
+                    ..Recoveries::default()
+                }),
+                vec![("RecoveriesEpoch", 1), ("RecoveriesTooFar", 1)],
+            ),
+            (
+                MetricEvent::AuthorizationFailed,
+                vec![("AuthorizationsFailed", 1)],
+            ),
+        ] {
+            let counts = expected.iter();
+            let counts: Vec<_> = counts
+                .map(|(name, n)| (*name, "Count", (*n).into()))
+                .collect();
+            assert_eq!(metrics(&line(&event)), named(&counts));
+        }
     }
 
     #[test]

@@ -5,6 +5,7 @@
 
 mod answer;
 mod auth_refresh;
+mod counts;
 mod echo;
 mod hello;
 mod history;
@@ -208,6 +209,7 @@ where
                 let (judge, reader) = (self.judge(), self.history(&connection.user_id));
                 let read = history::read(&judge, &reader, &connection, frame.data);
                 let page = Box::pin(read).await?;
+                self.metrics.record(counts::of_history(&page.page));
                 Some(ServerFrame::History(self.reply(frame.id, page)))
             }
             ClientFrame::Sync(frame) => {
@@ -237,13 +239,17 @@ where
             history: self.history(&connection.user_id),
         };
         let subscribed = handler.handle(&connection, frame).await?;
+        if let Some(event) = counts::of_subscribed(&subscribed) {
+            self.metrics.record(event);
+        }
         Ok((connection, subscribed))
     }
 
-    fn judge(&self) -> Judge<'_, A> {
+    fn judge(&self) -> Judge<'_, A, M> {
         Judge {
             rules: &self.rules,
             authorizer: &self.authorizer,
+            metrics: &self.metrics,
         }
     }
 

@@ -41,7 +41,7 @@ pub use cursor::Cursor;
 pub use disconnections::{Disconnections, TOMBSTONE_LIFETIME};
 pub use due_connections::DueConnections;
 pub use logs::{Advanced, LogAppends, LogReads, Tail};
-pub use metrics::{MetricEvent, Metrics};
+pub use metrics::{MetricEvent, Metrics, Recoveries, WaitingDepartures};
 pub use outbox::{Outbox, PostError};
 pub use randomness::Randomness;
 pub use recipients::{RecipientPage, Recipients};

@@ -413,10 +413,12 @@ async fn broadcasts() {
 async fn logs() {
     let (meter, store) = meter().await;
     let (clock, random) = (TestClock::default(), SeededRandomness::default());
+    let metrics = FakeMetrics::default();
     let appender = Appender {
         store: &store,
         clock: &clock,
         random: &random,
+        metrics: &metrics,
     };
     let reader = RecoveryReader {
         store: &store,

@@ -7,7 +7,7 @@ use belfry_protocol::{
 use super::{BroadcastError, MEMORY};
 use crate::channels::{ChannelRules, History};
 use crate::log::{AppendId, Appended, Appender, LogKey, MAX_UNPLACED_BYTES, Message};
-use crate::ports::{Clock, LogAppends, LogReads, Randomness, StoreError};
+use crate::ports::{Clock, LogAppends, LogReads, Metrics, Randomness, StoreError};
 use crate::time::UnixMillis;
 
 /// What a broadcast sends.
@@ -97,11 +97,17 @@ pub(super) struct Published {
 }
 
 /// Appends the messages of broadcasts to logs.
-pub(super) struct Publisher<'a, S, C, R> {
-    pub(super) appender: Appender<'a, S, C, R>,
+pub(super) struct Publisher<'a, S, C, R, M> {
+    pub(super) appender: Appender<'a, S, C, R, M>,
 }
 
-impl<S: LogAppends + LogReads, C: Clock, R: Randomness> Publisher<'_, S, C, R> {
+impl<S, C, R, M> Publisher<'_, S, C, R, M>
+where
+    S: LogAppends + LogReads,
+    C: Clock,
+    R: Randomness,
+    M: Metrics,
+{
     /// Appends the message, unless it was appended before. [`Self::store`] must
     /// follow.
     pub(super) async fn publish(

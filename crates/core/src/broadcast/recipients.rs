@@ -11,8 +11,8 @@ use super::{Broadcast, BroadcastError, Post};
 use crate::connections::Recipient;
 use crate::log::LogKey;
 use crate::ports::{
-    Clock, Consistency, Cursor, LogAppends, LogReads, Randomness, Recipients, Segment, StoreError,
-    Subscribers,
+    Clock, Consistency, Cursor, LogAppends, LogReads, Metrics, Randomness, Recipients, Segment,
+    StoreError, Subscribers,
 };
 use crate::time::UnixMillis;
 
@@ -142,16 +142,17 @@ impl Audience {
 }
 
 /// Lists the recipients of broadcasts.
-pub(super) struct Lister<'a, S, C, R> {
+pub(super) struct Lister<'a, S, C, R, M> {
     pub(super) store: &'a S,
-    pub(super) publisher: Publisher<'a, S, C, R>,
+    pub(super) publisher: Publisher<'a, S, C, R, M>,
 }
 
-impl<S, C, R> Lister<'_, S, C, R>
+impl<S, C, R, M> Lister<'_, S, C, R, M>
 where
     S: Recipients + Subscribers + LogAppends + LogReads,
     C: Clock,
     R: Randomness,
+    M: Metrics,
 {
     /// A page of a segment: connections whose row is live and whose token has
     /// not expired.
@@ -330,7 +331,9 @@ mod tests {
 
     use crate::log::Appender;
     use crate::ports::BroadcastKey;
-    use crate::testing::{FakeStore, START, SeededRandomness, TestClock, connection_id};
+    use crate::testing::{
+        FakeMetrics, FakeStore, START, SeededRandomness, TestClock, connection_id,
+    };
     use belfry_protocol::MessageId;
     use proptest::prelude::*;
 
@@ -370,6 +373,7 @@ mod tests {
                     store: &store,
                     clock: &clock,
                     random: &SeededRandomness::default(),
+                    metrics: &FakeMetrics::default(),
                 },
             },
         };

@@ -217,19 +217,20 @@ where
         self.remove_gone(broadcast, tally, deadline).await;
     }
 
-    pub(super) fn lister(&self) -> Lister<'_, S, C, R> {
+    pub(super) fn lister(&self) -> Lister<'_, S, C, R, M> {
         Lister {
             store: &self.store,
             publisher: self.publisher(),
         }
     }
 
-    fn publisher(&self) -> Publisher<'_, S, C, R> {
+    fn publisher(&self) -> Publisher<'_, S, C, R, M> {
         Publisher {
             appender: Appender {
                 store: &self.store,
                 clock: &self.clock,
                 random: &self.random,
+                metrics: &self.metrics,
             },
         }
     }

@@ -7,8 +7,8 @@ use super::{Connection, ConnectionLimits, OriginPolicy};
 use crate::channels::ChannelRules;
 use crate::liveness::{Liveness, LivenessSettings};
 use crate::ports::{
-    Admission, Admissions, Admitted, Clock, MetricEvent, Metrics, StoreError, SubscribeResult,
-    Subscription, Subscriptions, TokenVerifier, VerifyError,
+    Admission, Admissions, Admitted, Clock, MetricEvent, Metrics, Recoveries, StoreError,
+    SubscribeResult, Subscription, Subscriptions, TokenVerifier, VerifyError,
 };
 use crate::time::UnixMillis;
 
@@ -180,7 +180,7 @@ impl<V: TokenVerifier, S: Admissions + Subscriptions, C: Clock, M: Metrics> Conn
     }
 }
 
-impl<V, S: Subscriptions, C, M> Connect<V, S, C, M> {
+impl<V, S: Subscriptions, C, M: Metrics> Connect<V, S, C, M> {
     /// Subscribes a connection that was admitted. A client that is let in
     /// relies on it.
     async fn subscribe(
@@ -197,7 +197,14 @@ impl<V, S: Subscriptions, C, M> Connect<V, S, C, M> {
         let wanted: Vec<_> = wanted.collect();
         let subscribed = self.store.subscribe(&connection, &wanted, MAX_CHANNELS);
         match subscribed.await? {
-            SubscribeResult::Subscribed { .. } => Ok(connection.user_id),
+            SubscribeResult::Subscribed { .. } => {
+                self.metrics.record(MetricEvent::Subscribed {
+                    made: wanted.len() as u64,
+                    refused: 0,
+                    recoveries: Recoveries::default(),
+                });
+                Ok(connection.user_id)
+            }
             SubscribeResult::Ended => Err(Refusal::Ended),
         }
     }
@@ -293,6 +300,13 @@ mod tests {
             assert!(connect.handle(in_tenant.clone()).await.is_ok());
             let acme = ChannelName::parse("tenant:acme").unwrap();
             assert_eq!(names("c1").await, [acme]);
+            let subscribed = MetricEvent::Subscribed {
+                made: 1,
+                refused: 0,
+                recoveries: Recoveries::default(),
+            };
+            let counted = connect.metrics.take();
+            assert_eq!(counted, [subscribed, MetricEvent::ConnectionAccepted]);
         }
         assert!(connect.store.row("c1").unwrap().has_session);
         let of_none = Handshake {

@@ -11,7 +11,7 @@ use crate::channels::ChannelRules;
 use crate::connections::Connection;
 use crate::log::{LogKey, Lost, Recovery, RecoveryLimits, RecoveryReader};
 use crate::ports::{
-    Authorizer, Clock, LogReads, Randomness, StoreError, Subscription, Subscriptions,
+    Authorizer, Clock, LogReads, Metrics, Randomness, StoreError, Subscription, Subscriptions,
 };
 use crate::time::UnixMillis;
 
@@ -106,14 +106,15 @@ impl<S: LogReads, C: Clock, R: Randomness> HistoryReader<'_, S, C, R> {
 }
 
 /// `history`: a page of the messages after a position.
-pub(super) async fn read<A, S, C, R>(
-    judge: &Judge<'_, A>,
+pub(super) async fn read<A, M, S, C, R>(
+    judge: &Judge<'_, A, M>,
     reader: &HistoryReader<'_, S, C, R>,
     connection: &Connection,
     frame: ReadHistory,
 ) -> Result<History, Rejection>
 where
     A: Authorizer,
+    M: Metrics,
     S: LogReads + Subscriptions,
     C: Clock,
     R: Randomness,
@@ -203,8 +204,8 @@ where
 
 /// Refuses an action that is not allowed. What the application allowed when the
 /// connection subscribed holds for as long as it said.
-pub(super) async fn may<A: Authorizer, S: Subscriptions>(
-    judge: &Judge<'_, A>,
+pub(super) async fn may<A: Authorizer, M: Metrics, S: Subscriptions>(
+    judge: &Judge<'_, A, M>,
     store: &S,
     connection: &Connection,
     channel: &ChannelName,

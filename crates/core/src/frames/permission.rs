@@ -4,7 +4,7 @@ use belfry_protocol::{Action, ChannelError, ChannelName, ErrorCode, Refused};
 
 use crate::channels::{Actions, ChannelRules, Decision};
 use crate::connections::Connection;
-use crate::ports::{Authorizer, Permission, Question, Subscription};
+use crate::ports::{Authorizer, MetricEvent, Metrics, Permission, Question, Subscription};
 use crate::time::{UnixMillis, UnixSeconds};
 
 /// What a connection may do in a channel, and until when.
@@ -27,12 +27,13 @@ impl Allowed {
 
 /// Judges what connections may do in channels.
 #[derive(Debug)]
-pub(super) struct Judge<'a, A> {
+pub(super) struct Judge<'a, A, M> {
     pub(super) rules: &'a ChannelRules,
     pub(super) authorizer: &'a A,
+    pub(super) metrics: &'a M,
 }
 
-impl<A: Authorizer> Judge<'_, A> {
+impl<A: Authorizer, M: Metrics> Judge<'_, A, M> {
     /// Whether the action is allowed. What the application cannot say, or says
     /// in an odd way, is refused.
     pub(super) async fn allows(
@@ -84,6 +85,7 @@ impl<A: Authorizer> Judge<'_, A> {
             Ok(_) => None,
             Err(reason) => {
                 tracing::warn!(event = "channel.not-authorized", connectionId = %connection.id, reason, "could not ask what a user may do in a channel; nothing is allowed");
+                self.metrics.record(MetricEvent::AuthorizationFailed);
                 None
             }
         }

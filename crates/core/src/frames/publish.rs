@@ -22,7 +22,7 @@ use crate::time::UnixMillis;
 /// posts it to the subscribers. In this order: a subscriber that the listing
 /// does not find finds the message in the log.
 pub(super) struct PublishHandler<'a, A, S, O, C, M, W, R> {
-    pub(super) judge: Judge<'a, A>,
+    pub(super) judge: Judge<'a, A, M>,
     pub(super) fanout: Fanout<'a, S, O, C, M, W, R>,
 }
 
@@ -97,6 +97,7 @@ where
             store: self.fanout.store,
             clock: self.fanout.clock,
             random: self.fanout.random,
+            metrics: self.fanout.metrics,
         };
         let appended = appender
             .append(

@@ -7,14 +7,14 @@ use futures_util::future::join_all;
 
 use super::permission::Judge;
 use crate::connections::Connection;
-use crate::ports::{Authorizer, Clock, Outbox, StoreError, Subscriptions};
+use crate::ports::{Authorizer, Clock, Metrics, Outbox, StoreError, Subscriptions};
 
 const POST_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// After a newer token: moves the ends of the connection's subscriptions, and
 /// ends those that are no longer allowed.
-pub(super) async fn rejudge<A: Authorizer, S: Subscriptions, O: Outbox, C: Clock>(
-    judge: &Judge<'_, A>,
+pub(super) async fn rejudge<A: Authorizer, M: Metrics, S: Subscriptions, O: Outbox, C: Clock>(
+    judge: &Judge<'_, A, M>,
     store: &S,
     outbox: &O,
     clock: &C,

@@ -9,8 +9,8 @@ use super::permission::{Allowed, Judge, forbidden_channel};
 use super::rejection::Rejection;
 use crate::connections::Connection;
 use crate::ports::{
-    Authorizer, Clock, LogReads, NotServed, Randomness, StoreError, SubscribeResult, Subscription,
-    Subscriptions,
+    Authorizer, Clock, LogReads, Metrics, NotServed, Randomness, StoreError, SubscribeResult,
+    Subscription, Subscriptions,
 };
 
 /// The most bytes of messages in an answer: it must fit into a message of API
@@ -22,15 +22,16 @@ const MAX_RECOVERED: u64 = 300;
 
 /// `subscribe`: subscribes to channels, then reads what the client has missed.
 /// In this order: a message that the read does not find is posted.
-pub(super) struct SubscribeHandler<'a, A, S, C, R> {
-    pub(super) judge: Judge<'a, A>,
+pub(super) struct SubscribeHandler<'a, A, M, S, C, R> {
+    pub(super) judge: Judge<'a, A, M>,
     pub(super) store: &'a S,
     pub(super) history: HistoryReader<'a, S, C, R>,
 }
 
-impl<A, S, C, R> SubscribeHandler<'_, A, S, C, R>
+impl<A, M, S, C, R> SubscribeHandler<'_, A, M, S, C, R>
 where
     A: Authorizer,
+    M: Metrics,
     S: Subscriptions + LogReads,
     C: Clock,
     R: Randomness,

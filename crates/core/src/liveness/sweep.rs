@@ -9,8 +9,8 @@ use super::LivenessSettings;
 use super::check::{Check, Checked};
 use super::deadlines::EndReason;
 use crate::ports::{
-    Capacity, Clock, ConnectionLookup, Departures, DueConnections, MetricEvent, Metrics, Outbox,
-    Randomness, Removals, StoreError,
+    Capacity, Clock, ConnectionLookup, Departure, Departures, DueConnections, MetricEvent, Metrics,
+    Outbox, Randomness, Removals, StoreError, WaitingDepartures,
 };
 use crate::time::UnixMillis;
 
@@ -82,27 +82,37 @@ where
                 }
             }
         }
-        match self.process_departures(deadline).await {
-            Ok(all) => complete &= all,
-            Err(error) => unlisted = Some(error),
-        }
+        let now = self.clock.now();
+        let departures = match self.store.due_departures(now).await {
+            Ok(due) => {
+                complete &= self.process_departures(&due, deadline).await;
+                waiting(&due, now)
+            }
+            Err(error) => {
+                unlisted = Some(error);
+                WaitingDepartures::default()
+            }
+        };
         report.complete = complete && all_ended;
         report.connections = self.store.open_connections().await?;
         let took = self.clock.now().since(begun);
-        self.metrics.record(MetricEvent::SweepDone { report, took });
+        self.metrics.record(MetricEvent::SweepDone {
+            report,
+            took,
+            departures,
+        });
         unlisted.map_or(Ok(report), Err)
     }
 
     /// Ends the subscriptions that are left of connections that have ended.
     /// Returns whether there was time for all.
-    async fn process_departures(&self, deadline: UnixMillis) -> Result<bool, StoreError> {
-        let due = self.store.due_departures(self.clock.now()).await?;
+    async fn process_departures(&self, due: &[Departure], deadline: UnixMillis) -> bool {
         let mut complete = true;
         let in_time = |_: &_| {
             complete = self.clock.now() < deadline;
             ready(complete)
         };
-        let departures = stream::iter(&due)
+        let departures = stream::iter(due)
             .take_while(in_time)
             .map(async |departure| (departure, self.store.depart(departure).await))
             .buffer_unordered(CONCURRENCY);
@@ -122,7 +132,7 @@ where
                 }
             }
         };
-        Ok(complete && all_ended)
+        complete && all_ended
     }
 
     async fn check(&self, id: &ConnectionId) -> Checked {
@@ -139,6 +149,14 @@ where
             tracing::warn!(event = "connection.check-failed", connectionId = %id, reason, "could not check a connection; the next sweep retries");
         }
         checked
+    }
+}
+
+fn waiting(due: &[Departure], now: UnixMillis) -> WaitingDepartures {
+    let ages = due.iter().map(|departure| now.since(departure.due_at));
+    WaitingDepartures {
+        number: due.len() as u64,
+        oldest: ages.max().unwrap_or_default(),
     }
 }
 

@@ -2,7 +2,10 @@ use std::time::Duration;
 
 use super::*;
 use crate::connections::Connection;
-use crate::ports::{Clock, MetricEvent, Outbox, PostError, Sessions, SignOuts, Touched};
+use crate::ports::{
+    Clock, Disconnections, MetricEvent, Outbox, PostError, Sessions, SignOuts, Touched,
+    WaitingDepartures,
+};
 use crate::testing::{
     BUCKET, FakeMetrics, FakeOutbox, FakeStore, LIVENESS, START, SeededRandomness, TestClock,
     connection, connection_id, user_id,
@@ -93,12 +96,12 @@ async fn a_silent_client_is_pinged_once_and_closed_after_the_grace() {
     };
     let _ = sweeper.metrics.take();
     assert_eq!(sweep_at(&sweeper, after(560)).await, silent);
-    let took = Duration::ZERO;
-    let report = silent;
-    assert_eq!(
-        sweeper.metrics.take(),
-        [MetricEvent::SweepDone { report, took }]
-    );
+    let done = MetricEvent::SweepDone {
+        report: silent,
+        took: Duration::ZERO,
+        departures: WaitingDepartures::default(),
+    };
+    assert_eq!(sweeper.metrics.take(), [done]);
     assert!(!sweeper.outbox.is_open("c1"));
     assert!(sweeper.store.is_empty());
     assert_eq!(sweeper.outbox.attempts("c1"), 1);
@@ -348,6 +351,36 @@ async fn a_listing_that_fails_is_an_error_after_everything_else() {
             "{listing}: {recorded:?}"
         );
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn departures_that_wait_are_counted_with_the_age_of_the_oldest() {
+    let sweeper = sweeper();
+    for (id, left) in [("c1", 0), ("c2", 10)] {
+        open(&sweeper, id).await;
+        let id = connection_id(id);
+        let begun = sweeper.store.begin_session(&id, &BUCKET, START).await;
+        assert!(matches!(begun, Ok(Touched::Live(_))));
+        sweeper.store.disconnect(&id, after(left)).await.unwrap();
+    }
+    let counted = async |now| {
+        sweep_at(&sweeper, now).await;
+        match &sweeper.metrics.take()[..] {
+            [MetricEvent::SweepDone { departures, .. }] => *departures,
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(counted(after(30)).await, WaitingDepartures::default());
+    sweeper.store.fail_next("depart");
+    let both = WaitingDepartures {
+        number: 2,
+        oldest: Duration::from_secs(25),
+    };
+    assert_eq!(counted(after(60)).await, both);
+    let left = counted(after(120)).await;
+    assert_eq!(left.number, 1, "it could not be processed before");
+    assert!(left.oldest >= Duration::from_secs(75), "{left:?}");
+    assert_eq!(counted(after(180)).await, WaitingDepartures::default());
 }
 
 #[tokio::test(start_paused = true)]

@@ -3,7 +3,9 @@ use std::time::Duration;
 use belfry_protocol::Position;
 
 use super::{AppendId, Entry, Head, LogKey, epoch};
-use crate::ports::{Advanced, Clock, LogAppends, LogReads, Randomness, StoreError};
+use crate::ports::{
+    Advanced, Clock, LogAppends, LogReads, MetricEvent, Metrics, Randomness, StoreError,
+};
 use crate::time::{UnixMillis, UnixSeconds};
 
 /// How long an append is retried while others append to the same log.
@@ -65,13 +67,20 @@ pub enum AppendError {
 
 /// Appends messages to logs.
 #[derive(Debug)]
-pub struct Appender<'a, S, C, R> {
+pub struct Appender<'a, S, C, R, M> {
     pub store: &'a S,
     pub clock: &'a C,
     pub random: &'a R,
+    pub metrics: &'a M,
 }
 
-impl<S: LogAppends + LogReads, C: Clock, R: Randomness> Appender<'_, S, C, R> {
+impl<S, C, R, M> Appender<'_, S, C, R, M>
+where
+    S: LogAppends + LogReads,
+    C: Clock,
+    R: Randomness,
+    M: Metrics,
+{
     /// Publishes a message: gives it the next number and makes it the newest.
     ///
     /// [`Self::store`] then stores its entry. If that never happens, the next
@@ -108,7 +117,10 @@ impl<S: LogAppends + LogReads, C: Clock, R: Randomness> Appender<'_, S, C, R> {
                 .store
                 .advance(log, from.as_ref(), &to, end, message.remember_until);
             match advanced.await? {
-                Advanced::Yes => return Ok(Appended::new(to)),
+                Advanced::Yes => {
+                    self.count_appended(retries);
+                    return Ok(Appended::new(to));
+                }
                 Advanced::Before(position) => {
                     return Ok(Appended {
                         frame: (message.frame)(&position),
@@ -118,11 +130,15 @@ impl<S: LogAppends + LogReads, C: Clock, R: Randomness> Appender<'_, S, C, R> {
                 }
                 Advanced::Moved(head) => {
                     if let Some(own) = self.find_own(log, &to, head).await? {
+                        self.count_appended(retries);
                         return Ok(own);
                     }
                 }
             }
             if self.clock.now().since(begun) >= PATIENCE {
+                let conflicts = u64::from(retries) + 1;
+                self.metrics
+                    .record(MetricEvent::AppendRefused { conflicts });
                 return Err(AppendError::Busy);
             }
             self.back_off(retries).await;
@@ -146,6 +162,13 @@ impl<S: LogAppends + LogReads, C: Clock, R: Randomness> Appender<'_, S, C, R> {
         };
         let epoch = &appended.position.epoch;
         self.store.store(log, epoch, &entry).await
+    }
+
+    /// Each retry follows a conflict.
+    fn count_appended(&self, retries: u32) {
+        let conflicts = retries.into();
+        self.metrics
+            .record(MetricEvent::MessageAppended { conflicts });
     }
 
     /// The head after the message was appended.

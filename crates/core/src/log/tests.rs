@@ -5,8 +5,8 @@ use belfry_protocol::{Epoch, Position};
 
 use super::*;
 use crate::UnixSeconds;
-use crate::ports::{Advanced, Clock, LogAppends, LogReads, StoreError, Tail};
-use crate::testing::{FakeStore, SeededRandomness, TestClock};
+use crate::ports::{Advanced, Clock, LogAppends, LogReads, MetricEvent, StoreError, Tail};
+use crate::testing::{FakeMetrics, FakeStore, SeededRandomness, TestClock};
 
 const RETENTION: Duration = Duration::from_secs(600);
 
@@ -17,6 +17,7 @@ struct Fixture {
     store: FakeStore,
     clock: TestClock,
     random: SeededRandomness,
+    metrics: FakeMetrics,
     appended: AtomicUsize,
 }
 
@@ -53,6 +54,7 @@ impl Fixture {
             store: &self.store,
             clock: &self.clock,
             random: &self.random,
+            metrics: &self.metrics,
         };
         let appended = appender.append(&room(), &message).await.unwrap();
         if is_stored {
@@ -248,11 +250,41 @@ async fn a_repeated_append_finds_its_own_message() {
     let first = log.append_as("a", false).await;
     assert_eq!(log.append_as("a", false).await, first);
     assert_eq!(log.append_as("b", false).await.seq, 2);
+    let appended = MetricEvent::MessageAppended { conflicts: 0 };
+    assert_eq!(log.metrics.take(), [appended.clone(), appended]);
 }
 
-/// A store on which another publisher is faster at every attempt.
+/// A store on which another publisher is faster at each of so many attempts.
 struct Crowd {
     log: Fixture,
+    left: AtomicUsize,
+}
+
+impl Crowd {
+    fn of(conflicts: usize) -> Self {
+        Self {
+            log: Fixture::default(),
+            left: conflicts.into(),
+        }
+    }
+
+    /// Appends a message. Returns the outcome and what was counted.
+    async fn append(&self, id: &AppendId) -> (Result<Appended, AppendError>, Vec<MetricEvent>) {
+        let message = Message {
+            id,
+            retention: RETENTION,
+            remember_until: None,
+            frame: |_: &Position| String::new(),
+        };
+        let metrics = FakeMetrics::default();
+        let appender = Appender {
+            store: self,
+            clock: &self.log.clock,
+            random: &self.log.random,
+            metrics: &metrics,
+        };
+        (appender.append(&room(), &message).await, metrics.take())
+    }
 }
 
 impl LogReads for Crowd {
@@ -273,7 +305,13 @@ impl LogReads for Crowd {
 impl LogAppends for Crowd {
     async fn tail(&self, log: &LogKey) -> Result<Option<Tail>, StoreError> {
         let tail = self.log.store.tail(log).await;
-        self.log.append().await;
+        let count = |left: usize| left.checked_sub(1);
+        let left = self
+            .left
+            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, count);
+        if left.is_ok() {
+            self.log.append().await;
+        }
         tail
     }
 
@@ -306,26 +344,25 @@ impl LogAppends for Crowd {
 
 #[tokio::test(start_paused = true)]
 async fn a_publisher_gives_up_while_others_are_always_faster() {
-    let crowd = Crowd {
-        log: Fixture::default(),
-    };
+    let crowd = Crowd::of(usize::MAX);
     let id = AppendId("late".into());
-    let message = Message {
-        id: &id,
-        retention: RETENTION,
-        remember_until: None,
-        frame: |_: &Position| String::new(),
-    };
-    let appender = Appender {
-        store: &crowd,
-        clock: &crowd.log.clock,
-        random: &crowd.log.random,
-    };
     let begun = crowd.log.clock.now();
-    let outcome = appender.append(&room(), &message).await;
+    let (outcome, counted) = crowd.append(&id).await;
     assert_eq!(outcome, Err(AppendError::Busy));
+    let conflicts = (usize::MAX - crowd.left.load(Ordering::SeqCst)) as u64;
+    assert_eq!(counted, [MetricEvent::AppendRefused { conflicts }]);
     let took = crowd.log.clock.now().since(begun);
     assert!((2..3).contains(&took.as_secs()), "{took:?}");
     let head = crowd.log.store.head(&room()).await.unwrap().unwrap();
     assert_ne!(head.newest.append_id, id);
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_meeting_with_another_publisher_is_counted() {
+    for met in [0, 1, 3] {
+        let (outcome, counted) = Crowd::of(met).append(&AppendId("late".into())).await;
+        assert_eq!(outcome.unwrap().position.seq, met as u64 + 1);
+        let conflicts = met as u64;
+        assert_eq!(counted, [MetricEvent::MessageAppended { conflicts }]);
+    }
 }

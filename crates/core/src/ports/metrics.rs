@@ -22,6 +22,26 @@ pub enum MetricEvent {
     FrameServed(&'static str),
     /// A frame was not served, or ended its connection.
     FrameRefused(ErrorCode),
+    /// A message was appended to a log.
+    MessageAppended {
+        /// Attempts that another publisher was faster than.
+        conflicts: u64,
+    },
+    /// A message was not appended: other publishers were always faster.
+    AppendRefused {
+        conflicts: u64,
+    },
+    /// A connection was subscribed to channels, or refused.
+    Subscribed {
+        made: u64,
+        refused: u64,
+        recoveries: Recoveries,
+    },
+    /// A client read what it has missed.
+    HistoryRead(Recoveries),
+    /// The application could not be asked what a user may do, or gave an odd
+    /// answer.
+    AuthorizationFailed,
     /// One invocation has done its part of a broadcast.
     Posted {
         /// Posts that were accepted.
@@ -40,5 +60,23 @@ pub enum MetricEvent {
     SweepDone {
         report: SweepReport,
         took: Duration,
+        departures: WaitingDepartures,
     },
+}
+
+/// Clients that asked for what they have missed, by outcome.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Recoveries {
+    pub complete: u64,
+    pub epoch: u64,
+    pub expired: u64,
+    pub too_far: u64,
+}
+
+/// The departures that a sweep found due.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct WaitingDepartures {
+    pub number: u64,
+    /// How long the oldest has been due.
+    pub oldest: Duration,
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 use belfry_protocol::{ErrorCode, Failures, SweepReport};
 
 use crate::connections::Refusal;
-use crate::ports::{MetricEvent, Metrics};
+use crate::ports::{MetricEvent, Metrics, Recoveries, WaitingDepartures};
 
 /// Remembers what was recorded.
 #[derive(Debug, Default)]
@@ -38,6 +38,20 @@ pub fn metrics_contract(metrics: &impl Metrics) -> Vec<MetricEvent> {
         MetricEvent::ConnectionEnded,
         MetricEvent::FrameServed("ping"),
         MetricEvent::FrameRefused(ErrorCode::RateLimited),
+        MetricEvent::MessageAppended { conflicts: 0 },
+        MetricEvent::AppendRefused {
+            conflicts: u64::MAX,
+        },
+        MetricEvent::Subscribed {
+            made: 1,
+            refused: 2,
+            recoveries: Recoveries::default(),
+        },
+        MetricEvent::HistoryRead(Recoveries {
+            complete: 1,
+            ..Recoveries::default()
+        }),
+        MetricEvent::AuthorizationFailed,
         MetricEvent::Posted {
             success: 0,
             failures: Failures::default(),
@@ -50,6 +64,10 @@ pub fn metrics_contract(metrics: &impl Metrics) -> Vec<MetricEvent> {
         MetricEvent::SweepDone {
             report: SweepReport::default(),
             took: Duration::ZERO,
+            departures: WaitingDepartures {
+                number: 1,
+                oldest: Duration::MAX,
+            },
         },
     ];
     for event in &events {

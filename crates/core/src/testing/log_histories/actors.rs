@@ -9,7 +9,7 @@ use super::world::{LIMITS, RETENTION, World, frame};
 use super::{Gate, Mutant, SKEW};
 use crate::log::{AppendId, Appender, LogKey, Message, RecoveryReader};
 use crate::ports::{Clock, LogAppends, LogReads};
-use crate::testing::{START, SeededRandomness};
+use crate::testing::{FakeMetrics, START, SeededRandomness};
 use crate::time::UnixMillis;
 
 /// One that publishes, reads or joins.
@@ -96,10 +96,12 @@ impl<'a, S: LogAppends + LogReads> Actor<'a, S> {
                 remember_until: is_shared.then_some(long.to_seconds()),
                 frame: |position: &_| frame(&id, position),
             };
+            let metrics = FakeMetrics::default();
             let appender = Appender {
                 store: &self.store,
                 clock: &self.clock,
                 random: &self.random,
+                metrics: &metrics,
             };
             let early = self.world.subscribers();
             let at_work = self.world.at_work();
