@@ -30,6 +30,7 @@ NOT_EMULATED = {
     # Alarms on expressions.
     "Alarms": [
         "ApiIntegrationErrors",
+        "AppendConflicts",
         "BroadcastFailures",
         "ConnectionsNearLimit",
         "RefusedToken",

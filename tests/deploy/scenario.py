@@ -189,7 +189,7 @@ class Scenario:
         left_out = re.findall(r"Left out (\w+)", said)
         # One resource type, and the alarms on expressions. If the emulator refuses
         # anything else, the deploy fails.
-        assert left_out[0] == "DefaultRouteResponse" and len(left_out) == 10, said
+        assert left_out[0] == "DefaultRouteResponse" and len(left_out) == 11, said
         self.found = self.outputs()
         assert websocket_url(self.found) in said, said
         step(f"deployed {STACK}: {len(self.resources())} resources, {len(self.found)} outputs")
