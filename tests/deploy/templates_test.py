@@ -36,6 +36,52 @@ MANAGED_POLICIES = {
 # The only resources without fixed names: connections come and go.
 WILDCARDS = re.compile(r"^arn:[^*]*:execute-api:[^*]*/(POST|DELETE)/@connections/\*$")
 
+# What each function does with the tables. A transaction needs the actions of its
+# parts. An action without a call here is a right too many; a call without an
+# action fails on AWS only, since the local stack checks no roles.
+ON_TABLES = {
+    "Connect": {
+        "Connections": "BatchGetItem ConditionCheckItem DeleteItem GetItem PutItem UpdateItem",
+        # PutItem: the departure of a connection that ends during its handshake.
+        "State": "BatchGetItem GetItem PutItem UpdateItem",
+        "Subscriptions": "BatchWriteItem",
+    },
+    "Disconnect": {
+        "Connections": "DeleteItem GetItem",
+        "State": "GetItem PutItem UpdateItem",
+        "Subscriptions": "BatchWriteItem",
+    },
+    "Default": {
+        "Connections": "DeleteItem GetItem UpdateItem",
+        "Messages": "GetItem PutItem Query",
+        "State": "GetItem PutItem UpdateItem",
+        "Subscriptions": "BatchGetItem BatchWriteItem DeleteItem Query",
+    },
+    "Broadcaster": {
+        "Connections": "BatchGetItem DeleteItem GetItem Scan",
+        "Connections/index/userId-index": "Query",
+        "State": "BatchGetItem GetItem PutItem Query UpdateItem",
+        "Subscriptions": "BatchWriteItem DeleteItem Query",
+    },
+    "Worker": {
+        "Connections": "BatchGetItem DeleteItem GetItem Scan",
+        "Connections/index/userId-index": "Query",
+        "State": "GetItem PutItem Query UpdateItem",
+        "Subscriptions": "BatchWriteItem DeleteItem Query",
+    },
+    "Sweeper": {
+        "Connections": "BatchGetItem DeleteItem GetItem UpdateItem",
+        "Connections/index/due-index": "Query",
+        "State": "BatchGetItem DeleteItem GetItem PutItem Query UpdateItem",
+        "Subscriptions": "BatchWriteItem",
+    },
+    "Operator": {
+        "Connections": "DeleteItem GetItem UpdateItem",
+        "State": "GetItem PutItem UpdateItem",
+        "Subscriptions": "BatchWriteItem",
+    },
+}
+
 FUNCTIONS = ["Connect", "Disconnect", "Default", "Broadcaster", "Worker", "Sweeper", "Operator"]
 
 
@@ -106,6 +152,27 @@ class Roles(unittest.TestCase):
                 for resource in as_list(statement["Resource"]):
                     text = text_of(resource)
                     self.assertTrue("*" not in text or WILDCARDS.match(text), text)
+
+    def test_each_function_may_do_with_the_tables_what_it_does(self):
+        allowed = {function: {} for function in FUNCTIONS}
+        for name, statement in self.statements():
+            for action in as_list(statement["Action"]):
+                service, action = action.split(":")
+                if service != "dynamodb":
+                    continue
+                for resource in as_list(statement["Resource"]):
+                    if "Fn::GetAtt" in resource:
+                        table, _ = resource["Fn::GetAtt"]
+                    else:
+                        table = resource["Fn::Sub"].replace("${", "").replace(".Arn}", "")
+                    tables = allowed[name.removesuffix("Role")]
+                    tables.setdefault(table, set()).add(action)
+        allowed = {
+            function: {table: " ".join(sorted(actions)) for table, actions in tables.items()}
+            for function, tables in allowed.items()
+        }
+        for function in FUNCTIONS:
+            self.assertEqual(allowed[function], ON_TABLES[function], function)
 
     def test_managed_policies_are_those_of_the_list(self):
         found = set()
