@@ -28,3 +28,4 @@ mod rows;
 mod scale;
 mod start;
 mod stop;
+mod upgrade;
