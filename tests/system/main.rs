@@ -28,4 +28,5 @@ mod rows;
 mod scale;
 mod start;
 mod stop;
+mod terminal;
 mod upgrade;

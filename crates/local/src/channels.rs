@@ -1,4 +1,5 @@
-//! `belfry channels check`, and the check of the rules before the stack starts.
+//! `belfry channels check`, the check of the rules before the stack starts, and
+//! the names that the command line accepts.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -7,11 +8,13 @@ use std::path::Path;
 
 use belfry_core::channels::{ChannelRules, Claims, ClaimsTooLarge, Decision};
 use belfry_protocol::{
-    Address, ChannelName, ChannelsFile, InvalidChannelRules, InvalidText, MAX_CHANNEL_RULES_BYTES,
+    Address, ChannelName, ChannelsFile, Epoch, InvalidChannelRules, InvalidText, Kind,
+    MAX_CHANNEL_RULES_BYTES, MessageId,
 };
 use serde_json::{Map, Value};
 
 use crate::cli;
+use crate::client::Position;
 
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ChannelsError {
@@ -58,6 +61,36 @@ pub(crate) fn minified(file: &Path) -> Result<String, ChannelsError> {
 /// Checks a value of the parameter `ChannelRules`.
 pub(crate) fn check_parameter(value: &str) -> Result<(), ChannelsError> {
     parse(value, "Parameters.ChannelRules").map(drop)
+}
+
+/// A channel, `@me` or `@all`.
+pub(crate) fn address(text: &str) -> Result<String, InvalidText> {
+    Address::parse(text).map(|address| address.to_string())
+}
+
+/// A channel that clients may publish to.
+pub(crate) fn name(text: &str) -> Result<String, InvalidText> {
+    ChannelName::parse(text).map(|name| name.to_string())
+}
+
+pub(crate) fn kind(text: &str) -> Result<String, InvalidText> {
+    Kind::parse(text).map(|kind| kind.to_string())
+}
+
+pub(crate) fn message_id(text: &str) -> Result<String, InvalidText> {
+    MessageId::parse(text).map(|id| id.to_string())
+}
+
+/// A position in a channel's history.
+pub(crate) fn position(text: &str) -> Result<Position, String> {
+    let parts = text.rsplit_once(':');
+    let parts = parts.and_then(|(epoch, seq)| Some((epoch, seq.parse().ok()?)));
+    let (epoch, seq) = parts.ok_or("must have the form EPOCH:SEQ")?;
+    let epoch = Epoch::parse(epoch).map_err(|error| error.to_string())?;
+    Ok(Position {
+        epoch: epoch.to_string(),
+        seq,
+    })
 }
 
 fn read(path: &Path) -> Result<ChannelsFile, ChannelsError> {

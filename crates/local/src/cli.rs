@@ -5,8 +5,12 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand};
+use clap::error::ErrorKind;
+use clap::{Args, CommandFactory, Parser, Subcommand};
+use url::{Host as UrlHost, Url};
 
+use crate::channels;
+use crate::client::Position;
 use crate::duration;
 use crate::fault::FaultSpec;
 use crate::guard::Host;
@@ -30,6 +34,10 @@ pub(crate) enum Command {
     Token(TokenArgs),
     /// Invoke a function of the running stack with an event from a file
     Invoke(InvokeArgs),
+    /// Print the messages of channels as they come
+    Subscribe(SubscribeArgs),
+    /// Publish a message to a channel
+    Publish(PublishArgs),
     /// Work with the rules of channels
     #[command(subcommand)]
     Channels(ChannelsCommand),
@@ -183,8 +191,17 @@ Examples:
 #[derive(Debug, Args)]
 pub(crate) struct EndpointArgs {
     /// URL of the running stack
-    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:3001", value_parser = without_slash)]
+    #[arg(long, value_name = "URL", default_value = DEFAULT_ENDPOINT, value_parser = without_slash)]
     pub endpoint: String,
+}
+
+const DEFAULT_ENDPOINT: &str = "http://127.0.0.1:3001";
+
+impl EndpointArgs {
+    /// Whether it is another one than the default.
+    pub(crate) fn is_another(&self) -> bool {
+        self.endpoint != DEFAULT_ENDPOINT
+    }
 }
 
 #[derive(Debug, Args)]
@@ -193,20 +210,27 @@ pub(crate) struct TokenArgs {
     #[arg(long)]
     pub user: String,
 
-    /// Lifetime in seconds, at most 86400; a negative one makes an expired token
-    #[arg(long, default_value_t = DEFAULT_TTL, allow_negative_numbers = true)]
-    pub ttl: i64,
-
-    /// Group of the user; repeatable
-    #[arg(long = "group", value_name = "GROUP")]
-    pub groups: Vec<String>,
-
-    /// Claim to add or override, like --claim custom:tenant=acme; repeatable
-    #[arg(long = "claim", value_name = "NAME=VALUE", value_parser = name_and_value)]
-    pub claims: Vec<(String, String)>,
+    #[command(flatten)]
+    pub content: TokenContentArgs,
 
     #[command(flatten)]
     pub endpoint: EndpointArgs,
+}
+
+/// What a token of the local issuer says beside the user.
+#[derive(Debug, Args)]
+pub(crate) struct TokenContentArgs {
+    /// Lifetime in seconds, at most 86400; a negative one makes an expired token
+    #[arg(long, default_value_t = DEFAULT_TTL, allow_negative_numbers = true, requires = "user")]
+    pub ttl: i64,
+
+    /// Group of the user; repeatable
+    #[arg(long = "group", value_name = "GROUP", requires = "user")]
+    pub groups: Vec<String>,
+
+    /// Claim to add or override, like --claim custom:tenant=acme; repeatable
+    #[arg(long = "claim", value_name = "NAME=VALUE", value_parser = name_and_value, requires = "user")]
+    pub claims: Vec<(String, String)>,
 }
 
 #[derive(Debug, Args)]
@@ -220,6 +244,144 @@ pub(crate) struct InvokeArgs {
     #[command(flatten)]
     pub endpoint: EndpointArgs,
 }
+
+/// The variable with the token, which other users of the machine cannot see.
+pub(crate) const TOKEN_VARIABLE: &str = "BELFRY_TOKEN";
+
+/// The most channels of one connection.
+const MAX_CHANNELS: usize = 50;
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Connection")]
+pub(crate) struct ConnectArgs {
+    /// User: get a token of this user from the local stack, like `belfry token`
+    #[arg(long)]
+    pub user: Option<String>,
+
+    #[command(flatten)]
+    pub content: TokenContentArgs,
+
+    /// Access token [default: the variable BELFRY_TOKEN, which keeps it out of the list of processes]
+    #[arg(long, conflicts_with = "user")]
+    pub token: Option<String>,
+
+    #[command(flatten)]
+    pub endpoint: EndpointArgs,
+
+    /// WebSocket URL of a stack, like wss://abc123.execute-api.eu-west-1.amazonaws.com/dev [default: the local stack's]
+    #[arg(long, conflicts_with_all = ["user", "endpoint"])]
+    pub url: Option<String>,
+}
+
+/// Where a connection's token comes from.
+#[derive(Debug)]
+pub(crate) enum TokenSource<'a> {
+    Given(String),
+    /// A token of this user from the local issuer.
+    Issuer(&'a str),
+}
+
+impl ConnectArgs {
+    /// The URL that was given. Not checked by a value parser, whose errors would
+    /// repeat a token in it.
+    pub(crate) fn checked_url(&self) -> Result<Option<Url>, clap::Error> {
+        let url = self.url.as_deref().map(websocket_url).transpose();
+        url.map_err(|problem| usage(ErrorKind::ValueValidation, &format!("--url: {problem}")))
+    }
+
+    /// The token's source: a flag before the environment.
+    pub(crate) fn token_source(&self) -> Result<TokenSource<'_>, clap::Error> {
+        if let Some(user) = &self.user {
+            return Ok(TokenSource::Issuer(user));
+        }
+        let variable = || std::env::var(TOKEN_VARIABLE).ok();
+        let token = self.token.clone().or_else(variable);
+        match token.filter(|token| !token.is_empty()) {
+            Some(token) => Ok(TokenSource::Given(token)),
+            None => Err(usage(
+                ErrorKind::MissingRequiredArgument,
+                &format!(
+                    "a token is missing: give a user of the local stack with --user, or a token with --token or {TOKEN_VARIABLE}"
+                ),
+            )),
+        }
+    }
+}
+
+/// An error that clap reports as its own, with exit code 2.
+pub(crate) fn usage(kind: ErrorKind, problem: &str) -> clap::Error {
+    Cli::command().error(kind, problem)
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = SUBSCRIBE_HELP)]
+pub(crate) struct SubscribeArgs {
+    /// Channel, like room:7; @me and @all are the messages to the user and to everyone
+    #[arg(value_name = "CHANNEL", required = true, num_args = 1..=MAX_CHANNELS, value_parser = channels::address)]
+    pub channels: Vec<String>,
+
+    /// Print the messages after this position first; only with one channel
+    #[arg(long, value_name = "EPOCH:SEQ", value_parser = channels::position)]
+    pub since: Option<Position>,
+
+    /// End after this many messages
+    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u64).range(1..))]
+    pub count: Option<u64>,
+
+    /// End after this many seconds
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=MAX_SECONDS))]
+    pub seconds: Option<u64>,
+
+    #[command(flatten)]
+    pub connect: ConnectArgs,
+}
+
+/// A week.
+const MAX_SECONDS: u64 = 7 * 86_400;
+
+/// The text below the flags in `belfry subscribe --help`.
+const SUBSCRIBE_HELP: &str = "\
+Each line of stdout is one frame; stderr has everything else. Messages of a channel with a history come in order,
+without gaps. Ctrl-C ends it. The exit code is 1 if the stack refuses, or if the connection is lost.
+
+Examples:
+  belfry subscribe demo:chat --user alice
+  belfry subscribe demo:chat --user alice --count 1 | jq .data
+  BELFRY_TOKEN=\"$(cat token)\" belfry subscribe room:7 @me --url wss://abc123.execute-api.eu-west-1.amazonaws.com/dev";
+
+#[derive(Debug, Args)]
+#[command(after_help = PUBLISH_HELP)]
+pub(crate) struct PublishArgs {
+    /// Channel, like room:7
+    #[arg(value_parser = channels::name)]
+    pub channel: String,
+
+    /// File with the message's data, any JSON; - reads standard input
+    pub file: PathBuf,
+
+    /// What the message is about, like --kind chat.line
+    #[arg(long, value_parser = channels::kind)]
+    pub kind: String,
+
+    /// Idempotency key: publish the message once, however often the command runs
+    #[arg(long, value_name = "ID", value_parser = channels::message_id)]
+    pub message_id: Option<String>,
+
+    /// Keep the message out of the channel's history
+    #[arg(long)]
+    pub no_store: bool,
+
+    #[command(flatten)]
+    pub connect: ConnectArgs,
+}
+
+/// The text below the flags in `belfry publish --help`.
+const PUBLISH_HELP: &str = "\
+Prints the frame that confirms the message. The exit code is 1 if the stack refuses.
+
+Examples:
+  belfry publish demo:chat line.json --kind chat.line --user alice
+  echo '{\"text\":\"hi\"}' | belfry publish demo:chat - --kind chat.line --user alice";
 
 #[derive(Debug, Args)]
 pub(crate) struct ChannelsCheckArgs {
@@ -262,6 +424,30 @@ fn without_slash(url: &str) -> Result<String, Infallible> {
     Ok(url.trim_end_matches('/').to_owned())
 }
 
+/// The URL of a stack, to which a token may be sent.
+fn websocket_url(text: &str) -> Result<Url, String> {
+    let url: Url = text.parse().map_err(|_| "must be a URL like wss://…/dev")?;
+    let is_loopback = match url.host() {
+        Some(UrlHost::Domain(name)) => name == "localhost",
+        Some(UrlHost::Ipv4(address)) => address.is_loopback(),
+        Some(UrlHost::Ipv6(address)) => address.is_loopback(),
+        None => return Err("must be a URL like wss://…/dev".into()),
+    };
+    match url.scheme() {
+        "wss" => {}
+        "ws" if is_loopback => {}
+        "ws" => return Err("ws:// would send the token unencrypted; use wss://".into()),
+        _ => return Err("must begin with wss://, or with ws:// on this machine".into()),
+    }
+    let is_plain = url.query().is_none() && url.fragment().is_none();
+    if !is_plain || !url.username().is_empty() || url.password().is_some() {
+        return Err(format!(
+            "must have no query, fragment or user name; give the token with --token or {TOKEN_VARIABLE}"
+        ));
+    }
+    Ok(url)
+}
+
 /// Two durations, or one that counts for both.
 fn retry_delays(text: &str) -> Result<RetryDelays, String> {
     let (first, second) = text.split_once(',').unwrap_or((text, text));
@@ -280,7 +466,6 @@ fn name_and_value(text: &str) -> Result<(String, String), String> {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
     use proptest::prelude::*;
 
     use super::*;
@@ -337,6 +522,63 @@ mod tests {
         assert_eq!(name_and_value("A="), Ok(("A".into(), String::new())));
         assert!(name_and_value("A").is_err());
         assert!(name_and_value("=b").is_err());
+    }
+
+    #[test]
+    fn a_token_goes_only_to_an_encrypted_url_or_to_this_machine() {
+        for good in [
+            "wss://abc.execute-api.eu-west-1.amazonaws.com/dev",
+            "ws://127.0.0.1:3001/dev",
+            "ws://[::1]:3001/dev",
+            "ws://localhost/dev",
+        ] {
+            assert_eq!(websocket_url(good).unwrap().as_str(), good);
+        }
+        for (wrong, problem) in [
+            ("ws://example.com/dev", "unencrypted"),
+            ("ws://127.0.0.1.example.com/dev", "unencrypted"),
+            ("https://example.com/dev", "must begin with wss://"),
+            ("example.com/dev", "must be a URL"),
+            ("", "must be a URL"),
+            ("wss://example.com/dev?token=x", "no query"),
+            ("wss://user:secret@example.com/dev", "user name"),
+        ] {
+            let error = websocket_url(wrong).unwrap_err();
+            assert!(error.contains(problem), "{wrong}: {error}");
+            assert!(!error.contains("secret"), "{error}");
+        }
+    }
+
+    #[test]
+    fn channels_are_checked_before_anything_connects() {
+        let parse = |arguments: &[&str]| {
+            let parsed = Cli::try_parse_from(["belfry"].iter().chain(arguments));
+            parsed.map_err(|error| error.to_string())
+        };
+        let many: Vec<_> = (0..51).map(|n| format!("room:{n}")).collect();
+        let many: Vec<&str> = many.iter().map(String::as_str).collect();
+        assert!(parse(&[&["subscribe"], &many[..50]].concat()).is_ok());
+        for (arguments, problem) in [
+            (&[&["subscribe"], &many[..]].concat()[..], "room:50"),
+            (&["subscribe"], "<CHANNEL>..."),
+            (&["subscribe", "a b"], "channel must be"),
+            (&["subscribe", "@nobody"], "channel must be"),
+            (&["subscribe", "a", "--since", "41"], "EPOCH:SEQ"),
+            (&["subscribe", "a", "--since", "x:-1"], "EPOCH:SEQ"),
+            (&["subscribe", "a", "--since", ":1"], "epoch must be"),
+            (&["subscribe", "a", "--count", "0"], "--count"),
+            (&["subscribe", "a", "--claim", "a=b"], "--user"),
+            (&["publish", "@me", "f", "--kind", "k"], "channel must be"),
+            (&["publish", "a", "f", "--kind", ""], "kind must be"),
+            (&["publish", "a", "f"], "--kind"),
+            (
+                &["publish", "a", "f", "--kind", "k", "--message-id", "ü"],
+                "messageId must be",
+            ),
+        ] {
+            let error = parse(arguments).unwrap_err();
+            assert!(error.contains(problem), "{arguments:?}: {error}");
+        }
     }
 
     proptest! {

@@ -1,5 +1,5 @@
-//! The local stack's own API beside AWS's: tokens and dead letters. Faults are
-//! in [`crate::fault`].
+//! The local stack's own API beside AWS's: its URLs, tokens and dead letters.
+//! Faults are in [`crate::fault`].
 
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -9,9 +9,11 @@ use serde_json::{Value, json};
 
 use crate::issuer::{Issuer, MAX_TTL, POOL, TokenRequest, Tokens};
 use crate::lambda::DeadLetters;
+use crate::ready::Ready;
 
-/// Serves the issuer's keys and discovery document, `POST /_local/tokens` and `GET /_local/dead-letters`.
-pub(crate) fn router(issuer: Issuer, dead_letters: DeadLetters) -> Router {
+/// Serves the issuer's keys and discovery document, `POST /_local/tokens`,
+/// `GET /_local/dead-letters` and `GET /_local/stack`.
+pub(crate) fn router(issuer: Issuer, dead_letters: DeadLetters, ready: Ready) -> Router {
     let letters = Router::new()
         .route("/_local/dead-letters", get(list_dead_letters))
         .with_state(dead_letters);
@@ -22,6 +24,7 @@ pub(crate) fn router(issuer: Issuer, dead_letters: DeadLetters) -> Router {
             get(openid_configuration),
         )
         .route("/_local/tokens", post(tokens))
+        .route("/_local/stack", get(async move || Json(ready)))
         .with_state(issuer)
         .merge(letters)
 }

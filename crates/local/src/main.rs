@@ -5,7 +5,7 @@
 //!
 //! Only [`channels`] uses Belfry's other crates: it checks `channels.json` and
 //! explains its decisions, and a second evaluator could decide otherwise than
-//! the functions do. `tools/check_dependencies.py` refuses any other use.
+//! the functions do. The same holds for the names of channels. `tools/check_dependencies.py` refuses any other use.
 
 mod channels;
 mod cli;
@@ -45,8 +45,14 @@ const STOP_TIMEOUT: Duration = Duration::from_secs(1);
 fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
         Command::Run(arguments) => start(*arguments).map_err(|error| error.to_string()),
-        Command::Token(arguments) => client::token(arguments).map_err(|error| error.to_string()),
+        Command::Token(arguments) => client::token(&arguments).map_err(|error| error.to_string()),
         Command::Invoke(arguments) => client::invoke(&arguments).map_err(|error| error.to_string()),
+        Command::Subscribe(arguments) => {
+            client::subscribe(&arguments).map_err(|error| error.to_string())
+        }
+        Command::Publish(arguments) => {
+            client::publish(&arguments).map_err(|error| error.to_string())
+        }
         Command::Channels(ChannelsCommand::Check(arguments)) => {
             channels::check(&arguments).map_err(|error| error.to_string())
         }

@@ -4,8 +4,9 @@ use std::io::{self, Write};
 
 use serde::Serialize;
 
-/// The stack's URLs; their JSON is the line that `--json` prints.
-#[derive(Debug, Serialize)]
+/// The stack's URLs; their JSON is the line that `--json` prints, and the answer
+/// to `GET /_local/stack`.
+#[derive(Debug, Clone, Serialize)]
 pub(crate) struct Ready {
     pub event: &'static str,
     pub websocket: String,

@@ -140,7 +140,11 @@ pub(crate) async fn run(arguments: cli::RunArgs) -> Result<(), RunError> {
         .merge(lambda::invoke_router(lambda.clone()))
         .merge(lambda::runtime_router(&lambda))
         .merge(fault::router(faults.clone()))
-        .merge(local_api::router(issuer, lambda.dead_letters().clone()));
+        .merge(local_api::router(
+            issuer,
+            lambda.dead_letters().clone(),
+            ready.clone(),
+        ));
     let mut signals = StopSignals::new()?;
     let serving = database::serve(
         dynamodb,
@@ -186,12 +190,12 @@ fn log_ignored(stack: &StackSpec) {
     tracing::info!("the local stack does not emulate {}", kinds.join(", "));
 }
 
-/// The signals that stop the stack: Ctrl-C, SIGTERM, and SIGHUP, which a closed
+/// The signals that stop a command: Ctrl-C, SIGTERM, and SIGHUP, which a closed
 /// terminal sends.
-struct StopSignals([Signal; 3]);
+pub(crate) struct StopSignals([Signal; 3]);
 
 impl StopSignals {
-    fn new() -> io::Result<Self> {
+    pub(crate) fn new() -> io::Result<Self> {
         Ok(Self([
             signal(SignalKind::interrupt())?,
             signal(SignalKind::terminate())?,
@@ -199,7 +203,7 @@ impl StopSignals {
         ]))
     }
 
-    async fn next(&mut self) {
+    pub(crate) async fn next(&mut self) {
         let [interrupt, terminate, hangup] = &mut self.0;
         tokio::select! {
             _ = interrupt.recv() => {}

@@ -1,0 +1,97 @@
+//! What to do next, as commands to paste.
+
+use std::fmt::Write as _;
+
+use super::catch_up::Position;
+use super::socket::ErrorData;
+use crate::cli::ConnectArgs;
+use crate::issuer::DEFAULT_TTL;
+
+/// The command that goes on after a position.
+pub(super) fn continuing(
+    channel: &str,
+    position: Option<&Position>,
+    connect: &ConnectArgs,
+) -> String {
+    let mut command = format!("{} subscribe {channel}", program());
+    if let Some(Position { epoch, seq }) = position {
+        flag(&mut command, "since", &format!("{epoch}:{seq}"));
+    }
+    user(&mut command, connect);
+    if connect.content.ttl != DEFAULT_TTL {
+        flag(&mut command, "ttl", &connect.content.ttl.to_string());
+    }
+    if let Some(url) = &connect.url {
+        flag(&mut command, "url", url);
+    } else if connect.endpoint.is_another() {
+        flag(&mut command, "endpoint", &connect.endpoint.endpoint);
+    }
+    if connect.token.is_some() {
+        command.push_str(" --token TOKEN");
+    }
+    command
+}
+
+/// What an error says, and what a person can do about it.
+pub(super) fn refusal(channel: &str, error: &ErrorData, connect: &ConnectArgs) -> String {
+    let ErrorData { code, message, .. } = error;
+    let mut text = format!("{channel}: {code}: {message}");
+    if code == "FORBIDDEN" {
+        let mut command = format!("{} channels check --channel {channel}", program());
+        user(&mut command, connect);
+        let _ = write!(
+            text,
+            "\nThis says which rule of channels.json decides (docs/CHANNELS.md):\n  {command}"
+        );
+    }
+    text
+}
+
+fn program() -> String {
+    let program = std::env::args().next();
+    program.map_or_else(|| "belfry".into(), |program| quoted(&program))
+}
+
+fn user(command: &mut String, connect: &ConnectArgs) {
+    let Some(user) = &connect.user else { return };
+    flag(command, "user", user);
+    for group in &connect.content.groups {
+        flag(command, "group", group);
+    }
+    for (name, value) in &connect.content.claims {
+        flag(command, "claim", &format!("{name}={value}"));
+    }
+}
+
+fn flag(command: &mut String, name: &str, value: &str) {
+    let _ = write!(command, " --{name} {}", quoted(value));
+}
+
+/// A text as one word of a shell.
+fn quoted(text: &str) -> String {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b"-_./:=@,+%".contains(&b);
+    if !text.is_empty() && text.bytes().all(plain) {
+        return text.to_owned();
+    }
+    format!("'{}'", text.replace('\'', r"'\''"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_word_is_quoted_if_a_shell_would_change_it() {
+        for (text, expected) in [
+            ("alice", "alice"),
+            ("a=b:c/d@e", "a=b:c/d@e"),
+            ("", "''"),
+            ("a b", "'a b'"),
+            ("a;rm", "'a;rm'"),
+            ("it's", r"'it'\''s'"),
+            ("$(x)", "'$(x)'"),
+        ] {
+            assert_eq!(quoted(text), expected);
+        }
+    }
+}

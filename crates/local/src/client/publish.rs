@@ -1,0 +1,106 @@
+//! `belfry publish`.
+
+use std::path::Path;
+
+use serde::Serialize;
+use serde_json::value::RawValue;
+
+use super::access::Access;
+use super::socket::{ClientSocket, Lost, MAX_MESSAGE_BYTES, print};
+use super::{ClientError, advice, read, shown};
+use crate::cli::PublishArgs;
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Publish<'a> {
+    channel: &'a str,
+    kind: &'a str,
+    data: &'a RawValue,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    message_id: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    store: Option<bool>,
+}
+
+/// Publishes a message and prints the frame that confirms it.
+pub(crate) fn publish(arguments: &PublishArgs) -> Result<(), ClientError> {
+    let access = Access::of(&arguments.connect)?;
+    let data = data(&arguments.file)?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    runtime.block_on(send(arguments, &access, &data))
+}
+
+/// A file's JSON, unchanged: a number keeps all of its digits.
+fn data(file: &Path) -> Result<Box<RawValue>, ClientError> {
+    let path = || shown(file);
+    let bytes = read(file, MAX_MESSAGE_BYTES + 1).map_err(|cause| ClientError::File {
+        path: path(),
+        cause,
+    })?;
+    if bytes.len() as u64 > MAX_MESSAGE_BYTES {
+        return Err(ClientError::TooLarge {
+            path: path(),
+            limit: MAX_MESSAGE_BYTES,
+        });
+    }
+    serde_json::from_slice(&bytes).map_err(|cause| ClientError::NotJson {
+        path: path(),
+        cause,
+    })
+}
+
+async fn send(
+    arguments: &PublishArgs,
+    access: &Access,
+    data: &RawValue,
+) -> Result<(), ClientError> {
+    let PublishArgs {
+        channel,
+        kind,
+        message_id,
+        no_store,
+        connect,
+        ..
+    } = arguments;
+    let frame = Publish {
+        channel,
+        kind,
+        data,
+        message_id: message_id.as_deref(),
+        store: no_store.then_some(false),
+    };
+    let mut socket = ClientSocket::open(access).await?;
+    let replied = async {
+        let id = socket.send("publish", Some(frame)).await?;
+        socket.reply(&id).await
+    };
+    let reply = replied
+        .await
+        .map_err(|Lost(reason)| uncertain(&reason, message_id.is_some()))?;
+    socket.close().await;
+    if reply.kind() == "published" {
+        print(&reply.text)?;
+        return Ok(());
+    }
+    Err(match reply.error() {
+        Some(error) if ["API Gateway", "INTERNAL"].contains(&&*error.code) => {
+            let reason = format!("{}: {}", error.code, error.message);
+            uncertain(&reason, message_id.is_some())
+        }
+        Some(error) => ClientError::Ended(advice::refusal(channel, &error, connect)),
+        None => uncertain("the stack gave an unknown answer", message_id.is_some()),
+    })
+}
+
+fn uncertain(reason: &str, has_id: bool) -> ClientError {
+    let next = if has_id {
+        "Run the command again: with the same --message-id, the message is published once."
+    } else {
+        "To repeat the command safely, give --message-id from the start."
+    };
+    ClientError::Ended(format!(
+        "{reason}\nThe message may have been published or not. {next}"
+    ))
+}
