@@ -2,6 +2,7 @@
 //! test runs a local stack of its own.
 
 mod asynchronous;
+mod authorize;
 mod broadcast;
 mod channel_rules;
 mod channels;

@@ -278,6 +278,33 @@ async fn a_lost_connection_says_how_to_continue() {
 }
 
 #[tokio::test]
+async fn a_subscription_that_the_application_limits_is_renewed() {
+    let folder = tempfile::tempdir().unwrap();
+    let rules = folder.path().join("channels.json");
+    let text = r#"{"version":"1.0","channels":[{"match":"demo:**","allow":"ask","history":{"seconds":60}}]}"#;
+    std::fs::write(&rules, text).unwrap();
+    let briefly = folder.path().join("briefly.mjs");
+    let text = r#"export const handler = async ({ userId }) => {
+        console.log(`asked about ${userId}`);
+        return { allow: ["subscribe", "publish"], seconds: 1 };
+    };"#;
+    std::fs::write(&briefly, text).unwrap();
+    let stack = Stack::talkative()
+        .argument("--channels")
+        .argument(rules.to_str().unwrap())
+        .argument("--function")
+        .argument(&format!("AuthorizeFunction={}", briefly.display()))
+        .start()
+        .await;
+    let bob = Subscriber::start(&stack, &[ROOM]).await;
+    for n in 1..=3 {
+        stack.logs.wait_for_count(2 * n, &["asked about bob"]).await;
+        frame(&publish(&stack, "1", &[]).await);
+        bob.frames.wait_for(&[&format!("\"seq\":{n}")]).await;
+    }
+}
+
+#[tokio::test]
 async fn the_end_of_a_pipe_ends_a_subscriber() {
     let stack = Stack::start().await;
     let flags = as_user(&stack, "bob");

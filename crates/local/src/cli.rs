@@ -92,6 +92,10 @@ pub(crate) struct RunArgs {
     #[arg(long, value_name = "FOLDER", conflicts_with = "release")]
     pub functions: Option<PathBuf>,
 
+    /// Function of your own, by the template's parameter that takes its ARN, like --function AuthorizeFunction=authorize.mjs; repeatable. A Node module that exports `handler`, or a program that speaks the Lambda Runtime API
+    #[arg(long = "function", value_name = "PARAMETER=FILE", value_parser = name_and_value)]
+    pub application: Vec<(String, String)>,
+
     /// When ready, print the URLs to stdout as one line of JSON and nothing else
     #[arg(long)]
     pub json: bool,
@@ -186,6 +190,7 @@ Durations are written 250ms, 90s, 10m or 2h.
 Examples:
   belfry run --parameter AllowedOrigins=http://localhost:5173
   belfry run --idle-timeout 10s --schedule-every 1s
+  belfry run --function AuthorizeFunction=examples/authorize/index.mjs
   belfry run --fault disconnect-drop,share=0.5 --fault dynamodb-throttle,operation=PutItem,times=3";
 
 #[derive(Debug, Args)]

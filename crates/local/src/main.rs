@@ -11,6 +11,7 @@ mod channels;
 mod cli;
 mod client;
 mod clock;
+mod code;
 mod database;
 mod duration;
 mod fault;

@@ -11,6 +11,7 @@ use tokio::task::JoinError;
 
 use crate::channels::{self, ChannelsError};
 use crate::cli;
+use crate::code::{Code, CodeError};
 use crate::database::{self, TableError};
 use crate::fault::{self, Faults};
 use crate::guard::Guard;
@@ -18,6 +19,7 @@ use crate::issuer::{CLIENT_ID, Issuer, SigningError};
 use crate::lambda::{self, Lambda};
 use crate::listen::{ListenError, Listeners};
 use crate::local_api;
+use crate::nearest;
 use crate::origins::{self, InvalidOrigin};
 use crate::rate_limiter::RateLimiter;
 use crate::ready::Ready;
@@ -61,6 +63,14 @@ pub(crate) enum RunError {
         path: String,
         release: &'static str,
     },
+    #[error("--function {parameter}: {error}")]
+    Code { parameter: String, error: CodeError },
+    #[error("--function {parameter}: the template has no such parameter; {hint}")]
+    NoFunctionParameter { parameter: String, hint: String },
+    #[error(
+        "--function {0}: the parameter has a value already, or the stack a function of this name"
+    )]
+    FunctionTwice(String),
     #[error("the embedded DynamoDB stopped: {0}")]
     Database(String),
     #[error(
@@ -89,12 +99,16 @@ pub(crate) enum RunError {
 pub(crate) async fn run(arguments: cli::RunArgs) -> Result<(), RunError> {
     let template =
         Template::read(&arguments.template).map_err(|error| template_error(&arguments, error))?;
+    let application = application(&template, &arguments)?;
     let listeners = listen(&arguments, arguments.port, "--port").await?;
     let dynamodb = listen(&arguments, arguments.dynamodb_port, "--dynamodb-port").await?;
     let (address, dynamodb_address) = (listeners.reachable()?, dynamodb.reachable()?);
     let url = format!("http://{address}");
     let issuer = Issuer::new(&url)?;
-    let stack = evaluate(&template, &arguments, &url, issuer.url())?;
+    let mut stack = evaluate(&template, &arguments, &url, issuer.url())?;
+    for function in application {
+        add_function(&mut stack, function)?;
+    }
     let settings = lambda::Settings {
         binaries: binaries(&arguments),
         runtime_api: url.clone(),
@@ -307,6 +321,12 @@ fn evaluate(
     issuer: &str,
 ) -> Result<StackSpec, RunError> {
     let mut parameters: BTreeMap<_, _> = arguments.parameters.iter().cloned().collect();
+    for (parameter, _) in &arguments.application {
+        let arn = lambda::arn(&arguments.region, parameter);
+        if parameters.insert(parameter.clone(), arn).is_some() {
+            return Err(RunError::FunctionTwice(parameter.clone()));
+        }
+    }
     let stage = parameters
         .get("Stage")
         .cloned()
@@ -383,10 +403,45 @@ fn binaries(arguments: &cli::RunArgs) -> PathBuf {
     })
 }
 
+/// The application's own functions. Each has the name of its parameter.
+fn application(
+    template: &Template,
+    arguments: &cli::RunArgs,
+) -> Result<Vec<FunctionSpec>, RunError> {
+    let functions = arguments.application.iter().map(|(parameter, file)| {
+        if !template.has_parameter(parameter) {
+            return Err(RunError::NoFunctionParameter {
+                parameter: parameter.clone(),
+                hint: nearest::hint(parameter, template.parameter_names()),
+            });
+        }
+        let code = Code::of_file(Path::new(file)).map_err(|error| RunError::Code {
+            parameter: parameter.clone(),
+            error,
+        })?;
+        Ok(FunctionSpec::of_application(parameter, code))
+    });
+    functions.collect()
+}
+
+/// Adds a function, whose name nothing else may have.
+fn add_function(stack: &mut StackSpec, function: FunctionSpec) -> Result<(), RunError> {
+    let name = function.name.clone();
+    let is_taken = stack
+        .functions
+        .iter()
+        .any(|(id, other)| *id == name || other.name == name);
+    if is_taken {
+        return Err(RunError::FunctionTwice(name));
+    }
+    stack.functions.insert(name, function);
+    Ok(())
+}
+
 /// Reports a missing binary now, not at the first event.
 fn check_binaries(stack: &StackSpec, folder: &Path, release: bool) -> Result<(), RunError> {
     for (id, function) in &stack.functions {
-        let path = folder.join(&function.binary);
+        let path = function.code.path(folder);
         if !path.is_file() {
             return Err(RunError::NoBinary {
                 function: id.clone(),

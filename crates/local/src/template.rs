@@ -123,6 +123,12 @@ impl Template {
         default.as_str().map(str::to_owned)
     }
 
+    /// The names of the parameters.
+    pub(crate) fn parameter_names(&self) -> impl Iterator<Item = &str> {
+        let parameters = self.section("Parameters").into_iter();
+        parameters.flat_map(|parameters| parameters.keys().map(String::as_str))
+    }
+
     fn section(&self, name: &str) -> Option<&Map<String, Value>> {
         self.root.get(name).and_then(Value::as_object)
     }

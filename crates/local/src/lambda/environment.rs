@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 use bytes::Bytes;
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
-use tokio::process::{Child, Command};
+use tokio::process::Child;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::output::ProcessOutput;
@@ -25,8 +25,12 @@ const INIT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Why an environment failed and cannot be used again.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum EnvironmentError {
-    #[error("cannot start {path}: {cause}; build it with `cargo build --workspace --bins`")]
-    Spawn { path: String, cause: io::Error },
+    #[error("cannot start {path}: {cause}; {advice}")]
+    Spawn {
+        path: String,
+        cause: io::Error,
+        advice: &'static str,
+    },
     #[error("Runtime exited with error: {0}")]
     Exit(ExitStatus),
     #[error("Task timed out after {:.2} seconds", .0.as_secs_f64())]
@@ -61,7 +65,7 @@ pub(super) struct Environment {
 }
 
 impl Environment {
-    /// Starts the function's binary with Lambda's environment variables. Of this
+    /// Starts the function's code with Lambda's environment variables. Of this
     /// process's own environment it gets only `PATH`, so it never sees a
     /// developer's real credentials.
     pub(super) fn spawn(
@@ -69,11 +73,11 @@ impl Environment {
         settings: &Settings,
         runtimes: &RuntimeRegistry,
     ) -> Result<Self, EnvironmentError> {
-        let path = settings.binaries.join(&spec.binary);
         let spawned = Self::try_spawn(spec, settings, runtimes);
         spawned.map_err(|cause| EnvironmentError::Spawn {
-            path: path.display().to_string(),
+            path: spec.code.path(&settings.binaries).display().to_string(),
             cause,
+            advice: spec.code.advice(),
         })
     }
 
@@ -86,8 +90,9 @@ impl Environment {
         let runtime = runtimes.register();
         // One pipe for stdout and stderr keeps their lines in order.
         let (output, writer) = io::pipe()?;
-        let child = Command::new(settings.binaries.join(&spec.binary))
-            .env_clear()
+        let child = spec
+            .code
+            .command(&settings.binaries)
             .envs(std::env::var_os("PATH").map(|path| ("PATH", path)))
             .env("AWS_ACCESS_KEY_ID", "local")
             .env("AWS_SECRET_ACCESS_KEY", "local")
@@ -110,8 +115,6 @@ impl Environment {
                 "AWS_LAMBDA_RUNTIME_API",
                 format!("{}{}", settings.runtime_api, runtime.path()),
             )
-            .env("LAMBDA_TASK_ROOT", &settings.binaries)
-            .env("_HANDLER", "bootstrap")
             .env("TZ", ":UTC")
             .envs(&spec.environment)
             .stdin(Stdio::null())

@@ -8,6 +8,7 @@ use serde_json::{Map, Value};
 use super::TemplateError;
 use super::properties::{NOT_SUPPORTED, Properties, integer, unsupported};
 
+/// The default is Lambda's.
 #[derive(Debug, Clone)]
 pub(crate) struct EventInvokeConfig {
     pub max_retries: u32,
@@ -19,6 +20,16 @@ pub(crate) struct EventInvokeConfig {
 /// Lambda's defaults (`AWS::Lambda::EventInvokeConfig`).
 const DEFAULT_RETRIES: u64 = 2;
 const DEFAULT_MAX_AGE_SECONDS: u64 = 21_600;
+
+impl Default for EventInvokeConfig {
+    fn default() -> Self {
+        Self {
+            max_retries: DEFAULT_RETRIES as u32,
+            max_age: Duration::from_secs(DEFAULT_MAX_AGE_SECONDS),
+            destination: None,
+        }
+    }
+}
 
 /// Reads a function's own configuration, or the one from `Globals`.
 pub(super) fn read(

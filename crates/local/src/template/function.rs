@@ -10,12 +10,12 @@ use super::event_invoke_config::{self, EventInvokeConfig};
 use super::intrinsics::Scope;
 use super::properties::{NOT_SUPPORTED, Properties, integer, unsupported};
 use super::schedule::{self, ScheduleSpec};
+use crate::code::Code;
 
 #[derive(Debug, Clone)]
 pub(crate) struct FunctionSpec {
     pub name: String,
-    /// The file name of its binary.
-    pub binary: String,
+    pub code: Code,
     pub environment: BTreeMap<String, String>,
     pub timeout: Duration,
     /// Reported to the function; not enforced.
@@ -59,8 +59,28 @@ const DEFAULT_TIMEOUT_SECONDS: u64 = 3;
 /// Lambda's default (AWS::Lambda::Function, `MemorySize`).
 const DEFAULT_MEMORY_MB: u64 = 128;
 
+/// The time limit of a function that the template does not define: more than
+/// its callers wait.
+const OTHER_TIMEOUT_SECONDS: u64 = 30;
+
 /// More than any account has by default.
 const MAX_RESERVED: u64 = 100_000;
+
+impl FunctionSpec {
+    /// A function that the template does not define, with Lambda's defaults.
+    pub(crate) fn of_application(name: &str, code: Code) -> Self {
+        Self {
+            name: name.to_owned(),
+            code,
+            environment: BTreeMap::new(),
+            timeout: Duration::from_secs(OTHER_TIMEOUT_SECONDS),
+            memory_mb: DEFAULT_MEMORY_MB,
+            reserved_concurrency: None,
+            event_invoke: EventInvokeConfig::default(),
+            schedules: Vec::new(),
+        }
+    }
+}
 
 pub(super) fn read(
     id: &str,
@@ -105,7 +125,7 @@ pub(super) fn read(
         name: properties
             .string("FunctionName")?
             .unwrap_or_else(|| id.to_owned()),
-        binary: binary.to_owned(),
+        code: Code::Binary(binary.to_owned()),
         environment,
         timeout: Duration::from_secs(timeout),
         memory_mb,

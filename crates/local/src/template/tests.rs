@@ -6,6 +6,7 @@ mod hostile;
 use std::time::{Duration, Instant};
 
 use super::*;
+use crate::code::Code;
 
 /// Far more than any of these cases takes, far less than an exponential one.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -53,7 +54,7 @@ fn belfrys_own_template_is_read() {
     assert!(stack.api.routes["$default"].two_way);
     assert!(!stack.api.routes["$connect"].two_way);
     let connect = &stack.functions["Connect"];
-    assert_eq!(connect.binary, "connect");
+    assert!(matches!(&connect.code, Code::Binary(name) if name == "connect"));
     assert_eq!(
         connect.environment["WEBSOCKET_CONNECTION_TABLE"],
         "Connections"
