@@ -61,12 +61,14 @@ ON_TABLES = {
         "Connections": "BatchGetItem DeleteItem GetItem Scan",
         "Connections/index/userId-index": "Query",
         "State": "BatchGetItem GetItem PutItem Query UpdateItem",
+        "Messages": "GetItem PutItem Query",
         "Subscriptions": "BatchWriteItem DeleteItem Query",
     },
     "Worker": {
         "Connections": "BatchGetItem DeleteItem GetItem Scan",
         "Connections/index/userId-index": "Query",
         "State": "GetItem PutItem Query UpdateItem",
+        "Messages": "GetItem PutItem Query",
         "Subscriptions": "BatchWriteItem DeleteItem Query",
     },
     "Sweeper": {
