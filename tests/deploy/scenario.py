@@ -256,6 +256,56 @@ class Scenario:
         self.socket.wait_for(request["messageId"], "set.created")
         step("a broadcast through boto3 arrives")
 
+    def channels(self):
+        """Every frame about channels, with the roles that the functions have."""
+        other = self.wscat()
+        self.ping(other)
+        channel = "demo:deploy"
+        self.send(self.socket, "subscribe", channels=[{"channel": channel}])
+        line = self.socket.wait_for('"subscribed"', '"seq":0')
+        since = {"epoch": re.search(r'"epoch":"(\w+)"', line)[1], "seq": 0}
+        # A message with an id is remembered in another table than its log.
+        self.send(other, "publish", channel=channel, kind="deploy.tested", messageId="m1")
+        other.wait_for('"published"', '"seq":1')
+        self.socket.wait_for("deploy.tested", '"seq":1', '"from"')
+        self.send(other, "hello", subscribe={"channels": [{"channel": channel, "since": since}]})
+        other.wait_for('"welcome"', '"recovered":true', "deploy.tested")
+        self.send(other, "history", channel=channel, after=since)
+        other.wait_for('"history"', "deploy.tested")
+        self.send(other, "sync", channels=[{"channel": channel, "since": since}])
+        other.wait_for('"synced"', '"missed":true')
+        assert len(self.scan("SubscriptionsTable")) == 2
+        step("a message in a channel arrives, is kept, and is recovered")
+        self.send(self.socket, "unsubscribe", channels=[channel])
+        self.socket.wait_for('"unsubscribed"')
+        other.end()
+        until("the end of the subscriptions", lambda: not self.scan("SubscriptionsTable"))
+        [departure] = until("a departure", self.departures)
+        self.make_due(departure)
+        report, error = self.invoke(self.found["SweeperName"], {"action": "sweep"})
+        assert error is None and report["complete"], report
+        until("the sweep of the departure", lambda: not self.departures())
+        sets = [item for item in self.scan("StateTable") if item["pk"]["S"].startswith("session#")]
+        assert len(sets) == 1, sets
+        step("subscriptions end with their connection, and a sweep ends its departure")
+
+    def send(self, socket, type_, **data):
+        socket.type_line(json.dumps({"type": type_, "version": "1.0", "id": "f", "data": data}))
+
+    def scan(self, table):
+        return self.client("dynamodb").scan(TableName=self.found[table], ConsistentRead=True)["Items"]
+
+    def departures(self):
+        return [item for item in self.scan("StateTable") if "#departure#" in item["sk"]["S"]]
+
+    def make_due(self, departure):
+        """Half a minute would pass until it is due by itself."""
+        dynamodb, table = self.client("dynamodb"), self.found["StateTable"]
+        _, rest = departure["sk"]["S"].split("#", 1)
+        now = int(time.time() * 1000)
+        dynamodb.put_item(TableName=table, Item=departure | {"sk": {"S": f"{now:013}#{rest}"}})
+        dynamodb.delete_item(TableName=table, Key={name: departure[name] for name in ("pk", "sk")})
+
     def handlers_credentials(self):
         """A user with a REST handler's rights: the policy, and the bucket."""
         self.client("s3").create_bucket(Bucket=BUCKET)
@@ -569,6 +619,7 @@ def main():
             scenario.tokens()
             scenario.connect()
             scenario.broadcast()
+            scenario.channels()
             scenario.handlers_credentials()
             scenario.typescript_example()
             scenario.python_example()
