@@ -176,6 +176,28 @@ class Roles(unittest.TestCase):
         for function in FUNCTIONS:
             self.assertEqual(allowed[function], ON_TABLES[function], function)
 
+    def test_only_those_that_invoke_a_function_may(self):
+        may_invoke = {}
+        for name, statement in self.statements():
+            if "lambda:InvokeFunction" in as_list(statement["Action"]):
+                [resource] = as_list(statement["Resource"])
+                target = resource.get("Ref") or resource["Fn::GetAtt"][0]
+                may_invoke.setdefault(name, set()).add(target)
+        self.assertEqual(
+            may_invoke,
+            {
+                "DefaultRole": {"Worker"},
+                "AskAuthorizeFunction": {"AuthorizeFunction"},
+                "BroadcasterRole": {"Worker"},
+                "WorkerHandsOver": {"Worker"},
+                "SweeperTickRole": {"Sweeper"},
+                "BroadcasterInvokePolicy": {"Broadcaster"},
+                "OperatorInvokePolicy": {"Operator"},
+            },
+        )
+        asks = of_type(self.template, "AWS::IAM::Policy")["AskAuthorizeFunction"]
+        self.assertEqual(asks["Roles"], [{"Ref": "DefaultRole"}])
+
     def test_managed_policies_are_those_of_the_list(self):
         found = set()
         for name, role in of_type(self.template, "AWS::IAM::Role").items():
