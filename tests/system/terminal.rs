@@ -246,6 +246,11 @@ async fn wrong_flags_are_found_before_anything_connects() {
             "unencrypted",
         ),
         (
+            &["subscribe", "a", "--endpoint", "http://example.com"],
+            &token,
+            "--endpoint: a token",
+        ),
+        (
             &["subscribe", "a", "--url", "wss://example.com/dev"],
             &nowhere,
             "--url",

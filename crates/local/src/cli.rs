@@ -294,6 +294,19 @@ impl ConnectArgs {
         url.map_err(|problem| usage(ErrorKind::ValueValidation, &format!("--url: {problem}")))
     }
 
+    /// Checks that a token that was given may go to this endpoint. Those of the
+    /// local issuer are worth nothing elsewhere.
+    pub(crate) fn check_endpoint(&self) -> Result<(), clap::Error> {
+        let endpoint = self.endpoint.endpoint.replacen("http", "ws", 1);
+        match websocket_url(&endpoint) {
+            Ok(_) => Ok(()),
+            Err(_) => Err(usage(
+                ErrorKind::ValueValidation,
+                "--endpoint: a token goes to https:// or to this machine only; give the stack's URL with --url wss://…",
+            )),
+        }
+    }
+
     /// The token's source: a flag before the environment.
     pub(crate) fn token_source(&self) -> Result<TokenSource<'_>, clap::Error> {
         if let Some(user) = &self.user {

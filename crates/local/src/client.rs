@@ -4,9 +4,11 @@
 mod access;
 mod advice;
 mod catch_up;
+mod follower;
 mod publish;
 mod socket;
 mod subscribe;
+mod terminal;
 
 use std::io::{self, Read};
 use std::path::Path;
@@ -18,6 +20,7 @@ use crate::issuer::{TokenRequest, Tokens};
 pub(crate) use catch_up::Position;
 pub(crate) use publish::publish;
 pub(crate) use subscribe::subscribe;
+pub(crate) use terminal::printable;
 
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ClientError {

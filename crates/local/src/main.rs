@@ -61,7 +61,7 @@ fn main() -> ExitCode {
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("belfry: {error}");
+            eprintln!("belfry: {}", client::printable(&error));
             ExitCode::FAILURE
         }
     }

@@ -22,7 +22,13 @@ impl Access {
             .unwrap_or_else(|error| error.exit());
         let url = match given {
             Some(url) => url,
-            None => local(arguments)?,
+            None => {
+                if matches!(source, TokenSource::Given(_)) {
+                    let checked = arguments.check_endpoint();
+                    checked.unwrap_or_else(|error| error.exit());
+                }
+                local(arguments)?
+            }
         };
         let token = match source {
             TokenSource::Given(token) => token,

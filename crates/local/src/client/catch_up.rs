@@ -271,6 +271,16 @@ mod tests {
     }
 
     #[test]
+    fn a_page_may_repeat_what_came_live() {
+        let (mut channel, mut seen) = (CatchUp::new(None), Seen::default());
+        channel.page(beginning(4), &mut seen.0);
+        seen.live(&mut channel, &[5, 6]);
+        channel.page(page(7, &[5, 6, 7], false), &mut seen.0);
+        seen.live(&mut channel, &[7, 8]);
+        assert_eq!(seen.take(), [5, 6, 7, 8]);
+    }
+
+    #[test]
     fn what_arrived_before_the_answer_is_not_lost() {
         let (mut channel, mut seen) = (CatchUp::new(None), Seen::default());
         seen.live(&mut channel, &[9, 8]);
@@ -328,7 +338,35 @@ mod tests {
         assert_eq!(channel.position(), None);
     }
 
+    fn any_position() -> impl Strategy<Value = Position> {
+        let seq = prop_oneof![0..6_u64, Just(u64::MAX), Just(u64::MAX - 1)];
+        ("[ef]", seq).prop_map(|(epoch, seq)| Position { epoch, seq })
+    }
+
     proptest! {
+        #[test]
+        fn whatever_a_server_sends_is_survived(
+            since in proptest::option::of(any_position()),
+            events in prop::collection::vec(
+                (any_position(), prop::collection::vec(any_position(), 0..4), 0..4_usize),
+                0..12,
+            ),
+        ) {
+            let (mut channel, mut seen) = (CatchUp::new(since), Vec::new());
+            for (position, messages, kind) in events {
+                if kind == 0 {
+                    channel.message(Some(position), "{}".into(), &mut seen);
+                    continue;
+                }
+                let messages: Vec<_> = messages.iter().map(|at| json!({"position": at})).collect();
+                let Position { epoch, seq } = position;
+                let recovered = [None, Some(true), Some(false)][kind - 1];
+                let page = json!({"channel": "c", "epoch": epoch, "seq": seq, "recovered": recovered, "messages": messages, "more": seq == 3});
+                channel.page(serde_json::from_str(&page.to_string()).unwrap(), &mut seen);
+            }
+            prop_assert!(seen.len() + channel.held.len() <= 48);
+        }
+
         #[test]
         fn in_any_order_each_message_comes_out_once(
             seqs in Just((1..=30_u64).collect::<Vec<_>>()).prop_shuffle(),

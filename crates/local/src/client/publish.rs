@@ -6,7 +6,8 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 
 use super::access::Access;
-use super::socket::{ClientSocket, Lost, MAX_MESSAGE_BYTES, print};
+use super::socket::{ClientSocket, Lost, MAX_MESSAGE_BYTES};
+use super::terminal::Terminal;
 use super::{ClientError, advice, read, shown};
 use crate::cli::PublishArgs;
 
@@ -81,7 +82,7 @@ async fn send(
         .map_err(|Lost(reason)| uncertain(&reason, message_id.is_some()))?;
     socket.close().await;
     if reply.kind() == "published" {
-        print(&reply.text)?;
+        Terminal::of_process().print(&reply.text)?;
         return Ok(());
     }
     Err(match reply.error() {

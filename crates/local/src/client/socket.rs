@@ -1,6 +1,5 @@
 //! A connection to a stack: frames out, frames in.
 
-use std::io;
 use std::time::Duration;
 
 use futures_util::{SinkExt, StreamExt};
@@ -30,6 +29,9 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 /// API Gateway's limits for a message and for a frame of WebSocket's, in bytes.
 pub(super) const MAX_MESSAGE_BYTES: u64 = 128 * 1024;
 const MAX_PART_BYTES: usize = 32 * 1024;
+
+/// A server that says more is wrong.
+const MAX_RETRY_AFTER: Duration = Duration::from_secs(60);
 
 /// More than any server of the protocol sends.
 const MAX_RECEIVED_BYTES: usize = 1024 * 1024;
@@ -73,7 +75,8 @@ pub(super) struct ErrorData {
 impl ErrorData {
     /// How long to wait, if the server says so.
     pub(super) fn retry_after(&self) -> Option<Duration> {
-        self.retry_after_ms.map(Duration::from_millis)
+        let wait = self.retry_after_ms.map(Duration::from_millis);
+        wait.map(|wait| wait.min(MAX_RETRY_AFTER))
     }
 
     /// Whether the same frame would be refused again.
@@ -300,21 +303,6 @@ fn advice(status: StatusCode) -> &'static str {
         }
         _ => "Is this the WebSocket URL of a Belfry stack?",
     }
-}
-
-/// Tells the person at the terminal something. A closed terminal is no reason
-/// to stop.
-pub(super) fn say(text: &str) {
-    use io::Write as _;
-    let _ = writeln!(io::stderr(), "belfry: {text}");
-}
-
-/// Prints a frame at once, for the next program of a pipe.
-pub(super) fn print(line: &str) -> io::Result<()> {
-    use io::Write as _;
-    let mut out = io::stdout().lock();
-    writeln!(out, "{line}")?;
-    out.flush()
 }
 
 #[cfg(test)]
