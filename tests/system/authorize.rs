@@ -31,18 +31,22 @@ while True:
     with urllib.request.urlopen(api + "next") as event:
         request = event.headers["Lambda-Runtime-Aws-Request-Id"]
         question = json.load(event)
-    allow = ["subscribe"] if question["userId"] == "alice" else []
+    allow = ["subscribe"] if question["userId"] == os.environ["OWNER"] else []
     answer = json.dumps({"allow": allow, "seconds": 60}).encode()
     urllib.request.urlopen(api + request + "/response", answer).close()
 "#;
 
-/// A stack that asks a function, whose file is in the folder.
-fn asking(folder: &TempDir, file: &Path) -> StackBuilder {
-    let rules = folder.path().join("channels.json");
-    std::fs::write(&rules, RULES).unwrap();
+/// A stack with the rules, written to the folder.
+fn with_rules(folder: &TempDir) -> StackBuilder {
+    let rules = write(folder, "channels.json", RULES);
     Stack::builder()
         .argument("--channels")
         .argument(rules.to_str().unwrap())
+}
+
+/// A stack that asks a function.
+fn asking(folder: &TempDir, file: &Path) -> StackBuilder {
+    with_rules(folder)
         .argument("--function")
         .argument(&format!("AuthorizeFunction={}", file.display()))
 }
@@ -135,7 +139,10 @@ async fn a_program_in_any_language_can_decide() {
     let program = write(&folder, "authorize", PROGRAM);
     let executable = std::fs::Permissions::from_mode(0o755);
     std::fs::set_permissions(&program, executable).unwrap();
-    let stack = asking(&folder, &program).start().await;
+    let stack = asking(&folder, &program)
+        .argument("--function-env")
+        .argument("OWNER=alice");
+    let stack = stack.start().await;
     let mut alice = stack.connect("alice").await;
     let mut bob = stack.connect("bob").await;
     for _ in 0..2 {
@@ -144,6 +151,26 @@ async fn a_program_in_any_language_can_decide() {
         let refused = subscribe(&mut bob, "doc:7").await;
         assert_eq!(refused["error"]["code"], "FORBIDDEN", "{refused}");
     }
+}
+
+#[tokio::test]
+async fn without_a_function_a_rule_that_asks_refuses_everybody_and_the_start_says_so() {
+    let folder = tempfile::tempdir().unwrap();
+    let stack = with_rules(&folder).start().await;
+    let hint = "--function AuthorizeFunction=FILE";
+    stack.logs.wait_for(&["channels[0] (doc:*)", hint]).await;
+    let mut alice = stack.connect("alice").await;
+    let refused = subscribe(&mut alice, "doc:7").await;
+    assert_eq!(refused["error"]["code"], "FORBIDDEN");
+    let reason = "the stack has no AuthorizeFunction";
+    stack
+        .logs
+        .wait_for(&["channel.not-authorized", reason])
+        .await;
+
+    let program = write(&folder, "authorize.mjs", MOODY);
+    let stack = asking(&folder, &program).start().await;
+    assert!(!stack.logs.text().contains(hint));
 }
 
 #[tokio::test]

@@ -1,14 +1,19 @@
 //! `belfry subscribe` and `belfry publish`.
 
 use std::process::{ExitStatus, Output, Stdio};
+use std::sync::Arc;
 use std::time::Duration;
 
 use belfry_tests::{Logs, Stack, binaries, ended, repository, soon};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncWriteExt, copy_bidirectional};
+use tokio::net::{TcpListener, TcpStream};
 use tokio::process::{Child, Command};
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::rustls::ServerConfig;
+use tokio_rustls::rustls::pki_types::PrivateKeyDer;
 
 const ROOM: &str = "demo:room:7";
 
@@ -219,6 +224,52 @@ async fn a_token_can_come_from_the_environment() {
     let without = ended(&mut belfry(&arguments)).await;
     assert_eq!(without.status.code(), Some(2));
     assert!(said(&without).contains("BELFRY_TOKEN"));
+}
+
+/// Puts TLS before a stack, and returns the URL and the certificate.
+async fn behind_tls(stack: &Stack) -> (String, String) {
+    let key = rcgen::KeyPair::generate().unwrap();
+    let parameters = rcgen::CertificateParams::new(["127.0.0.1".into()]).unwrap();
+    let certificate = parameters.self_signed(&key).unwrap();
+    let secret = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
+    let config = ServerConfig::builder()
+        .with_no_client_auth()
+        .with_single_cert(vec![certificate.der().clone()], secret)
+        .unwrap();
+    let acceptor = TlsAcceptor::from(Arc::new(config));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("wss://{}/dev", listener.local_addr().unwrap());
+    let stack = stack.ready.lambda.replace("http://", "");
+    tokio::spawn(async move {
+        while let Ok((client, _)) = listener.accept().await {
+            let (acceptor, stack) = (acceptor.clone(), stack.clone());
+            tokio::spawn(async move {
+                let mut client = acceptor.accept(client).await?;
+                let mut stack = TcpStream::connect(stack).await?;
+                copy_bidirectional(&mut client, &mut stack).await
+            });
+        }
+    });
+    (url, certificate.pem())
+}
+
+#[tokio::test]
+async fn a_stack_elsewhere_is_reached_with_tls_alone() {
+    let stack = Stack::start().await;
+    let (url, certificate) = behind_tls(&stack).await;
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), certificate).unwrap();
+    let token = stack.token("carol").await;
+    let arguments = ["publish", ROOM, "channels.json", "--kind", "k"];
+    let arguments = [&arguments[..], &["--url", &url]].concat();
+    let mut command = belfry(&arguments);
+    command.env("BELFRY_TOKEN", &token);
+    let untrusted = ended(&mut command).await;
+    assert_eq!(untrusted.status.code(), Some(1));
+    let text = said(&untrusted);
+    assert!(text.contains("certificate"), "{text}");
+    let trusted = ended(command.env("SSL_CERT_FILE", file.path())).await;
+    assert_eq!(frame(&trusted)["type"], "published");
 }
 
 #[tokio::test]

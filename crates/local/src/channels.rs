@@ -8,7 +8,7 @@ use std::path::Path;
 
 use belfry_core::channels::{ChannelRules, Claims, ClaimsTooLarge, Decision};
 use belfry_protocol::{
-    Address, ChannelName, ChannelsFile, Epoch, InvalidChannelRules, InvalidText, Kind,
+    Address, Allow, ChannelName, ChannelsFile, Epoch, InvalidChannelRules, InvalidText, Kind,
     MAX_CHANNEL_RULES_BYTES, MessageId,
 };
 use serde_json::{Map, Value};
@@ -61,6 +61,14 @@ pub(crate) fn minified(file: &Path) -> Result<String, ChannelsError> {
 /// Checks a value of the parameter `ChannelRules`.
 pub(crate) fn check_parameter(value: &str) -> Result<(), ChannelsError> {
     parse(value, "Parameters.ChannelRules").map(drop)
+}
+
+/// The first of these rules that leaves the decision to a function.
+pub(crate) fn rule_that_asks(value: &str) -> Option<String> {
+    let file = ChannelsFile::parse(value).ok()?;
+    let mut rules = file.rules().iter().enumerate();
+    let (index, rule) = rules.find(|(_, rule)| matches!(rule.allow, Allow::Ask))?;
+    Some(format!("channels[{index}] ({})", rule.pattern))
 }
 
 /// A channel, `@me` or `@all`.

@@ -96,6 +96,10 @@ pub(crate) struct RunArgs {
     #[arg(long = "function", value_name = "PARAMETER=FILE", value_parser = name_and_value)]
     pub application: Vec<(String, String)>,
 
+    /// Environment variable of your own functions, like --function-env TABLE=documents; repeatable
+    #[arg(long = "function-env", value_name = "NAME=VALUE", value_parser = name_and_value, requires = "application")]
+    pub application_environment: Vec<(String, String)>,
+
     /// When ready, print the URLs to stdout as one line of JSON and nothing else
     #[arg(long)]
     pub json: bool,

@@ -38,6 +38,9 @@ const MIN_LIFETIME_SECONDS: u64 = 10;
 /// The parameter that tells the functions the rules of channels.
 const CHANNEL_RULES: &str = "ChannelRules";
 
+/// The parameter with the function that rules with `ask` ask.
+const AUTHORIZE_FUNCTION: &str = "AuthorizeFunction";
+
 /// Runs of a schedule in a shortened lifetime. Functions have the last sixth of
 /// it to tell clients that the end is near.
 const RUNS_PER_LIFETIME: u32 = 12;
@@ -356,9 +359,25 @@ fn evaluate(
     } else if let Some(rules) = channel_rules(template, arguments)? {
         parameters.insert(CHANNEL_RULES.to_owned(), rules);
     }
+    warn_of_unanswered_rules(template, &parameters);
     template
         .evaluate(&parameters, &arguments.region)
         .map_err(|error| template_error(arguments, error))
+}
+
+/// A rule that asks a function refuses everybody if there is none.
+fn warn_of_unanswered_rules(template: &Template, parameters: &BTreeMap<String, String>) {
+    let function = parameters.get(AUTHORIZE_FUNCTION).map(String::as_str);
+    let has_function = function.is_some_and(|function| !function.is_empty());
+    if !template.has_parameter(AUTHORIZE_FUNCTION) || has_function {
+        return;
+    }
+    let rules = parameters.get(CHANNEL_RULES);
+    if let Some(rule) = rules.and_then(|rules| channels::rule_that_asks(rules)) {
+        tracing::warn!(
+            "{rule} says `ask`, which refuses everybody without a function: --function {AUTHORIZE_FUNCTION}=FILE runs one"
+        );
+    }
 }
 
 /// The rules of channels, for the template's parameter.
@@ -419,7 +438,9 @@ fn application(
             parameter: parameter.clone(),
             error,
         })?;
-        Ok(FunctionSpec::of_application(parameter, code))
+        let environment = arguments.application_environment.iter().cloned();
+        let environment = environment.collect();
+        Ok(FunctionSpec::of_application(parameter, code, environment))
     });
     functions.collect()
 }

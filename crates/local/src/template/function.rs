@@ -68,11 +68,15 @@ const MAX_RESERVED: u64 = 100_000;
 
 impl FunctionSpec {
     /// A function that the template does not define, with Lambda's defaults.
-    pub(crate) fn of_application(name: &str, code: Code) -> Self {
+    pub(crate) fn of_application(
+        name: &str,
+        code: Code,
+        environment: BTreeMap<String, String>,
+    ) -> Self {
         Self {
             name: name.to_owned(),
             code,
-            environment: BTreeMap::new(),
+            environment,
             timeout: Duration::from_secs(OTHER_TIMEOUT_SECONDS),
             memory_mb: DEFAULT_MEMORY_MB,
             reserved_concurrency: None,
