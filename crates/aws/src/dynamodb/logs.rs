@@ -13,10 +13,12 @@ use belfry_core::UnixSeconds;
 use belfry_core::log::{AppendId, Entry, Head, LogKey};
 use belfry_core::ports::{Advanced, LogAppends, LogReads, StoreError, Tail};
 use belfry_protocol::{Epoch, Position};
+use tokio::time::Instant;
 
 use super::row::{Item, integer, number, string, text};
-use super::transaction::{Condition, IMPATIENT, Transaction};
+use super::transaction::{Condition, IMPATIENT, Transaction, back_off};
 use super::{DynamoDb, failed, sdk_failed, state, written};
+use crate::randomness::SystemRandomness;
 
 const HEAD: &str = "head";
 
@@ -94,7 +96,7 @@ impl LogAppends for DynamoDb {
     ) -> Result<Advanced, StoreError> {
         let head = self.put_head(log, from, to, expires_at)?;
         match remember_until {
-            None => Box::pin(self.put_alone(log, head)).await,
+            None => Box::pin(self.put_alone(head)).await,
             Some(until) => {
                 let mark = self.put_mark(log, to, until)?;
                 Box::pin(self.put_with_mark(head, mark)).await
@@ -127,7 +129,10 @@ impl LogAppends for DynamoDb {
 }
 
 impl DynamoDb {
-    async fn put_alone(&self, log: &LogKey, put: Put) -> Result<Advanced, StoreError> {
+    /// While a transaction holds the head, it tries again, and in the end it
+    /// fails: an attempt that the SDK gave up may still be on its way, so
+    /// nobody may say that nothing was written.
+    async fn put_alone(&self, put: Put) -> Result<Advanced, StoreError> {
         let request = self
             .client
             .put_item()
@@ -137,20 +142,26 @@ impl DynamoDb {
             .set_expression_attribute_names(put.expression_attribute_names)
             .set_expression_attribute_values(put.expression_attribute_values)
             .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld);
-        let error = match request.send().await {
-            Ok(_) => return Ok(Advanced::Yes),
-            Err(error) => error,
-        };
-        match error.as_service_error() {
-            Some(PutItemError::ConditionalCheckFailedException(refused)) => {
-                let old = refused.item().map(|item| head(item, PUT));
-                Ok(Advanced::Moved(old.transpose()?))
+        let (begun, mut retries) = (Instant::now(), 0);
+        loop {
+            let error = match request.clone().send().await {
+                Ok(_) => return Ok(Advanced::Yes),
+                Err(error) => error,
+            };
+            match error.as_service_error() {
+                Some(PutItemError::ConditionalCheckFailedException(refused)) => {
+                    let old = refused.item().map(|item| head(item, PUT));
+                    return Ok(Advanced::Moved(old.transpose()?));
+                }
+                // A message that is remembered is being appended.
+                Some(PutItemError::TransactionConflictException(_))
+                    if begun.elapsed() <= IMPATIENT =>
+                {
+                    back_off(retries, &SystemRandomness).await;
+                    retries += 1;
+                }
+                _ => return Err(sdk_failed(PUT, &error)),
             }
-            // A message that is remembered is being appended.
-            Some(PutItemError::TransactionConflictException(_)) => {
-                Ok(Advanced::Moved(self.head(log).await?))
-            }
-            _ => Err(sdk_failed(PUT, &error)),
         }
     }
 

@@ -162,7 +162,7 @@ impl Story {
     }
 }
 
-fn store_at(endpoint: &str) -> DynamoDb {
+pub(crate) fn store_at(endpoint: &str) -> DynamoDb {
     DynamoDb::new(
         Clients::from(crate::sdk_config(endpoint)).dynamodb(),
         tables(),

@@ -4,11 +4,15 @@
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::types::AttributeValue;
 use belfry_aws::DynamoDb;
-use belfry_core::UnixMillis;
-use belfry_core::log::LogKey;
+use belfry_core::log::{AppendId, Entry, Head, LogKey};
+use belfry_core::ports::{Advanced, LogAppends};
 use belfry_core::testing::{Mutant, explore_log};
+use belfry_core::{UnixMillis, UnixSeconds};
+use belfry_protocol::Epoch;
 
-use crate::database::{MESSAGES, database, tables};
+use crate::database::{MESSAGES, database, endpoint, tables};
+use crate::lifecycle::store_at;
+use crate::proxy::{Proxy, Trouble};
 
 /// Does what DynamoDB does some time after items have expired.
 async fn delete_expired(client: &Client, log: &LogKey, now: UnixMillis) {
@@ -59,4 +63,26 @@ async fn a_mutant_breaks_a_promise_here_as_well() {
         }
         assert!(found, "{mutant:?}");
     }
+}
+
+/// The head is where it was, and an earlier attempt may be on its way: to say
+/// that it has moved would let the publisher append again.
+#[tokio::test]
+async fn a_transaction_that_holds_the_head_does_not_count_as_moved() {
+    let database = endpoint().await;
+    let proxy = Proxy::start(&database, Trouble::Conflict, 0).await;
+    let store = store_at(&proxy.endpoint);
+    let head = Head {
+        epoch: Epoch::parse("19b76da0800aaaaaaaa").unwrap(),
+        newest: Entry {
+            seq: 1,
+            append_id: AppendId("m".into()),
+            expires_at: UnixSeconds(u64::MAX >> 1),
+            frame: "{}".into(),
+        },
+    };
+    let log = LogKey::channel("room:7");
+    let advanced = store.advance(&log, None, &head, head.newest.expires_at, None);
+    assert_eq!(advanced.await, Ok(Advanced::Yes));
+    assert!(proxy.was_reached());
 }

@@ -127,7 +127,9 @@ async fn handle(State(shared): State<Arc<Shared>>, headers: HeaderMap, body: Byt
             reasons[items - 1] = json!({"Code": "TransactionConflict"});
             refused("TransactionCanceledException", &reasons.into())
         }
-        Trouble::Conflict if operation == "UpdateItem" => {
+        Trouble::Conflict
+            if operation == "UpdateItem" || operation == "PutItem" && is_head(&body) =>
+        {
             refused("TransactionConflictException", &Value::Null)
         }
         // None of our other calls can fail because of another transaction.
@@ -139,6 +141,12 @@ async fn handle(State(shared): State<Arc<Shared>>, headers: HeaderMap, body: Byt
             StatusCode::INTERNAL_SERVER_ERROR.into_response()
         }
     }
+}
+
+/// Whether a request is about the head of a log, which transactions write, too.
+fn is_head(body: &[u8]) -> bool {
+    let request: Value = serde_json::from_slice(body).unwrap();
+    request["Item"]["position"]["S"] == "head"
 }
 
 fn operation(headers: &HeaderMap) -> &str {
