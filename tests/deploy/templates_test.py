@@ -49,38 +49,38 @@ ON_TABLES = {
     "Disconnect": {
         "Connections": "DeleteItem GetItem",
         "State": "GetItem PutItem UpdateItem",
-        "Subscriptions": "BatchWriteItem",
+        "Subscriptions": "BatchWriteItem UpdateItem",
     },
     "Default": {
         "Connections": "DeleteItem GetItem UpdateItem",
         "Messages": "GetItem PutItem Query",
-        "State": "GetItem PutItem UpdateItem",
-        "Subscriptions": "BatchGetItem BatchWriteItem DeleteItem Query",
+        "State": "DeleteItem GetItem PutItem UpdateItem",
+        "Subscriptions": "BatchGetItem BatchWriteItem DeleteItem GetItem Query UpdateItem",
     },
     "Broadcaster": {
         "Connections": "BatchGetItem DeleteItem GetItem Scan",
         "Connections/index/userId-index": "Query",
         "State": "BatchGetItem GetItem PutItem Query UpdateItem",
         "Messages": "GetItem PutItem Query",
-        "Subscriptions": "BatchWriteItem DeleteItem Query",
+        "Subscriptions": "BatchWriteItem DeleteItem Query UpdateItem",
     },
     "Worker": {
         "Connections": "BatchGetItem DeleteItem GetItem Scan",
         "Connections/index/userId-index": "Query",
         "State": "GetItem PutItem Query UpdateItem",
         "Messages": "GetItem PutItem Query",
-        "Subscriptions": "BatchWriteItem DeleteItem Query",
+        "Subscriptions": "BatchWriteItem DeleteItem Query UpdateItem",
     },
     "Sweeper": {
         "Connections": "BatchGetItem DeleteItem GetItem UpdateItem",
         "Connections/index/due-index": "Query",
         "State": "BatchGetItem DeleteItem GetItem PutItem Query UpdateItem",
-        "Subscriptions": "BatchWriteItem",
+        "Subscriptions": "BatchWriteItem DeleteItem PutItem Query UpdateItem",
     },
     "Operator": {
         "Connections": "DeleteItem GetItem UpdateItem",
         "State": "GetItem PutItem UpdateItem",
-        "Subscriptions": "BatchWriteItem",
+        "Subscriptions": "BatchWriteItem UpdateItem",
     },
 }
 
@@ -187,6 +187,7 @@ class Roles(unittest.TestCase):
             may_invoke,
             {
                 "DefaultRole": {"Worker"},
+                "SweeperRole": {"Worker"},
                 "AskAuthorizeFunction": {"AuthorizeFunction"},
                 "BroadcasterRole": {"Worker"},
                 "WorkerHandsOver": {"Worker"},
@@ -608,7 +609,8 @@ class Settings(unittest.TestCase):
 
     def parameters(self):
         """The parameters that variables of functions are set to."""
-        for function in of_type(self.template, "AWS::Serverless::Function").values():
+        functions = of_type(self.template, "AWS::Serverless::Function").values()
+        for function in (self.template["Globals"]["Function"], *functions):
             for name, value in function.get("Environment", {}).get("Variables", {}).items():
                 if isinstance(value, dict) and value.get("Ref") in self.template["Parameters"]:
                     yield name, value["Ref"]

@@ -42,6 +42,8 @@ pub(crate) fn is_beyond_schemas(explanation: &str) -> bool {
         "levels deep",
         // To a schema, 5.0 is an integer, and an integer can be of any size.
         "invalid type: floating point",
+        // The size of an object.
+        "bytes of JSON",
     ]
     .iter()
     .any(|part| explanation.contains(part))

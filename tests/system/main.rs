@@ -25,6 +25,7 @@ mod management;
 mod metrics;
 mod outage;
 mod pages;
+mod presence;
 mod rows;
 mod scale;
 mod start;

@@ -16,6 +16,7 @@ mod disconnections;
 mod due_connections;
 mod logs;
 mod new_broadcasts;
+mod presence;
 mod recipients;
 mod removals;
 mod row;
@@ -36,6 +37,7 @@ use aws_sdk_dynamodb::config::http::HttpResponse;
 use aws_sdk_dynamodb::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_dynamodb::types::KeysAndAttributes;
 use belfry_core::ports::{Consistency, StoreError};
+use belfry_core::presence::PRESENCE_GRACE;
 use belfry_protocol::ConnectionId;
 
 use self::row::{CONNECTION_ID, Item, Row, text};
@@ -72,12 +74,26 @@ pub struct Tables {
 pub struct DynamoDb {
     client: Client,
     tables: Tables,
+    presence_grace: Duration,
 }
 
 impl DynamoDb {
     #[must_use]
     pub fn new(client: Client, tables: Tables) -> Self {
-        Self { client, tables }
+        Self {
+            client,
+            tables,
+            presence_grace: PRESENCE_GRACE,
+        }
+    }
+
+    /// Sets how long a user who has lost the last connection stays present.
+    #[must_use]
+    pub fn with_presence_grace(self, presence_grace: Duration) -> Self {
+        Self {
+            presence_grace,
+            ..self
+        }
     }
 
     /// A connection's row, live or not, by a consistent read.

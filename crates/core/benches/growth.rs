@@ -14,9 +14,9 @@ use belfry_core::connections::Recipient;
 use belfry_core::log::{AppendId, Entry, Head, LogKey};
 use belfry_core::ports::{
     Acquired, Advanced, Begun, BroadcastKey, BroadcastRecord, BroadcastRecords, Capacity, Clock,
-    Consistency, Lease, LogAppends, LogReads, NewBroadcasts, Outbox, PostError, RecipientPage,
-    Recipients, Removals, Reservation, Segment, SegmentLeases, SegmentOffers, SegmentStates,
-    SegmentView, StoreError, SubscriberPage, Subscribers, Tail,
+    Consistency, Lease, Listing, LogAppends, LogReads, NewBroadcasts, Outbox, PostError,
+    RecipientPage, Recipients, Removals, Reservation, Segment, SegmentLeases, SegmentOffers,
+    SegmentStates, SegmentView, StoreError, SubscriberPage, Subscribers, Tail,
 };
 use belfry_core::testing::{
     FakeMetrics, FakeStore, FakeWorkers, START, SeededRandomness, TestClock,
@@ -117,6 +117,7 @@ impl Subscribers for Rows {
     async fn subscribers(
         &self,
         _: &ChannelName,
+        _: Listing,
         _: Segment,
         _: Option<&ConnectionId>,
         _: usize,

@@ -185,7 +185,7 @@ impl Broadcast {
                 },
                 content: Content::Frame(publish.frame.into()),
                 position: None,
-                audience: Audience::subscribers(publish.channel, publish.exclude),
+                audience: Audience::subscribers(publish.channel, publish.listing, publish.exclude),
                 segments: record.segments,
             });
         }

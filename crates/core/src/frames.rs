@@ -11,6 +11,7 @@ mod hello;
 mod history;
 mod permission;
 mod ping;
+mod presence;
 mod publish;
 mod rejection;
 mod rejudge;
@@ -43,10 +44,11 @@ use crate::channels::ChannelRules;
 use crate::connections::{CloseReason, Closed, Connection, close_with_reason};
 use crate::log::RecoveryReader;
 use crate::ports::{
-    Authorizer, Clock, LogAppends, LogReads, Metrics, NewBroadcasts, Outbox, Randomness, Removals,
-    SegmentOffers, SessionRefresh, Sessions, Subscribers, Subscriptions, TokenVerifier, Touched,
-    Workers,
+    Arrival, Authorizer, Clock, Leave, LogAppends, LogReads, Metrics, NewBroadcasts, Outbox,
+    Presence, Randomness, Removals, SegmentOffers, SessionRefresh, Sessions, Subscribers,
+    Subscriptions, TokenVerifier, Touched, Workers,
 };
+use crate::presence::{Announcer, Change, PresenceSettings};
 use crate::time::UnixMillis;
 
 /// Handles `$default`: answers a client's frame.
@@ -66,6 +68,7 @@ pub struct Dispatcher<V, A, S, O, C, M, W, R> {
     /// How messages are posted to the subscribers of small channels.
     pub delivery: DeliverySettings,
     pub fanout: FanoutSettings,
+    pub presence: PresenceSettings,
     /// The longest frame that is parsed, in bytes.
     pub max_message_bytes: usize,
     /// The message rate limit of a connection.
@@ -81,6 +84,7 @@ where
     S: LogAppends
         + LogReads
         + NewBroadcasts
+        + Presence
         + Removals
         + SegmentOffers
         + SessionRefresh
@@ -181,7 +185,9 @@ where
                 if connection.has_session {
                     let judge = self.judge();
                     let (store, outbox, clock) = (&self.store, &self.outbox, &self.clock);
-                    Box::pin(rejudge(&judge, store, outbox, clock, &connection)).await?;
+                    let rejudged = rejudge(&judge, store, outbox, clock, &connection);
+                    let leaves = Box::pin(rejudged).await?;
+                    Box::pin(self.announce_leaves(&leaves)).await;
                 }
                 Some(reply)
             }
@@ -191,8 +197,10 @@ where
             }
             ClientFrame::Unsubscribe(frame) => {
                 let connection = self.touch(id).await?;
-                let handled = unsubscribe::handle(&self.store, &connection, frame.data);
-                let unsubscribed = Box::pin(handled).await?;
+                let now = self.now();
+                let handled = unsubscribe::handle(&self.store, &connection, frame.data, now);
+                let (unsubscribed, leaves) = Box::pin(handled).await?;
+                Box::pin(self.announce_leaves(&leaves)).await;
                 Some(ServerFrame::Unsubscribed(
                     self.reply(frame.id, unsubscribed),
                 ))
@@ -218,6 +226,14 @@ where
                 let synced = Box::pin(history::sync(&reader, &connection, frame.data)).await?;
                 Some(ServerFrame::Synced(self.reply(frame.id, synced)))
             }
+            ClientFrame::Presence(frame) => {
+                let connection = self.touch(id).await?;
+                let (judge, now) = (self.judge(), self.now());
+                let (store, channel) = (&self.store, frame.data.channel);
+                let read = presence::read(&judge, store, &connection, channel, self.presence, now);
+                let present = Box::pin(read).await?;
+                Some(ServerFrame::Presence(self.reply(frame.id, present)))
+            }
         };
         Answer::served(name, reply)
     }
@@ -237,12 +253,56 @@ where
             judge: self.judge(),
             store: &self.store,
             history: self.history(&connection.user_id),
+            presence: self.presence,
         };
-        let subscribed = handler.handle(&connection, frame).await?;
+        let (subscribed, changes) = handler.handle(&connection, frame).await?;
+        self.announce_leaves(&changes.leaves).await;
+        self.announce_arrivals(&connection, &changes.arrivals)
+            .await?;
         if let Some(event) = counts::of_subscribed(&subscribed) {
             self.metrics.record(event);
         }
         Ok((connection, subscribed))
+    }
+
+    /// Tells the others in the channels that a user has come, or tells
+    /// something else.
+    async fn announce_arrivals(
+        &self,
+        connection: &Connection,
+        arrivals: &[Arrival],
+    ) -> Result<(), Rejection> {
+        let (announcer, user) = (self.announcer(), &connection.user_id);
+        for arrival in arrivals {
+            let change = if arrival.is_update {
+                Change::Updated(&arrival.info)
+            } else {
+                Change::Joined(&arrival.info)
+            };
+            let (channel, own) = (&arrival.channel, Some(&connection.id));
+            announcer
+                .announce(channel, user, change, arrival.at, own)
+                .await?;
+            self.store.announced(channel, user).await?;
+        }
+        Ok(())
+    }
+
+    /// Tells the others in the channels that a user has left. If that fails, a
+    /// sweep does it.
+    async fn announce_leaves(&self, leaves: &[Leave]) {
+        for leave in leaves {
+            if let Err(error) = self.announcer().leave(leave).await {
+                tracing::warn!(event = "presence.not-announced", reason = %error, "could not announce that a user has left a channel; a sweep does it");
+            }
+        }
+    }
+
+    fn announcer(&self) -> Announcer<'_, S, O, C, M, W, R> {
+        Announcer {
+            fanout: self.fanout(),
+            settings: self.presence,
+        }
     }
 
     fn judge(&self) -> Judge<'_, A, M> {
@@ -268,16 +328,20 @@ where
     fn publish_handler(&self) -> PublishHandler<'_, A, S, O, C, M, W, R> {
         PublishHandler {
             judge: self.judge(),
-            fanout: Fanout {
-                store: &self.store,
-                outbox: &self.outbox,
-                clock: &self.clock,
-                metrics: &self.metrics,
-                workers: &self.workers,
-                random: &self.random,
-                delivery: self.delivery,
-                settings: self.fanout,
-            },
+            fanout: self.fanout(),
+        }
+    }
+
+    fn fanout(&self) -> Fanout<'_, S, O, C, M, W, R> {
+        Fanout {
+            store: &self.store,
+            outbox: &self.outbox,
+            clock: &self.clock,
+            metrics: &self.metrics,
+            workers: &self.workers,
+            random: &self.random,
+            delivery: self.delivery,
+            settings: self.fanout,
         }
     }
 

@@ -12,6 +12,7 @@ pub mod liveness;
 pub mod log;
 pub mod operator;
 pub mod ports;
+pub mod presence;
 #[cfg(feature = "testing")]
 pub mod testing;
 mod time;

@@ -17,6 +17,7 @@ mod due_connections;
 mod logs;
 mod metrics;
 mod outbox;
+mod presence;
 mod randomness;
 mod recipients;
 mod removals;
@@ -43,6 +44,7 @@ pub use due_connections::DueConnections;
 pub use logs::{Advanced, LogAppends, LogReads, Tail};
 pub use metrics::{MetricEvent, Metrics, Recoveries, WaitingDepartures};
 pub use outbox::{Outbox, PostError};
+pub use presence::{Arrival, DueCount, Leave, LeaveOutcome, Presence, PresentUser, PresentUsers};
 pub use randomness::Randomness;
 pub use recipients::{RecipientPage, Recipients};
 pub use removals::Removals;
@@ -54,8 +56,8 @@ pub use sessions::{Extended, Extension, NotServed, SessionRefresh, Sessions, Tou
 pub use sign_outs::SignOuts;
 pub use store_error::StoreError;
 pub use subscriptions::{
-    Departure, Departures, SubscribeResult, SubscriberPage, Subscribers, Subscription,
-    Subscriptions,
+    Departure, Departures, Due, JoinsPresence, Listing, SubscribeResult, SubscriberPage,
+    Subscribers, Subscription, Subscriptions,
 };
 pub use verifier::{CLOCK_LEEWAY, Identity, MAX_TOKEN_LIFETIME, TokenVerifier, VerifyError};
 pub use workers::Workers;

@@ -12,6 +12,7 @@ mod log_histories;
 mod logs;
 mod metrics;
 mod outbox;
+mod presence;
 mod randomness;
 mod recipients;
 mod removals;
@@ -37,16 +38,18 @@ pub use store::FakeStore;
 pub use verifier::{FakeVerifier, TestTokens, verifier_contract};
 pub use workers::{FakeWorkers, workers_contract};
 
+use crate::broadcast::{DeliverySettings, FanoutSettings};
 use crate::channels::Claims;
 use crate::connections::{Connection, ConnectionLimits};
 use crate::frames::TokenBucket;
 use crate::liveness::{Liveness, LivenessSettings};
 use crate::ports::{
     Admission, Admissions, Admitted, BroadcastRecords, Capacity, ConnectionLookup, Departures,
-    Disconnections, DueConnections, LogAppends, LogReads, NewBroadcasts, NotServed, Recipients,
-    Removals, SegmentLeases, SegmentOffers, SegmentStates, SessionRefresh, Sessions, SignOuts,
-    Subscribers, Subscriptions, Touched,
+    Disconnections, DueConnections, LogAppends, LogReads, NewBroadcasts, NotServed, Presence,
+    Recipients, Removals, SegmentLeases, SegmentOffers, SegmentStates, SessionRefresh, Sessions,
+    SignOuts, Subscribers, Subscriptions, Touched,
 };
+use crate::presence::PresenceSettings;
 use crate::time::{UnixMillis, UnixSeconds};
 
 /// When every test begins: 2026-01-01T00:00:00Z.
@@ -58,6 +61,23 @@ pub const LIVENESS: LivenessSettings = LivenessSettings {
     heartbeat_grace: Duration::from_secs(30),
     connection_lifetime: Duration::from_secs(7_200),
 };
+
+/// Posts fast.
+pub const DELIVERY: DeliverySettings = DeliverySettings {
+    concurrency: 64,
+    post_timeout: Duration::from_secs(2),
+    posts_per_second: 10_000.0,
+};
+
+/// The defaults of template.yaml, without a limit on broadcasts to everyone.
+pub const FANOUT: FanoutSettings = FanoutSettings {
+    connections_per_worker: 5_000,
+    max_workers: 4,
+    all_interval: Duration::ZERO,
+};
+
+/// Few users are announced, so that tests reach the limit.
+pub const PRESENCE: PresenceSettings = PresenceSettings { announced: 5 };
 
 /// A message rate limit that no test reaches by accident.
 pub const BUCKET: TokenBucket = TokenBucket {
@@ -126,6 +146,7 @@ pub trait Store:
     + LogAppends
     + LogReads
     + NewBroadcasts
+    + Presence
     + Recipients
     + Departures
     + Removals
@@ -150,6 +171,7 @@ impl<S> Store for S where
         + LogAppends
         + LogReads
         + NewBroadcasts
+        + Presence
         + Recipients
         + Departures
         + Removals
@@ -180,6 +202,7 @@ pub async fn store_contract<S: Store>(new: impl AsyncFn() -> S) {
     segments::contract(&new).await;
     logs::contract(&new).await;
     subscriptions::contract(&new).await;
+    presence::contract(&new).await;
 }
 
 /// Admits a connection whose token was issued at [`START`].

@@ -1,5 +1,7 @@
 //! The settings and adapters that every function has.
 
+use std::time::Duration;
+
 use belfry_aws::apigateway::ManagementOutbox;
 use belfry_aws::{Clients, DynamoDb, EmfMetrics, SystemClock, Tables};
 
@@ -11,12 +13,14 @@ pub(crate) type Metrics = EmfMetrics<SystemClock>;
 pub(crate) struct Common {
     pub(crate) region: String,
     tables: Tables,
+    presence_grace: Duration,
     metrics: Metrics,
 }
 
 impl Common {
     pub(crate) fn read(environment: &Environment) -> Result<Self, SettingError> {
         let stack = environment.required("STACK_NAME")?;
+        let grace = environment.number("PRESENCE_GRACE_SECONDS", 60, 0..=3_600)?;
         Ok(Self {
             region: environment.region()?,
             tables: Tables {
@@ -25,6 +29,7 @@ impl Common {
                 subscriptions: environment.required("WEBSOCKET_SUBSCRIPTION_TABLE")?,
                 state: environment.required("WEBSOCKET_STATE_TABLE")?,
             },
+            presence_grace: Duration::from_secs(grace),
             metrics: EmfMetrics::new(stack, SystemClock),
         })
     }
@@ -34,7 +39,8 @@ impl Common {
     pub(crate) async fn open(self) -> Adapters {
         let clients = Clients::load(self.region).await;
         Adapters {
-            store: DynamoDb::new(clients.dynamodb(), self.tables),
+            store: DynamoDb::new(clients.dynamodb(), self.tables)
+                .with_presence_grace(self.presence_grace),
             metrics: self.metrics,
             clients,
         }

@@ -7,6 +7,7 @@ use belfry_aws::cognito::{CognitoVerifier, HttpJwks};
 use belfry_aws::{DynamoDb, LambdaAuthorizer, LambdaWorkers, SystemClock, SystemRandomness};
 use belfry_core::broadcast::FanoutSettings;
 use belfry_core::frames::{Dispatcher, FrameOutcome};
+use belfry_core::presence::PresenceSettings;
 use belfry_protocol::{ErrorCode, MAX_FRAME_BYTES, MessageId};
 use lambda_runtime::LambdaEvent;
 
@@ -20,6 +21,7 @@ use crate::tokens::Tokens;
 pub struct Settings {
     fanout: fanout::Settings,
     connections_per_worker: u32,
+    presence: PresenceSettings,
     authorize_function: Option<String>,
     tokens: Tokens,
     max_message_bytes: usize,
@@ -43,6 +45,7 @@ impl Settings {
                 5_000,
                 1_000_000,
             )?,
+            presence: environment.presence()?,
             authorize_function: environment.optional("AUTHORIZE_FUNCTION"),
             max_message_bytes: usize::try_from(max_message_bytes).unwrap_or(MAX_FRAME_BYTES),
             messages_per_minute: u32::try_from(messages_per_minute).unwrap_or(1),
@@ -81,6 +84,7 @@ pub async fn build(settings: Settings) -> UseCase {
         random: worker.random,
         delivery: worker.delivery,
         fanout,
+        presence: settings.presence,
         max_message_bytes: settings.max_message_bytes,
         messages_per_minute: settings.messages_per_minute,
         connection_lifetime: settings.connection_lifetime,

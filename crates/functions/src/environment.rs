@@ -7,6 +7,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use belfry_core::liveness::LivenessSettings;
+use belfry_core::presence::PresenceSettings;
 
 /// A setting is missing or invalid.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -132,6 +133,14 @@ impl Environment {
     ) -> Result<u32, SettingError> {
         let number = self.number(name, default, 1..=most)?;
         Ok(u32::try_from(number).unwrap_or(u32::MAX))
+    }
+
+    /// How presence is announced.
+    pub(crate) fn presence(&self) -> Result<PresenceSettings, SettingError> {
+        let announced = self.number("PRESENCE_ANNOUNCED", 100, 1..=100)?;
+        Ok(PresenceSettings {
+            announced: usize::try_from(announced).unwrap_or(1),
+        })
     }
 
     /// How long API Gateway lets a connection live.

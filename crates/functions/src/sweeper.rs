@@ -3,17 +3,20 @@
 use std::time::Duration;
 
 use belfry_aws::apigateway::ManagementOutbox;
-use belfry_aws::{DynamoDb, SystemClock, SystemRandomness};
+use belfry_aws::{DynamoDb, LambdaWorkers, SystemClock, SystemRandomness};
 use belfry_core::UnixMillis;
+use belfry_core::broadcast::FanoutSettings;
 use belfry_core::liveness::{LivenessSettings, Sweeper};
 use belfry_core::ports::Clock;
+use belfry_core::presence::PresenceSettings;
 use belfry_protocol::{SweepReport, SweepRequest};
 use lambda_runtime::LambdaEvent;
 use serde_json::value::RawValue;
 
-use crate::common::{ApiEndpoint, Common, Metrics};
+use crate::common::Metrics;
 use crate::environment::{Environment, SettingError};
 use crate::error::{FailureEvents, FunctionError};
+use crate::fanout;
 
 /// Time left after the last check has begun: ten seconds for the checks that are
 /// under way, and five to count the open connections.
@@ -30,34 +33,51 @@ const FAILURES: FailureEvents = FailureEvents {
 
 #[derive(Debug)]
 pub struct Settings {
-    common: Common,
-    api_endpoint: ApiEndpoint,
+    fanout: fanout::Settings,
+    connections_per_worker: u32,
     liveness: LivenessSettings,
+    presence: PresenceSettings,
 }
 
 impl Settings {
     /// # Errors
     /// [`SettingError`], which names the variable.
     pub fn read(environment: &Environment) -> Result<Self, SettingError> {
+        let worker_function = environment.required("WORKER_FUNCTION")?;
         Ok(Self {
-            common: Common::read(environment)?,
-            api_endpoint: ApiEndpoint::read(environment)?,
+            fanout: fanout::Settings::read(environment, worker_function)?,
+            connections_per_worker: environment.count(
+                "CONNECTIONS_PER_WORKER",
+                5_000,
+                1_000_000,
+            )?,
             liveness: environment.liveness()?,
+            presence: environment.presence()?,
         })
     }
 }
 
-pub type UseCase = Sweeper<DynamoDb, ManagementOutbox, SystemClock, Metrics, SystemRandomness>;
+pub type UseCase =
+    Sweeper<DynamoDb, ManagementOutbox, SystemClock, Metrics, LambdaWorkers, SystemRandomness>;
 
 pub async fn build(settings: Settings) -> UseCase {
-    let adapters = settings.common.open().await;
+    let fanout = FanoutSettings {
+        connections_per_worker: settings.connections_per_worker,
+        max_workers: settings.fanout.max_workers,
+        all_interval: Duration::ZERO,
+    };
+    let worker = fanout::build(settings.fanout).await;
     Sweeper {
-        outbox: settings.api_endpoint.outbox(&adapters.clients),
-        store: adapters.store,
-        clock: SystemClock,
-        metrics: adapters.metrics,
-        random: SystemRandomness,
+        outbox: worker.outbox,
+        store: worker.store,
+        clock: worker.clock,
+        metrics: worker.metrics,
+        workers: worker.workers,
+        random: worker.random,
         settings: settings.liveness,
+        delivery: worker.delivery,
+        fanout,
+        presence: settings.presence,
     }
 }
 

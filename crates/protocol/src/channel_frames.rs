@@ -7,7 +7,7 @@ use serde_json::Value;
 use crate::list::Item;
 use crate::{
     Address, ChannelName, Epoch, ErrorCode, Kind, List, MessageFrame, MessageId, Position,
-    Timestamp, shape,
+    PresenceInfo, Present, Timestamp, shape,
 };
 
 /// The most channels that a connection may be subscribed to.
@@ -21,17 +21,34 @@ pub const MAX_HISTORY: u32 = 300;
 pub struct Subscribe {
     /// The channels to subscribe to.
     #[serde(deserialize_with = "shape::objects")]
-    pub channels: List<ChannelSince, 1, MAX_CHANNELS>,
+    pub channels: List<ChannelWanted, 1, MAX_CHANNELS>,
 }
 
-/// A channel, and what the client has seen of it.
+/// A channel to subscribe to.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
-pub struct ChannelSince {
+pub struct ChannelWanted {
     /// The channel. `@me` and `@all` need no subscription; with `since` they
     /// recover what was missed.
     pub channel: Address,
     /// The position of the last message that the client has seen. The server
     /// answers with the messages after it.
+    #[serde(default, deserialize_with = "shape::optional_object")]
+    pub since: Option<Position>,
+    /// Makes the user present in the channel, and tells the others this.
+    #[serde(default)]
+    pub presence: Option<PresenceInfo>,
+}
+
+impl Item for ChannelWanted {
+    const NAME: &'static str = "channel";
+}
+
+/// A channel, and what the client has seen of it.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
+pub struct ChannelSince {
+    /// The channel.
+    pub channel: Address,
+    /// The position of the last message that the client has seen.
     #[serde(default, deserialize_with = "shape::optional_object")]
     pub since: Option<Position>,
 }
@@ -179,6 +196,9 @@ pub struct ChannelState {
     /// if it lasts as long as the session.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub until: Option<Timestamp>,
+    /// Who is present. Absent if the client did not ask to be present.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub presence: Option<Present>,
     /// What was missed. Absent if the channel has no history.
     #[serde(flatten)]
     pub history: Option<HistoryPage>,

@@ -5,8 +5,8 @@ use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
 use crate::{
-    Bare, BearerToken, Envelope, ErrorCode, FrameId, Publish, ReadHistory, Refused, Subscribe,
-    Sync, Timestamp, Unsubscribe, Version, VersionError, json, shape,
+    Bare, BearerToken, Envelope, ErrorCode, FrameId, Publish, ReadHistory, ReadPresence, Refused,
+    Subscribe, Sync, Timestamp, Unsubscribe, Version, VersionError, json, shape,
 };
 
 /// A frame from a client. Unknown fields are ignored.
@@ -37,6 +37,8 @@ pub enum ClientFrame {
     History(Envelope<ReadHistory>),
     /// Asks for the newest positions of channels. The reply is `synced`.
     Sync(Envelope<Sync>),
+    /// Asks who is present in a channel. The reply is `presence`.
+    Presence(Envelope<ReadPresence>),
 }
 
 /// A `hello` frame, which may have `data` or not.
@@ -128,12 +130,13 @@ impl ClientFrame {
             "publish" => read_with_object(object).map(Self::Publish),
             "history" => read_with_object(object).map(Self::History),
             "sync" => read_with_object(object).map(Self::Sync),
+            "presence" => read_with_object(object).map(Self::Presence),
             "pong" => read_with_object(object).map(Self::Pong),
             "echo" => shape::read(object).map(Self::Echo).map_err(invalid),
             "auth.refresh" => read_with_object(object).map(Self::AuthRefresh),
             _ => Err(Refused::new(
                 ErrorCode::UnknownType,
-                "type must be one of ping, pong, hello, echo, auth.refresh, subscribe, unsubscribe, publish, history, sync",
+                "type must be one of ping, pong, hello, echo, auth.refresh, subscribe, unsubscribe, publish, history, sync, presence",
             )),
         }
     }
@@ -152,6 +155,7 @@ impl ClientFrame {
             Self::Publish(frame) => frame.id.as_ref(),
             Self::History(frame) => frame.id.as_ref(),
             Self::Sync(frame) => frame.id.as_ref(),
+            Self::Presence(frame) => frame.id.as_ref(),
         }
     }
 
@@ -169,6 +173,7 @@ impl ClientFrame {
             Self::Publish(_) => "publish",
             Self::History(_) => "history",
             Self::Sync(_) => "sync",
+            Self::Presence(_) => "presence",
         }
     }
 }

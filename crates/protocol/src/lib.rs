@@ -21,6 +21,7 @@ mod message;
 mod notification;
 mod operator;
 mod position;
+mod presence;
 mod request;
 pub mod schemas;
 mod server;
@@ -38,9 +39,9 @@ pub use broadcast::{
 };
 pub use channel::{Address, ChannelName};
 pub use channel_frames::{
-    ChannelError, ChannelRefused, ChannelSince, ChannelState, History, HistoryLimit, HistoryPage,
-    MAX_CHANNELS, MAX_HISTORY, NotRecovered, Publish, Published, ReadHistory, Subscribe,
-    Subscribed, SubscribedTo, Sync, Synced, SyncedChannel, Unsubscribe, Unsubscribed,
+    ChannelError, ChannelRefused, ChannelSince, ChannelState, ChannelWanted, History, HistoryLimit,
+    HistoryPage, MAX_CHANNELS, MAX_HISTORY, NotRecovered, Publish, Published, ReadHistory,
+    Subscribe, Subscribed, SubscribedTo, Sync, Synced, SyncedChannel, Unsubscribe, Unsubscribed,
 };
 pub use channel_rules::{
     Action, Allow, AllowedActions, ChannelPattern, ChannelRule, ChannelsFile, HistoryRule,
@@ -56,6 +57,10 @@ pub use message::{Message, MessageData, MessageFrame, Sender};
 pub use notification::{Announcement, AnnouncementLevel, NotificationData, SetCreated, Upload};
 pub use operator::{OperatorReport, OperatorRequest, SignOutReport};
 pub use position::Position;
+pub use presence::{
+    MAX_PRESENCE_INFO_BYTES, Member, PresenceChange, PresenceInfo, Present, PresentInChannel,
+    ReadPresence,
+};
 pub use request::InvalidRequest;
 pub use server::{AuthRefreshed, Limits, Reconnect, ServerFrame, Welcome};
 pub use sweep::{SweepReport, SweepRequest};

@@ -6,7 +6,8 @@ use serde_json::Value;
 
 use crate::{
     Bare, ConnectionId, Envelope, ErrorData, History, Message, MessageData, NotificationData,
-    Published, Subscribed, Synced, Timestamp, Unsubscribed, UserId,
+    PresenceChange, PresentInChannel, Published, Subscribed, Synced, Timestamp, Unsubscribed,
+    UserId,
 };
 
 /// A frame from the server. Clients must ignore fields that they do not know.
@@ -45,6 +46,18 @@ pub enum ServerFrame {
     History(Envelope<History>),
     /// The reply to `sync`.
     Synced(Envelope<Synced>),
+    /// The reply to `presence`.
+    Presence(Envelope<PresentInChannel>),
+    /// A user has come into a channel.
+    #[serde(rename = "presence.joined")]
+    PresenceJoined(Envelope<PresenceChange>),
+    /// A user has left a channel.
+    #[serde(rename = "presence.left")]
+    PresenceLeft(Envelope<PresenceChange>),
+    /// A user tells something else about itself, or the number of users in a
+    /// large channel has changed.
+    #[serde(rename = "presence.updated")]
+    PresenceUpdated(Envelope<PresenceChange>),
 }
 
 impl ServerFrame {

@@ -1,4 +1,4 @@
-//! Departures in the due list: the partitions `due#00` to `due#15` of `State`,
+//! The due list: the partitions `due#00` to `due#15` of `State`,
 //! ordered by the time at which something is due.
 
 use std::time::Duration;
@@ -6,10 +6,11 @@ use std::time::Duration;
 use aws_sdk_dynamodb::types::{Put, TransactWriteItem};
 use belfry_core::UnixMillis;
 use belfry_core::connections::shard_of;
-use belfry_core::ports::{Departure, Departures, StoreError};
+use belfry_core::ports::{Departure, Departures, Due, StoreError};
 use belfry_protocol::ConnectionId;
 use futures_util::future::try_join_all;
 
+use super::presence::{COUNT, LEAVE, due_count, due_leave};
 use super::row::{Item, number, string, text};
 use super::{DynamoDb, failed, sdk_failed, state};
 
@@ -17,28 +18,32 @@ use super::{DynamoDb, failed, sdk_failed, state};
 /// `Default` has 27 seconds), and clocks may differ.
 const DUE_AFTER: Duration = Duration::from_secs(35);
 
-/// How long a departure is kept if no sweep ever processes it.
+/// How long something that is due is kept if no sweep ever processes it.
 const KEPT: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 
-const SHARDS: u32 = 16;
+pub(super) const SHARDS: u32 = 16;
 
-/// Departures of a shard in a sweep. What is left is due in the next one.
+/// Items of a shard in a sweep. What is left is due in the next one.
 const PAGE: i32 = 1_000;
 
-const KIND: &str = "departure";
+const DEPARTURE: &str = "departure";
 
 impl Departures for DynamoDb {
-    async fn due_departures(&self, now: UnixMillis) -> Result<Vec<Departure>, StoreError> {
+    async fn due_list(&self, now: UnixMillis) -> Result<Due, StoreError> {
         let shards = (0..SHARDS).map(|shard| self.due_in_shard(shard, now));
-        let due = try_join_all(shards).await?;
-        Ok(due.into_iter().flatten().collect())
+        let mut due = Due::default();
+        for item in try_join_all(shards).await?.iter().flatten() {
+            read(item, &mut due);
+        }
+        Ok(due)
     }
 
     async fn depart(&self, departure: &Departure) -> Result<(), StoreError> {
         let (id, state) = (&departure.connection, &self.tables.state);
-        self.leave_channels(id).await?;
+        let left_at = departure.due_at.minus(DUE_AFTER);
+        self.leave_channels(id, left_at).await?;
         self.delete(state, state::session(id)).await?;
-        self.delete(state, due_key(departure)).await
+        self.delete(state, departure_key(departure)).await
     }
 }
 
@@ -53,9 +58,7 @@ impl DynamoDb {
             connection: id.clone(),
             due_at: now.plus(DUE_AFTER),
         };
-        let mut item = due_key(&departure);
-        let end = departure.due_at.plus(KEPT).to_seconds();
-        item.insert("expiresAt".into(), number(end.0));
+        let item = due_item(departure_key(&departure), departure.due_at, []);
         let put = Put::builder()
             .table_name(&self.tables.state)
             .set_item(Some(item))
@@ -64,11 +67,7 @@ impl DynamoDb {
         Ok(TransactWriteItem::builder().put(put).build())
     }
 
-    async fn due_in_shard(
-        &self,
-        shard: u32,
-        now: UnixMillis,
-    ) -> Result<Vec<Departure>, StoreError> {
+    async fn due_in_shard(&self, shard: u32, now: UnixMillis) -> Result<Vec<Item>, StoreError> {
         let page = self
             .client
             .query()
@@ -80,23 +79,51 @@ impl DynamoDb {
             .send()
             .await
             .map_err(|error| sdk_failed("Query", &error))?;
-        Ok(page.items().iter().filter_map(departure).collect())
+        Ok(page.items.unwrap_or_default())
     }
 }
 
-fn due_key(departure: &Departure) -> Item {
-    let id = &departure.connection;
-    let sk = format!("{:013}#{KIND}#{id}", departure.due_at.0);
-    state::due(shard_of(id, SHARDS), &sk)
+/// The key of something that is due.
+pub(super) fn due_key(kind: &str, due_at: UnixMillis, shard: u32, name: &str) -> Item {
+    state::due(shard, &format!("{:013}#{kind}#{name}", due_at.0))
 }
 
-/// Reads a departure. Other kinds of things may be due, too.
-fn departure(item: &Item) -> Option<Departure> {
+/// The item of something that is due.
+pub(super) fn due_item<const N: usize>(
+    mut key: Item,
+    due_at: UnixMillis,
+    attributes: [(&str, &str); N],
+) -> Item {
+    let end = due_at.plus(KEPT).to_seconds();
+    key.insert("expiresAt".into(), number(end.0));
+    let attributes = attributes.map(|(name, value)| (name.to_owned(), text(value)));
+    key.extend(attributes);
+    key
+}
+
+fn departure_key(departure: &Departure) -> Item {
+    let id = &departure.connection;
+    due_key(
+        DEPARTURE,
+        departure.due_at,
+        shard_of(id, SHARDS),
+        id.as_str(),
+    )
+}
+
+/// Reads something that is due. Other kinds of things may be due, too.
+fn read(item: &Item, due: &mut Due) -> Option<()> {
     let (due_at, rest) = string(item, "sk").ok()?.split_once('#')?;
-    let (kind, id) = rest.split_once('#')?;
-    (kind == KIND).then_some(())?;
-    Some(Departure {
-        connection: ConnectionId::parse(id).ok()?,
-        due_at: UnixMillis(due_at.parse().ok()?),
-    })
+    let (kind, name) = rest.split_once('#')?;
+    let due_at = UnixMillis(due_at.parse().ok()?);
+    match kind {
+        DEPARTURE => due.departures.push(Departure {
+            connection: ConnectionId::parse(name).ok()?,
+            due_at,
+        }),
+        LEAVE => due.leaves.push(due_leave(item, due_at)?),
+        COUNT => due.counts.push(due_count(item, due_at)?),
+        _ => {}
+    }
+    Some(())
 }

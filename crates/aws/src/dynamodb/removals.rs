@@ -41,7 +41,7 @@ impl DynamoDb {
         if removed && row.connection.has_session {
             let id = &row.connection.id;
             // A sweep does it again.
-            if let Err(error) = Box::pin(self.leave_channels(id)).await {
+            if let Err(error) = Box::pin(self.leave_channels(id, now)).await {
                 tracing::warn!(event = "connection.subscriptions-left", connectionId = %id, reason = %error, "could not end the subscriptions of a connection; a sweep does it");
             }
         }

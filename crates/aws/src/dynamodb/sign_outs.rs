@@ -78,7 +78,7 @@ impl SignOuts for DynamoDb {
         if row.as_ref().is_some_and(|row| row.has_session) {
             // Nothing may be posted because of them, even if the connection
             // cannot be closed.
-            Box::pin(self.leave_channels(id)).await?;
+            Box::pin(self.leave_channels(id, now)).await?;
         }
         Ok(row)
     }

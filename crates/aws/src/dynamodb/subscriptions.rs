@@ -21,10 +21,12 @@ use aws_sdk_dynamodb::types::{
 use belfry_core::channels::Actions;
 use belfry_core::connections::{Connection, Recipient, shard_of};
 use belfry_core::ports::{
-    Segment, StoreError, SubscribeResult, SubscriberPage, Subscribers, Subscription, Subscriptions,
+    JoinsPresence, Leave, Listing, Segment, StoreError, SubscribeResult, SubscriberPage,
+    Subscribers, Subscription, Subscriptions,
 };
 use belfry_core::{UnixMillis, UnixSeconds};
 use belfry_protocol::{Action, ChannelName, ConnectionId, UserId};
+use futures_util::future::try_join_all;
 
 use super::row::{Item, integer, number, string, text};
 use super::transaction::send_past_transactions;
@@ -50,45 +52,67 @@ impl Subscriptions for DynamoDb {
         connection: &Connection,
         wanted: &[Subscription],
         most: usize,
+        now: UnixMillis,
     ) -> Result<SubscribeResult, StoreError> {
-        let names = wanted.iter().map(|one| &one.channel);
-        let before = self.add_channels(connection, names).await?;
-        let is_new = |one: &&Subscription| !before.contains(one.channel.as_str());
-        let room = most.saturating_sub(before.len());
-        let too_many: Vec<_> = wanted.iter().filter(is_new).skip(room).collect();
-        let too_many: Vec<_> = too_many.iter().map(|one| one.channel.clone()).collect();
+        let before = self.add_channels(connection, wanted).await?;
+        let is_new = |one: &&Subscription| !before.channels.contains(one.channel.as_str());
+        let room = most.saturating_sub(before.channels.len());
+        let too_many = wanted.iter().filter(is_new).skip(room);
+        let too_many: Vec<_> = too_many.map(|one| one.channel.clone()).collect();
         if !too_many.is_empty() {
             self.drop_channels(&connection.id, &too_many).await?;
         }
+        let wanted = wanted.iter().filter(|one| !too_many.contains(&one.channel));
+        let wanted: Vec<_> = wanted.collect();
+        // The others are told what comes of it, so it ends first.
+        let ended = wanted.iter().filter(|one| {
+            one.presence == JoinsPresence::No && before.present.contains(one.channel.as_str())
+        });
+        let ended: Vec<_> = ended.map(|one| &one.channel).collect();
+        let leaves = self.leave_now(connection, &ended, now).await?;
+        self.drop_present(&connection.id, &ended).await?;
         let mut puts = Vec::new();
-        for one in wanted.iter().filter(|one| !too_many.contains(&one.channel)) {
+        for one in &wanted {
             let put = PutRequest::builder().set_item(Some(item(connection, one)));
             let put = put.build().map_err(|error| failed(BATCH_WRITE, error))?;
             puts.push(WriteRequest::builder().put_request(put).build());
         }
         self.write_subscriptions(puts).await?;
+        let joined = wanted.iter().filter_map(|one| match &one.presence {
+            JoinsPresence::With(info) => Some(self.join(connection, &one.channel, info, now)),
+            JoinsPresence::No | JoinsPresence::AsBefore => None,
+        });
+        let arrivals = try_join_all(joined).await?;
         if self.is_in_session(connection).await? {
-            return Ok(SubscribeResult::Subscribed { too_many });
+            return Ok(SubscribeResult::Subscribed {
+                too_many,
+                arrivals: arrivals.into_iter().flatten().collect(),
+                leaves,
+            });
         }
-        self.leave_channels(&connection.id).await?;
+        self.leave_channels(&connection.id, now).await?;
         Ok(SubscribeResult::Ended)
     }
 
     async fn unsubscribe(
         &self,
-        id: &ConnectionId,
+        connection: &Connection,
         channels: &[ChannelName],
-    ) -> Result<(), StoreError> {
+        now: UnixMillis,
+    ) -> Result<Vec<Leave>, StoreError> {
+        let id = &connection.id;
+        let session = self.session(id).await?;
+        let present = channels.iter();
+        let present = present.filter(|channel| session.present.contains(channel.as_str()));
+        let present: Vec<_> = present.collect();
+        let leaves = self.leave_now(connection, &present, now).await?;
         self.delete_subscriptions(id, channels).await?;
-        self.drop_channels(id, channels).await
+        self.drop_channels(id, channels).await?;
+        Ok(leaves)
     }
 
     async fn channels(&self, id: &ConnectionId) -> Result<Vec<ChannelName>, StoreError> {
-        let session = self.item(&self.tables.state, state::session(id)).await?;
-        let names = channel_names(session.as_ref()).into_iter();
-        Ok(names
-            .filter_map(|name| ChannelName::parse(name).ok())
-            .collect())
+        Ok(self.session(id).await?.channels())
     }
 
     async fn find_subscriptions(
@@ -102,7 +126,8 @@ impl Subscriptions for DynamoDb {
         }
         let keys = distinct.iter().map(|channel| member_key(channel, id));
         let keys = keys.collect();
-        let wanted = wanted(keys, "channel, endsAt, allowed", Consistency::Strong)?;
+        let attributes = "channel, endsAt, allowed, isPresent";
+        let wanted = wanted(keys, attributes, Consistency::Strong)?;
         let items = self.batch(&self.tables.subscriptions, wanted).await?;
         let read = |item: &Item| subscription(item).ok_or_else(malformed);
         items.iter().map(read).collect()
@@ -113,6 +138,7 @@ impl Subscribers for DynamoDb {
     async fn subscribers(
         &self,
         channel: &ChannelName,
+        listing: Listing,
         segment: Segment,
         after: Option<&ConnectionId>,
         limit: usize,
@@ -134,7 +160,10 @@ impl Subscribers for DynamoDb {
             .key_condition_expression("channel = :channel AND #member BETWEEN :first AND :last")
             // `member` is a reserved word of DynamoDB.
             .expression_attribute_names("#member", "member")
-            .filter_expression("endsAt > :now")
+            .filter_expression(match listing {
+                Listing::All => "endsAt > :now",
+                Listing::Present => "endsAt > :now AND attribute_exists(isPresent)",
+            })
             .expression_attribute_values(":channel", text(channel.as_str()))
             .expression_attribute_values(":first", text(format!("c#{first:02x}")))
             .expression_attribute_values(":last", text(format!("c#{:02x}~", last - 1)))
@@ -186,10 +215,49 @@ impl Subscribers for DynamoDb {
 }
 
 impl DynamoDb {
-    /// Deletes every subscription of a connection. Its set stays.
-    pub(super) async fn leave_channels(&self, id: &ConnectionId) -> Result<(), StoreError> {
-        let channels = self.channels(id).await?;
-        self.delete_subscriptions(id, &channels).await
+    /// Deletes every subscription of a connection that has ended at a time, and
+    /// ends its user's presence after the grace period. Its sets stay.
+    pub(super) async fn leave_channels(
+        &self,
+        id: &ConnectionId,
+        left_at: UnixMillis,
+    ) -> Result<(), StoreError> {
+        let session = self.session(id).await?;
+        self.delete_subscriptions(id, &session.channels()).await?;
+        let Some(user) = &session.user else {
+            return Ok(());
+        };
+        let due_at = left_at.plus(self.presence_grace);
+        let left = session.present().into_iter().map(async |channel| {
+            let leave = Leave {
+                channel,
+                user: user.clone(),
+                connection: id.clone(),
+                due_at,
+            };
+            self.leave(&leave).await
+        });
+        try_join_all(left).await.map(drop)
+    }
+
+    /// Ends a user's presence by a connection in channels. Returns where that was
+    /// the last one.
+    async fn leave_now(
+        &self,
+        connection: &Connection,
+        channels: &[&ChannelName],
+        now: UnixMillis,
+    ) -> Result<Vec<Leave>, StoreError> {
+        let left = channels.iter().map(async |channel| {
+            let leave = Leave {
+                channel: (*channel).clone(),
+                user: connection.user_id.clone(),
+                connection: connection.id.clone(),
+                due_at: now,
+            };
+            Ok::<_, StoreError>(self.leave(&leave).await?.then_some(leave))
+        });
+        Ok(try_join_all(left).await?.into_iter().flatten().collect())
     }
 
     async fn delete_subscriptions(
@@ -206,25 +274,45 @@ impl DynamoDb {
         self.write_subscriptions(deletes).await
     }
 
-    /// Adds channels to a connection's set. Returns what it held before.
-    async fn add_channels<'a>(
+    async fn session(&self, id: &ConnectionId) -> Result<Session, StoreError> {
+        let session = self.item(&self.tables.state, state::session(id)).await?;
+        Ok(Session::read(session.as_ref()))
+    }
+
+    /// Adds channels to a connection's sets. Returns what they held before.
+    async fn add_channels(
         &self,
         connection: &Connection,
-        names: impl Iterator<Item = &'a ChannelName>,
-    ) -> Result<BTreeSet<String>, StoreError> {
-        let names = names.map(ToString::to_string).collect();
+        wanted: &[Subscription],
+    ) -> Result<Session, StoreError> {
+        let names = wanted.iter().map(|one| one.channel.to_string()).collect();
+        let present = wanted
+            .iter()
+            .filter(|one| one.presence != JoinsPresence::No);
+        let present: Vec<_> = present.map(|one| one.channel.to_string()).collect();
+        let sets = if present.is_empty() {
+            "ADD channels :names"
+        } else {
+            "ADD channels :names, present :present"
+        };
+        let present = (!present.is_empty()).then_some(AttributeValue::Ss(present));
         let update = self
             .client
             .update_item()
             .table_name(&self.tables.state)
             .set_key(Some(state::session(&connection.id)))
-            .update_expression("ADD channels :names SET expiresAt = :end")
+            .update_expression(format!("{sets} SET expiresAt = :end, userId = :user"))
             .expression_attribute_values(":names", AttributeValue::Ss(names))
             .expression_attribute_values(":end", number(connection.expires_at.0))
+            .expression_attribute_values(":user", text(connection.user_id.as_str()))
             .return_values(ReturnValue::AllOld);
+        let update = match present {
+            Some(present) => update.expression_attribute_values(":present", present),
+            None => update,
+        };
         let updated = send_past_transactions(update).await;
         let updated = updated.map_err(|error| sdk_failed(UPDATE, &error))?;
-        Ok(channel_names(updated.attributes()))
+        Ok(Session::read(updated.attributes()))
     }
 
     async fn drop_channels(
@@ -233,12 +321,34 @@ impl DynamoDb {
         channels: &[ChannelName],
     ) -> Result<(), StoreError> {
         let names = channels.iter().map(ToString::to_string).collect();
+        self.drop_names(id, "DELETE channels :names, present :names", names)
+            .await
+    }
+
+    async fn drop_present(
+        &self,
+        id: &ConnectionId,
+        channels: &[&ChannelName],
+    ) -> Result<(), StoreError> {
+        if channels.is_empty() {
+            return Ok(());
+        }
+        let names = channels.iter().map(ToString::to_string).collect();
+        self.drop_names(id, "DELETE present :names", names).await
+    }
+
+    async fn drop_names(
+        &self,
+        id: &ConnectionId,
+        expression: &str,
+        names: Vec<String>,
+    ) -> Result<(), StoreError> {
         let update = self
             .client
             .update_item()
             .table_name(&self.tables.state)
             .set_key(Some(state::session(id)))
-            .update_expression("DELETE channels :names")
+            .update_expression(expression)
             // Creates nothing.
             .condition_expression("attribute_exists(pk)")
             .expression_attribute_values(":names", AttributeValue::Ss(names));
@@ -293,6 +403,9 @@ fn item(connection: &Connection, subscription: &Subscription) -> Item {
         ("endsAt".into(), number(subscription.ends_at.0)),
         ("expiresAt".into(), number(connection.expires_at.0)),
     ]);
+    if subscription.presence != JoinsPresence::No {
+        item.insert("isPresent".into(), AttributeValue::Bool(true));
+    }
     if let Some(allowed) = subscription.allowed {
         let names = allowed.iter().map(|action| action.as_str().to_owned());
         item.insert("allowed".into(), AttributeValue::Ss(names.collect()));
@@ -314,6 +427,11 @@ fn subscription(item: &Item) -> Option<Subscription> {
         channel: ChannelName::parse(string(item, "channel").ok()?).ok()?,
         ends_at: UnixSeconds(integer(item, "endsAt").ok()?),
         allowed,
+        presence: if item.contains_key("isPresent") {
+            JoinsPresence::AsBefore
+        } else {
+            JoinsPresence::No
+        },
     })
 }
 
@@ -334,9 +452,43 @@ fn connection_id(item: &Item) -> Option<ConnectionId> {
     ConnectionId::parse(id).ok()
 }
 
-fn channel_names(session: Option<&Item>) -> BTreeSet<String> {
-    let names = session.and_then(|session| session.get("channels")?.as_ss().ok());
-    names.into_iter().flatten().cloned().collect()
+/// The channels of a connection.
+struct Session {
+    channels: BTreeSet<String>,
+    /// Those in which its user may be present by it.
+    present: BTreeSet<String>,
+    /// `None` if it never subscribed.
+    user: Option<UserId>,
+}
+
+impl Session {
+    fn read(item: Option<&Item>) -> Self {
+        let names = |attribute: &str| {
+            let set = item.and_then(|item| item.get(attribute)?.as_ss().ok());
+            set.into_iter().flatten().cloned().collect()
+        };
+        let user = item.and_then(|item| string(item, "userId").ok());
+        Self {
+            channels: names("channels"),
+            present: names("present"),
+            user: user.and_then(|user| UserId::parse(user).ok()),
+        }
+    }
+
+    fn channels(&self) -> Vec<ChannelName> {
+        parsed(&self.channels)
+    }
+
+    fn present(&self) -> Vec<ChannelName> {
+        parsed(&self.present)
+    }
+}
+
+fn parsed(names: &BTreeSet<String>) -> Vec<ChannelName> {
+    let names = names.iter();
+    names
+        .filter_map(|name| ChannelName::parse(name).ok())
+        .collect()
 }
 
 fn malformed() -> StoreError {

@@ -22,14 +22,15 @@ use belfry_core::liveness::Liveness;
 use belfry_core::log::{AppendId, Appender, LogKey, Message, RecoveryLimits, RecoveryReader};
 use belfry_core::ports::{
     Admission, Admissions, Admitted, Capacity, Clock, ConnectionLookup, Departures, Disconnections,
-    DueConnections, Extended, Extension, Removals, Segment, SessionRefresh, Sessions,
-    SubscribeResult, Subscribers, Subscription, Subscriptions, Touched,
+    DueConnections, Extended, Extension, JoinsPresence, LeaveOutcome, Listing, Presence, Removals,
+    Segment, SessionRefresh, Sessions, SubscribeResult, Subscribers, Subscription, Subscriptions,
+    Touched,
 };
 use belfry_core::testing::{
     FakeMetrics, FakeOutbox, FakeWorkers, LIMITS, START, SeededRandomness, TestClock, connection,
     connection_id, user_id,
 };
-use belfry_protocol::{BroadcastRequest, ChannelName, MessageId, Position};
+use belfry_protocol::{BroadcastRequest, ChannelName, MessageId, Position, PresenceInfo};
 use futures_util::StreamExt;
 use serde_json::{Value, json};
 
@@ -479,6 +480,7 @@ async fn subscriptions() {
         channel,
         ends_at: row.token_expires_at,
         allowed: None,
+        presence: JoinsPresence::No,
     });
     let bucket = TokenBucket::per_minute(600);
     let begun = store
@@ -488,20 +490,85 @@ async fn subscriptions() {
     let Touched::Live(row) = begun else {
         panic!("{begun:?}")
     };
-    let subscribed = store.subscribe(&row, &wanted, 50).await.unwrap();
-    let too_many = vec![];
-    assert_eq!(subscribed, SubscribeResult::Subscribed { too_many });
+    let subscribed = store.subscribe(&row, &wanted, 50, after(10)).await.unwrap();
+    let nothing = SubscribeResult::Subscribed {
+        too_many: vec![],
+        arrivals: vec![],
+        leaves: vec![],
+    };
+    assert_eq!(subscribed, nothing);
     meter.expect("subscribe to 3 channels");
     let whole = Segment { index: 0, total: 1 };
-    let listing = store.subscribers(&names[0], whole, None, 100, after(10));
+    let listing = store.subscribers(&names[0], Listing::All, whole, None, 100, after(10));
     assert_eq!(listing.await.unwrap().recipients.len(), 1);
     meter.expect("publish: listing the subscribers");
-    store.unsubscribe(&row.id, &names[..1]).await.unwrap();
+    store
+        .unsubscribe(&row, &names[..1], after(20))
+        .await
+        .unwrap();
     meter.expect("unsubscribe from a channel");
     store.disconnect(&row.id, START).await.unwrap();
     meter.expect("disconnect of a subscriber to 2 channels");
-    let due = store.due_departures(after(60)).await.unwrap();
-    meter.expect("sweep: listing the departures");
-    store.depart(&due[0]).await.unwrap();
+    let due = store.due_list(after(60)).await.unwrap();
+    meter.expect("sweep: listing what is due");
+    store.depart(&due.departures[0]).await.unwrap();
     meter.expect("sweep: a departure from 2 channels");
+}
+
+#[tokio::test]
+async fn presence() {
+    let (meter, store) = meter().await;
+    let channel = ChannelName::parse("room:1").unwrap();
+    let mut rows = Vec::new();
+    for (id, user) in [("c1", "alice"), ("c2", "alice"), ("c3", "bob")] {
+        let row = connection(id, user);
+        store.admit(admission(&row), LIMITS).await.unwrap();
+        let bucket = TokenBucket::per_minute(600);
+        let begun = store.begin_session(&row.id, &bucket, START).await.unwrap();
+        let Touched::Live(row) = begun else {
+            panic!("{begun:?}")
+        };
+        rows.push(row);
+    }
+    meter.reset();
+    let come = async |row: &Connection| {
+        let wanted = [Subscription {
+            channel: channel.clone(),
+            ends_at: row.token_expires_at,
+            allowed: None,
+            presence: JoinsPresence::With(PresenceInfo::default()),
+        }];
+        let subscribed = store.subscribe(row, &wanted, 50, after(1)).await.unwrap();
+        let SubscribeResult::Subscribed { arrivals, .. } = subscribed else {
+            panic!("{subscribed:?}")
+        };
+        if !arrivals.is_empty() {
+            store.announced(&channel, &row.user_id).await.unwrap();
+        }
+        arrivals.len()
+    };
+    assert_eq!(come(&rows[0]).await, 1);
+    meter.expect("presence: subscribing, the user's first connection");
+    assert_eq!(come(&rows[1]).await, 0);
+    meter.expect("presence: subscribing, another connection of the user");
+    assert_eq!(come(&rows[2]).await, 1);
+    meter.reset();
+    let present = store.present(&channel, 100).await.unwrap();
+    assert_eq!(present.users.len(), 2);
+    meter.expect("presence: listing the users");
+    let channels = [channel.clone()];
+    let left = store.unsubscribe(&rows[2], &channels, after(2));
+    let left = left.await.unwrap();
+    let absent = store.make_absent(&left[0], after(2)).await.unwrap();
+    assert!(matches!(absent, LeaveOutcome::Absent(_)));
+    store.forget_leave(&left[0]).await.unwrap();
+    meter.expect("presence: unsubscribing, the user's last connection");
+    store.disconnect(&rows[1].id, after(3)).await.unwrap();
+    meter.expect("presence: disconnect of a connection that is present in a channel");
+    let leave = &store.due_list(after(63)).await.unwrap().leaves[0];
+    meter.reset();
+    let known = store.make_absent(leave, after(63)).await.unwrap();
+    assert_eq!(known, LeaveOutcome::AsKnown);
+    store.forget_leave(leave).await.unwrap();
+    meter.expect("sweep: a leave of a user who is still present");
 }

@@ -11,11 +11,12 @@ use belfry_core::connections::{Connection, Recipient};
 use belfry_core::liveness::Liveness;
 use belfry_core::ports::{
     Admission, Admissions, Admitted, ConnectionLookup, Departures, Disconnections, DueConnections,
-    Extension, Removals, Segment, SessionRefresh, Sessions, SignOuts, StoreError, Subscribers,
-    Subscription, Subscriptions, Touched,
+    Extension, JoinsPresence, Listing, Presence, Removals, Segment, SessionRefresh, Sessions,
+    SignOuts, StoreError, SubscribeResult, Subscribers, Subscription, Subscriptions, Touched,
 };
+use belfry_core::presence::PRESENCE_GRACE;
 use belfry_core::testing::{BUCKET, LIMITS, START, connection, connection_id, user_id};
-use belfry_protocol::ChannelName;
+use belfry_protocol::{ChannelName, PresenceInfo};
 
 use crate::database::{endpoint, expect_counters, expect_sets, tables};
 use crate::proxy::{Proxy, Trouble};
@@ -123,8 +124,15 @@ impl Story {
                         channel: self.channel(),
                         ends_at: row.token_expires_at,
                         allowed: None,
+                        presence: JoinsPresence::With(PresenceInfo::default()),
                     };
-                    store.subscribe(&row, &[subscription], 50).await?;
+                    let wanted = [subscription];
+                    let subscribed = store.subscribe(&row, &wanted, 50, START).await?;
+                    if let SubscribeResult::Subscribed { arrivals, .. } = subscribed
+                        && !arrivals.is_empty()
+                    {
+                        store.announced(&self.channel(), &row.user_id).await?;
+                    }
                 }
             }
             NewToken => {
@@ -207,15 +215,24 @@ async fn expect_consistent(
     expect_sets(client, context).await;
     // A sweep, when no frame can be under way any more.
     let later = START.plus(Duration::from_secs(60));
-    for departure in store.due_departures(later).await.unwrap() {
+    for departure in store.due_list(later).await.unwrap().departures {
         store.depart(&departure).await.unwrap();
+    }
+    let later = later.plus(PRESENCE_GRACE);
+    for leave in store.due_list(later).await.unwrap().leaves {
+        store.make_absent(&leave, later).await.unwrap();
+        store.forget_leave(&leave).await.unwrap();
     }
     let whole = Segment { index: 0, total: 1 };
     let channel = story.channel();
-    let page = store.subscribers(&channel, whole, None, 10, START).await;
+    let page = store
+        .subscribers(&channel, Listing::All, whole, None, 10, START)
+        .await;
     let subscribers = page.unwrap().recipients.len();
+    let present = store.present(&channel, 10).await.unwrap().users.len();
     if first.is_none() {
         assert_eq!(subscribers, 0, "{context}: it outlives its connection");
+        assert_eq!(present, 0, "{context}: its user is still present");
     }
 }
 

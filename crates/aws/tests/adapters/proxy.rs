@@ -11,6 +11,8 @@ use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 use tokio::sync::Semaphore;
 
+use crate::database::SUBSCRIPTIONS;
+
 /// What happens to a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Trouble {
@@ -127,9 +129,7 @@ async fn handle(State(shared): State<Arc<Shared>>, headers: HeaderMap, body: Byt
             reasons[items - 1] = json!({"Code": "TransactionConflict"});
             refused("TransactionCanceledException", &reasons.into())
         }
-        Trouble::Conflict
-            if operation == "UpdateItem" || operation == "PutItem" && is_head(&body) =>
-        {
+        Trouble::Conflict if is_in_transactions(&operation, &body) => {
             refused("TransactionConflictException", &Value::Null)
         }
         // None of our other calls can fail because of another transaction.
@@ -143,10 +143,15 @@ async fn handle(State(shared): State<Arc<Shared>>, headers: HeaderMap, body: Byt
     }
 }
 
-/// Whether a request is about the head of a log, which transactions write, too.
-fn is_head(body: &[u8]) -> bool {
+/// Whether a request writes an item that transactions write, too: the others
+/// meet no conflict.
+fn is_in_transactions(operation: &str, body: &[u8]) -> bool {
     let request: Value = serde_json::from_slice(body).unwrap();
-    request["Item"]["position"]["S"] == "head"
+    match operation {
+        "UpdateItem" => request["TableName"] != SUBSCRIPTIONS,
+        "PutItem" => request["Item"]["position"]["S"] == "head",
+        _ => false,
+    }
 }
 
 fn operation(headers: &HeaderMap) -> &str {

@@ -11,9 +11,9 @@ use super::split;
 use super::tally::Tally;
 use super::{Broadcast, BroadcastError, Call, Delivered, WORKER_START, Worker, expires_at};
 use crate::ports::{
-    Begun, BroadcastRecord, BroadcastRecords, Capacity, Clock, LogAppends, LogReads, MetricEvent,
-    Metrics, NewBroadcasts, Outbox, Randomness, Recipients, Removals, Segment, SegmentLeases,
-    SegmentOffers, SegmentStates, StoreError, Subscribers, Workers,
+    Begun, BroadcastRecord, BroadcastRecords, Capacity, Clock, Listing, LogAppends, LogReads,
+    MetricEvent, Metrics, NewBroadcasts, Outbox, Randomness, Recipients, Removals, Segment,
+    SegmentLeases, SegmentOffers, SegmentStates, StoreError, Subscribers, Workers,
 };
 use crate::time::UnixMillis;
 
@@ -215,9 +215,9 @@ where
             u64::try_from(named).unwrap_or(u64::MAX)
         } else if let Some(channel) = audience.channel() {
             let whole = Segment { index: 0, total: 1 };
-            let listing = self
-                .store()
-                .subscribers(channel, whole, None, SAMPLE, self.now());
+            let listing =
+                self.store()
+                    .subscribers(channel, Listing::All, whole, None, SAMPLE, self.now());
             listing.await?.about
         } else {
             self.store().open_connections().await?

@@ -11,8 +11,8 @@ use super::tally::Tally;
 use super::{DeliverySettings, FanoutSettings, Post, WORKER_START, expires_at, split};
 use crate::connections::Recipient;
 use crate::ports::{
-    BroadcastKey, BroadcastRecord, Clock, MetricEvent, Metrics, NewBroadcasts, Outbox, Randomness,
-    Removals, Segment, SegmentOffers, StoreError, Subscribers, Workers,
+    BroadcastKey, BroadcastRecord, Clock, Listing, MetricEvent, Metrics, NewBroadcasts, Outbox,
+    Randomness, Removals, Segment, SegmentOffers, StoreError, Subscribers, Workers,
 };
 use crate::time::UnixMillis;
 
@@ -46,7 +46,7 @@ where
     W: Workers,
     R: Randomness,
 {
-    /// Posts the frame to the subscribers, or has workers do it if there are
+    /// Posts the frame to these subscribers, or has workers do it if there are
     /// many. `id` names the work of the workers; it must be new.
     ///
     /// # Errors
@@ -54,17 +54,21 @@ where
     pub async fn run(
         &self,
         channel: &ChannelName,
+        listing: Listing,
         frame: String,
         exclude: Option<ConnectionId>,
         id: &MessageId,
     ) -> Result<(), StoreError> {
         let begun = self.clock.now();
         let whole = Segment { index: 0, total: 1 };
-        let listing = self.store.subscribers(channel, whole, None, INLINE, begun);
-        let page = listing.await?;
+        let subscribers = self
+            .store
+            .subscribers(channel, listing, whole, None, INLINE, begun);
+        let page = subscribers.await?;
         if page.next.is_some() {
             let publish = StoredPublish {
                 channel: channel.clone(),
+                listing,
                 frame,
                 exclude,
             };

@@ -11,8 +11,8 @@ use super::{Broadcast, BroadcastError, Post};
 use crate::connections::Recipient;
 use crate::log::LogKey;
 use crate::ports::{
-    Clock, Consistency, Cursor, LogAppends, LogReads, Metrics, Randomness, Recipients, Segment,
-    StoreError, Subscribers,
+    Clock, Consistency, Cursor, Listing, LogAppends, LogReads, Metrics, Randomness, Recipients,
+    Segment, StoreError, Subscribers,
 };
 use crate::time::UnixMillis;
 
@@ -46,7 +46,7 @@ enum Members {
     Everyone,
     Users(Vec<UserId>),
     Connections(Vec<ConnectionId>),
-    Subscribers(ChannelName),
+    Subscribers(ChannelName, Listing),
 }
 
 /// A page of the recipients.
@@ -80,7 +80,7 @@ impl Audience {
         }
         let members = match target {
             Target::All {} => Members::Everyone,
-            Target::Channel { channel } => Members::Subscribers(channel),
+            Target::Channel { channel } => Members::Subscribers(channel, Listing::All),
             Target::User { user_id } => Members::Users(vec![user_id]),
             Target::Users { user_ids } => Members::Users(distinct(user_ids.into_vec())),
             Target::Connections { connection_ids } => {
@@ -100,9 +100,13 @@ impl Audience {
     }
 
     /// The subscribers of a channel.
-    pub(super) fn subscribers(channel: ChannelName, exclude: Option<ConnectionId>) -> Self {
+    pub(super) fn subscribers(
+        channel: ChannelName,
+        listing: Listing,
+        exclude: Option<ConnectionId>,
+    ) -> Self {
         Self {
-            members: Members::Subscribers(channel),
+            members: Members::Subscribers(channel, listing),
             excluded: exclude.into_iter().collect(),
             consistency: Consistency::Strong,
         }
@@ -113,7 +117,7 @@ impl Audience {
     pub(super) fn log(&self) -> Option<LogKey> {
         match &self.members {
             Members::Everyone => Some(LogKey::all()),
-            Members::Subscribers(channel) => Some(LogKey::channel(channel.as_str())),
+            Members::Subscribers(channel, _) => Some(LogKey::channel(channel.as_str())),
             Members::Users(users) => match users.as_slice() {
                 [user] => Some(LogKey::user(user)),
                 _ => None,
@@ -125,7 +129,7 @@ impl Audience {
     /// The channel whose subscribers these are.
     pub(super) fn channel(&self) -> Option<&ChannelName> {
         match &self.members {
-            Members::Subscribers(channel) => Some(channel),
+            Members::Subscribers(channel, _) => Some(channel),
             _ => None,
         }
     }
@@ -134,7 +138,7 @@ impl Audience {
     /// and for subscribers.
     pub(super) fn named(&self) -> Option<usize> {
         match &self.members {
-            Members::Everyone | Members::Subscribers(_) => None,
+            Members::Everyone | Members::Subscribers(..) => None,
             Members::Users(users) => Some(users.len()),
             Members::Connections(ids) => Some(ids.len()),
         }
@@ -171,10 +175,12 @@ where
                 let posts = self.address(content, page.recipients).await?;
                 (posts, Vec::new(), page.next.map(Cursor::After))
             }
-            Members::Subscribers(channel) => {
+            Members::Subscribers(channel, listing) => {
                 let after = after(from)?;
-                let listing = self.store.subscribers(channel, segment, after, PAGE, now);
-                let page = listing.await?;
+                let subscribers = self
+                    .store
+                    .subscribers(channel, *listing, segment, after, PAGE, now);
+                let page = subscribers.await?;
                 let posts = self.address(content, page.recipients).await?;
                 (posts, Vec::new(), page.next.map(Cursor::After))
             }

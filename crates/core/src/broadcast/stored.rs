@@ -3,10 +3,13 @@
 use belfry_protocol::{ChannelName, ConnectionId};
 use serde_json::{Value, json};
 
+use crate::ports::Listing;
+
 /// A client's message to a channel.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct StoredPublish {
     pub(super) channel: ChannelName,
+    pub(super) listing: Listing,
     pub(super) frame: String,
     /// The publisher's connection, if it gets no copy.
     pub(super) exclude: Option<ConnectionId>,
@@ -20,6 +23,7 @@ impl StoredPublish {
         let exclude = self.exclude.as_ref().map(ConnectionId::as_str);
         json!({PUBLISH: {
             "channel": self.channel.as_str(),
+            "present": self.listing == Listing::Present,
             "frame": self.frame,
             "exclude": exclude,
         }})
@@ -33,6 +37,10 @@ impl StoredPublish {
         let text = |name: &str| publish.get(name)?.as_str();
         Some(Self {
             channel: ChannelName::parse(text("channel")?).ok()?,
+            listing: match publish.get("present").and_then(Value::as_bool) {
+                Some(true) => Listing::Present,
+                _ => Listing::All,
+            },
             frame: text("frame")?.to_owned(),
             exclude: text("exclude").and_then(|id| ConnectionId::parse(id).ok()),
         })
@@ -46,8 +54,13 @@ mod tests {
 
     #[test]
     fn it_survives_its_text() {
-        for exclude in [None, Some(connection_id("c1"))] {
+        let cases = [
+            (None, Listing::All),
+            (Some(connection_id("c1")), Listing::Present),
+        ];
+        for (exclude, listing) in cases {
             let publish = StoredPublish {
+                listing,
                 channel: ChannelName::parse("room:7").unwrap(),
                 frame: r#"{"type":"message","data":"\u0000 ü"}"#.into(),
                 exclude,

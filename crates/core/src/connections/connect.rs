@@ -7,8 +7,8 @@ use super::{Connection, ConnectionLimits, OriginPolicy};
 use crate::channels::ChannelRules;
 use crate::liveness::{Liveness, LivenessSettings};
 use crate::ports::{
-    Admission, Admissions, Admitted, Clock, MetricEvent, Metrics, Recoveries, StoreError,
-    SubscribeResult, Subscription, Subscriptions, TokenVerifier, VerifyError,
+    Admission, Admissions, Admitted, Clock, JoinsPresence, MetricEvent, Metrics, Recoveries,
+    StoreError, SubscribeResult, Subscription, Subscriptions, TokenVerifier, VerifyError,
 };
 use crate::time::UnixMillis;
 
@@ -193,9 +193,12 @@ impl<V, S: Subscriptions, C, M: Metrics> Connect<V, S, C, M> {
             channel,
             ends_at,
             allowed: None,
+            presence: JoinsPresence::No,
         });
         let wanted: Vec<_> = wanted.collect();
-        let subscribed = self.store.subscribe(&connection, &wanted, MAX_CHANNELS);
+        let subscribed =
+            self.store
+                .subscribe(&connection, &wanted, MAX_CHANNELS, connection.connected_at);
         match subscribed.await? {
             SubscribeResult::Subscribed { .. } => {
                 self.metrics.record(MetricEvent::Subscribed {

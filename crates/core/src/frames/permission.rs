@@ -4,23 +4,31 @@ use belfry_protocol::{Action, ChannelError, ChannelName, ErrorCode, Refused};
 
 use crate::channels::{Actions, ChannelRules, Decision};
 use crate::connections::Connection;
-use crate::ports::{Authorizer, MetricEvent, Metrics, Permission, Question, Subscription};
+use crate::ports::{
+    Authorizer, JoinsPresence, MetricEvent, Metrics, Permission, Question, Subscription,
+};
 use crate::time::{UnixMillis, UnixSeconds};
 
 /// What a connection may do in a channel, and until when.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Allowed {
     pub(super) ends_at: UnixSeconds,
-    /// What the application allows; `None` if a rule decides.
-    pub(super) by_application: Option<Actions>,
+    pub(super) actions: Actions,
+    /// Whether the application decides, not a rule.
+    pub(super) by_application: bool,
 }
 
 impl Allowed {
-    pub(super) fn subscription(self, channel: &ChannelName) -> Subscription {
+    pub(super) fn subscription(
+        self,
+        channel: &ChannelName,
+        presence: JoinsPresence,
+    ) -> Subscription {
         Subscription {
             channel: channel.clone(),
             ends_at: self.ends_at,
-            allowed: self.by_application,
+            allowed: self.by_application.then_some(self.actions),
+            presence,
         }
     }
 }
@@ -45,9 +53,10 @@ impl<A: Authorizer, M: Metrics> Judge<'_, A, M> {
     ) -> Option<Allowed> {
         let token_ends = connection.token_expires_at;
         match self.rules.decide(channel, &connection.claims) {
-            decision @ Decision::Allowed { .. } => decision.allows(action).then_some(Allowed {
+            Decision::Allowed { actions, .. } => actions.contains(action).then_some(Allowed {
                 ends_at: token_ends,
-                by_application: None,
+                actions,
+                by_application: false,
             }),
             Decision::Refused => None,
             Decision::Ask { .. } => {
@@ -56,7 +65,8 @@ impl<A: Authorizer, M: Metrics> Judge<'_, A, M> {
                 let ends_at = now.plus(lifetime).to_seconds().min(token_ends);
                 actions.contains(action).then_some(Allowed {
                     ends_at,
-                    by_application: Some(actions),
+                    actions,
+                    by_application: true,
                 })
             }
         }

@@ -13,8 +13,8 @@ use crate::channels::History;
 use crate::connections::Connection;
 use crate::log::{AppendError, AppendId, Appended, Appender, LogKey, MAX_UNPLACED_BYTES};
 use crate::ports::{
-    Authorizer, Clock, LogAppends, LogReads, Metrics, NewBroadcasts, Outbox, Randomness, Removals,
-    SegmentOffers, Subscribers, Subscriptions, Workers,
+    Authorizer, Clock, Listing, LogAppends, LogReads, Metrics, NewBroadcasts, Outbox, Randomness,
+    Removals, SegmentOffers, Subscribers, Subscriptions, Workers,
 };
 use crate::time::UnixMillis;
 
@@ -147,7 +147,10 @@ where
         exclude: Option<ConnectionId>,
     ) -> Result<(), Rejection> {
         let (channel, id) = (&message.publish.channel, message.request_id);
-        Ok(self.fanout.run(channel, frame, exclude, id).await?)
+        Ok(self
+            .fanout
+            .run(channel, Listing::All, frame, exclude, id)
+            .await?)
     }
 }
 

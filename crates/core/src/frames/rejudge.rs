@@ -1,13 +1,16 @@
 use std::time::Duration;
 
 use belfry_protocol::{
-    Action, Envelope, ErrorCode, MAX_CHANNELS, ServerFrame, Unsubscribed, Version,
+    Action, ChannelName, Envelope, ErrorCode, MAX_CHANNELS, ServerFrame, Unsubscribed, Version,
 };
 use futures_util::future::join_all;
 
 use super::permission::Judge;
 use crate::connections::Connection;
-use crate::ports::{Authorizer, Clock, Metrics, Outbox, StoreError, Subscriptions};
+use crate::ports::{
+    Authorizer, Clock, JoinsPresence, Leave, Metrics, Outbox, StoreError, SubscribeResult,
+    Subscriptions,
+};
 
 const POST_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -19,8 +22,13 @@ pub(super) async fn rejudge<A: Authorizer, M: Metrics, S: Subscriptions, O: Outb
     outbox: &O,
     clock: &C,
     connection: &Connection,
-) -> Result<(), StoreError> {
+) -> Result<Vec<Leave>, StoreError> {
     let channels = store.channels(&connection.id).await?;
+    let before = store.find_subscriptions(&connection.id, &channels).await?;
+    let was_present = |channel: &ChannelName| {
+        let mut of_channel = before.iter().filter(|one| one.channel == *channel);
+        of_channel.any(|one| one.presence == JoinsPresence::AsBefore)
+    };
     let now = clock.now();
     let judged = channels.iter().map(|channel| {
         let allowed = judge.allows(connection, channel, Action::Subscribe, now);
@@ -29,17 +37,31 @@ pub(super) async fn rejudge<A: Authorizer, M: Metrics, S: Subscriptions, O: Outb
     let (mut kept, mut ended) = (Vec::new(), Vec::new());
     for (channel, allowed) in join_all(judged).await {
         match allowed {
-            Some(allowed) => kept.push(allowed.subscription(channel)),
+            Some(allowed) => {
+                let stays = was_present(channel) && allowed.actions.contains(Action::Presence);
+                let presence = if stays {
+                    JoinsPresence::AsBefore
+                } else {
+                    JoinsPresence::No
+                };
+                kept.push(allowed.subscription(channel, presence));
+            }
             None => ended.push(channel.clone()),
         }
     }
+    let mut left = Vec::new();
     if !kept.is_empty() {
-        store.subscribe(connection, &kept, MAX_CHANNELS).await?;
+        let subscribed = store
+            .subscribe(connection, &kept, MAX_CHANNELS, now)
+            .await?;
+        if let SubscribeResult::Subscribed { leaves, .. } = subscribed {
+            left.extend(leaves);
+        }
     }
     if ended.is_empty() {
-        return Ok(());
+        return Ok(left);
     }
-    store.unsubscribe(&connection.id, &ended).await?;
+    left.extend(store.unsubscribe(connection, &ended, now).await?);
     let told = ServerFrame::Unsubscribed(Envelope {
         version: Version,
         id: None,
@@ -56,5 +78,5 @@ pub(super) async fn rejudge<A: Authorizer, M: Metrics, S: Subscriptions, O: Outb
     if let Err(error) = posted {
         tracing::warn!(event = "connection.reason-not-sent", connectionId = %connection.id, reason = %error, "the client was not told that subscriptions have ended");
     }
-    Ok(())
+    Ok(left)
 }

@@ -1,17 +1,19 @@
 use belfry_protocol::{
-    Action, Address, ChannelError, ChannelName, ChannelRefused, ChannelSince, ChannelState,
-    ErrorCode, List, MAX_CHANNELS, Position, Subscribe, Subscribed, SubscribedTo,
+    Action, Address, ChannelError, ChannelName, ChannelRefused, ChannelState, ChannelWanted,
+    ErrorCode, List, MAX_CHANNELS, Position, Present, Subscribe, Subscribed, SubscribedTo,
 };
 use futures_util::future::{join_all, try_join_all};
 
 use super::history::{Found, HistoryReader};
 use super::permission::{Allowed, Judge, forbidden_channel};
 use super::rejection::Rejection;
+use crate::channels::Actions;
 use crate::connections::Connection;
 use crate::ports::{
-    Authorizer, Clock, LogReads, Metrics, NotServed, Randomness, StoreError, SubscribeResult,
-    Subscription, Subscriptions,
+    Arrival, Authorizer, Clock, JoinsPresence, Leave, LogReads, Metrics, NotServed, Presence,
+    Randomness, StoreError, SubscribeResult, Subscription, Subscriptions,
 };
+use crate::presence::{PresenceSettings, present, within};
 
 /// The most bytes of messages in an answer: it must fit into a message of API
 /// Gateway with everything else.
@@ -26,13 +28,14 @@ pub(super) struct SubscribeHandler<'a, A, M, S, C, R> {
     pub(super) judge: Judge<'a, A, M>,
     pub(super) store: &'a S,
     pub(super) history: HistoryReader<'a, S, C, R>,
+    pub(super) presence: PresenceSettings,
 }
 
 impl<A, M, S, C, R> SubscribeHandler<'_, A, M, S, C, R>
 where
     A: Authorizer,
     M: Metrics,
-    S: Subscriptions + LogReads,
+    S: Subscriptions + LogReads + Presence,
     C: Clock,
     R: Randomness,
 {
@@ -41,43 +44,54 @@ where
         &self,
         connection: &Connection,
         frame: Subscribe,
-    ) -> Result<Subscribed, Rejection> {
-        let wanted: Vec<ChannelSince> = List::into_vec(frame.channels);
+    ) -> Result<(Subscribed, PresenceChanges), Rejection> {
+        let wanted: Vec<ChannelWanted> = List::into_vec(frame.channels);
         let judged = join_all(wanted.iter().map(|one| self.judge(connection, one))).await;
-        let too_many = self.subscribe(connection, &wanted, &judged).await?;
+        let (too_many, changes) = self.subscribe(connection, &wanted, &judged).await?;
         let outcomes = wanted
             .into_iter()
             .zip(judged)
             .map(async |(wanted, judged)| {
-                let ChannelSince { channel, since } = wanted;
-                let allowed = match (&channel, judged) {
-                    (Address::Channel(name), Some(_)) if too_many.contains(name) => {
+                let ChannelWanted { channel, since, .. } = &wanted;
+                let allowed = match (channel, judged) {
+                    (Address::Channel(name), Ok(_)) if too_many.contains(name) => {
                         Err(too_many_channels())
                     }
-                    (_, Some(allowed)) => Ok(allowed),
-                    (_, None) => Err(forbidden_channel()),
+                    (_, judged) => judged,
                 };
-                let found = match &allowed {
-                    Ok(_) => self.recover(&channel, since.as_ref()).await?,
-                    Err(_) => None,
-                };
-                Ok::<_, StoreError>((channel, allowed, found))
+                let (mut found, mut present) = (None, None);
+                if allowed.is_ok() {
+                    found = self.recover(channel, since.as_ref()).await?;
+                    present = self.present(&wanted).await?;
+                }
+                Ok::<_, StoreError>((wanted.channel, allowed, found, present))
             });
         let mut bytes = PAGE_BYTES;
         let channels = try_join_all(outcomes).await?.into_iter();
-        let channels = channels.map(|(channel, allowed, found)| match allowed {
+        let channels = channels.map(|(channel, allowed, found, present)| match allowed {
             Err(error) => SubscribedTo::Refused(ChannelRefused { channel, error }),
             Ok(allowed) => SubscribedTo::Yes(ChannelState {
                 channel,
                 until: allowed
                     .by_application
-                    .map(|_| allowed.ends_at.to_millis().to_timestamp()),
+                    .then(|| allowed.ends_at.to_millis().to_timestamp()),
+                presence: present.map(|present| within(present, &mut bytes)),
                 history: found.map(|found| found.into_page(&mut bytes)),
             }),
         });
-        Ok(Subscribed {
+        let subscribed = Subscribed {
             channels: channels.collect(),
-        })
+        };
+        Ok((subscribed, changes))
+    }
+
+    async fn present(&self, wanted: &ChannelWanted) -> Result<Option<Present>, StoreError> {
+        match (&wanted.channel, &wanted.presence) {
+            (Address::Channel(name), Some(_)) => {
+                present(self.store, name, self.presence).await.map(Some)
+            }
+            _ => Ok(None),
+        }
     }
 
     async fn recover(
@@ -89,16 +103,34 @@ where
     }
 
     /// Whether the connection may subscribe. Everyone receives `@me` and `@all`.
-    async fn judge(&self, connection: &Connection, wanted: &ChannelSince) -> Option<Allowed> {
-        match &wanted.channel {
-            Address::Me | Address::All => Some(Allowed {
-                ends_at: connection.token_expires_at,
-                by_application: None,
-            }),
-            Address::Channel(name) => {
-                let (judge, now) = (&self.judge, self.history.now());
-                judge.allows(connection, name, Action::Subscribe, now).await
+    async fn judge(
+        &self,
+        connection: &Connection,
+        wanted: &ChannelWanted,
+    ) -> Result<Allowed, ChannelError> {
+        let name = match &wanted.channel {
+            Address::Channel(name) => name,
+            Address::Me | Address::All if wanted.presence.is_some() => {
+                return Err(no_presence());
             }
+            Address::Me | Address::All => {
+                return Ok(Allowed {
+                    ends_at: connection.token_expires_at,
+                    actions: Actions::default(),
+                    by_application: false,
+                });
+            }
+        };
+        let (judge, now) = (&self.judge, self.history.now());
+        let allowed = judge.allows(connection, name, Action::Subscribe, now).await;
+        match allowed {
+            None => Err(forbidden_channel()),
+            Some(allowed)
+                if wanted.presence.is_some() && !allowed.actions.contains(Action::Presence) =>
+            {
+                Err(no_presence())
+            }
+            Some(allowed) => Ok(allowed),
         }
     }
 
@@ -106,30 +138,53 @@ where
     async fn subscribe(
         &self,
         connection: &Connection,
-        wanted: &[ChannelSince],
-        judged: &[Option<Allowed>],
-    ) -> Result<Vec<ChannelName>, Rejection> {
+        wanted: &[ChannelWanted],
+        judged: &[Result<Allowed, ChannelError>],
+    ) -> Result<(Vec<ChannelName>, PresenceChanges), Rejection> {
         let mut subscriptions: Vec<Subscription> = Vec::new();
         for (wanted, judged) in wanted.iter().zip(judged) {
-            let (Address::Channel(name), Some(allowed)) = (&wanted.channel, judged) else {
+            let (Address::Channel(name), Ok(allowed)) = (&wanted.channel, judged) else {
                 continue;
             };
             // A channel may be named twice.
             if subscriptions.iter().all(|one| one.channel != *name) {
-                subscriptions.push(allowed.subscription(name));
+                let presence = match &wanted.presence {
+                    Some(info) => JoinsPresence::With(info.clone()),
+                    None => JoinsPresence::No,
+                };
+                subscriptions.push(allowed.subscription(name, presence));
             }
         }
         if subscriptions.is_empty() {
-            return Ok(Vec::new());
+            return Ok(Default::default());
         }
+        let now = self.history.now();
         let subscribed = self
             .store
-            .subscribe(connection, &subscriptions, MAX_CHANNELS)
+            .subscribe(connection, &subscriptions, MAX_CHANNELS, now)
             .await?;
         match subscribed {
-            SubscribeResult::Subscribed { too_many } => Ok(too_many),
+            SubscribeResult::Subscribed {
+                too_many,
+                arrivals,
+                leaves,
+            } => Ok((too_many, PresenceChanges { arrivals, leaves })),
             SubscribeResult::Ended => Err(NotServed::Unknown.into()),
         }
+    }
+}
+
+/// What the others in the channels are to be told.
+#[derive(Debug, Default)]
+pub(super) struct PresenceChanges {
+    pub(super) arrivals: Vec<Arrival>,
+    pub(super) leaves: Vec<Leave>,
+}
+
+fn no_presence() -> ChannelError {
+    ChannelError {
+        code: ErrorCode::Forbidden,
+        message: "presence is not allowed in this channel".into(),
     }
 }
 

@@ -6,8 +6,8 @@ use super::rejection::MAX_REFUSALS;
 use super::*;
 use crate::ports::{MetricEvent, PostError, SignOuts, VerifyError};
 use crate::testing::{
-    FakeAuthorizer, FakeMetrics, FakeOutbox, FakeStore, FakeVerifier, FakeWorkers,
-    SeededRandomness, TestClock, connection_id, user_id,
+    DELIVERY, FANOUT, FakeAuthorizer, FakeMetrics, FakeOutbox, FakeStore, FakeVerifier,
+    FakeWorkers, PRESENCE, SeededRandomness, TestClock, connection_id, user_id,
 };
 use crate::time::UnixSeconds;
 use belfry_protocol::MAX_FRAME_BYTES;
@@ -35,16 +35,9 @@ pub(super) async fn dispatcher() -> Fixture {
         workers: FakeWorkers::default(),
         random: SeededRandomness::default(),
         rules: ChannelRules::default(),
-        delivery: DeliverySettings {
-            concurrency: 64,
-            post_timeout: Duration::from_secs(2),
-            posts_per_second: 10_000.0,
-        },
-        fanout: FanoutSettings {
-            connections_per_worker: 5_000,
-            max_workers: 4,
-            all_interval: Duration::ZERO,
-        },
+        delivery: DELIVERY,
+        fanout: FANOUT,
+        presence: PRESENCE,
         max_message_bytes: 1_024,
         messages_per_minute: 600,
         connection_lifetime: Duration::from_secs(7_200),
@@ -342,6 +335,7 @@ async fn a_session_that_ends_while_keys_are_fetched_stays_ended() {
         rules,
         delivery,
         fanout,
+        presence,
         max_message_bytes,
         messages_per_minute,
         connection_lifetime,
@@ -359,6 +353,7 @@ async fn a_session_that_ends_while_keys_are_fetched_stays_ended() {
         rules,
         delivery,
         fanout,
+        presence,
         max_message_bytes,
         messages_per_minute,
         connection_lifetime,

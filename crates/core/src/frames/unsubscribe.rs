@@ -4,19 +4,23 @@ use belfry_protocol::{Unsubscribe, Unsubscribed};
 
 use super::rejection::Rejection;
 use crate::connections::Connection;
-use crate::ports::Subscriptions;
+use crate::ports::{Leave, Subscriptions};
+use crate::time::UnixMillis;
 
-/// `unsubscribe`: ends subscriptions, whether or not they exist.
+/// `unsubscribe`: ends subscriptions, whether or not they exist. Returns what
+/// leaves are due.
 pub(super) async fn handle<S: Subscriptions>(
     store: &S,
     connection: &Connection,
     frame: Unsubscribe,
-) -> Result<Unsubscribed, Rejection> {
+    now: UnixMillis,
+) -> Result<(Unsubscribed, Vec<Leave>), Rejection> {
     let channels: BTreeSet<_> = frame.channels.into_vec().into_iter().collect();
     let channels: Vec<_> = channels.into_iter().collect();
-    store.unsubscribe(&connection.id, &channels).await?;
-    Ok(Unsubscribed {
+    let leaves = store.unsubscribe(connection, &channels, now).await?;
+    let unsubscribed = Unsubscribed {
         channels,
         reason: None,
-    })
+    };
+    Ok((unsubscribed, leaves))
 }

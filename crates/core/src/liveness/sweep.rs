@@ -8,10 +8,13 @@ use futures_util::stream::{self, StreamExt};
 use super::LivenessSettings;
 use super::check::{Check, Checked};
 use super::deadlines::EndReason;
+use crate::broadcast::{DeliverySettings, Fanout, FanoutSettings};
 use crate::ports::{
-    Capacity, Clock, ConnectionLookup, Departure, Departures, DueConnections, MetricEvent, Metrics,
-    Outbox, Randomness, Removals, StoreError, WaitingDepartures,
+    Capacity, Clock, ConnectionLookup, Departure, Departures, Due, DueConnections, MetricEvent,
+    Metrics, NewBroadcasts, Outbox, Presence, Randomness, Removals, SegmentOffers, StoreError,
+    Subscribers, WaitingDepartures, Workers,
 };
+use crate::presence::{Announcer, PresenceSettings};
 use crate::time::UnixMillis;
 
 /// Maximum concurrent checks.
@@ -29,21 +32,36 @@ const GRACE: Duration = Duration::from_secs(10);
 /// once: a client may be pinged twice, but none is closed without a ping, and
 /// nothing that is due is lost.
 #[derive(Debug)]
-pub struct Sweeper<S, O, C, M, R> {
+pub struct Sweeper<S, O, C, M, W, R> {
     pub store: S,
     pub outbox: O,
     pub clock: C,
     pub metrics: M,
+    /// Tell the users in large channels who has left.
+    pub workers: W,
     pub random: R,
     pub settings: LivenessSettings,
+    /// How the users in small channels are told.
+    pub delivery: DeliverySettings,
+    pub fanout: FanoutSettings,
+    pub presence: PresenceSettings,
 }
 
-impl<S, O, C, M, R> Sweeper<S, O, C, M, R>
+impl<S, O, C, M, W, R> Sweeper<S, O, C, M, W, R>
 where
-    S: DueConnections + ConnectionLookup + Removals + Capacity + Departures,
+    S: DueConnections
+        + ConnectionLookup
+        + Removals
+        + Capacity
+        + Departures
+        + NewBroadcasts
+        + Presence
+        + SegmentOffers
+        + Subscribers,
     O: Outbox,
     C: Clock,
     M: Metrics,
+    W: Workers,
     R: Randomness,
 {
     /// Checks every connection that is due. No check begins after `deadline`, and
@@ -83,10 +101,10 @@ where
             }
         }
         let now = self.clock.now();
-        let departures = match self.store.due_departures(now).await {
+        let departures = match self.store.due_list(now).await {
             Ok(due) => {
-                complete &= self.process_departures(&due, deadline).await;
-                waiting(&due, now)
+                complete &= self.process(&due, deadline).await;
+                waiting(&due.departures, now)
             }
             Err(error) => {
                 unlisted = Some(error);
@@ -104,35 +122,62 @@ where
         unlisted.map_or(Ok(report), Err)
     }
 
-    /// Ends the subscriptions that are left of connections that have ended.
-    /// Returns whether there was time for all.
-    async fn process_departures(&self, due: &[Departure], deadline: UnixMillis) -> bool {
+    /// Processes what is due, leaves after departures. Returns whether there was
+    /// time for all of it.
+    async fn process(&self, due: &Due, deadline: UnixMillis) -> bool {
+        let departures = self.each(&due.departures, deadline, async |departure| {
+            if let Err(error) = self.store.depart(departure).await {
+                let id = &departure.connection;
+                tracing::warn!(event = "connection.subscriptions-left", connectionId = %id, reason = %error, "could not end the subscriptions of a connection; the next sweep retries");
+            }
+        });
+        let mut complete = departures.await;
+        let announcer = self.announcer();
+        complete &= self
+            .each(&due.leaves, deadline, async |leave| {
+                not_announced(announcer.leave(leave).await);
+            })
+            .await;
+        complete &= self
+            .each(&due.counts, deadline, async |count| {
+                not_announced(announcer.count(count).await);
+            })
+            .await;
+        complete
+    }
+
+    /// Does something with each of them. Nothing begins after `deadline`, and
+    /// nothing continues for more than ten seconds after it. Returns whether
+    /// there was time for all.
+    async fn each<T>(&self, due: &[T], deadline: UnixMillis, action: impl AsyncFn(&T)) -> bool {
         let mut complete = true;
         let in_time = |_: &_| {
             complete = self.clock.now() < deadline;
             ready(complete)
         };
-        let departures = stream::iter(due)
+        let actions = stream::iter(due)
             .take_while(in_time)
-            .map(async |departure| (departure, self.store.depart(departure).await))
-            .buffer_unordered(CONCURRENCY);
+            .for_each_concurrent(CONCURRENCY, |one| action(one));
         let grace = deadline.plus(GRACE).since(self.clock.now());
-        let mut time_is_up = pin!(self.clock.sleep(grace));
-        let all_ended = {
-            let mut departures = pin!(departures);
-            loop {
-                match select(departures.next(), &mut time_is_up).await {
-                    Either::Left((Some((_, Ok(()))), _)) => {}
-                    Either::Left((Some((departure, Err(error))), _)) => {
-                        let id = &departure.connection;
-                        tracing::warn!(event = "connection.subscriptions-left", connectionId = %id, reason = %error, "could not end the subscriptions of a connection; the next sweep retries");
-                    }
-                    Either::Left((None, _)) => break true,
-                    Either::Right(_) => break false,
-                }
-            }
-        };
+        let time_is_up = pin!(self.clock.sleep(grace));
+        let all_ended = matches!(select(pin!(actions), time_is_up).await, Either::Left(_));
         complete && all_ended
+    }
+
+    fn announcer(&self) -> Announcer<'_, S, O, C, M, W, R> {
+        Announcer {
+            fanout: Fanout {
+                store: &self.store,
+                outbox: &self.outbox,
+                clock: &self.clock,
+                metrics: &self.metrics,
+                workers: &self.workers,
+                random: &self.random,
+                delivery: self.delivery,
+                settings: self.fanout,
+            },
+            settings: self.presence,
+        }
     }
 
     async fn check(&self, id: &ConnectionId) -> Checked {
@@ -149,6 +194,12 @@ where
             tracing::warn!(event = "connection.check-failed", connectionId = %id, reason, "could not check a connection; the next sweep retries");
         }
         checked
+    }
+}
+
+fn not_announced(announced: Result<(), StoreError>) {
+    if let Err(error) = announced {
+        tracing::warn!(event = "presence.not-announced", reason = %error, "could not announce who is present in a channel; the next sweep retries");
     }
 }
 

@@ -7,14 +7,15 @@ use crate::ports::{
     WaitingDepartures,
 };
 use crate::testing::{
-    BUCKET, FakeMetrics, FakeOutbox, FakeStore, LIVENESS, START, SeededRandomness, TestClock,
-    connection, connection_id, user_id,
+    BUCKET, DELIVERY, FANOUT, FakeMetrics, FakeOutbox, FakeStore, FakeWorkers, LIVENESS, PRESENCE,
+    START, SeededRandomness, TestClock, connection, connection_id, user_id,
 };
 use crate::time::UnixSeconds;
 use belfry_protocol::SweepReport;
 use serde_json::Value;
 
-type Fixture = Sweeper<FakeStore, FakeOutbox, TestClock, FakeMetrics, SeededRandomness>;
+type Fixture =
+    Sweeper<FakeStore, FakeOutbox, TestClock, FakeMetrics, FakeWorkers, SeededRandomness>;
 
 fn sweeper() -> Fixture {
     Sweeper {
@@ -22,8 +23,12 @@ fn sweeper() -> Fixture {
         outbox: FakeOutbox::default(),
         clock: TestClock::default(),
         metrics: FakeMetrics::default(),
+        workers: FakeWorkers::default(),
         random: SeededRandomness::default(),
         settings: LIVENESS,
+        delivery: DELIVERY,
+        fanout: FANOUT,
+        presence: PRESENCE,
     }
 }
 
@@ -342,7 +347,7 @@ async fn a_listing_that_fails_is_an_error_after_everything_else() {
     let sweeper = sweeper();
     open(&sweeper, "c1").await;
     sweeper.clock.set(after(500));
-    for listing in ["due", "due_departures"] {
+    for listing in ["due", "due_list"] {
         sweeper.store.fail_next(listing);
         assert!(sweeper.sweep(after(555)).await.is_err(), "{listing}");
         let recorded = sweeper.metrics.take();

@@ -1,8 +1,8 @@
 use std::future::Future;
 
-use belfry_protocol::{ChannelName, ConnectionId};
+use belfry_protocol::{ChannelName, ConnectionId, PresenceInfo};
 
-use super::{Segment, StoreError};
+use super::{Arrival, DueCount, Leave, Segment, StoreError};
 use crate::channels::Actions;
 use crate::connections::{Connection, Recipient};
 use crate::time::{UnixMillis, UnixSeconds};
@@ -16,14 +16,36 @@ pub struct Subscription {
     /// What the application's function allows until then. `None` if the channel
     /// rules say what is allowed.
     pub allowed: Option<Actions>,
+    pub presence: JoinsPresence,
+}
+
+/// What a subscription does with its user's presence in the channel.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum JoinsPresence {
+    /// The user is not present by this connection. If it was, it leaves at
+    /// once.
+    #[default]
+    No,
+    /// The user is present by this connection, as before.
+    AsBefore,
+    /// The user is present by this connection and tells this.
+    With(PresenceInfo),
 }
 
 /// Result of [`Subscriptions::subscribe`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SubscribeResult {
-    /// The connection is subscribed, except to these channels: it may not have
-    /// that many.
-    Subscribed { too_many: Vec<ChannelName> },
+    Subscribed {
+        /// The connection is subscribed, except to these channels: it may not
+        /// have that many.
+        too_many: Vec<ChannelName>,
+        /// To be announced, and then marked as [announced].
+        ///
+        /// [announced]: super::Presence::announced
+        arrivals: Vec<Arrival>,
+        /// Due now.
+        leaves: Vec<Leave>,
+    },
     /// The connection has ended, or its session has. No subscription is left.
     Ended,
 }
@@ -42,14 +64,18 @@ pub trait Subscriptions: Send + Sync {
         connection: &Connection,
         wanted: &[Subscription],
         most: usize,
+        now: UnixMillis,
     ) -> impl Future<Output = Result<SubscribeResult, StoreError>> + Send;
 
-    /// Ends subscriptions. Those that do not exist are no error.
+    /// Ends subscriptions. Those that do not exist are no error. Where the user
+    /// was present by this connection alone, it leaves at once: the result has
+    /// what is due now.
     fn unsubscribe(
         &self,
-        id: &ConnectionId,
+        connection: &Connection,
         channels: &[ChannelName],
-    ) -> impl Future<Output = Result<(), StoreError>> + Send;
+        now: UnixMillis,
+    ) -> impl Future<Output = Result<Vec<Leave>, StoreError>> + Send;
 
     /// The channels that a connection is or may be subscribed to.
     fn channels(
@@ -63,6 +89,14 @@ pub trait Subscriptions: Send + Sync {
         id: &ConnectionId,
         channels: &[ChannelName],
     ) -> impl Future<Output = Result<Vec<Subscription>, StoreError>> + Send;
+}
+
+/// Which subscribers are listed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Listing {
+    All,
+    /// Those whose users are present by them.
+    Present,
 }
 
 /// A page of a channel's subscribers.
@@ -83,6 +117,7 @@ pub trait Subscribers: Send + Sync {
     fn subscribers(
         &self,
         channel: &ChannelName,
+        listing: Listing,
         segment: Segment,
         after: Option<&ConnectionId>,
         limit: usize,
@@ -105,14 +140,19 @@ pub trait Subscribers: Send + Sync {
 /// that and die before it notices. When the departure is due, no such frame can
 /// be under way, and a sweep ends the subscriptions that are left.
 pub trait Departures: Send + Sync {
-    /// Departures that are due.
-    fn due_departures(
-        &self,
-        now: UnixMillis,
-    ) -> impl Future<Output = Result<Vec<Departure>, StoreError>> + Send;
+    /// What is due. The rest is due in the next sweep if it is too much.
+    fn due_list(&self, now: UnixMillis) -> impl Future<Output = Result<Due, StoreError>> + Send;
 
     /// Ends the subscriptions and forgets the departure.
     fn depart(&self, departure: &Departure) -> impl Future<Output = Result<(), StoreError>> + Send;
+}
+
+/// What is due.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Due {
+    pub departures: Vec<Departure>,
+    pub leaves: Vec<Leave>,
+    pub counts: Vec<DueCount>,
 }
 
 /// A connection that was subscribed to channels and has ended.

@@ -37,11 +37,15 @@ impl SignOuts for FakeStore {
         let mut state = self.working("end_session")?;
         let row = state.rows.get_mut(id).map(|row| &mut row.connection);
         let row = row.filter(|row| row.user_id == *user);
-        Ok(row.map(|row| {
+        let row = row.map(|row| {
             row.token_expires_at = END_BY_SIGN_OUT;
             row.liveness.due_at = now;
             row.clone()
-        }))
+        });
+        if row.is_some() {
+            state.end_subscriptions(id, now);
+        }
+        Ok(row)
     }
 }
 

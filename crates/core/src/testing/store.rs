@@ -5,12 +5,16 @@ use std::time::Duration;
 use belfry_protocol::{ChannelName, ConnectionId, UserId};
 
 use super::logs::Logs;
+use super::presence::PresenceState;
 use super::segments::Broadcasts;
 use super::subscriptions::Subscribed;
 use super::{LIMITS, START, connection, connection_id};
 use crate::connections::Connection;
 use crate::frames::{BucketLevel, TokenBucket};
-use crate::ports::{Admission, Admissions, Admitted, Departure, NotServed, StoreError};
+use crate::ports::{
+    Admission, Admissions, Admitted, Departure, JoinsPresence, Leave, NotServed, StoreError,
+};
+use crate::presence::PRESENCE_GRACE;
 use crate::time::{UnixMillis, UnixSeconds};
 
 /// Rows in a page of a listing: few, so that tests turn pages.
@@ -37,6 +41,7 @@ pub(super) struct State {
     pub(super) signed_out: HashMap<UserId, UnixSeconds>,
     pub(super) subscriptions: BTreeMap<(ChannelName, ConnectionId), Subscribed>,
     pub(super) departures: Vec<Departure>,
+    pub(super) presence: PresenceState,
     failing: bool,
     fails_next: Option<&'static str>,
     hangs_on: Option<&'static str>,
@@ -111,11 +116,33 @@ impl State {
     pub(super) fn remove(&mut self, id: &ConnectionId, now: UnixMillis) {
         let row = self.rows.remove(id);
         if row.is_some_and(|row| row.connection.has_session) {
-            self.subscriptions.retain(|(_, member), _| member != id);
+            self.end_subscriptions(id, now);
             self.departures.push(Departure {
                 connection: id.clone(),
                 due_at: now.plus(DEPARTURE),
             });
+        }
+    }
+}
+
+impl State {
+    /// Ends every subscription of a connection.
+    pub(super) fn end_subscriptions(&mut self, id: &ConnectionId, now: UnixMillis) {
+        let ended = self
+            .subscriptions
+            .extract_if(.., |(_, member), _| member == id);
+        for ((channel, _), subscribed) in ended {
+            let user = &subscribed.recipient.user_id;
+            if subscribed.subscription.presence != JoinsPresence::No {
+                let due_at = now.plus(PRESENCE_GRACE);
+                let leave = Leave {
+                    channel,
+                    user: user.clone(),
+                    connection: id.clone(),
+                    due_at,
+                };
+                self.presence.leave(leave);
+            }
         }
     }
 }

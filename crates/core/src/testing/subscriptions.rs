@@ -2,19 +2,20 @@ use std::time::Duration;
 
 use belfry_protocol::{Action, ChannelName, ConnectionId};
 
+use super::store::State;
 use super::{BUCKET, FakeStore, START, Store, connection, connection_id, put, user_id};
 use crate::connections::{Connection, Recipient, shard_of};
 use crate::ports::{
-    Departure, Departures, Segment, StoreError, SubscribeResult, SubscriberPage, Subscribers,
-    Subscription, Subscriptions, Touched,
+    Departure, Departures, Due, JoinsPresence, Leave, Listing, Segment, StoreError,
+    SubscribeResult, SubscriberPage, Subscribers, Subscription, Subscriptions, Touched,
 };
 use crate::time::{UnixMillis, UnixSeconds};
 
 /// A subscription as the fake remembers it.
 #[derive(Debug, Clone)]
 pub(super) struct Subscribed {
-    recipient: Recipient,
-    subscription: Subscription,
+    pub(super) recipient: Recipient,
+    pub(super) subscription: Subscription,
 }
 
 impl Subscriptions for FakeStore {
@@ -23,6 +24,7 @@ impl Subscriptions for FakeStore {
         connection: &Connection,
         wanted: &[Subscription],
         most: usize,
+        now: UnixMillis,
     ) -> Result<SubscribeResult, StoreError> {
         let mut state = self.working("subscribe")?;
         let row = state.rows.get(&connection.id);
@@ -31,7 +33,7 @@ impl Subscriptions for FakeStore {
         if !row.is_some_and(|row| is_there(&row.connection)) {
             return Ok(SubscribeResult::Ended);
         }
-        let mut too_many = Vec::new();
+        let (mut too_many, mut arrivals, mut leaves) = (Vec::new(), Vec::new(), Vec::new());
         for subscription in wanted {
             let key = (subscription.channel.clone(), connection.id.clone());
             let of_connection = |key: &&(ChannelName, ConnectionId)| key.1 == connection.id;
@@ -40,28 +42,52 @@ impl Subscriptions for FakeStore {
                 too_many.push(key.0);
                 continue;
             }
+            let (channel, user) = (&subscription.channel, &connection.user_id);
+            let presence = match &subscription.presence {
+                JoinsPresence::No => {
+                    leaves.extend(state.leave_now(connection, channel, now));
+                    JoinsPresence::No
+                }
+                JoinsPresence::AsBefore => JoinsPresence::AsBefore,
+                JoinsPresence::With(info) => {
+                    let id = &connection.id;
+                    arrivals.extend(state.presence.join(channel, user, id, info, now));
+                    JoinsPresence::AsBefore
+                }
+            };
             let subscribed = Subscribed {
                 recipient: Recipient {
                     token_expires_at: subscription.ends_at,
                     ..Recipient::from(connection)
                 },
-                subscription: subscription.clone(),
+                subscription: Subscription {
+                    presence,
+                    ..subscription.clone()
+                },
             };
             state.subscriptions.insert(key, subscribed);
         }
-        Ok(SubscribeResult::Subscribed { too_many })
+        Ok(SubscribeResult::Subscribed {
+            too_many,
+            arrivals,
+            leaves,
+        })
     }
 
     async fn unsubscribe(
         &self,
-        id: &ConnectionId,
+        connection: &Connection,
         channels: &[ChannelName],
-    ) -> Result<(), StoreError> {
+        now: UnixMillis,
+    ) -> Result<Vec<Leave>, StoreError> {
         let mut state = self.working("unsubscribe")?;
+        let mut leaves = Vec::new();
         for channel in channels {
-            state.subscriptions.remove(&(channel.clone(), id.clone()));
+            leaves.extend(state.leave_now(connection, channel, now));
+            let key = (channel.clone(), connection.id.clone());
+            state.subscriptions.remove(&key);
         }
-        Ok(())
+        Ok(leaves)
     }
 
     async fn channels(&self, id: &ConnectionId) -> Result<Vec<ChannelName>, StoreError> {
@@ -84,10 +110,35 @@ impl Subscriptions for FakeStore {
     }
 }
 
+impl State {
+    /// Ends the presence by a subscription, if it had it. Returns the leave if
+    /// no other connection of the user is present.
+    fn leave_now(
+        &mut self,
+        connection: &Connection,
+        channel: &ChannelName,
+        now: UnixMillis,
+    ) -> Option<Leave> {
+        let key = (channel.clone(), connection.id.clone());
+        let subscribed = self.subscriptions.get(&key)?;
+        if subscribed.subscription.presence == JoinsPresence::No {
+            return None;
+        }
+        let leave = Leave {
+            channel: channel.clone(),
+            user: connection.user_id.clone(),
+            connection: connection.id.clone(),
+            due_at: now,
+        };
+        self.presence.leave(leave.clone()).then_some(leave)
+    }
+}
+
 impl Subscribers for FakeStore {
     async fn subscribers(
         &self,
         channel: &ChannelName,
+        listing: Listing,
         segment: Segment,
         after: Option<&ConnectionId>,
         limit: usize,
@@ -99,7 +150,11 @@ impl Subscribers for FakeStore {
                 && shard_of(id, segment.total) == segment.index
                 && after.is_none_or(|after| id > after)
         });
+        let is_listed = |one: &Subscribed| {
+            listing == Listing::All || one.subscription.presence != JoinsPresence::No
+        };
         let mut page: Vec<_> = members
+            .filter(|(_, subscribed)| is_listed(subscribed))
             .map(|(_, subscribed)| subscribed.recipient.clone())
             .collect();
         let about = page.len() as u64;
@@ -132,16 +187,18 @@ impl Subscribers for FakeStore {
 }
 
 impl Departures for FakeStore {
-    async fn due_departures(&self, now: UnixMillis) -> Result<Vec<Departure>, StoreError> {
-        let state = self.working("due_departures")?;
-        let due = state.departures.iter().filter(|one| one.due_at <= now);
-        Ok(due.cloned().collect())
+    async fn due_list(&self, now: UnixMillis) -> Result<Due, StoreError> {
+        let state = self.working("due_list")?;
+        let departures = state.departures.iter().filter(|one| one.due_at <= now);
+        Ok(Due {
+            departures: departures.cloned().collect(),
+            ..state.presence.due(now)
+        })
     }
 
     async fn depart(&self, departure: &Departure) -> Result<(), StoreError> {
         let mut state = self.working("depart")?;
-        let gone = &departure.connection;
-        state.subscriptions.retain(|(_, member), _| member != gone);
+        state.end_subscriptions(&departure.connection, departure.due_at);
         state.departures.retain(|one| one != departure);
         Ok(())
     }
@@ -166,6 +223,7 @@ fn subscription(name: &str) -> Subscription {
         channel: channel(name),
         ends_at: connection("any", "alice").token_expires_at,
         allowed: None,
+        presence: JoinsPresence::No,
     }
 }
 
@@ -182,14 +240,16 @@ async fn open<S: Store>(store: &S, id: &str) -> Connection {
 
 async fn subscribe<S: Store>(store: &S, row: &Connection, names: &[&str]) -> SubscribeResult {
     let wanted: Vec<_> = names.iter().map(|name| subscription(name)).collect();
-    let subscribed = store.subscribe(row, &wanted, 50).await;
+    let subscribed = store.subscribe(row, &wanted, 50, START).await;
     subscribed.expect("subscribe")
 }
 
 async fn list<S: Store>(store: &S, name: &str, now: UnixMillis) -> Vec<String> {
     let whole = Segment { index: 0, total: 1 };
     let name = channel(name);
-    let page = store.subscribers(&name, whole, None, 100, now).await;
+    let page = store
+        .subscribers(&name, Listing::All, whole, None, 100, now)
+        .await;
     let page = page.expect("subscribers");
     assert_eq!(page.next, None);
     let mut ids: Vec<_> = page
@@ -201,8 +261,16 @@ async fn list<S: Store>(store: &S, name: &str, now: UnixMillis) -> Vec<String> {
     ids
 }
 
+fn subscribed(too_many: Vec<ChannelName>) -> SubscribeResult {
+    SubscribeResult::Subscribed {
+        too_many,
+        arrivals: vec![],
+        leaves: vec![],
+    }
+}
+
 fn all() -> SubscribeResult {
-    SubscribeResult::Subscribed { too_many: vec![] }
+    subscribed(vec![])
 }
 
 async fn a_subscriber_is_listed_until_it_unsubscribes<S: Store>(store: &S) {
@@ -221,12 +289,14 @@ async fn a_subscriber_is_listed_until_it_unsubscribes<S: Store>(store: &S) {
     let found = store.find_subscriptions(&one.id, &names[1..]).await;
     assert_eq!(found, Ok(vec![subscription("room:8")]));
     let whole = Segment { index: 0, total: 1 };
-    let page = store.subscribers(&names[1], whole, None, 10, START).await;
+    let page = store
+        .subscribers(&names[1], Listing::All, whole, None, 10, START)
+        .await;
     let page = page.expect("subscribers");
     assert_eq!(page.recipients, [Recipient::from(&one)]);
     for _ in 0..2 {
         let left = [names[0].clone(), names[2].clone()];
-        assert_eq!(store.unsubscribe(&one.id, &left).await, Ok(()));
+        assert_eq!(store.unsubscribe(&one, &left, START).await, Ok(vec![]));
         assert_eq!(list(store, "room:7", START).await, ["c2"]);
         assert_eq!(store.channels(&one.id).await, Ok(vec![channel("room:8")]));
     }
@@ -240,7 +310,7 @@ async fn a_subscription_ends_when_it_says<S: Store>(store: &S) {
         ..subscription("doc:7")
     };
     let subscribed = store
-        .subscribe(&row, std::slice::from_ref(&asked), 50)
+        .subscribe(&row, std::slice::from_ref(&asked), 50, START)
         .await;
     assert_eq!(subscribed, Ok(all()));
     let found = store.find_subscriptions(&row.id, &[channel("doc:7")]).await;
@@ -258,21 +328,21 @@ async fn a_connection_has_a_limit_of_channels<S: Store>(store: &S) {
             .map(|name| subscription(name))
             .collect::<Vec<_>>()
     };
-    let subscribed = store.subscribe(&row, &wanted(&["a", "b"]), 3).await;
+    let subscribed = store.subscribe(&row, &wanted(&["a", "b"]), 3, START).await;
     assert_eq!(subscribed, Ok(all()));
     let subscribed = store
-        .subscribe(&row, &wanted(&["b", "c", "d", "e"]), 3)
+        .subscribe(&row, &wanted(&["b", "c", "d", "e"]), 3, START)
         .await;
     let too_many = vec![channel("d"), channel("e")];
-    assert_eq!(subscribed, Ok(SubscribeResult::Subscribed { too_many }));
+    assert_eq!(subscribed, Ok(self::subscribed(too_many)));
     assert_eq!(store.channels(&row.id).await.expect("channels").len(), 3);
     assert_eq!(list(store, "c", START).await, ["c1"]);
     assert_eq!(list(store, "d", START).await, [""; 0]);
     store
-        .unsubscribe(&row.id, &[channel("a")])
+        .unsubscribe(&row, &[channel("a")], START)
         .await
         .expect("unsubscribe");
-    let subscribed = store.subscribe(&row, &wanted(&["d"]), 3).await;
+    let subscribed = store.subscribe(&row, &wanted(&["d"]), 3, START).await;
     assert_eq!(subscribed, Ok(all()));
 }
 
@@ -291,9 +361,9 @@ async fn subscriptions_end_with_their_connection<S: Store>(store: &S) {
         }
     }
     // A frame may subscribe late and die.
-    assert_eq!(store.due_departures(START).await, Ok(vec![]));
+    assert_eq!(store.due_list(START).await, Ok(Due::default()));
     let later = START.plus(Duration::from_secs(60));
-    let due = store.due_departures(later).await.expect("due_departures");
+    let due = store.due_list(later).await.expect("due_list").departures;
     let mut ids: Vec<_> = due.iter().map(|one| one.connection.to_string()).collect();
     ids.sort();
     assert_eq!(ids, ["c1", "c2"]);
@@ -301,14 +371,14 @@ async fn subscriptions_end_with_their_connection<S: Store>(store: &S) {
         assert_eq!(store.depart(departure).await, Ok(()));
         assert_eq!(store.depart(departure).await, Ok(()), "repeated");
     }
-    assert_eq!(store.due_departures(later).await, Ok(vec![]));
+    assert_eq!(store.due_list(later).await, Ok(Due::default()));
     for id in ["c1", "c2"] {
         assert_eq!(store.channels(&connection_id(id)).await, Ok(vec![]), "{id}");
     }
     // A connection that never subscribed has no departure.
     put(store, &connection("c3", "alice")).await;
     assert_eq!(store.disconnect(&connection_id("c3"), START).await, Ok(()));
-    assert_eq!(store.due_departures(later).await, Ok(vec![]));
+    assert_eq!(store.due_list(later).await, Ok(Due::default()));
 }
 
 async fn a_connection_that_has_ended_is_not_subscribed<S: Store>(store: &S) {
@@ -340,8 +410,10 @@ async fn segments_list_every_subscriber_once<S: Store>(store: &S) {
             loop {
                 let segment = Segment { index, total };
                 let name = channel("room:7");
-                let page = store.subscribers(&name, segment, after.as_ref(), 7, START);
-                let page = page.await.expect("subscribers");
+                let page = store
+                    .subscribers(&name, Listing::All, segment, after.as_ref(), 7, START)
+                    .await
+                    .expect("subscribers");
                 assert!(page.recipients.len() <= 7);
                 for one in page.recipients {
                     assert!(seen.insert(one.id.clone()), "{} twice", one.id);

@@ -10,7 +10,9 @@ use serde_json::{Value, json};
 use super::{Fixture, broadcaster};
 use crate::broadcast::{BroadcastError, Call, DeliverySettings, FanoutSettings};
 use crate::log::LogKey;
-use crate::ports::{Clock, LogReads, PostError, Sessions, Subscription, Subscriptions};
+use crate::ports::{
+    Clock, JoinsPresence, LogReads, PostError, Sessions, Subscription, Subscriptions,
+};
 use crate::testing::{BUCKET, START, connection, connection_id, user_id};
 use crate::time::UnixSeconds;
 
@@ -51,9 +53,10 @@ async fn subscribe(fixture: &Fixture, id: &str, channel_name: &str) {
         channel: ChannelName::parse(channel_name).unwrap(),
         ends_at: UnixSeconds(u64::MAX),
         allowed: None,
+        presence: JoinsPresence::No,
     };
     let row = connection(id, user);
-    let subscribed = store.subscribe(&row, &[wanted], 50).await;
+    let subscribed = store.subscribe(&row, &[wanted], 50, START).await;
     subscribed.unwrap();
 }
 

@@ -4,7 +4,9 @@ use serde_json::{Value, json};
 use super::*;
 use crate::connections::Connection;
 use crate::log::{self, AppendId, Appender, LogKey};
-use crate::ports::{Clock, Disconnections, LogReads, Recoveries, Subscribers, Subscriptions};
+use crate::ports::{
+    Clock, Disconnections, Listing, LogReads, Recoveries, Subscribers, Subscriptions,
+};
 use crate::testing::{LIMITS, START, connection, tenant, user_id};
 
 const RULES: &str = r#"{"version":"1.0",
@@ -456,7 +458,7 @@ async fn a_subscriber_that_is_gone_is_removed() {
     let now = dispatcher.clock.now();
     let page = dispatcher
         .store
-        .subscribers(&name, whole, None, 10, now)
+        .subscribers(&name, Listing::All, whole, None, 10, now)
         .await;
     assert!(page.unwrap().recipients.is_empty());
 }

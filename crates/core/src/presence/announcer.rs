@@ -1,0 +1,115 @@
+use belfry_protocol::{
+    ChannelName, ConnectionId, Envelope, MessageId, PresenceChange, PresenceInfo, ServerFrame,
+    UserId, Version,
+};
+
+use super::PresenceSettings;
+use crate::broadcast::Fanout;
+use crate::ports::{
+    Clock, Listing, Metrics, NewBroadcasts, Outbox, Presence, Randomness, Removals, SegmentOffers,
+    StoreError, Subscribers, Workers,
+};
+use crate::time::UnixMillis;
+
+/// A change of a user's presence.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Change<'a> {
+    Joined(&'a PresenceInfo),
+    Updated(&'a PresenceInfo),
+    Left,
+}
+
+/// Tells those who are present in a channel who comes and goes.
+#[derive(Debug)]
+pub(crate) struct Announcer<'a, S, O, C, M, W, R> {
+    pub(crate) fanout: Fanout<'a, S, O, C, M, W, R>,
+    pub(crate) settings: PresenceSettings,
+}
+
+impl<S, O, C, M, W, R> Announcer<'_, S, O, C, M, W, R>
+where
+    S: NewBroadcasts + Presence + Removals + SegmentOffers + Subscribers,
+    O: Outbox,
+    C: Clock,
+    M: Metrics,
+    W: Workers,
+    R: Randomness,
+{
+    /// Announces a change, except to one connection. If there are too many users
+    /// for that, a count is made due.
+    pub(crate) async fn announce(
+        &self,
+        channel: &ChannelName,
+        user: &UserId,
+        change: Change<'_>,
+        at: UnixMillis,
+        except: Option<&ConnectionId>,
+    ) -> Result<(), StoreError> {
+        let store = self.fanout.store;
+        let present = store.present(channel, self.settings.announced).await?;
+        if present.more {
+            return store.count_later(channel, self.fanout.clock.now()).await;
+        }
+        let data = PresenceChange {
+            channel: channel.clone(),
+            user_id: Some(user.clone()),
+            info: match change {
+                Change::Joined(info) | Change::Updated(info) => Some(info.clone()),
+                Change::Left => None,
+            },
+            count: present.users.len() as u64,
+            at: Some(at.to_timestamp()),
+        };
+        let frame = self.envelope(data);
+        let frame = match change {
+            Change::Joined(_) => ServerFrame::PresenceJoined(frame),
+            Change::Updated(_) => ServerFrame::PresenceUpdated(frame),
+            Change::Left => ServerFrame::PresenceLeft(frame),
+        };
+        self.post(channel, &frame, except).await
+    }
+
+    /// Counts the users of a large channel, and announces the number.
+    pub(crate) async fn announce_count(&self, channel: &ChannelName) -> Result<(), StoreError> {
+        let (store, now) = (self.fanout.store, self.fanout.clock.now());
+        let data = PresenceChange {
+            channel: channel.clone(),
+            user_id: None,
+            info: None,
+            count: store.count(channel, now).await?,
+            at: None,
+        };
+        let frame = ServerFrame::PresenceUpdated(self.envelope(data));
+        self.post(channel, &frame, None).await
+    }
+
+    fn envelope(&self, data: PresenceChange) -> Envelope<PresenceChange> {
+        Envelope {
+            version: Version,
+            id: None,
+            timestamp: Some(self.fanout.clock.now().to_timestamp()),
+            data,
+            correlation_id: None,
+        }
+    }
+
+    async fn post(
+        &self,
+        channel: &ChannelName,
+        frame: &ServerFrame,
+        except: Option<&ConnectionId>,
+    ) -> Result<(), StoreError> {
+        let (id, frame) = (self.work_id(), frame.to_json());
+        self.fanout
+            .run(channel, Listing::Present, frame, except.cloned(), &id)
+            .await
+    }
+
+    /// Names the work of workers. Two of these are equal once in 10¹⁸ or so.
+    fn work_id(&self) -> MessageId {
+        let part = || self.fanout.random.index(1 << 32);
+        let now = self.fanout.clock.now().0;
+        let text = format!("presence-{now}-{:08x}{:08x}", part(), part());
+        MessageId::parse(text).expect("visible ASCII")
+    }
+}
