@@ -1,0 +1,84 @@
+//! An exhaustive model of the log: every order in which two publishers, a
+//! reader and a joiner can act on it, for three messages.
+//!
+//! The actors run the real [`Appender`] and [`RecoveryReader`]; only the store,
+//! the clock and the network are modelled. A step is a call of a port, or a part
+//! of one: a query reads item by item, and pages end early. Each publisher
+//! appends a message of its own and one that both append, which is remembered.
+//! It may die at any call.
+//!
+//! Lost answers: the SDK times out and repeats a request that moves the head,
+//! once per append. The first request arrives at any later time, or never. So
+//! the repeated one may find the head moved by the first, a transaction may be
+//! recognised as repeated, and the publisher's patience may end at any attempt.
+//!
+//! Time: at a tick, entries with a short retention expire, and a month later
+//! everything has. An expired item is deleted at any later time, or never. No
+//! entry expires while it is being appended: the retention is a minute at least,
+//! and an append takes a few seconds.
+//!
+//! To print the number of states:
+//! `cargo test -p belfry-core --test log_model -- --nocapture`
+//!
+//! [`Appender`]: belfry_core::log::Appender
+//! [`RecoveryReader`]: belfry_core::log::RecoveryReader
+
+mod calls;
+mod code;
+mod model;
+mod publishing;
+mod reading;
+mod script;
+mod situations;
+mod world;
+
+use belfry_core::testing::Mutant;
+use model::{LogModel, Scope};
+use situations::Situation;
+use stateright::{Checker, HasDiscoveries, Model};
+
+fn explore(scope: Scope, mutant: Option<Mutant>) -> impl Checker<LogModel> {
+    let builder = LogModel::new(scope, mutant).checker().threads(2);
+    let builder = builder.finish_when(HasDiscoveries::AnyFailures);
+    builder.spawn_bfs().join()
+}
+
+fn keeps_every_promise(scope: Scope) {
+    let checker = explore(scope, None);
+    let (states, steps) = (checker.unique_state_count(), checker.state_count());
+    eprintln!("{scope:?}: {states} states, {steps} steps");
+    checker.assert_properties();
+    for situation in Situation::of(scope) {
+        assert!(checker.model().has_seen(situation), "{situation:?}");
+    }
+}
+
+#[test]
+fn every_promise_is_kept_when_answers_are_lost() {
+    keeps_every_promise(Scope::Requests);
+}
+
+#[test]
+fn every_promise_is_kept_when_entries_expire() {
+    keeps_every_promise(Scope::Expiry);
+}
+
+#[test]
+fn every_promise_is_kept_when_a_subscriber_joins() {
+    keeps_every_promise(Scope::Joining);
+}
+
+/// Proves that the model finds faults. See [`Mutant`] for each.
+#[test]
+fn every_mutant_breaks_a_promise() {
+    for mutant in Mutant::ALL {
+        let scopes = [Scope::Joining, Scope::Requests, Scope::Expiry];
+        let found = scopes.into_iter().find_map(|scope| {
+            let checker = explore(scope, Some(mutant));
+            let (promise, path) = checker.discoveries().into_iter().next()?;
+            Some((promise, path.into_actions()))
+        });
+        let (promise, actions) = found.unwrap_or_else(|| panic!("{mutant:?} breaks nothing"));
+        eprintln!("{mutant:?} breaks {promise:?}: {actions:?}");
+    }
+}
