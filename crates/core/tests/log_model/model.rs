@@ -37,6 +37,35 @@ impl Scope {
     }
 }
 
+/// A fault that the model must find.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Fault {
+    Mutant(Mutant),
+    /// A publisher that finds its message appended stores the entry too, but
+    /// with a deadline of its own.
+    StoresOwnDeadline,
+    /// The store deletes entries that have not expired.
+    DeletesEarly,
+}
+
+impl Fault {
+    pub(crate) fn all() -> impl Iterator<Item = Self> {
+        let mutants = Mutant::ALL.into_iter().map(Self::Mutant);
+        mutants.chain([Self::StoresOwnDeadline, Self::DeletesEarly])
+    }
+
+    /// Where the fault shows.
+    pub(crate) fn scope(self) -> Scope {
+        match self {
+            Self::Mutant(Mutant::ReadsBeforeSubscribing | Mutant::ListsBeforeAppending) => {
+                Scope::Joining
+            }
+            Self::Mutant(_) => Scope::Requests,
+            Self::StoresOwnDeadline | Self::DeletesEarly => Scope::Expiry,
+        }
+    }
+}
+
 /// What happens to the call that an actor is waiting for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Step {
@@ -87,22 +116,26 @@ pub(crate) enum Action {
 pub(crate) struct LogModel {
     pub(super) code: Code,
     pub(super) scope: Scope,
-    mutant: Option<Mutant>,
+    fault: Option<Fault>,
     seen: AtomicU32,
 }
 
 impl LogModel {
-    pub(crate) fn new(scope: Scope, mutant: Option<Mutant>) -> Self {
+    pub(crate) fn new(scope: Scope, fault: Option<Fault>) -> Self {
         Self {
             code: Code::default(),
             scope,
-            mutant,
+            fault,
             seen: AtomicU32::new(0),
         }
     }
 
     pub(super) fn is(&self, mutant: Mutant) -> bool {
-        self.mutant == Some(mutant)
+        self.has(Fault::Mutant(mutant))
+    }
+
+    pub(super) fn has(&self, fault: Fault) -> bool {
+        self.fault == Some(fault)
     }
 
     pub(super) fn see(&self, situation: Situation) {
@@ -161,7 +194,7 @@ impl Model for LogModel {
             Scope::Requests => self.reader_actions(world, actions),
             Scope::Expiry => {
                 self.reader_actions(world, actions);
-                time_actions(world, actions);
+                self.time_actions(world, actions);
             }
             Scope::Joining => self.joiner_actions(world, actions),
         }
@@ -254,6 +287,25 @@ impl Model for LogModel {
 
 /// Time.
 impl LogModel {
+    fn time_actions(&self, world: &World, actions: &mut Vec<Action>) {
+        if world.time == Time::Beginning {
+            actions.extend([Action::Tick, Action::Month]);
+        }
+        let is_past = |deadline| world.time.is_past(deadline);
+        for entry in &world.store.entries {
+            if is_past(entry.expires_at) || self.has(Fault::DeletesEarly) {
+                actions.push(Action::DeleteEntry(entry.place));
+            }
+        }
+        if world
+            .store
+            .head
+            .is_some_and(|(_, deadline)| is_past(deadline))
+        {
+            actions.push(Action::DeleteHead);
+        }
+    }
+
     /// A tick passes. An attempt is always shorter than its message's
     /// retention, so attempts whose messages expire now have ended.
     fn tick(&self, world: &mut World) {
@@ -276,19 +328,6 @@ fn month(world: &mut World) {
     }
     if world.reader.work.is_some() {
         world.reader.end();
-    }
-}
-
-fn time_actions(world: &World, actions: &mut Vec<Action>) {
-    if world.time == Time::Beginning {
-        actions.extend([Action::Tick, Action::Month]);
-    }
-    let entries = world.store.entries.iter();
-    let expired = entries.filter(|entry| world.time.is_past(entry.expires_at));
-    actions.extend(expired.map(|entry| Action::DeleteEntry(entry.place)));
-    let head = world.store.head;
-    if head.is_some_and(|(_, deadline)| world.time.is_past(deadline)) {
-        actions.push(Action::DeleteHead);
     }
 }
 

@@ -4,7 +4,7 @@ use belfry_core::testing::Mutant;
 
 use super::calls::{pending_steps, read};
 use super::code::{Advance, Answer, Call, Outcome, Place, Seconds, Stored, Task};
-use super::model::{Action, LogModel, SHARED, Scope, Step, publisher, work};
+use super::model::{Action, Fault, LogModel, SHARED, Scope, Step, publisher, work};
 use super::situations::Situation;
 use super::world::{InFlight, Posting, Progress, Promise, Publisher, TICK, Time, World};
 
@@ -210,6 +210,11 @@ impl LogModel {
                 let run = self.code.answer(run, Answer::Done, now);
                 let entry = match self.code.call(run) {
                     Some(Call::Store(entry)) => Some(entry),
+                    _ if self.has(Fault::StoresOwnDeadline) => Some(Stored {
+                        place,
+                        name,
+                        expires_at: now + self.code.lasts(run)?,
+                    }),
                     _ => None,
                 };
                 let posts = self.scope == Scope::Joining;
