@@ -11,6 +11,8 @@
 //! once per append. The first request arrives at any later time, or never. So
 //! the repeated one may find the head moved by the first, a transaction may be
 //! recognised as repeated, and the publisher's patience may end at any attempt.
+//! One bound: if the repeated request meets a transaction of another
+//! publisher's, the first request no longer arrives after that.
 //!
 //! Time: at a tick, entries with a short retention expire, and a month later
 //! everything has. An expired item is deleted at any later time, or never. No
