@@ -87,6 +87,99 @@ impl Stack {
         scan(self.dynamodb(), "State").await
     }
 
+    /// The items of `State` about subscriptions: connections' channels, and
+    /// departures.
+    ///
+    /// # Panics
+    /// If the scan fails.
+    pub async fn session_items(&self) -> Vec<Item> {
+        let mut items = self.state().await;
+        items.retain(|item| {
+            let pk = text(item, "pk");
+            pk.starts_with("session#") || pk.starts_with("due#")
+        });
+        items
+    }
+
+    /// Makes every departure due, as if every connection had ended long ago. No
+    /// frame may be under way.
+    ///
+    /// # Panics
+    /// If an item cannot be read or written.
+    pub async fn age_departures(&self) {
+        for mut item in self.session_items().await {
+            let key = text(&item, "sk");
+            let Some((due_at, rest)) = key.split_once('#') else {
+                continue;
+            };
+            let due_at: u64 = due_at.parse().expect("a time");
+            let earlier = format!("{:013}#{rest}", due_at - 60_000);
+            let delete = self.dynamodb().delete_item().table_name("State");
+            let delete = delete
+                .key("pk", item["pk"].clone())
+                .key("sk", item["sk"].clone());
+            item.insert("sk".into(), AttributeValue::S(earlier));
+            let put = self.dynamodb().put_item().table_name("State");
+            let put = put.set_item(Some(item));
+            put.send().await.expect("PutItem");
+            delete.send().await.expect("DeleteItem");
+        }
+    }
+
+    /// The items of a channel's log: its entries, and its head at the end.
+    ///
+    /// # Panics
+    /// If the query fails.
+    pub async fn log_items(&self, channel: &str) -> Vec<Item> {
+        let query = self
+            .dynamodb()
+            .query()
+            .table_name("Messages")
+            .key_condition_expression("channel = :channel")
+            .expression_attribute_values(":channel", AttributeValue::S(channel.into()))
+            .consistent_read(true);
+        let items = query.into_paginator().items().send();
+        let items = items.collect::<Result<Vec<_>, _>>().await;
+        items.expect("Query")
+    }
+
+    /// Ends the retention of a channel's messages up to a number, as time does.
+    ///
+    /// # Panics
+    /// If an item cannot be read or written.
+    pub async fn expire_messages(&self, channel: &str, last: u64) {
+        let ended = AttributeValue::N("1".into());
+        for mut item in self.log_items(channel).await {
+            let seq: u64 = item["seq"].as_n().expect("a number").parse().expect("seq");
+            let attribute = match item.contains_key("entryExpiresAt") {
+                true => "entryExpiresAt",
+                false => "expiresAt",
+            };
+            if seq <= last {
+                item.insert(attribute.into(), ended.clone());
+                let put = self.dynamodb().put_item().table_name("Messages");
+                put.set_item(Some(item)).send().await.expect("PutItem");
+            }
+        }
+    }
+
+    /// Deletes items of a channel's log. Its head is the one with
+    /// `entryExpiresAt`.
+    ///
+    /// # Panics
+    /// If an item cannot be deleted.
+    pub async fn delete_log_items(&self, channel: &str, wanted: impl Fn(&Item) -> bool) {
+        for item in self.log_items(channel).await {
+            if wanted(&item) {
+                let delete = self.dynamodb().delete_item().table_name("Messages");
+                let delete = delete
+                    .key("channel", item["channel"].clone())
+                    .key("position", item["position"].clone());
+                delete.send().await.expect("DeleteItem");
+            }
+        }
+    }
+
     /// Checks that there are this many rows, and that the counters and the
     /// users' sets agree with them. No event may be in flight.
     ///
