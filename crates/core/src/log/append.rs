@@ -122,14 +122,19 @@ where
                     return Ok(Appended::new(to));
                 }
                 Advanced::Before(position) => {
-                    return Ok(Appended {
+                    let head = self.store.head(log).await?;
+                    let own = self.find_own(log, &position, message.id, head).await?;
+                    // If the log has it no more, nobody can tell the difference.
+                    return Ok(own.unwrap_or_else(|| Appended {
                         frame: (message.frame)(&position),
                         position,
                         unstored: None,
-                    });
+                    }));
                 }
                 Advanced::Moved(head) => {
-                    if let Some(own) = self.find_own(log, &to, head).await? {
+                    let attempted = to.position();
+                    let own = self.find_own(log, &attempted, message.id, head).await?;
+                    if let Some(own) = own {
                         self.count_appended(retries);
                         return Ok(own);
                     }
@@ -199,28 +204,30 @@ where
         }
     }
 
-    /// The message where an earlier attempt put it. The answer to that attempt
-    /// may have been lost, and the call repeated below this function. Others may
+    /// The message as it was published, where an earlier attempt put it. The
+    /// answer to that attempt may have been lost, and the call repeated below
+    /// this function or by the client, perhaps with other content. Others may
     /// have moved the head on since; before that, they stored the entry, unless
     /// it had expired. So this rests on a retention that is much longer than an
     /// attempt takes and than clocks differ: a minute at least.
     async fn find_own(
         &self,
         log: &LogKey,
-        attempted: &Head,
+        attempted: &Position,
+        id: &AppendId,
         head: Option<Head>,
     ) -> Result<Option<Appended>, StoreError> {
         let Some(head) = head.filter(|head| head.epoch == attempted.epoch) else {
             return Ok(None);
         };
-        let (seq, id) = (attempted.newest.seq, &attempted.newest.append_id);
+        let seq = attempted.seq;
         if head.newest.seq <= seq {
             return Ok(own(&head, id));
         }
         let entries = self.store.entries(log, &head.epoch, seq..=seq).await?;
         let own = entries.into_iter().find(|entry| entry.append_id == *id);
         Ok(own.map(|entry| Appended {
-            position: attempted.position(),
+            position: attempted.clone(),
             frame: entry.frame,
             unstored: None,
         }))

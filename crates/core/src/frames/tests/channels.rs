@@ -232,6 +232,28 @@ async fn a_repeated_message_is_published_once() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_repeated_message_is_posted_as_it_was_published() {
+    let dispatcher = with_rules().await;
+    let channels = json!([{"channel": "room:7"}]);
+    subscribe(&dispatcher, "c2", channels).await;
+    let mut data = line("room:7");
+    data["messageId"] = json!("m-1");
+    publish(&dispatcher, "c1", data.clone()).await;
+    data["data"] = json!("something else");
+    // While it is the newest, and later.
+    for _ in 0..2 {
+        dispatcher.clock.advance(Duration::from_secs(1));
+        publish(&dispatcher, "c1", data.clone()).await;
+        publish(&dispatcher, "c1", line("room:7")).await;
+    }
+    let messages = received(&dispatcher, "c2");
+    let seqs: Vec<_> = messages.iter().map(|m| &m["position"]["seq"]).collect();
+    assert_eq!(seqs, [1, 1, 2, 1, 3]);
+    assert_eq!(messages[1], messages[0]);
+    assert_eq!(messages[3], messages[0]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_connection_has_fifty_channels_at_most() {
     let mut dispatcher = with_rules().await;
     dispatcher.max_message_bytes = 16_384;
