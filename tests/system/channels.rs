@@ -1,6 +1,9 @@
 //! Channels: subscribe, publish, recover.
 
+mod frozen;
+mod joiners;
 mod permissions;
+mod publishers;
 mod recovery;
 
 use std::collections::BTreeSet;
