@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
 use crate::patience::PATIENCE;
 use crate::stack::Stack;
 
@@ -39,6 +42,22 @@ impl Stack {
                 list.map(str::to_owned).collect::<Vec<_>>()
             })
             .collect()
+    }
+
+    /// Kills the execution environments of a function, whatever they are at.
+    /// `binary` is the file name of its program.
+    ///
+    /// # Panics
+    /// On systems without /proc.
+    pub fn kill_functions(&self, binary: &str) {
+        for pid in self.children() {
+            let program = std::fs::read_link(format!("/proc/{pid}/exe"));
+            if program.is_ok_and(|program| program.ends_with(binary)) {
+                let pid = pid.parse().expect("a process id");
+                // Fails if it has ended meanwhile.
+                let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
+            }
+        }
     }
 
     /// Resident memory, in KB.

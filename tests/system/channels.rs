@@ -1,6 +1,7 @@
 //! Channels: subscribe, publish, recover.
 
 mod frozen;
+mod ghosts;
 mod joiners;
 mod permissions;
 mod publishers;
@@ -14,11 +15,14 @@ use serde_json::{Value, json};
 const ROOM: &str = "demo:room:7";
 
 /// A stack whose API Gateway does not limit rates.
-async fn crowd() -> Stack {
+fn unlimited() -> StackBuilder {
     let limits = ["--connect-rate", "0", "--request-rate", "0"];
     let stack = Stack::talkative();
-    let stack = limits.into_iter().fold(stack, StackBuilder::argument);
-    stack.start().await
+    limits.into_iter().fold(stack, StackBuilder::argument)
+}
+
+async fn crowd() -> Stack {
+    unlimited().start().await
 }
 
 /// A frame whose answer has its type as `correlationId`.
