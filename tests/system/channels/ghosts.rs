@@ -144,6 +144,16 @@ async fn a_client_that_leaves_while_it_subscribes_leaves_no_subscription() {
         // Without a sweep.
         assert_eq!(stack.subscriptions().await, 0);
     }
+    // It goes on when its user has been signed out.
+    let mut socket = stack.connect("bob").await;
+    let id = socket.id().await;
+    at_call(&stack, CALLS[2], "dynamodb-timeout", &mut socket).await;
+    let sign_out = json!({"action": "signOut", "userId": "bob"});
+    let signed_out = stack.invoke("Operator", &sign_out).await;
+    assert_eq!(signed_out.expect("a report")["notEnded"], 0);
+    handled(&stack, &id).await;
+    assert_eq!(stack.subscriptions().await, 0);
+    drop(socket);
 
     // At whatever moment, with whatever becomes of `$disconnect`.
     for fault in [
