@@ -17,12 +17,13 @@ const MESSAGES: usize = 4;
 /// What happens to functions and to DynamoDB. Kills come at several moments of
 /// an invocation.
 fn troubles() -> Vec<Value> {
-    let lost = |operation: &str| json!({"fault": "dynamodb-lose-answer", "operation": operation, "share": 0.2, "times": 4});
+    let lost = |operation: &str, times: u64| json!({"fault": "dynamodb-lose-answer", "operation": operation, "share": 0.5, "times": times});
     let kill = |delay: &str| json!({"fault": "function-kill", "function": "Default", "share": 0.03, "delay": delay});
     let mut troubles = vec![
         json!({"fault": "dynamodb-contention", "delay": "3ms"}),
-        lost("TransactWriteItems"),
-        lost("PutItem"),
+        lost("TransactWriteItems", 4),
+        // Some of them publish, without an id.
+        lost("PutItem", 16),
         json!({"fault": "dynamodb-throttle", "share": 0.05}),
         json!({"fault": "function-lose-answer", "function": "Default", "share": 0.05}),
     ];
