@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use belfry_tests::{Socket, Stack};
+use belfry_tests::{Socket, Stack, soon};
 use futures_util::future::{join, join_all};
 use serde_json::{Value, json};
 use tokio::sync::watch;
@@ -47,9 +47,9 @@ impl Merged {
         assert_eq!(message, known);
     }
 
-    fn is_complete_after(&self, seq: u64) -> bool {
-        let numbers = self.0.range(seq + 1..).map(|(number, _)| *number);
-        numbers.eq(seq + 1..=TOTAL)
+    fn missing_after(&self, seq: u64) -> Vec<u64> {
+        let numbers = seq + 1..=TOTAL;
+        numbers.filter(|seq| !self.0.contains_key(seq)).collect()
     }
 }
 
@@ -59,8 +59,17 @@ async fn join_in(socket: &mut Socket, since: Option<&Value>) {
     let channels = json!({"channels": [{"channel": ROOM, "since": since}]});
     socket.send(&request("subscribe", &channels)).await;
     let (mut merged, mut begins_after) = (Merged::default(), None);
-    while !begins_after.is_some_and(|seq| merged.is_complete_after(seq)) {
-        let frame = socket.receive().await;
+    loop {
+        let missing = begins_after.map(|seq| merged.missing_after(seq));
+        if missing.as_ref().is_some_and(Vec::is_empty) {
+            return;
+        }
+        let event = match missing {
+            None => "subscribed".to_owned(),
+            Some(numbers) => format!("messages {numbers:?} arrive"),
+        };
+        let text = soon(&event, socket.next_text()).await;
+        let frame: Value = serde_json::from_str(&text.expect(&event)).expect("JSON");
         if frame["type"] != "subscribed" {
             // Live messages may come before the answer.
             merged.add(&frame);
