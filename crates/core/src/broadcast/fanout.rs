@@ -20,7 +20,7 @@ use crate::time::UnixMillis;
 /// itself. The client waits for it.
 const INLINE: usize = 100;
 
-/// How long that may take. A subscriber that reads slowly misses the post, and
+/// How long that may take. A subscriber that does not read misses the post, and
 /// recovers the message from the channel's log.
 const INLINE_TIME: Duration = Duration::from_secs(3);
 
@@ -94,8 +94,13 @@ where
             self.delivery,
             deadline,
         );
+        let count = posts.len();
         delivery.post(posts, deadline, &mut tally).await;
-        delivery.retry_waiting(&mut tally).await;
+        // If most are throttled, the account is. If a few are, they do not read,
+        // and the publisher must not wait for them at every message.
+        if delivery.waiting().len() > count / 2 {
+            delivery.retry_waiting(&mut tally).await;
+        }
         delivery.give_up(&mut tally);
         let removals = tally.gone.iter().map(|gone| {
             let now = self.clock.now();

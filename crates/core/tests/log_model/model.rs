@@ -78,9 +78,6 @@ pub(crate) enum Step {
     /// DynamoDB recognises a repeated transaction, and answers as it did the
     /// first time.
     AnswerAgain,
-    /// Another publisher's transaction holds the head, so the adapter answers
-    /// with the head as it is.
-    Conflict,
     Store,
 }
 

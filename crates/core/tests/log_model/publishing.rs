@@ -6,7 +6,7 @@ use super::calls::{pending_steps, read};
 use super::code::{Advance, Answer, Call, Outcome, Place, Seconds, Stored, Task};
 use super::model::{Action, Fault, LogModel, SHARED, Scope, Step, publisher, work};
 use super::situations::Situation;
-use super::world::{InFlight, Posting, Progress, Promise, Publisher, TICK, Time, World};
+use super::world::{InFlight, Posting, Progress, Promise, TICK, Time, World};
 
 impl LogModel {
     pub(super) fn publisher_actions(&self, world: &World, number: u8, actions: &mut Vec<Action>) {
@@ -44,7 +44,7 @@ impl LogModel {
         }
         for step in steps {
             actions.push(Action::Append(number, step));
-            let may_be_last = matches!(step, Step::Advance | Step::Conflict | Step::ReadEntry);
+            let may_be_last = matches!(step, Step::Advance | Step::ReadEntry);
             if may_be_last && self.scope.loses_answers() {
                 actions.push(Action::AppendAtLast(number, step));
             }
@@ -60,8 +60,7 @@ impl LogModel {
         steps: &mut Vec<Step>,
         actions: &mut Vec<Action>,
     ) {
-        let [publisher, other] =
-            [number, 1 - number].map(|one| &world.publishers[usize::from(one)]);
+        let publisher = &world.publishers[usize::from(number)];
         if publisher.may_repeat && publisher.in_flight.is_none() {
             actions.push(Action::Repeat(number));
         }
@@ -69,30 +68,6 @@ impl LogModel {
         if advance.is_remembered && publisher.has_published && world.store.marks.contains(&mark) {
             steps.push(Step::AnswerAgain);
         }
-        // A bound of the model: once the repeated request is answered with a
-        // conflict, the first one no longer arrives.
-        let is_another = |request: &InFlight| request.advance.to.name != advance.to.name;
-        let has_arrived = publisher.in_flight.as_ref().is_none_or(is_another);
-        if publisher.may_conflict
-            && has_arrived
-            && !advance.is_remembered
-            && self.is_in_transaction(other)
-        {
-            steps.push(Step::Conflict);
-        }
-    }
-
-    /// Whether a transaction of the publisher's may hold the head.
-    fn is_in_transaction(&self, publisher: &Publisher) -> bool {
-        let calls = publisher.work.iter().filter_map(|work| {
-            let call = self.code.call(work.run)?;
-            match call {
-                Call::Advance(advance) => Some(advance),
-                _ => None,
-            }
-        });
-        let in_flight = publisher.in_flight.iter().map(|request| request.advance);
-        calls.chain(in_flight).any(|call| call.is_remembered)
     }
 
     pub(super) fn publish(&self, world: &mut World, number: u8, lasts: Seconds) -> Option<()> {
@@ -127,11 +102,6 @@ impl LogModel {
         let progress = std::mem::replace(&mut work.progress, Progress::None);
         let answer = match (&call, step) {
             (Call::Store(entry), _) => Ok(self.heal(world, *entry)),
-            (Call::Advance(_), Step::Conflict) => {
-                self.see(Situation::Conflicted);
-                publisher(world, number).may_conflict = false;
-                Ok(Answer::Moved(world.store.newest()))
-            }
             (Call::Advance(_), Step::AnswerAgain) => Ok(Answer::Yes),
             (Call::Advance(advance), _)
                 if self.is(Mutant::StoresBeforeAdvancing) && progress == Progress::None =>
@@ -194,10 +164,12 @@ impl LogModel {
     fn answer(&self, world: &mut World, number: u8, answer: Answer, now: Seconds) -> Option<()> {
         let work = work(world, number)?;
         let run = self.code.answer(work.run, answer.clone(), now);
+        if matches!(answer, Answer::Before(_)) {
+            self.see(Situation::WasBefore);
+        }
         match self.code.call(run) {
             Some(Call::Appended(place)) => {
                 match answer {
-                    Answer::Before(_) => self.see(Situation::WasBefore),
                     Answer::Entries(_) => self.see(Situation::FoundOwnEntry),
                     Answer::Moved(_) => self.see(Situation::FoundOwnHead),
                     _ => {}

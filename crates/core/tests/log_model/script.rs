@@ -13,7 +13,7 @@ use belfry_core::log::{
     RecoveryLimits, RecoveryReader,
 };
 use belfry_core::ports::{Advanced, Clock, LogAppends, LogReads, StoreError, Tail};
-use belfry_core::testing::{START, SeededRandomness};
+use belfry_core::testing::{FakeMetrics, START, SeededRandomness};
 use belfry_core::{UnixMillis, UnixSeconds};
 use belfry_protocol::{Epoch, Position};
 
@@ -148,6 +148,7 @@ impl Script<'_> {
             store: self,
             clock: self,
             random,
+            metrics: &FakeMetrics::default(),
         };
         let appended = match appender.append(log, &message).await {
             Ok(appended) => appended,
@@ -246,6 +247,10 @@ impl LogAppends for Script<'_> {
             Answer::Before(place) => Ok(Advanced::Before(self.epochs.position(place))),
             other => unreachable!("{other:?}"),
         }
+    }
+
+    async fn find_append(&self, _: &LogKey, _: &AppendId) -> Result<Option<Position>, StoreError> {
+        unreachable!("appending and reading do not ask")
     }
 
     async fn store(&self, _: &LogKey, epoch: &Epoch, entry: &Entry) -> Result<(), StoreError> {

@@ -17,7 +17,6 @@ pub(crate) enum Situation {
     /// The other publisher had appended the message.
     WasBefore,
     WasBusy,
-    Conflicted,
     /// A request moved the head after its publisher had given up.
     ArrivedLate,
     EntryDeleted,
@@ -47,7 +46,6 @@ const LOSING_ANSWERS: &[Situation] = &[
     Situation::FoundOwnHead,
     Situation::FoundOwnEntry,
     Situation::WasBusy,
-    Situation::Conflicted,
     Situation::ArrivedLate,
 ];
 

@@ -146,7 +146,6 @@ pub(crate) struct Publisher {
     pub(crate) begun: u8,
     pub(crate) work: Option<Work>,
     pub(crate) may_repeat: bool,
-    pub(crate) may_conflict: bool,
     /// Whether its work has published its message.
     pub(crate) has_published: bool,
     pub(crate) in_flight: Option<InFlight>,
@@ -164,7 +163,6 @@ impl Publisher {
             begun: 0,
             work: None,
             may_repeat: false,
-            may_conflict: false,
             has_published: false,
             in_flight: None,
             entry: None,
@@ -182,7 +180,6 @@ impl Publisher {
             begun: self.begun + 1,
             work: Some(Work::new(run)),
             may_repeat: true,
-            may_conflict: true,
             in_flight: self.in_flight,
             ..Self::new(self.plan)
         };
@@ -192,7 +189,6 @@ impl Publisher {
     pub(crate) fn end(&mut self) {
         self.work = None;
         self.may_repeat = false;
-        self.may_conflict = false;
         self.has_published = false;
     }
 }

@@ -630,3 +630,33 @@ async fn a_question_that_fails_is_counted() {
     subscribe(&dispatcher, "c1", doc).await;
     assert!(!counted(&dispatcher).contains(&failed), "it was answered");
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_subscriber_that_does_not_read_delays_no_publisher() {
+    let dispatcher = with_rules().await;
+    for id in ["c3", "c4"] {
+        dispatcher.store.put(id, "carol").await;
+        dispatcher.outbox.open(id);
+    }
+    for id in ["c2", "c3", "c4"] {
+        subscribe(&dispatcher, id, json!([{"channel": "room:7"}])).await;
+    }
+    let throttled = || std::iter::repeat_n(Err(PostError::Throttled), 50);
+    dispatcher.outbox.answer("c2", throttled());
+    let begun = dispatcher.clock.now();
+    publish(&dispatcher, "c1", line("room:7")).await;
+    let took = dispatcher.clock.now().since(begun);
+    assert!(took < Duration::from_millis(10), "{took:?}");
+    assert_eq!(dispatcher.outbox.attempts("c2"), 1);
+    for id in ["c3", "c4"] {
+        assert_eq!(received(&dispatcher, id).len(), 1);
+    }
+    // If nearly all are throttled, the account is.
+    for id in ["c2", "c3"] {
+        dispatcher.outbox.answer(id, throttled().take(2));
+    }
+    publish(&dispatcher, "c1", line("room:7")).await;
+    for id in ["c2", "c3"] {
+        assert!(!received(&dispatcher, id).is_empty(), "{id}");
+    }
+}
