@@ -1,0 +1,223 @@
+import { Channel } from "./channel.js";
+import { Connector } from "./connector.js";
+import { Emitter } from "./emitter.js";
+import { defaultEnvironment, type Environment, type WebSocketConstructor } from "./environment.js";
+import { BelfryError } from "./errors.js";
+import type { KeptFrame, ServerFrame, ServerFrames } from "./generated/frames.js";
+import { type Kind, type Message, messageOf } from "./kinds.js";
+import { PublishQueue } from "./queue.js";
+import type { Lost } from "./recovery/ordering.js";
+import { Seen } from "./recovery/seen.js";
+import type { Status } from "./status.js";
+import { Subscription } from "./subscription.js";
+import { Subscriptions } from "./subscriptions.js";
+import type { TokenSource } from "./token.js";
+import { webSocketTransport } from "./websocket.js";
+
+/** What a client is made with. */
+export interface BelfryOptions {
+  /** The stack's WebSocket URL, such as `wss://….execute-api.eu-west-1.amazonaws.com/prod`. */
+  url: string | URL;
+  /** Gets a token. The client asks before each connection, and again before the token expires. */
+  token: TokenSource;
+  /** The most messages that wait to be published: 100 by default. */
+  maxQueued?: number;
+  /** How long `publish` tries: 60,000 ms by default. */
+  publishTimeoutMs?: number;
+  /** How long the connection may be silent before the client sends `ping`: 60,000 ms by default. */
+  pingAfterMs?: number;
+  /** An implementation of `WebSocket`, if the runtime has none. Node has one from version 22 on. */
+  WebSocket?: WebSocketConstructor;
+  /** The outside world, for tests. */
+  environment?: Environment;
+}
+
+/** The events of a client besides its kinds. */
+export interface BelfryEvents {
+  /** The state of the connection has changed. */
+  status: Status;
+  /** Every notification to the user or to everyone, of whatever kind. */
+  notification: Message;
+  /** Messages of a channel, of `@me` or `@all` are gone. Fetch the state again. */
+  lost: Lost & { readonly channel: string };
+}
+
+const EVENTS: ReadonlySet<string> = new Set<keyof BelfryEvents>(["status", "notification", "lost"]);
+const NAME = /^(@me|@all|[\w.=,;+~-][\w.=,;+~@-]*(:[\w.=,;+~@-]+)*)$/;
+const OWN = ["@me", "@all"];
+
+interface Opened {
+  channel: Channel;
+  subscription: Subscription;
+}
+
+/**
+ * A client of a Belfry stack. It connects at once and stays connected until it is closed.
+ *
+ * ```ts
+ * const belfry = new Belfry({ url, token: async () => (await fetchAuthSession()).tokens?.accessToken.toString() });
+ * belfry.on("upload.completed", ({ data }) => console.log(data.file));
+ * ```
+ */
+export class Belfry {
+  readonly #environment: Environment;
+  readonly #events = new Emitter();
+  readonly #kinds = new Emitter();
+  readonly #channels = new Map<string, Opened>();
+  readonly #subscriptions: Subscriptions;
+  readonly #connector: Connector;
+  readonly #queue: PublishQueue;
+  readonly #seen = new Seen();
+  readonly #publishTimeoutMs: number;
+  #status: Status = { state: "connecting" };
+  #userId: string | undefined;
+
+  constructor(options: BelfryOptions) {
+    const url = new URL(options.url);
+    if (!/^wss?:$/.test(url.protocol)) throw new TypeError("the URL must begin with wss: or ws:");
+    const environment = options.environment ?? defaultEnvironment();
+    const WebSocket = options.WebSocket ?? environment.WebSocket;
+    if (!WebSocket) throw new TypeError("this runtime has no WebSocket: pass one in as an option");
+    this.#environment = environment;
+    this.#publishTimeoutMs = options.publishTimeoutMs ?? 60_000;
+    this.#subscriptions = new Subscriptions(environment);
+    const { token, pingAfterMs = 60_000 } = options;
+    this.#connector = new Connector(
+      environment,
+      webSocketTransport(WebSocket),
+      { url: url.href, token, pingAfterMs },
+      {
+        status: (status) => this.#changed(status),
+        hello: () => this.#subscriptions.hello(),
+        ready: (connection, frame) => {
+          this.#welcomed(frame);
+          this.#subscriptions.ready(connection, frame);
+          this.#queue.flush();
+        },
+        received: (frame) => this.#received(frame),
+        lost: () => this.#subscriptions.lost(),
+        probe: () => this.#subscriptions.sync(),
+        stopped: (error) => this.#stopped(error),
+      },
+    );
+    this.#queue = new PublishQueue(environment, options.maxQueued ?? 100, () => this.#connector.connection);
+    for (const address of OWN) this.#subscriptions.add(this.#open(address).subscription);
+    this.#connector.start();
+  }
+
+  /** The state of the connection. The event `status` reports changes. */
+  get status(): Status {
+    return this.#status;
+  }
+
+  /**
+   * Listens to an event, or to the notifications of one kind that are for the user or for everyone. Returns a function
+   * that removes the listener.
+   */
+  on<E extends keyof BelfryEvents>(event: E, listener: (value: BelfryEvents[E]) => void): () => void;
+  on<K extends Kind>(kind: K, listener: (notification: Message<K>) => void): () => void;
+  on(name: string, listener: (value: never) => void): () => void {
+    return (EVENTS.has(name) ? this.#events : this.#kinds).on(name, listener);
+  }
+
+  /** A channel by its name: always the same one, until it is closed. */
+  channel(name: string): Channel {
+    if (name.length > 128 || !NAME.test(name))
+      throw new TypeError(`not the name of a channel: ${JSON.stringify(name)}`);
+    return (this.#channels.get(name) ?? this.#open(name)).channel;
+  }
+
+  /** Connects again after the state `closed`, for example when the user has signed in again. */
+  connect(): void {
+    if (this.#status.state === "closed") this.#connector.start();
+  }
+
+  /** Closes the connection and every channel. Messages that wait to be published are rejected with `CLOSED`. */
+  close(): void {
+    for (const [name, { channel }] of [...this.#channels]) if (!OWN.includes(name)) channel.close();
+    if (this.#status.state !== "closed") this.#connector.stop(new BelfryError("CLOSED", "the client was closed"));
+  }
+
+  #open(name: string): Opened {
+    const subscription = new Subscription(
+      name,
+      this.#environment,
+      (...after) => this.#subscriptions.history(...after),
+      {
+        delivered: (frame) => this.#deliver(channel, frame),
+        lost: (lost) => {
+          channel.emit("lost", lost);
+          this.#events.emit("lost", { ...lost, channel: name });
+        },
+        refused: (error) => channel.emit("error", error),
+      },
+    );
+    const channel = new Channel(name, {
+      subscribe: async () => {
+        if (this.#channels.get(name)?.channel !== channel) throw new BelfryError("CLOSED", "the channel was closed");
+        this.#subscriptions.add(subscription);
+        if (this.#status.state === "closed") throw closedBy(this.#status);
+        await subscription.whenSubscribed();
+      },
+      publish: async (data) => {
+        if (this.#status.state === "closed") throw closedBy(this.#status);
+        return this.#queue.publish({ messageId: this.#environment.randomId(), ...data }, this.#publishTimeoutMs);
+      },
+      position: () => subscription.recovery.position,
+      close: () => {
+        // The client itself needs these two.
+        if (OWN.includes(name)) return;
+        this.#channels.delete(name);
+        this.#subscriptions.remove(subscription, new BelfryError("CLOSED", "the channel was closed"));
+      },
+    });
+    const opened = { channel, subscription };
+    this.#channels.set(name, opened);
+    return opened;
+  }
+
+  #welcomed({ data }: ServerFrames["welcome"]): void {
+    // What another user has missed is not what this one has.
+    if (this.#userId !== undefined && this.#userId !== data.userId)
+      this.#channels.get("@me")?.subscription.recovery.reset();
+    this.#userId = data.userId;
+  }
+
+  #received(frame: ServerFrame): void {
+    if (frame.type === "unsubscribed") this.#subscriptions.unsubscribed(frame);
+    else if (frame.type === "notification" || frame.type === "message") this.#message(frame);
+  }
+
+  #message(frame: KeptFrame): void {
+    const isKnown = frame.channel !== undefined && this.#subscriptions.get(frame.channel) !== undefined;
+    // The order of positions shows repetitions, where there is one.
+    if ((!isKnown || !frame.position) && this.#seen.has(frame)) return;
+    if (!this.#subscriptions.receive(frame) && frame.type === "notification") this.#notify(messageOf(frame));
+  }
+
+  #deliver(channel: Channel, frame: KeptFrame): void {
+    const message = messageOf(frame);
+    channel.deliver(message);
+    if (OWN.includes(channel.name)) this.#notify(message);
+  }
+
+  #notify(message: Message): void {
+    this.#kinds.emit(message.kind, message);
+    this.#events.emit("notification", message);
+  }
+
+  #changed(status: Status): void {
+    this.#status = status;
+    this.#events.emit("status", status);
+  }
+
+  #stopped(error: BelfryError): void {
+    this.#subscriptions.stopped(error);
+    this.#queue.clear(error);
+    this.#changed(error.code === "CLOSED" ? { state: "closed" } : { state: "closed", error });
+  }
+}
+
+function closedBy(status: Status & { state: "closed" }): BelfryError {
+  return status.error ?? new BelfryError("CLOSED", "the client was closed");
+}

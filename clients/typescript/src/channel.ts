@@ -1,0 +1,116 @@
+import { Emitter } from "./emitter.js";
+import type { BelfryError } from "./errors.js";
+import type { Position, Publish, Published } from "./generated/frames.js";
+import type { DataOf, Kind, Message } from "./kinds.js";
+import type { Lost } from "./recovery/ordering.js";
+import { Stream } from "./stream.js";
+
+/** The events of a channel besides its kinds. */
+export interface ChannelEvents {
+  /** Every message, of whatever kind. */
+  message: Message;
+  /** Messages are gone. Fetch the state again. */
+  lost: Lost;
+  /** The server refuses the subscription, or has ended it. */
+  error: BelfryError;
+}
+
+/** How to publish one message. */
+export interface PublishOptions {
+  /** The message's id: another message with the same id is not published. The default is a new one. */
+  messageId?: string;
+  /** `false` keeps the message out of the history. */
+  store?: boolean;
+  /** `true` delivers the message to this client, too. */
+  echo?: boolean;
+}
+
+/** What a channel needs of its client. */
+export interface ChannelHost {
+  subscribe(): Promise<void>;
+  publish(data: Publish): Promise<Published>;
+  position(): Position | undefined;
+  close(): void;
+}
+
+const EVENTS: ReadonlySet<string> = new Set<keyof ChannelEvents>(["message", "lost", "error"]);
+
+/** An address that many users share. Get one with {@link Belfry.channel}. */
+export class Channel implements AsyncIterable<Message> {
+  /** Its name, such as `room:7`. */
+  readonly name: string;
+  readonly #host: ChannelHost;
+  readonly #events = new Emitter();
+  /** Of its own: anyone who may publish chooses the kind, so a kind must not pass for an event. */
+  readonly #kinds = new Emitter();
+  readonly #streams = new Set<Stream<Message>>();
+
+  /** @internal */
+  constructor(name: string, host: ChannelHost) {
+    this.name = name;
+    this.#host = host;
+  }
+
+  /** The position of the last message that was delivered, if the channel has a history. */
+  get position(): Position | undefined {
+    return this.#host.position();
+  }
+
+  /**
+   * Listens to an event, or to the messages of one kind. The first listener for messages subscribes to the channel.
+   * Returns a function that removes the listener.
+   */
+  on<E extends keyof ChannelEvents>(event: E, listener: (value: ChannelEvents[E]) => void): () => void;
+  on<K extends Kind>(kind: K, listener: (message: Message<K>) => void): () => void;
+  on(name: string, listener: (value: never) => void): () => void {
+    if (!EVENTS.has(name) || name === "message") this.#host.subscribe().catch(() => {});
+    return (EVENTS.has(name) ? this.#events : this.#kinds).on(name, listener);
+  }
+
+  /**
+   * Subscribes, if nothing else has. Resolves when the server has subscribed the connection: from then on, every message
+   * is delivered or reported as lost. Rejects if the server refuses.
+   */
+  subscribe(): Promise<void> {
+    return this.#host.subscribe();
+  }
+
+  /**
+   * Publishes a message. Waits for a connection if there is none. Resolves when the message is in the history, or was
+   * sent to the subscribers if there is no history. Messages of one channel are published in the order of the calls.
+   */
+  async publish<K extends Kind>(kind: K, data?: DataOf<K>, options: PublishOptions = {}): Promise<Published> {
+    const { messageId, store, echo } = options;
+    // The application may change its object while the message waits.
+    const text = JSON.stringify({ channel: this.name, kind, data, messageId, store, echo });
+    return this.#host.publish(JSON.parse(text));
+  }
+
+  /** The messages, from now on. Ends when the channel is closed, and fails if the loop is too slow. */
+  [Symbol.asyncIterator](): AsyncIterableIterator<Message> {
+    const stream = new Stream<Message>(() => this.#streams.delete(stream));
+    this.#streams.add(stream);
+    this.#host.subscribe().catch((error: BelfryError) => stream.end(error));
+    return stream;
+  }
+
+  /** Ends the subscription and removes every listener. {@link Belfry.channel} makes a new channel. */
+  close(): void {
+    this.#host.close();
+    this.#events.clear();
+    this.#kinds.clear();
+    for (const stream of [...this.#streams]) stream.end();
+  }
+
+  /** @internal */
+  deliver(message: Message): void {
+    this.#kinds.emit(message.kind, message);
+    this.#events.emit("message", message);
+    for (const stream of [...this.#streams]) stream.push(message);
+  }
+
+  /** @internal */
+  emit<E extends keyof ChannelEvents>(event: E, value: ChannelEvents[E]): void {
+    this.#events.emit(event, value);
+  }
+}

@@ -1,0 +1,268 @@
+import type { Environment } from "./environment.js";
+import { BelfryError, errorOf } from "./errors.js";
+import { between, parseFrame } from "./frame.js";
+import { type Advice, closingAdvice, gatewayAdvice } from "./generated/advice.js";
+import type { ClientFrames, HelloData, ServerFrame, ServerFrames } from "./generated/frames.js";
+import { Pacer } from "./pacer.js";
+import { adviceAfter, type Link, type LinkRequest, type Transport } from "./transport.js";
+import { ABNORMAL } from "./websocket.js";
+
+/** The longest that a handshake may take: longer than API Gateway waits for the function. */
+const HANDSHAKE_MS = 35_000;
+/** The longest that an answer may take. */
+const ANSWER_MS = 10_000;
+/** The longest that a connection is kept open for the answers that it owes, after another one has replaced it. */
+const RETIRE_MS = 10_000;
+
+/** Why a connection ended. */
+export interface End {
+  advice: Advice;
+  error: BelfryError;
+}
+
+export interface ConnectionEvents {
+  /** The server has answered `hello`. */
+  welcomed(frame: ServerFrames["welcome"]): void;
+  /** A frame that answers nothing. */
+  received(frame: ServerFrame): void;
+  ended(end: End): void;
+}
+
+/** The requests of a client, and the replies. */
+type Replies = {
+  ping: "pong";
+  "auth.refresh": "auth.refreshed";
+  subscribe: "subscribed";
+  unsubscribe: "unsubscribed";
+  publish: "published";
+  history: "history";
+  sync: "synced";
+  hello: "welcome";
+};
+
+interface Pending {
+  text: string;
+  timer: unknown;
+  resolve(frame: ServerFrame): void;
+  reject(error: BelfryError): void;
+}
+
+/** One connection: from its handshake to its end. */
+export class Connection {
+  readonly #environment: Environment;
+  readonly #events: ConnectionEvents;
+  readonly #pacer: Pacer;
+  readonly #pending = new Map<string, Pending>();
+  readonly #pingAfterMs: number;
+  readonly #link: Link;
+  readonly #handshake: unknown;
+  #silence: unknown;
+  #probe: unknown;
+  #retirement: unknown;
+  #nextId = 1;
+  #lastError: BelfryError | undefined;
+  #maxBytes = Number.POSITIVE_INFINITY;
+  #hasEnded = false;
+  #isRetired = false;
+
+  constructor(
+    environment: Environment,
+    transport: Transport,
+    request: LinkRequest,
+    options: { pingAfterMs: number; hello: () => HelloData },
+    events: ConnectionEvents,
+  ) {
+    this.#environment = environment;
+    this.#events = events;
+    this.#pingAfterMs = options.pingAfterMs;
+    this.#pacer = new Pacer(environment);
+    this.#link = transport.open(request, {
+      opened: () => void this.#hello(options.hello()),
+      received: (text) => this.#received(text),
+      closed: (code) => this.#closed(code),
+    });
+    this.#handshake = environment.setTimeout(() => this.#fail("the server does not answer"), HANDSHAKE_MS);
+  }
+
+  /** Sends a frame and waits for the reply. */
+  request<T extends keyof Replies>(type: T, data?: ClientFrames[T]["data"]): Promise<ServerFrames[Replies[T]]> {
+    const id = String(this.#nextId++);
+    const text = JSON.stringify({ type, version: "1.0", id, data });
+    return new Promise((resolve, reject) => {
+      if (this.#hasEnded) {
+        reject(disconnected());
+      } else if (bytesOf(text) > this.#maxBytes) {
+        reject(new BelfryError("MESSAGE_TOO_LARGE", `a frame may have ${this.#maxBytes} bytes`));
+      } else {
+        const pending: Pending = { text, timer: undefined, resolve: resolve as Pending["resolve"], reject };
+        this.#pending.set(id, pending);
+        this.#send(id, pending);
+      }
+    });
+  }
+
+  /** Ends the connection unless a frame arrives in time. The caller sends one that is answered. */
+  expectFrame(): void {
+    if (this.#hasEnded || this.#probe !== undefined) return;
+    this.#probe = this.#environment.setTimeout(
+      () => this.#fail("the connection is dead: no frame came in time", "retryNow"),
+      ANSWER_MS,
+    );
+  }
+
+  /** Another connection has replaced this one: closes it when every request is answered. */
+  retire(): void {
+    this.#isRetired = true;
+    this.#environment.clearTimeout(this.#silence);
+    this.#retirement = this.#environment.setTimeout(() => this.close(), RETIRE_MS);
+    this.#closeIfIdle();
+  }
+
+  /** Closes the connection. No event follows. */
+  close(): void {
+    if (this.#finish()) this.#link.close();
+  }
+
+  async #hello(data: HelloData): Promise<void> {
+    let frame: ServerFrames["welcome"];
+    try {
+      frame = await this.request("hello", data).catch((error: BelfryError) => {
+        // A stack may allow only tiny frames. The subscriptions follow when the limit is known.
+        if (error.code === "MESSAGE_TOO_LARGE") return this.request("hello");
+        throw error;
+      });
+    } catch (error) {
+      this.#end(error as BelfryError);
+      return;
+    }
+    if (this.#hasEnded) return;
+    this.#environment.clearTimeout(this.#handshake);
+    const { maxMessageBytes, messagesPerMinute } = frame.data.limits;
+    this.#maxBytes = maxMessageBytes;
+    this.#pacer.limit(messagesPerMinute);
+    this.#events.welcomed(frame);
+  }
+
+  #send(id: string, pending: Pending): void {
+    this.#pacer.schedule(() => {
+      pending.timer = this.#environment.setTimeout(
+        () => this.#settle(id)?.reject(new BelfryError("TIMEOUT", "no answer came in time")),
+        ANSWER_MS,
+      );
+      this.#link.send(pending.text);
+    });
+  }
+
+  #received(text: unknown): void {
+    if (this.#hasEnded) return;
+    this.#heard();
+    const frame = parseFrame(text);
+    if (!frame) return;
+    if (frame.type === undefined) {
+      this.#gatewayFailed();
+    } else if (frame.type === "error") {
+      this.#refused(frame);
+    } else if (frame.type === "ping") {
+      this.#pacer.count();
+      this.#link.send(JSON.stringify({ type: "pong", version: "1.0" }));
+    } else {
+      const pending = frame.correlationId === undefined ? undefined : this.#settle(frame.correlationId);
+      if (pending) pending.resolve(frame);
+      else this.#events.received(frame);
+    }
+  }
+
+  /** API Gateway does not say which frame its error answers. If several wait, their timers decide. */
+  #gatewayFailed(): void {
+    const [id, ...others] = this.#pending.keys();
+    if (id === undefined || others.length > 0) return;
+    const error = new BelfryError("INTERNAL", "API Gateway could not run the function", { advice: gatewayAdvice });
+    this.#settle(id)?.reject(error);
+  }
+
+  #refused({ data, correlationId }: ServerFrames["error"]): void {
+    const error = errorOf(data);
+    this.#lastError = error;
+    const pending = correlationId === undefined ? undefined : this.#pending.get(correlationId);
+    if (data.code === "RATE_LIMITED") this.#pacer.pause(data.retryAfterMs ?? ANSWER_MS);
+    if (correlationId === undefined || !pending) return;
+    if (data.code === "RATE_LIMITED") {
+      this.#environment.clearTimeout(pending.timer);
+      this.#send(correlationId, pending);
+    } else {
+      this.#settle(correlationId)?.reject(error);
+    }
+  }
+
+  /** Takes a request out of those that wait for an answer. */
+  #settle(id: string): Pending | undefined {
+    const pending = this.#pending.get(id);
+    if (!pending) return undefined;
+    this.#environment.clearTimeout(pending.timer);
+    this.#pending.delete(id);
+    if (this.#isRetired) queueMicrotask(() => this.#closeIfIdle());
+    return pending;
+  }
+
+  #closeIfIdle(): void {
+    if (this.#pending.size === 0) this.close();
+  }
+
+  /** Every frame proves that the connection is alive. */
+  #heard(): void {
+    this.#environment.clearTimeout(this.#probe);
+    this.#probe = undefined;
+    this.#environment.clearTimeout(this.#silence);
+    if (this.#isRetired) return;
+    this.#silence = this.#environment.setTimeout(() => {
+      this.expectFrame();
+      this.request("ping").catch(() => {});
+    }, this.#pingAfterMs);
+  }
+
+  #closed(code: number): void {
+    const said = code === 1000 ? this.#lastError : undefined;
+    const advice = said && closingAdvice[said.code as keyof typeof closingAdvice];
+    if (said && advice) this.#end(said, advice);
+    else this.#end(new BelfryError("DISCONNECTED", `the connection was closed with ${code}`), adviceAfter(code));
+  }
+
+  #fail(message: string, advice: Advice = adviceAfter(ABNORMAL)): void {
+    this.#end(new BelfryError("DISCONNECTED", message), advice);
+  }
+
+  #end(error: BelfryError, advice: Advice = error.advice): void {
+    if (!this.#finish()) return;
+    this.#link.close();
+    this.#events.ended({ error, advice });
+  }
+
+  /** Settles everything. Returns whether the connection was open. */
+  #finish(): boolean {
+    if (this.#hasEnded) return false;
+    this.#hasEnded = true;
+    this.#pacer.stop();
+    for (const timer of [this.#handshake, this.#silence, this.#probe, this.#retirement]) {
+      this.#environment.clearTimeout(timer);
+    }
+    for (const { timer, reject } of this.#pending.values()) {
+      this.#environment.clearTimeout(timer);
+      reject(disconnected());
+    }
+    this.#pending.clear();
+    return true;
+  }
+}
+
+/** How long a token or a connection lives on, by the server's clock. */
+export function remaining(frame: ServerFrame, until: string): number {
+  return between(frame.timestamp, until);
+}
+
+function disconnected(): BelfryError {
+  return new BelfryError("DISCONNECTED", "the connection has ended");
+}
+
+function bytesOf(text: string): number {
+  return new TextEncoder().encode(text).length;
+}

@@ -1,0 +1,204 @@
+import { backoff } from "./backoff.js";
+import { Connection, type End, remaining } from "./connection.js";
+import type { Environment } from "./environment.js";
+import { BelfryError } from "./errors.js";
+import type { HelloData, ServerFrame, ServerFrames } from "./generated/frames.js";
+import type { Status } from "./status.js";
+import { getToken, type TokenReason, type TokenSource } from "./token.js";
+import { TokenRefresh } from "./token_refresh.js";
+import type { Transport } from "./transport.js";
+
+/** A connection that lasted this long proves that nothing is wrong. */
+const STABLE_MS = 10_000;
+/** How long before its end a connection is replaced if the server has not asked for it: at most, and as a share. */
+const HANDOVER_MS = 5 * 60_000;
+const HANDOVER_SHARE = 0.1;
+
+export interface ConnectorOptions {
+  url: string;
+  token: TokenSource;
+  pingAfterMs: number;
+}
+
+export interface ConnectorEvents {
+  status(status: Status): void;
+  /** What to say first on a new connection. */
+  hello(): HelloData;
+  /** A new connection is ready, and has replaced any other. */
+  ready(connection: Connection, frame: ServerFrames["welcome"]): void;
+  received(frame: ServerFrame): void;
+  /** There is no connection any more. */
+  lost(): void;
+  /** A connection that may be dead should prove that it is not. */
+  probe(): void;
+  /** The connector has given up, or was closed. */
+  stopped(error: BelfryError): void;
+}
+
+/** Keeps one connection open: opens it, replaces it before it ends, and opens another after a failure. */
+export class Connector {
+  readonly #environment: Environment;
+  readonly #transport: Transport;
+  readonly #options: ConnectorOptions;
+  readonly #events: ConnectorEvents;
+  #current: Connection | undefined;
+  /** The attempt that runs. Each has its own object, so that an abandoned one is recognized. */
+  #attempt: { connection?: Connection } | undefined;
+  #failures = 0;
+  /** Handshakes in a row that were refused or failed. */
+  #refusals = 0;
+  #isRefused = false;
+  #hasConnected = false;
+  #lastConnectionId: string | undefined;
+  #endWake: (() => void) | undefined;
+  #refresh: TokenRefresh | undefined;
+  #retry: unknown;
+  #stable: unknown;
+  #handover: unknown;
+
+  constructor(environment: Environment, transport: Transport, options: ConnectorOptions, events: ConnectorEvents) {
+    this.#environment = environment;
+    this.#transport = transport;
+    this.#options = options;
+    this.#events = events;
+  }
+
+  /** The connection, if it is ready. */
+  get connection(): Connection | undefined {
+    return this.#current;
+  }
+
+  start(): void {
+    this.#endWake = this.#environment.onWake(() => this.#wake());
+    this.#failures = this.#refusals = 0;
+    this.#events.status({ state: "connecting" });
+    void this.#connect();
+  }
+
+  stop(error: BelfryError): void {
+    this.#endWake?.();
+    this.#clearTimers();
+    this.#attempt?.connection?.close();
+    this.#attempt = undefined;
+    this.#current?.close();
+    this.#current = undefined;
+    this.#events.stopped(error);
+  }
+
+  /** Timers may have slept, or the network may have changed. */
+  #wake(): void {
+    if (this.#current) {
+      this.#current.expectFrame();
+      this.#events.probe();
+    } else if (!this.#attempt) {
+      void this.#connect();
+    }
+  }
+
+  /** Opens a connection, beside the present one if there is one. */
+  async #connect(): Promise<void> {
+    if (this.#attempt) return;
+    this.#environment.clearTimeout(this.#retry);
+    const attempt: { connection?: Connection } = {};
+    this.#attempt = attempt;
+    // A browser does not say that the token was refused. Before the third attempt, suspect it.
+    const reason: TokenReason = this.#isRefused || this.#refusals >= 2 ? "refused" : "connect";
+    try {
+      const token = await getToken(this.#environment, this.#options.token, reason);
+      if (this.#attempt === attempt) attempt.connection = this.#open(token, attempt);
+    } catch (error) {
+      if (this.#attempt !== attempt) return;
+      this.#attempt = undefined;
+      const unavailable =
+        error instanceof BelfryError
+          ? error
+          : new BelfryError("TOKEN_UNAVAILABLE", "the token cannot be sent", { cause: error });
+      this.#failed({ error: unavailable, advice: "retryLater" });
+    }
+  }
+
+  #open(token: string, attempt: object): Connection {
+    const request = { url: this.#options.url, token, replaces: this.#lastConnectionId };
+    const options = { pingAfterMs: this.#options.pingAfterMs, hello: this.#events.hello };
+    const connection = new Connection(this.#environment, this.#transport, request, options, {
+      welcomed: (frame) => {
+        if (this.#attempt === attempt) this.#welcomed(connection, frame);
+      },
+      received: (frame) => this.#received(connection, frame),
+      ended: (end) => this.#ended(connection, end),
+    });
+    return connection;
+  }
+
+  #welcomed(connection: Connection, frame: ServerFrames["welcome"]): void {
+    const previous = this.#current;
+    this.#clearTimers();
+    this.#attempt = undefined;
+    this.#current = connection;
+    this.#hasConnected = true;
+    this.#isRefused = false;
+    this.#refusals = 0;
+    const { connectionId, userId, connectionExpiresAt } = frame.data;
+    this.#lastConnectionId = connectionId;
+    this.#stable = this.#environment.setTimeout(() => (this.#failures = 0), STABLE_MS);
+    this.#refresh = new TokenRefresh(this.#environment, this.#options.token, connection);
+    this.#refresh.schedule(frame);
+    const life = remaining(frame, connectionExpiresAt);
+    const ahead = Math.min(HANDOVER_MS, life * HANDOVER_SHARE);
+    this.#handover = this.#environment.setTimeout(() => void this.#connect(), life - ahead);
+    this.#events.ready(connection, frame);
+    previous?.retire();
+    this.#events.status({ state: "connected", connectionId, userId });
+  }
+
+  #received(connection: Connection, frame: ServerFrame): void {
+    if (frame.type !== "reconnect") this.#events.received(frame);
+    else if (connection === this.#current) void this.#connect();
+  }
+
+  #ended(connection: Connection, end: End): void {
+    if (connection === this.#attempt?.connection) {
+      this.#attempt = undefined;
+      this.#refusals += 1;
+      this.#failed(end);
+    } else if (connection === this.#current) {
+      this.#current = undefined;
+      this.#clearTimers();
+      this.#events.lost();
+      // A successor is on its way already.
+      if (this.#attempt) this.#report(end.error);
+      else this.#failed(end);
+    }
+  }
+
+  /** Follows the advice after a failure. */
+  #failed({ error, advice }: End): void {
+    if (advice === "giveUp" || advice === "signIn") {
+      this.stop(error);
+      return;
+    }
+    if (advice === "refreshToken") this.#isRefused = true;
+    const isFirst = this.#failures === 0;
+    this.#failures += 1;
+    // What should help at once, but has failed before, would otherwise fail in a tight loop.
+    const isAtOnce = isFirst && advice !== "retryLater";
+    const wait = isAtOnce ? 0 : backoff(this.#failures, this.#environment);
+    const retryInMs = Math.max(wait, error.retryAfterMs ?? 0);
+    this.#environment.clearTimeout(this.#retry);
+    this.#retry = this.#environment.setTimeout(() => void this.#connect(), retryInMs);
+    if (!this.#current) this.#report(error, retryInMs);
+  }
+
+  #report(error?: BelfryError, retryInMs?: number): void {
+    const isOffline = error?.code === "TOKEN_UNAVAILABLE" || !this.#environment.isOnline();
+    const details = { ...(error && { error }), ...(retryInMs !== undefined && { retryInMs }) };
+    if (isOffline) this.#events.status({ state: "offline", ...details });
+    else if (this.#hasConnected) this.#events.status({ state: "reconnecting", ...details });
+    else this.#events.status({ state: "connecting", ...(error && { error }) });
+  }
+
+  #clearTimers(): void {
+    this.#refresh?.stop();
+    for (const timer of [this.#retry, this.#stable, this.#handover]) this.#environment.clearTimeout(timer);
+  }
+}

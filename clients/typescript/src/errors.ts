@@ -1,0 +1,54 @@
+import { type Advice, errorAdvice } from "./generated/advice.js";
+import type { ErrorCode, ErrorData } from "./generated/frames.js";
+
+/** An error that the client itself finds. */
+export type ClientErrorCode =
+  /** The client or the channel was closed. */
+  | "CLOSED"
+  /** The connection ended before the answer came. The client handles this one itself. */
+  | "DISCONNECTED"
+  /** `maxQueued` messages are waiting to be published. */
+  | "QUEUE_FULL"
+  /** A loop reads messages more slowly than they arrive. */
+  | "SLOW_CONSUMER"
+  /** No answer came in time. The server may have done it. */
+  | "TIMEOUT"
+  /** The `token` function failed. `cause` has its error. */
+  | "TOKEN_UNAVAILABLE";
+
+const clientAdvice: Readonly<Record<ClientErrorCode, Advice>> = {
+  CLOSED: "giveUp",
+  DISCONNECTED: "retryNow",
+  QUEUE_FULL: "retryLater",
+  SLOW_CONSUMER: "giveUp",
+  TIMEOUT: "retryLater",
+  TOKEN_UNAVAILABLE: "retryLater",
+};
+
+/** Every error that the client rejects with or reports. */
+export class BelfryError extends Error {
+  override readonly name = "BelfryError";
+  /** What went wrong, for programs. */
+  readonly code: ErrorCode | ClientErrorCode;
+  /** What to do about it. */
+  readonly advice: Advice;
+  /** How long to wait before the same again, in milliseconds, if the server said so. */
+  readonly retryAfterMs: number | undefined;
+
+  constructor(
+    code: ErrorCode | ClientErrorCode,
+    message: string,
+    options: { advice?: Advice; retryAfterMs?: number | undefined; cause?: unknown } = {},
+  ) {
+    super(message, "cause" in options ? { cause: options.cause } : {});
+    this.code = code;
+    // The server may be newer than the client and have more codes.
+    this.advice = options.advice ?? { ...clientAdvice, ...errorAdvice }[code] ?? "giveUp";
+    this.retryAfterMs = options.retryAfterMs;
+  }
+}
+
+/** The error that a frame reports. */
+export function errorOf(data: Pick<ErrorData, "code" | "message" | "retryAfterMs">): BelfryError {
+  return new BelfryError(data.code, data.message, { retryAfterMs: data.retryAfterMs });
+}

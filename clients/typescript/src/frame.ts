@@ -1,0 +1,33 @@
+import type { ServerFrame } from "./generated/frames.js";
+
+/** API Gateway's own error frame. */
+export interface GatewayError {
+  type: undefined;
+  message: string;
+}
+
+/** Reads a frame. `undefined` for anything that is none. */
+export function parseFrame(text: unknown): ServerFrame | GatewayError | undefined {
+  if (typeof text !== "string") return undefined;
+  let frame: unknown;
+  try {
+    frame = JSON.parse(text);
+  } catch {
+    return undefined;
+  }
+  if (!isObject(frame)) return undefined;
+  const { type, message, data } = frame;
+  if (type === undefined && typeof message === "string") return { type, message };
+  const isBare = type === "ping" || type === "pong";
+  return typeof type === "string" && (isBare || isObject(data)) ? (frame as unknown as ServerFrame) : undefined;
+}
+
+/** The time from one of the server's timestamps to another, in milliseconds: the two clocks may differ. */
+export function between(from: string | undefined, to: string): number {
+  const ms = Date.parse(to) - (from === undefined ? Date.now() : Date.parse(from));
+  return Number.isFinite(ms) ? Math.max(ms, 0) : 0;
+}
+
+function isObject(value: unknown): value is Record<string, unknown> {
+  return typeof value === "object" && value !== null && !Array.isArray(value);
+}

@@ -1,0 +1,510 @@
+// Generated from schemas/ by `npm run generate`. Do not edit.
+
+/** `@me` (the user's own connections), `@all` (every connection), or the name of a channel. */
+export type Address = string;
+
+/** The data of `system.announcement`: a text to show to users. */
+export interface Announcement {
+  /** The importance of the announcement. */
+  level?: AnnouncementLevel;
+  /** The text to show. */
+  text: string;
+}
+
+/** The importance of an announcement. */
+export type AnnouncementLevel = "info" | "warning" | "critical";
+
+/** The `data` of an `auth.refresh` frame. */
+export interface AuthRefresh {
+  /** The new token. It must belong to the user who opened the connection. */
+  token: BearerToken;
+}
+
+/** The `data` of an `auth.refreshed` frame. */
+export interface AuthRefreshed {
+  /** When the session now ends. The server then closes the connection, unless another `auth.refresh` has extended the session. */
+  tokenExpiresAt: Timestamp;
+}
+
+/** A token of the user pool, as a JWT. */
+export type BearerToken = string;
+
+/** Why a client may not subscribe to a channel. */
+export interface ChannelError {
+  /** What went wrong, for programs. */
+  code: ErrorCode;
+  /** What went wrong, for people. The text may change. */
+  message: string;
+}
+
+/** The name of a channel: 1 to 128 characters of A-Z a-z 0-9 - _ . = , ; + ~ @ in segments joined by ":", not beginning with "@". */
+export type ChannelName = string;
+
+/** A channel that the client may not subscribe to. */
+export interface ChannelRefused {
+  /** The channel. */
+  channel: Address;
+  /** The reason. */
+  error: ChannelError;
+}
+
+/** A channel, and what the client has seen of it. */
+export interface ChannelSince {
+  /** The channel. `@me` and `@all` need no subscription; with `since` they recover what was missed. */
+  channel: Address;
+  /** The position of the last message that the client has seen. The server answers with the messages after it. */
+  since?: Position;
+}
+
+/** A channel that the connection is subscribed to. */
+export interface ChannelState {
+  /** The channel. */
+  channel: Address;
+  /** The channel's present epoch. */
+  epoch?: Epoch;
+  /** The messages after the position, without a gap. */
+  messages?: Array<KeptFrame>;
+  /** Whether more messages follow the last one: ask for them with `history`. */
+  more?: boolean;
+  /** Only if `recovered` is `false`: why. */
+  reason?: NotRecovered;
+  /** Only in an answer to a position: whether no message after it is lost. All of them are in `messages` and the pages after it. */
+  recovered?: boolean;
+  /** The number of the channel's newest message. Zero if there is none. */
+  seq?: number;
+  /** When the subscription ends, unless the client subscribes again. Absent if it lasts as long as the session. */
+  until?: Timestamp;
+}
+
+/** The opaque id that API Gateway gives a connection: 1 to 128 visible ASCII characters. */
+export type ConnectionId = string;
+
+/** Names one history of a channel: 1 to 64 visible ASCII characters. Positions of different epochs cannot be compared. */
+export type Epoch = string;
+
+/** Why the server refused a frame or closes the connection. */
+export type ErrorCode = "INVALID_MESSAGE" | "UNSUPPORTED_VERSION" | "UNKNOWN_TYPE" | "MESSAGE_TOO_LARGE" | "RATE_LIMITED" | "TOKEN_EXPIRED" | "UNAUTHORIZED" | "SIGNED_OUT" | "UNKNOWN_CONNECTION" | "FORBIDDEN" | "CHANNEL_BUSY" | "TOO_MANY_CHANNELS" | "INTERNAL";
+
+/** The `data` of an error frame. */
+export interface ErrorData {
+  /** What went wrong, for programs. */
+  code: ErrorCode;
+  /** What went wrong, for people. The text may change. */
+  message: string;
+  /** How long to wait before the next frame, in milliseconds. Only `RATE_LIMITED` has it. */
+  retryAfterMs?: number;
+  /** When the error happened. */
+  timestamp: Timestamp;
+}
+
+/** The sender's id for a frame: 1 to 128 characters without control characters. */
+export type FrameId = string;
+
+/** The `data` of a `hello` frame. */
+export interface HelloData {
+  /** Subscribes as a `subscribe` frame does. `welcome` has the result. */
+  subscribe?: Subscribe;
+}
+
+/** The `data` of a server's `history` frame. */
+export interface History {
+  /** The channel. */
+  channel: Address;
+  /** The channel's present epoch. */
+  epoch: Epoch;
+  /** The messages after the position, without a gap. */
+  messages?: Array<KeptFrame>;
+  /** Whether more messages follow the last one: ask for them with `history`. */
+  more?: boolean;
+  /** Only if `recovered` is `false`: why. */
+  reason?: NotRecovered;
+  /** Only in an answer to a position: whether no message after it is lost. All of them are in `messages` and the pages after it. */
+  recovered?: boolean;
+  /** The number of the channel's newest message. Zero if there is none. */
+  seq: number;
+}
+
+/** What a message is about: 1 to 64 characters without control characters. */
+export type Kind = string;
+
+/** The kinds with fixed fields. */
+export type KnownNotification = Upload & {
+  kind: "upload.completed";
+} | Upload & {
+  kind: "upload.finalized";
+} | SetCreated & {
+  kind: "set.created";
+} | Announcement & {
+  kind: "system.announcement";
+};
+
+/** Limits on what a client may send. */
+export interface Limits {
+  /** The largest frame, in bytes of UTF-8. */
+  maxMessageBytes: number;
+  /** The message rate limit: frames per minute in the long run. A burst may have a tenth of that, or 5 frames if that is more. */
+  messagesPerMinute: number;
+}
+
+/** The `data` of a `message` frame. */
+export interface MessageData {
+  /** What the client published: any JSON value. */
+  data?: unknown;
+  /** What the message is about. */
+  kind: Kind;
+}
+
+/** A whole `notification` or `message` frame, the same one that subscribers received. */
+export type KeptFrame = ServerFrames["message"] | ServerFrames["notification"];
+
+/** The idempotency key of a broadcast and the `id` of its frames: 1 to 128 visible ASCII characters. */
+export type MessageId = string;
+
+/** Why messages cannot be recovered. */
+export type NotRecovered = "epoch" | "expired" | "tooFar";
+
+/** The content of a notification. A known `kind` has fixed fields and may have more; the data of any other kind is passed on unchanged. */
+export type NotificationData = { kind: string; [field: string]: unknown };
+
+/** A position in a channel's history. */
+export interface Position {
+  /** The history that the number belongs to. */
+  epoch: Epoch;
+  /** The message's number: 1 for the first one, and no number is left out. Zero is the position before the first. */
+  seq: number;
+}
+
+/** The `data` of a `publish` frame. */
+export interface Publish {
+  /** The channel. Clients cannot publish to `@me` and `@all`. */
+  channel: ChannelName;
+  /** The content: any JSON value. */
+  data?: unknown;
+  /** Whether this connection gets the message, too, if it is subscribed. The default is `false`. */
+  echo?: boolean;
+  /** What the message is about. */
+  kind: Kind;
+  /** The idempotency key. A repeated frame of the same user with the same `messageId` is published once. The default is an id of the server's. */
+  messageId?: MessageId;
+  /** Whether the channel's history keeps the message, if it has one. The default is `true`. */
+  store?: boolean;
+}
+
+/** The `data` of a `published` frame. */
+export interface Published {
+  /** The channel. */
+  channel: ChannelName;
+  /** The `id` of the message. */
+  messageId: MessageId;
+  /** The position of the message. Absent if it is not kept. */
+  position?: Position;
+}
+
+/** The `data` of a client's `history` frame. */
+export interface ReadHistory {
+  /** The position after which the messages begin. */
+  after: Position;
+  /** The channel. */
+  channel: Address;
+  /** The most messages in the answer, 1 to 300. The default is 100. */
+  limit?: number;
+}
+
+/** The `data` of a `reconnect` frame. */
+export interface Reconnect {
+  /** When API Gateway cuts this connection, at the latest. */
+  deadline: Timestamp;
+}
+
+/** The client that published a message. */
+export interface Sender {
+  /** The user whose token opened the connection. */
+  userId: UserId;
+}
+
+/** The data of `set.created`: a set of files now exists. */
+export interface SetCreated {
+  /** The name that the user gave the set. */
+  name?: string;
+  /** The id of the set. */
+  setId: string;
+}
+
+/** The `data` of a `subscribe` frame. */
+export interface Subscribe {
+  /** The channels to subscribe to. */
+  channels: Array<ChannelSince>;
+}
+
+/** The `data` of a `subscribed` frame. */
+export interface Subscribed {
+  /** The channels in the order of the client's frame. */
+  channels: Array<SubscribedTo>;
+}
+
+/** What became of one channel of a `subscribe` frame. */
+export type SubscribedTo = ChannelRefused | ChannelState;
+
+/** The `data` of a `sync` frame. */
+export interface Sync {
+  /** The channels to compare. */
+  channels: Array<ChannelSince>;
+}
+
+/** The `data` of a `synced` frame. */
+export interface Synced {
+  /** The channels in the order of the client's frame. */
+  channels: Array<SyncedChannel>;
+}
+
+/** A channel as the server knows it. */
+export interface SyncedChannel {
+  /** The channel. */
+  channel: Address;
+  /** Whether there is something after the client's position: ask for it with `history`. Absent if the client sent no position or the channel has no history. */
+  missed?: boolean;
+  /** The channel's newest position. Absent if the channel has no history. */
+  position?: Position;
+  /** Whether the connection is subscribed. Always `true` for `@me` and `@all`. */
+  subscribed: boolean;
+}
+
+/** A point in time: RFC 3339 in UTC with a final `Z`, for example `2026-02-09T18:11:43.822Z`. */
+export type Timestamp = string;
+
+/** The `data` of an `unsubscribe` frame. */
+export interface Unsubscribe {
+  /** The channels that the client no longer wants. It need not be subscribed to them. */
+  channels: Array<ChannelName>;
+}
+
+/** The `data` of an `unsubscribed` frame. */
+export interface Unsubscribed {
+  /** The channels that the connection is no longer subscribed to. */
+  channels: Array<ChannelName>;
+  /** Why the server has ended the subscriptions. Absent in the reply to `unsubscribe`. */
+  reason?: ErrorCode;
+}
+
+/** The data of `upload.completed` (all bytes have arrived) and of `upload.finalized` (the file is processed and ready for use). */
+export interface Upload {
+  /** The media type of the file, for example `image/png`. */
+  contentType?: string;
+  /** The name of the file, as the user knows it. */
+  file: string;
+  /** The size of the file in bytes. */
+  size?: number;
+  /** The URL of the file. */
+  url?: string;
+}
+
+/** The user of a connection, from a claim of the token: 1 to 128 characters without control characters. */
+export type UserId = string;
+
+/** The protocol version, `1.x`. Belfry writes `1.0`. */
+export type Version = string;
+
+/** The `data` of a `welcome` frame. */
+export interface Welcome {
+  /** When the connection was opened. */
+  connectedAt: Timestamp;
+  /** When API Gateway cuts the connection, at the latest. */
+  connectionExpiresAt: Timestamp;
+  /** The id of this connection. */
+  connectionId: ConnectionId;
+  /** The limits on what the client may send. */
+  limits: Limits;
+  /** What became of the subscriptions that the client asked for in `hello`. */
+  subscribed?: Subscribed;
+  /** When the token expires. The server then closes the connection, unless `auth.refresh` has extended the session. */
+  tokenExpiresAt: Timestamp;
+  /** The user whose token opened the connection. */
+  userId: UserId;
+}
+
+/** The fields that every frame has besides `type` and `data`. */
+export interface Envelope {
+  /** The protocol version that the sender used. */
+  version: Version;
+  /** The sender's id for this frame. A reply repeats it as `correlationId`. */
+  id?: FrameId;
+  /** When the sender made the frame. */
+  timestamp?: Timestamp;
+  /** The `id` of the frame that this one answers. */
+  correlationId?: FrameId;
+}
+
+/** The frames that a server sends, by type. */
+export interface ServerFrames {
+  /** The reply to `ping`. */
+  "pong": Envelope & {
+    type: "pong";
+    /** Ignored. It may be any object. */
+    data?: Record<string, unknown>;
+  };
+  /** The reply to `hello`. */
+  "welcome": Envelope & {
+    type: "welcome";
+    /** The content of the frame. Its fields depend on `type`. */
+    data: Welcome;
+  };
+  /** The reply to `echo`, with the same `data`. */
+  "echo": Envelope & {
+    type: "echo";
+    /** The content of the frame. Its fields depend on `type`. */
+    data: unknown;
+  };
+  /** The reply to `auth.refresh`. */
+  "auth.refreshed": Envelope & {
+    type: "auth.refreshed";
+    /** The content of the frame. Its fields depend on `type`. */
+    data: AuthRefreshed;
+  };
+  /** Checks whether a silent client is still there. The client must send `pong` or any other frame, or the server closes the connection. */
+  "ping": Envelope & {
+    type: "ping";
+    /** Ignored. It may be any object. */
+    data?: Record<string, unknown>;
+  };
+  /** Announces the end of this connection. The client should open a new connection, then close this one. */
+  "reconnect": Envelope & {
+    type: "reconnect";
+    /** The content of the frame. Its fields depend on `type`. */
+    data: Reconnect;
+  };
+  /** Says why the server refused a frame, or why it closes the connection. */
+  "error": Envelope & {
+    type: "error";
+    /** The content of the frame. Its fields depend on `type`. */
+    data: ErrorData;
+  };
+  /** A message from a caller of the broadcaster. */
+  "notification": Envelope & {
+    type: "notification";
+    /** Whom the message is for. Absent for messages to users or to everyone of which no history is kept. */
+    channel?: Address;
+    /** The content of the message. */
+    data: NotificationData;
+    /** The client that published the message. Only `message` frames have it, and they always do. */
+    from?: Sender;
+    /** The message's position in the channel's history. Absent if the message is not kept. */
+    position?: Position;
+  };
+  /** A message from another client. */
+  "message": Envelope & {
+    type: "message";
+    /** Whom the message is for. Absent for messages to users or to everyone of which no history is kept. */
+    channel?: Address;
+    /** The content of the message. */
+    data: MessageData;
+    /** The client that published the message. Only `message` frames have it, and they always do. */
+    from?: Sender;
+    /** The message's position in the channel's history. Absent if the message is not kept. */
+    position?: Position;
+  };
+  /** The reply to `subscribe`. */
+  "subscribed": Envelope & {
+    type: "subscribed";
+    /** The content of the frame. Its fields depend on `type`. */
+    data: Subscribed;
+  };
+  /** The reply to `unsubscribe`, or the end of subscriptions that are no longer allowed. */
+  "unsubscribed": Envelope & {
+    type: "unsubscribed";
+    /** The content of the frame. Its fields depend on `type`. */
+    data: Unsubscribed;
+  };
+  /** The reply to `publish`: the message is published. */
+  "published": Envelope & {
+    type: "published";
+    /** The content of the frame. Its fields depend on `type`. */
+    data: Published;
+  };
+  /** The reply to `history`. */
+  "history": Envelope & {
+    type: "history";
+    /** The content of the frame. Its fields depend on `type`. */
+    data: History;
+  };
+  /** The reply to `sync`. */
+  "synced": Envelope & {
+    type: "synced";
+    /** The content of the frame. Its fields depend on `type`. */
+    data: Synced;
+  };
+}
+
+/** The frames that a client sends, by type. */
+export interface ClientFrames {
+  /** Asks whether the server responds. The reply is `pong`. */
+  "ping": Envelope & {
+    type: "ping";
+    /** Ignored. It may be any object. */
+    data?: Record<string, unknown>;
+  };
+  /** Asks about the connection and its limits. The reply is `welcome`. */
+  "hello": Envelope & {
+    type: "hello";
+    /** What the client wants besides the answer. */
+    data?: HelloData;
+  };
+  /** Answers a `ping` of the server. It gets no reply. */
+  "pong": Envelope & {
+    type: "pong";
+    /** Ignored. It may be any object. */
+    data?: Record<string, unknown>;
+  };
+  /** Asks for a reply with the same `data`, which can be any JSON value. The reply is `echo`. */
+  "echo": Envelope & {
+    type: "echo";
+    /** The content of the frame. Its fields depend on `type`. */
+    data: unknown;
+  };
+  /** Extends the session with a newer token of the same user. The reply is `auth.refreshed`. */
+  "auth.refresh": Envelope & {
+    type: "auth.refresh";
+    /** The content of the frame. Its fields depend on `type`. */
+    data: AuthRefresh;
+  };
+  /** Subscribes to channels, and recovers messages that were missed. The reply is `subscribed`. */
+  "subscribe": Envelope & {
+    type: "subscribe";
+    /** The content of the frame. Its fields depend on `type`. */
+    data: Subscribe;
+  };
+  /** Ends subscriptions. The reply is `unsubscribed`. */
+  "unsubscribe": Envelope & {
+    type: "unsubscribe";
+    /** The content of the frame. Its fields depend on `type`. */
+    data: Unsubscribe;
+  };
+  /** Publishes a message to a channel. The reply is `published`. */
+  "publish": Envelope & {
+    type: "publish";
+    /** The content of the frame. Its fields depend on `type`. */
+    data: Publish;
+  };
+  /** Asks for messages of a channel's history. The reply is `history`. */
+  "history": Envelope & {
+    type: "history";
+    /** The content of the frame. Its fields depend on `type`. */
+    data: ReadHistory;
+  };
+  /** Asks for the newest positions of channels. The reply is `synced`. */
+  "sync": Envelope & {
+    type: "sync";
+    /** The content of the frame. Its fields depend on `type`. */
+    data: Sync;
+  };
+}
+
+/** A frame from the server. */
+export type ServerFrame = ServerFrames[keyof ServerFrames];
+
+/** The data of the kinds that the protocol defines. */
+export interface ProtocolKinds {
+  "upload.completed": Upload;
+  "upload.finalized": Upload;
+  "set.created": SetCreated;
+  "system.announcement": Announcement;
+}

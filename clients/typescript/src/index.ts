@@ -1,0 +1,10 @@
+export { Belfry, type BelfryEvents, type BelfryOptions } from "./belfry.js";
+export { Channel, type ChannelEvents, type PublishOptions } from "./channel.js";
+export { defaultEnvironment, type Environment, type WebSocketConstructor, type WebSocketLike } from "./environment.js";
+export { BelfryError, type ClientErrorCode } from "./errors.js";
+export type { Advice } from "./generated/advice.js";
+export type { Announcement, ErrorCode, Position, Published, SetCreated, Upload } from "./generated/frames.js";
+export type { DataOf, Kind, Kinds, Message } from "./kinds.js";
+export type { Lost } from "./recovery/ordering.js";
+export type { Status } from "./status.js";
+export type { TokenReason, TokenSource } from "./token.js";

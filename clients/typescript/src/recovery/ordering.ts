@@ -1,0 +1,142 @@
+import type { History, KeptFrame, NotRecovered, Position } from "../generated/frames.js";
+
+/** Messages that are gone. Fetch the state again. */
+export interface Lost {
+  /** `noHistory`: the channel keeps none, so nobody knows whether there were messages. */
+  readonly reason: NotRecovered | "noHistory";
+  /** The last message that was delivered before. */
+  readonly from: Position | undefined;
+  /** Messages after this position will be delivered. */
+  readonly to: Position | undefined;
+}
+
+/** An answer to `subscribe` or `history`. Without `epoch`, the channel has no history. */
+export type Page = Partial<Pick<History, "epoch" | "seq" | "recovered" | "reason" | "messages">>;
+
+/** The most messages that wait for a missing one. The history has the others. */
+const MAX_HELD = 500;
+
+/**
+ * Brings live and replayed messages of one channel into the order of their numbers, each once. What it cannot deliver,
+ * it reports as lost.
+ */
+export class Ordering {
+  readonly #deliver: (frame: KeptFrame) => void;
+  readonly #lost: (lost: Lost) => void;
+  readonly #held = new Map<string, KeptFrame>();
+  #position: Position | undefined;
+  #isJoined = false;
+
+  constructor(deliver: (frame: KeptFrame) => void, lost: (lost: Lost) => void) {
+    this.#deliver = deliver;
+    this.#lost = lost;
+  }
+
+  /** The position of the last message that was delivered or reported as lost. */
+  get position(): Position | undefined {
+    return this.#position;
+  }
+
+  /** Whether a message waits for another one that is missing. */
+  get hasGap(): boolean {
+    return this.#held.size > 0;
+  }
+
+  /** Whether the server has said where the subscription begins. */
+  get isJoined(): boolean {
+    return this.#isJoined;
+  }
+
+  /** Takes a message that was posted to the client. */
+  receive(frame: KeptFrame): void {
+    const { position } = frame;
+    if (!position) {
+      this.#deliver(frame);
+      return;
+    }
+    if (this.#isJoined && !this.#position) {
+      // The channel has got a history since the client subscribed.
+      this.#advance(frame, position);
+      return;
+    }
+    this.#take(frame, position);
+    this.#drain();
+  }
+
+  /**
+   * Takes an answer of the server. Returns whether the history has more.
+   */
+  answer(page: Page): boolean {
+    const { epoch, seq = 0 } = page;
+    this.#isJoined = true;
+    if (epoch === undefined) {
+      this.#position = undefined;
+      this.#held.clear();
+      return false;
+    }
+    const newest = { epoch, seq };
+    const from = this.#position;
+    if (!from) {
+      this.#position = newest;
+    } else if (page.recovered === false && !isAtLeast(from, newest)) {
+      this.#position = newest;
+      this.#lost({ reason: page.reason ?? "expired", from, to: newest });
+    } else {
+      for (const frame of page.messages ?? []) {
+        if (!frame.position) continue;
+        this.#take(frame, frame.position);
+        this.#drain();
+      }
+    }
+    this.#purge(newest.epoch);
+    this.#drain();
+    return !isAtLeast(this.#position, newest);
+  }
+
+  /** Forgets everything: the next subscription begins anew. */
+  reset(): void {
+    this.#position = undefined;
+    this.#isJoined = false;
+    this.#held.clear();
+  }
+
+  #take(frame: KeptFrame, position: Position): void {
+    if (this.#position && isAtLeast(this.#position, position)) return;
+    if (this.#held.size < MAX_HELD || this.#isNext(position)) this.#held.set(key(position), frame);
+  }
+
+  #isNext({ epoch, seq }: Position): boolean {
+    return epoch === this.#position?.epoch && seq === this.#position.seq + 1;
+  }
+
+  #drain(): void {
+    while (this.#position) {
+      const next = { epoch: this.#position.epoch, seq: this.#position.seq + 1 };
+      const frame = this.#held.get(key(next));
+      if (!frame) return;
+      this.#held.delete(key(next));
+      this.#advance(frame, next);
+    }
+  }
+
+  #advance(frame: KeptFrame, position: Position): void {
+    this.#position = position;
+    this.#deliver(frame);
+  }
+
+  /** Drops what was seen, and stragglers of an epoch that is neither the client's nor the server's. */
+  #purge(epoch: string): void {
+    for (const [name, { position }] of this.#held) {
+      const isKnown = position?.epoch === this.#position?.epoch || position?.epoch === epoch;
+      if (!position || !isKnown || (this.#position && isAtLeast(this.#position, position))) this.#held.delete(name);
+    }
+  }
+}
+
+function key({ epoch, seq }: Position): string {
+  return `${seq} ${epoch}`;
+}
+
+function isAtLeast(position: Position | undefined, other: Position): boolean {
+  return position?.epoch === other.epoch && position.seq >= other.seq;
+}

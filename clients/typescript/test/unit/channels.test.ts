@@ -1,0 +1,357 @@
+import { describe, expect, it } from "vitest";
+import type { BelfryError, Lost, Message } from "../../src/index.js";
+import { connected, setUp, textsOf } from "../support/client.js";
+import { settle } from "../support/clock.js";
+
+describe("a channel", () => {
+  it("is subscribed to when somebody listens, and not before", async () => {
+    const { server, belfry } = await connected();
+    const room = belfry.channel("room:7");
+    await settle();
+    expect(server.socket.of("subscribe")).toEqual([]);
+    room.on("message", () => {});
+    await settle();
+    expect(server.socket.of("subscribe")).toMatchObject([{ data: { channels: [{ channel: "room:7" }] } }]);
+  });
+
+  it("rides on hello if it is wanted before the connection is there", async () => {
+    const { server, belfry } = setUp();
+    const joined = belfry.channel("room:7").subscribe();
+    await joined;
+    expect(server.socket.received.length).toBe(1);
+    expect(server.socket.of("hello")[0]?.data?.subscribe?.channels).toContainEqual({ channel: "room:7" });
+  });
+
+  it("shares a frame with others that are wanted at the same time", async () => {
+    const { server, belfry } = await connected();
+    const names = Array.from({ length: 60 }, (_, index) => `room:${index}`);
+    await Promise.all(names.map((name) => belfry.channel(name).subscribe()));
+    expect(server.socket.of("subscribe").map(({ data }) => data.channels.length)).toEqual([50, 10]);
+  });
+
+  it("is split over frames that the server accepts", async () => {
+    const { server, belfry } = await connected({}, (server) => {
+      server.maxMessageBytes = 1_000;
+    });
+    const names = Array.from({ length: 30 }, (_, index) => `room:${"x".repeat(60)}:${index}`);
+    await Promise.all(names.map((name) => belfry.channel(name).subscribe()));
+    for (const frame of server.socket.received) expect(JSON.stringify(frame).length).toBeLessThanOrEqual(1_000);
+  });
+
+  it("delivers messages by kind and as messages", async () => {
+    const { server, belfry } = await connected();
+    server.log("room:7");
+    const room = belfry.channel("room:7");
+    const messages: Message[] = [];
+    const lines: unknown[] = [];
+    room.on("message", (message) => messages.push(message));
+    room.on("chat.line", ({ data }) => lines.push(data));
+    room.on("chat.other", () => lines.push("wrong"));
+    await room.subscribe();
+    server.publish("room:7", "hi");
+    expect(messages).toMatchObject([
+      {
+        kind: "chat.line",
+        data: { text: "hi" },
+        from: "bob",
+        id: "hi",
+        channel: "room:7",
+        position: { epoch: "e1", seq: 1 },
+      },
+    ]);
+    expect(lines).toEqual([{ text: "hi" }]);
+    expect(room.position).toEqual({ epoch: "e1", seq: 1 });
+  });
+
+  it("never takes a kind for an event", async () => {
+    const { server, belfry } = await connected();
+    const room = belfry.channel("room:7");
+    const events: unknown[] = [];
+    room.on("lost", (lost) => events.push(lost));
+    room.on("error", (error) => events.push(error));
+    await room.subscribe();
+    for (const kind of ["lost", "error"]) {
+      server.post({ type: "message", version: "1.0", channel: "room:7", data: { kind }, from: { userId: "mallory" } });
+    }
+    expect(events).toEqual([]);
+  });
+
+  it("keeps working when a listener throws", async () => {
+    const { server, belfry } = await connected();
+    server.log("room:7");
+    const room = belfry.channel("room:7");
+    const messages: Message[] = [];
+    const thrown = new Promise((resolve) => process.once("uncaughtException", resolve));
+    const listeners = process.rawListeners("uncaughtException").slice(0, -1) as NodeJS.UncaughtExceptionListener[];
+    for (const listener of listeners) process.off("uncaughtException", listener);
+    room.on("message", ({ id }) => {
+      if (id === "a") throw new Error("a listener's fault");
+    });
+    room.on("message", (message) => messages.push(message));
+    await room.subscribe();
+    server.publish("room:7", "a");
+    server.publish("room:7", "b");
+    await expect(thrown).resolves.toMatchObject({ message: "a listener's fault" });
+    await new Promise((resolve) => setImmediate(resolve));
+    for (const listener of listeners) process.on("uncaughtException", listener);
+    expect(textsOf(messages)).toEqual(["a", "b"]);
+  });
+
+  it("has one object for each name, until it is closed", async () => {
+    const { belfry } = await connected();
+    const room = belfry.channel("room:7");
+    expect(belfry.channel("room:7")).toBe(room);
+    room.close();
+    expect(belfry.channel("room:7")).not.toBe(room);
+    await expect(room.subscribe()).rejects.toMatchObject({ code: "CLOSED" });
+  });
+
+  it.each(["", "@you", "room::7", ":", "room 7", "x".repeat(129), "räume"])("cannot be named %j", async (name) => {
+    const { belfry } = await connected();
+    expect(() => belfry.channel(name)).toThrow(TypeError);
+  });
+
+  it("that is forbidden says so, and the others are not affected", async () => {
+    const { server, belfry } = await connected();
+    server.forbidden.add("room:8");
+    const [seven, eight] = [belfry.channel("room:7"), belfry.channel("room:8")];
+    const errors: BelfryError[] = [];
+    eight.on("error", (error) => errors.push(error));
+    await Promise.all([
+      seven.subscribe(),
+      expect(eight.subscribe()).rejects.toMatchObject({ code: "FORBIDDEN", advice: "giveUp" }),
+    ]);
+    expect(errors.map(({ code }) => code)).toEqual(["FORBIDDEN"]);
+    server.forbidden.clear();
+    await eight.subscribe();
+  });
+
+  it("that was forbidden is asked for again on the next connection", async () => {
+    const { environment, server, belfry } = await connected();
+    server.forbidden.add("room:7");
+    const room = belfry.channel("room:7");
+    await expect(room.subscribe()).rejects.toMatchObject({ code: "FORBIDDEN" });
+    server.forbidden.clear();
+    server.socket.end(1006);
+    await environment.advance(500);
+    expect(server.socket.subscribed).toContain("room:7");
+  });
+
+  it("unsubscribes when it is closed", async () => {
+    const { server, belfry } = await connected();
+    const room = belfry.channel("room:7");
+    await room.subscribe();
+    room.close();
+    await settle();
+    expect(server.socket.of("unsubscribe")).toMatchObject([{ data: { channels: ["room:7"] } }]);
+    expect(server.socket.subscribed).not.toContain("room:7");
+  });
+
+  it("that is closed and opened again is subscribed only after it was unsubscribed", async () => {
+    const { server, belfry } = await connected();
+    await belfry.channel("room:7").subscribe();
+    const held: Array<() => void> = [];
+    server.intercept = (frame, socket) => {
+      if (frame.type !== "unsubscribe") return false;
+      held.push(() => server.answer(frame, socket));
+      return true;
+    };
+    belfry.channel("room:7").close();
+    const again = belfry.channel("room:7").subscribe();
+    await settle();
+    expect(server.socket.of("subscribe").length).toBe(1);
+    for (const answer of held) answer();
+    await again;
+    expect(server.socket.subscribed).toContain("room:7");
+  });
+
+  it("that the server unsubscribes says so", async () => {
+    const { server, belfry } = await connected();
+    const room = belfry.channel("room:7");
+    const errors: BelfryError[] = [];
+    room.on("error", (error) => errors.push(error));
+    await room.subscribe();
+    server.socket.subscribed.delete("room:7");
+    server.socket.send({ type: "unsubscribed", version: "1.0", data: { channels: ["room:7"], reason: "FORBIDDEN" } });
+    expect(errors.map(({ code }) => code)).toEqual(["FORBIDDEN"]);
+    await room.subscribe();
+    expect(server.socket.subscribed).toContain("room:7");
+  });
+
+  it("is renewed before the application's permission ends", async () => {
+    const { environment, server, belfry } = await connected();
+    server.log("room:7");
+    server.intercept = (frame, socket) => {
+      if (frame.type !== "subscribe") return false;
+      const until = server.timestamp(300_000);
+      const channels = frame.data.channels.map(({ channel }) => ({ channel, until, ...server.log(channel).newest }));
+      socket.send({
+        type: "subscribed",
+        version: "1.0",
+        timestamp: server.timestamp(),
+        data: { channels },
+        ...(frame.id && { correlationId: frame.id }),
+      });
+      return true;
+    };
+    await belfry.channel("room:7").subscribe();
+    await environment.advance(269_999);
+    expect(server.socket.of("subscribe").length).toBe(1);
+    await environment.advance(1);
+    expect(server.socket.of("subscribe").length).toBe(2);
+    expect(server.socket.of("subscribe")[1]?.data.channels[0]?.since).toEqual({ epoch: "e1", seq: 0 });
+  });
+
+  it("is asked for again if the answer is an error or does not come", async () => {
+    const { environment, server, belfry } = await connected();
+    server.intercept = (frame, socket) => {
+      if (frame.type !== "subscribe") return false;
+      const count = socket.of("subscribe").length;
+      if (count === 1) server.refuse(frame, socket, "INTERNAL");
+      return count <= 2;
+    };
+    const joined = belfry.channel("room:7").subscribe();
+    await environment.advance(500 + 10_000 + 1_000);
+    await joined;
+    expect(server.socket.of("subscribe").length).toBe(3);
+  });
+});
+
+describe("for await", () => {
+  it("yields messages in order, and ends when the channel is closed", async () => {
+    const { server, belfry } = await connected();
+    server.log("room:7");
+    const room = belfry.channel("room:7");
+    const texts: string[] = [];
+    const loop = (async () => {
+      for await (const message of room) texts.push(...textsOf([message]));
+    })();
+    await settle();
+    for (const text of ["a", "b"]) server.publish("room:7", text);
+    await settle();
+    server.publish("room:7", "c");
+    room.close();
+    await loop;
+    expect(texts).toEqual(["a", "b", "c"]);
+  });
+
+  it("can be left", async () => {
+    const { server, belfry } = await connected();
+    server.log("room:7");
+    const loop = (async () => {
+      for await (const message of belfry.channel("room:7")) return message.id;
+      return undefined;
+    })();
+    await settle();
+    server.publish("room:7", "a");
+    await expect(loop).resolves.toBe("a");
+  });
+
+  it("fails if the subscription is refused", async () => {
+    const { server, belfry } = await connected();
+    server.forbidden.add("room:7");
+    await expect(belfry.channel("room:7")[Symbol.asyncIterator]().next()).rejects.toMatchObject({ code: "FORBIDDEN" });
+  });
+
+  it("fails if it is too slow, after what it has not read", async () => {
+    const { server, belfry } = await connected();
+    server.log("room:7");
+    const messages = belfry.channel("room:7")[Symbol.asyncIterator]();
+    await settle();
+    for (let index = 0; index < 1_100; index += 1) server.publish("room:7", String(index));
+    for (let index = 0; index < 1_000; index += 1) expect((await messages.next()).value?.id).toBe(String(index));
+    await expect(messages.next()).rejects.toMatchObject({ code: "SLOW_CONSUMER" });
+    await expect(messages.next()).resolves.toMatchObject({ done: true });
+  });
+
+  it("ends when the client is closed", async () => {
+    const { belfry } = await connected();
+    const messages = belfry.channel("room:7")[Symbol.asyncIterator]();
+    const next = messages.next();
+    belfry.close();
+    await expect(next).resolves.toMatchObject({ done: true });
+  });
+});
+
+describe("notifications", () => {
+  const notification = (kind: string, id: string, more = {}) => ({
+    type: "notification" as const,
+    version: "1.0",
+    id,
+    data: { kind, file: "x.png" },
+    ...more,
+  });
+
+  it("reach listeners of their kind, each once", async () => {
+    const { server, belfry } = await connected();
+    const files: string[] = [];
+    const all: Message[] = [];
+    belfry.on("upload.completed", ({ data }) => files.push(data.file));
+    belfry.on("notification", (message) => all.push(message));
+    server.post(notification("upload.completed", "1"));
+    server.post(notification("upload.completed", "1"));
+    server.post(notification("other", "2"));
+    expect(files).toEqual(["x.png"]);
+    expect(all.map(({ kind }) => kind)).toEqual(["upload.completed", "other"]);
+  });
+
+  it("arrive once although two connections receive them", async () => {
+    const { server, belfry } = await connected();
+    const ids: unknown[] = [];
+    belfry.on("notification", ({ id }) => ids.push(id));
+    server.intercept = (frame) => frame.type === "publish";
+    void belfry.channel("room:7").publish("chat.line");
+    server.socket.send({ type: "reconnect", version: "1.0", data: { deadline: server.timestamp(600_000) } });
+    await settle();
+    expect(server.open.length).toBe(2);
+    server.post(notification("other", "1"));
+    server.post(notification("other", "1", { channel: "@all" }));
+    expect(ids).toEqual(["1", "1"]);
+  });
+
+  it("with a position are ordered and recovered like those of a channel", async () => {
+    const { environment, server, belfry } = await connected({}, (server) => {
+      server.log("@me");
+    });
+    const texts: string[] = [];
+    belfry.on("notification", (message) => texts.push(...textsOf([message])));
+    belfry.channel("@me").on("message", (message) => texts.push(...textsOf([message])));
+    const at = (seq: number, text: string) =>
+      notification("n", text, { channel: "@me", position: { epoch: "e1", seq }, data: { kind: "n", text } });
+    server.log("@me").messages.push(at(1, "a"), at(2, "b"));
+    server.post(at(2, "b"));
+    expect(texts).toEqual([]);
+    await environment.advance(2_000);
+    expect(texts).toEqual(["a", "a", "b", "b"]);
+  });
+
+  it("never come from clients", async () => {
+    const { server, belfry } = await connected();
+    const messages: Message[] = [];
+    belfry.on("notification", (message) => messages.push(message));
+    belfry.on("upload.completed", (message) => messages.push(message));
+    const data = { kind: "upload.completed", data: { file: "evil" } };
+    server.post({ type: "message", version: "1.0", id: "1", data, from: { userId: "mallory" } });
+    expect(messages).toEqual([]);
+  });
+});
+
+describe("another user", () => {
+  it("is not told that the first one's messages are lost", async () => {
+    const { server, belfry } = await connected({}, (server) => {
+      server.log("@me").append("a");
+    });
+    const lost: Lost[] = [];
+    belfry.channel("@me").on("lost", (one) => lost.push(one));
+    const data = { code: "SIGNED_OUT" as const, message: "m", timestamp: server.timestamp() };
+    server.socket.send({ type: "error", version: "1.0", data });
+    server.socket.end(1000);
+    server.userId = "bob";
+    server.log("@me").restart("e2");
+    belfry.connect();
+    await settle();
+    expect(belfry.status).toMatchObject({ state: "connected", userId: "bob" });
+    expect(lost).toEqual([]);
+    expect(belfry.channel("@me").position).toEqual({ epoch: "e2", seq: 0 });
+  });
+});
