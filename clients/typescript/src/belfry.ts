@@ -17,7 +17,7 @@ import { webSocketTransport } from "./websocket.js";
 /** What a client is made with. */
 export interface BelfryOptions {
   /** The stack's WebSocket URL, such as `wss://….execute-api.eu-west-1.amazonaws.com/prod`. */
-  url: string | URL;
+  url: string | { readonly href: string };
   /** Gets a token. The client asks before each connection, and again before the token expires. */
   token: TokenSource;
   /** The most messages that wait to be published: 100 by default. */
@@ -73,7 +73,7 @@ export class Belfry {
   #userId: string | undefined;
 
   constructor(options: BelfryOptions) {
-    const url = new URL(options.url);
+    const url = new URL(typeof options.url === "string" ? options.url : options.url.href);
     if (!/^wss?:$/.test(url.protocol)) throw new TypeError("the URL must begin with wss: or ws:");
     const environment = options.environment ?? defaultEnvironment();
     const WebSocket = options.WebSocket ?? environment.WebSocket;

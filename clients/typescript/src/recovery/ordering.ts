@@ -80,6 +80,7 @@ export class Ordering {
       this.#position = newest;
     } else if (page.recovered === false && !isAtLeast(from, newest)) {
       this.#position = newest;
+      if (from.epoch !== epoch) this.#purge((position) => position.epoch === from.epoch);
       this.#lost({ reason: page.reason ?? "expired", from, to: newest });
     } else {
       for (const frame of page.messages ?? []) {
@@ -88,7 +89,9 @@ export class Ordering {
         this.#drain();
       }
     }
-    this.#purge(newest.epoch);
+    // Stragglers of an epoch that is neither the client's nor the server's will never be next.
+    if (seq > 0) this.#purge((position) => position.epoch !== epoch && position.epoch !== this.#position?.epoch);
+    this.#purge((position) => isAtLeast(this.#position, position));
     this.#drain();
     return !isAtLeast(this.#position, newest);
   }
@@ -101,22 +104,22 @@ export class Ordering {
   }
 
   #take(frame: KeptFrame, position: Position): void {
-    if (this.#position && isAtLeast(this.#position, position)) return;
-    if (this.#held.size < MAX_HELD || this.#isNext(position)) this.#held.set(key(position), frame);
-  }
-
-  #isNext({ epoch, seq }: Position): boolean {
-    return epoch === this.#position?.epoch && seq === this.#position.seq + 1;
+    if (isAtLeast(this.#position, position)) return;
+    if (this.#held.size < MAX_HELD || isNext(this.#position, position)) this.#held.set(key(position), frame);
   }
 
   #drain(): void {
-    while (this.#position) {
-      const next = { epoch: this.#position.epoch, seq: this.#position.seq + 1 };
-      const frame = this.#held.get(key(next));
-      if (!frame) return;
-      this.#held.delete(key(next));
-      this.#advance(frame, next);
+    for (let frame = this.#next(); frame?.position; frame = this.#next()) {
+      this.#held.delete(key(frame.position));
+      this.#advance(frame, frame.position);
     }
+  }
+
+  #next(): KeptFrame | undefined {
+    const position = this.#position;
+    if (!position) return undefined;
+    if (position.seq > 0) return this.#held.get(key({ epoch: position.epoch, seq: position.seq + 1 }));
+    return [...this.#held.values()].find((frame) => isNext(position, frame.position));
   }
 
   #advance(frame: KeptFrame, position: Position): void {
@@ -124,12 +127,8 @@ export class Ordering {
     this.#deliver(frame);
   }
 
-  /** Drops what was seen, and stragglers of an epoch that is neither the client's nor the server's. */
-  #purge(epoch: string): void {
-    for (const [name, { position }] of this.#held) {
-      const isKnown = position?.epoch === this.#position?.epoch || position?.epoch === epoch;
-      if (!position || !isKnown || (this.#position && isAtLeast(this.#position, position))) this.#held.delete(name);
-    }
+  #purge(isObsolete: (position: Position) => boolean): void {
+    for (const [name, { position }] of this.#held) if (position && isObsolete(position)) this.#held.delete(name);
   }
 }
 
@@ -137,6 +136,13 @@ function key({ epoch, seq }: Position): string {
   return `${seq} ${epoch}`;
 }
 
+/** An empty history has no epoch yet. The server makes one up for each answer, and its first message brings another. */
+function isNext(position: Position | undefined, other: Position | undefined): boolean {
+  if (!position || !other || other.seq !== position.seq + 1) return false;
+  return position.seq === 0 || other.epoch === position.epoch;
+}
+
 function isAtLeast(position: Position | undefined, other: Position): boolean {
-  return position?.epoch === other.epoch && position.seq >= other.seq;
+  if (!position) return false;
+  return position.epoch === other.epoch ? position.seq >= other.seq : position.seq === 0 && other.seq === 0;
 }

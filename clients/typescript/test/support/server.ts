@@ -8,6 +8,7 @@ type ClientFrame = ClientFrames[keyof ClientFrames];
 /** The log of a channel, as the server keeps it. */
 export class Log {
   epoch = "e1";
+  #answers = 0;
   /** Every message of the epoch, the expired ones included. */
   readonly messages: KeptFrame[] = [];
   /** How many of the oldest messages have expired. */
@@ -19,8 +20,11 @@ export class Log {
     this.channel = channel;
   }
 
+  /** The newest position. An empty history has no epoch yet: the server makes one up for each answer. */
   get newest(): Position {
-    return { epoch: this.epoch, seq: this.messages.length };
+    const { length } = this.messages;
+    if (length === 0) this.#answers += 1;
+    return { epoch: length > 0 ? this.epoch : `none${this.#answers}`, seq: length };
   }
 
   append(text: string, id: string = text): KeptFrame {
@@ -48,7 +52,7 @@ export class Log {
   page(since: Position, limit: number, maxMissed = Number.POSITIVE_INFINITY) {
     const missed = this.messages.length - since.seq;
     const reason =
-      since.epoch !== this.epoch
+      since.seq > 0 && (since.epoch !== this.epoch || missed < 0)
         ? ("epoch" as const)
         : missed > maxMissed
           ? ("tooFar" as const)
@@ -214,8 +218,8 @@ export class FakeServer {
     const log = this.logs.get(channel);
     if (!log || !subscribed) return { channel, subscribed };
     const { epoch, seq } = log.newest;
-    const missed = since && (since.epoch !== epoch || since.seq < seq);
-    return { channel, subscribed, position: log.newest, ...(missed !== undefined && { missed }) };
+    const missed = since && ((since.seq > 0 && since.epoch !== epoch) || since.seq < seq);
+    return { channel, subscribed, position: { epoch, seq }, ...(missed !== undefined && { missed }) };
   }
 }
 

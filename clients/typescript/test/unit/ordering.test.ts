@@ -34,6 +34,17 @@ describe("a new subscription", () => {
     expect(subject.hasGap).toBe(false);
   });
 
+  it("to an empty history takes the first message, whatever its epoch", () => {
+    const { subject, delivered, lost } = ordering();
+    subject.answer({ epoch: "none1", seq: 0 });
+    subject.receive(message(2));
+    expect(subject.answer({ epoch: "none2", seq: 0, recovered: true, messages: [] })).toBe(false);
+    subject.receive(message(1));
+    expect(delivered).toEqual([1, 2]);
+    expect(subject.position).toEqual({ epoch: "e1", seq: 2 });
+    expect(lost).toEqual([]);
+  });
+
   it("delivers at once what has no position", () => {
     const { subject, delivered } = ordering();
     subject.receive({ type: "message", version: "1.0", data: { kind: "k" } });
@@ -112,9 +123,9 @@ describe("an answer to a position", () => {
 
   it("drops stragglers of an older history", () => {
     const { subject, delivered } = ordering();
-    subject.answer({ epoch: "e2", seq: 0 });
+    subject.answer({ epoch: "e2", seq: 1 });
     subject.receive(message(8, "e1"));
-    expect(subject.answer({ epoch: "e2", seq: 0, recovered: true, messages: [] })).toBe(false);
+    expect(subject.answer({ epoch: "e2", seq: 1, recovered: true, messages: [] })).toBe(false);
     expect(subject.hasGap).toBe(false);
     expect(delivered).toEqual([]);
   });

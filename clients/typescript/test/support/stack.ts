@@ -1,0 +1,122 @@
+import { type ChildProcess, spawn } from "node:child_process";
+import { once } from "node:events";
+import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { createInterface } from "node:readline";
+import { fileURLToPath } from "node:url";
+
+const repository = new URL("../../../../", import.meta.url);
+const binaries = new URL(`${process.env["BELFRY_BINARIES"] ?? "target/debug"}/`, repository);
+
+/** The rules of these tests' channels. */
+const RULES = {
+  version: "1.0",
+  channels: [
+    { match: "room:**", allow: ["subscribe", "publish"], history: { seconds: 300 } },
+    { match: "plain:*", allow: ["subscribe", "publish"] },
+    { match: "admin:*", groups: ["admins"], allow: ["subscribe", "publish"], history: { seconds: 300 } },
+  ],
+};
+
+interface TokenOptions {
+  /** Its lifetime in seconds. */
+  ttl?: number;
+  groups?: string[];
+}
+
+/** A local stack of its own, with the binaries that `cargo build` made. */
+export class Stack {
+  /** The WebSocket API. */
+  readonly websocket: URL;
+  readonly #process: ChildProcess;
+  readonly #management: string;
+  readonly #api: string;
+  readonly #folder: string;
+
+  private constructor(process: ChildProcess, ready: Record<string, string>, folder: string) {
+    this.#process = process;
+    this.#folder = folder;
+    this.websocket = new URL(ready["websocket"] ?? "");
+    this.#management = ready["management"] ?? "";
+    this.#api = ready["lambda"] ?? "";
+  }
+
+  static async start(...options: string[]): Promise<Stack> {
+    const folder = await mkdtemp(join(tmpdir(), "belfry-client-"));
+    const rules = join(folder, "channels.json");
+    await writeFile(rules, JSON.stringify(RULES));
+    const path = (url: URL) => fileURLToPath(url);
+    const template = ["--template", path(new URL("template.yaml", repository)), "--functions", path(binaries)];
+    const ports = ["--port", "0", "--dynamodb-port", "0", "--json", "--channels", rules];
+    const rate = ["--parameter", "MessagesPerMinute=60000", "--parameter", "BroadcastAllIntervalSeconds=0"];
+    const child = spawn(path(new URL("belfry", binaries)), ["run", ...template, ...ports, ...rate, ...options], {
+      stdio: ["ignore", "pipe", "pipe"],
+    });
+    let log = "";
+    child.stderr.on("data", (data) => (log += data));
+    const lines = createInterface({ input: child.stdout });
+    const line = await Promise.race([
+      once(lines, "line").then(([text]) => String(text)),
+      once(child, "error").then(([error]) => Promise.reject(error)),
+      once(child, "exit").then(() => Promise.reject(new Error(`the stack did not start:\n${log}`))),
+    ]);
+    return new Stack(child, JSON.parse(line), folder);
+  }
+
+  /** An access token. */
+  async token(user: string, options: TokenOptions = {}): Promise<string> {
+    const { accessToken } = await this.#post(`${this.#api}/_local/tokens`, { user, ...options });
+    return accessToken;
+  }
+
+  /** Makes something fail until it is mended. Returns a function that ends it. */
+  async fault(spec: object): Promise<() => Promise<void>> {
+    const { id } = await this.#post(`${this.#api}/_local/faults`, spec);
+    return async () => {
+      await fetch(`${this.#api}/_local/faults/${id}`, { method: "DELETE" });
+    };
+  }
+
+  /** How often each active fault has struck. */
+  async struck(): Promise<number> {
+    const faults = (await (await fetch(`${this.#api}/_local/faults`)).json()) as Array<{ struck: number }>;
+    return faults.reduce((sum, { struck }) => sum + struck, 0);
+  }
+
+  async invoke(name: string, event: unknown): Promise<unknown> {
+    return await this.#post(`${this.#api}/2015-03-31/functions/${name}/invocations`, event);
+  }
+
+  /** Sends a notification to a user, as a REST handler does. */
+  async notify(userId: string, data: object, messageId?: string): Promise<void> {
+    const message = { type: "notification", data };
+    await this.invoke("Broadcaster", { target: { type: "user", userId }, message, ...(messageId && { messageId }) });
+  }
+
+  /** Closes a connection as an operator does. */
+  async disconnect(connectionId: string): Promise<void> {
+    const path = encodeURIComponent(connectionId);
+    await fetch(`${this.#management}/@connections/${path}`, { method: "DELETE" });
+  }
+
+  /** Posts a text to a connection, without a record of it anywhere. */
+  async postTo(connectionId: string, text: string): Promise<void> {
+    const path = encodeURIComponent(connectionId);
+    await fetch(`${this.#management}/@connections/${path}`, { method: "POST", body: text });
+  }
+
+  async stop(): Promise<void> {
+    const ended = once(this.#process, "exit");
+    this.#process.kill("SIGTERM");
+    await ended;
+    await rm(this.#folder, { recursive: true });
+  }
+
+  async #post(url: string, body: unknown) {
+    const headers = { "content-type": "application/json" };
+    const response = await fetch(url, { method: "POST", headers, body: JSON.stringify(body) });
+    if (!response.ok) throw new Error(`${url}: ${response.status} ${await response.text()}`);
+    return JSON.parse(await response.text());
+  }
+}
