@@ -1,0 +1,115 @@
+import { execFileSync } from "node:child_process";
+import { cpSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { createRequire } from "node:module";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { build } from "vite";
+import { afterAll, beforeAll, expect, it } from "vitest";
+import { Stack } from "../support/stack.js";
+
+const PACKAGE = fileURLToPath(new URL("../..", import.meta.url));
+const require = createRequire(import.meta.url);
+
+/** An application that has installed the package as its users do. */
+let app: string;
+
+beforeAll(() => {
+  app = mkdtempSync(join(tmpdir(), "belfry-app-"));
+  const [packed] = JSON.parse(run("npm", ["pack", "--json", "--pack-destination", app], PACKAGE));
+  writeFileSync(join(app, "package.json"), '{"name":"app","private":true,"type":"module"}');
+  run("npm", ["install", "--offline", "--no-audit", "--no-fund", join(app, packed.filename)], app);
+});
+
+afterAll(() => rmSync(app, { recursive: true }));
+
+function run(command: string, options: string[], cwd: string): string {
+  return execFileSync(command, options, { cwd, encoding: "utf8" });
+}
+
+it("the tarball brings no other package along", () => {
+  const installed = readdirSync(join(app, "node_modules")).filter((name) => !name.startsWith("."));
+  expect(installed).toEqual(["@belfry"]);
+  expect(readdirSync(join(app, "node_modules/@belfry"))).toEqual(["client"]);
+});
+
+it("it works in plain Node, against a real stack", async () => {
+  const stack = await Stack.start();
+  const { ws, url, token } = {
+    ws: require.resolve("ws"),
+    url: stack.websocket.href,
+    token: await stack.token("alice"),
+  };
+  writeFileSync(
+    join(app, "node.mjs"),
+    `import { Belfry } from "@belfry/client";
+     import ws from ${JSON.stringify(ws)};
+     const WebSocket = globalThis.WebSocket ?? ws;
+     const belfry = new Belfry({ url: ${JSON.stringify(url)}, token: () => ${JSON.stringify(token)}, WebSocket });
+     const room = belfry.channel("room:package");
+     const next = room[Symbol.asyncIterator]().next();
+     await room.subscribe();
+     await room.publish("chat.line", { text: "hello" }, { echo: true });
+     console.log((await next).value.data.text);
+     belfry.close();`,
+  );
+  expect(run("node", ["node.mjs"], app)).toBe("hello\n");
+  await stack.stop();
+});
+
+it("its types need neither the DOM's nor Node's, and take kinds of the application's own", () => {
+  writeFileSync(
+    join(app, "types.ts"),
+    `import { Belfry, BelfryError, type Message } from "@belfry/client";
+     declare module "@belfry/client" {
+       interface Kinds { "chat.line": { text: string } }
+     }
+     const belfry = new Belfry({ url: "wss://example.com/dev", token: async ({ reason }) => reason });
+     belfry.on("upload.completed", ({ data }) => data.file.length);
+     belfry.on("status", (status) => (status.state === "connected" ? status.userId : status.error?.code));
+     const room = belfry.channel("room:7");
+     room.on("chat.line", ({ data, from }) => data.text + from);
+     // @ts-expect-error: the data of a kind are checked
+     void room.publish("chat.line", { txt: "hi" });
+     void room.publish("anything.else", { x: 1 });
+     room.on("anything.else", ({ data }: Message<"anything.else">) => { const unknown: unknown = data; return unknown; });
+     export async function read(): Promise<string | undefined> {
+       try {
+         for await (const message of room) if (message.position) return message.position.epoch;
+       } catch (error) {
+         if (error instanceof BelfryError && error.code === "FORBIDDEN") return error.advice;
+       }
+       return undefined;
+     }`,
+  );
+  const compilerOptions = {
+    target: "ES2022",
+    lib: ["ES2022"],
+    types: [],
+    module: "NodeNext",
+    strict: true,
+    exactOptionalPropertyTypes: true,
+    noEmit: true,
+  };
+  writeFileSync(join(app, "tsconfig.json"), JSON.stringify({ compilerOptions, files: ["types.ts"] }));
+  const tsc = join(require.resolve("typescript/package.json"), "../bin/tsc");
+  expect(run("node", [tsc, "--project", app], app)).toBe("");
+});
+
+it("it is bundled by Vite", async () => {
+  writeFileSync(join(app, "index.html"), '<script type="module" src="/main.js"></script>');
+  writeFileSync(
+    join(app, "main.js"),
+    `import { Belfry } from "@belfry/client";
+     window.belfry = new Belfry({ url: "wss://example.com/dev", token: () => "token" });`,
+  );
+  await build({ root: app, logLevel: "silent", build: { outDir: "built" } });
+  const [asset] = readdirSync(join(app, "built/assets"));
+  expect(readFileSync(join(app, "built/assets", asset ?? ""), "utf8")).toContain("belfry.v1");
+});
+
+it("the minified file works without a bundler", async () => {
+  cpSync(join(app, "node_modules/@belfry/client/dist/belfry.min.js"), join(app, "belfry.mjs"));
+  writeFileSync(join(app, "page.mjs"), 'import { Belfry } from "./belfry.mjs"; console.log(typeof Belfry);');
+  expect(run("node", ["page.mjs"], app)).toBe("function\n");
+});

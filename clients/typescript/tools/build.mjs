@@ -1,0 +1,25 @@
+// Writes dist: modules with types for bundlers and Node, and one minified file for pages without a bundler.
+import { execFileSync } from "node:child_process";
+import { rmSync } from "node:fs";
+import { fileURLToPath } from "node:url";
+import { build } from "esbuild";
+
+const at = (path) => fileURLToPath(new URL(`../${path}`, import.meta.url));
+
+/** The options with which the size of the client is measured, too. */
+export const bundle = {
+  entryPoints: [at("src/index.ts")],
+  bundle: true,
+  minify: true,
+  format: "esm",
+  target: "es2022",
+  legalComments: "none",
+};
+
+export async function buildPackage() {
+  rmSync(at("dist"), { recursive: true, force: true });
+  execFileSync("npx", ["tsc", "--project", at("tsconfig.build.json")], { cwd: at("."), stdio: "inherit" });
+  await build({ ...bundle, sourcemap: true, outfile: at("dist/belfry.min.js") });
+}
+
+if (process.argv[1] === fileURLToPath(import.meta.url)) await buildPackage();
