@@ -3,7 +3,7 @@
 
 .DEFAULT_GOAL := help
 .PHONY: help run test lint schemas validate build deploy smoke emulator release bench loadtest tokens \
-	parameters channels compile test-tools test-templates test-examples test-deploy clean
+	parameters channels compile test-tools test-templates test-clients test-examples test-deploy clean
 
 # Arguments of `belfry run`, such as ARGS="--port 3002 --parameter AllowedOrigins=http://localhost:5173"
 ARGS ?=
@@ -71,6 +71,7 @@ run: ## Build and start the local stack (ARGS="…" for `belfry run`)
 test: validate test-templates compile test-tools ## Run every test
 	@echo "Running the tests…"
 	cargo test --workspace
+	$(MAKE) test-clients
 	$(MAKE) test-examples
 	$(MAKE) test-deploy
 
@@ -149,6 +150,18 @@ tests/benches/peers/node/dist/.built: tests/benches/peers/node/node_modules/.pac
 tokens: $(AWS) ## Create and sign in users for a load test (STACK=belfry-dev [USERS=50 FILE=tokens.txt REMOVE=1])
 	@.venv/aws/bin/python tools/tokens.py "$(STACK)" "$(or $(FILE),tokens.txt)" --users "$(or $(USERS),50)" $(if $(REMOVE),--remove)
 
+# Needs the local stack and the functions, which `compile` builds.
+test-clients: clients/node_modules/.package-lock.json ## Check and test the TypeScript client
+	@echo "Checking and testing the clients…"
+	@npm run lint --prefix clients --silent
+	@npm run types --prefix clients --silent
+	@npm run build --prefix clients --silent
+	@npm test --prefix clients --silent
+	@npm run test:package --prefix clients --silent
+	@npm run test:integration --prefix clients --silent
+
+clients/node_modules/.package-lock.json: clients/typescript/package.json
+
 # Needs the local stack, which `compile` builds.
 test-examples: $(AWS) $(MINISTACK) test-tools
 	@echo "Running the examples as their README says…"
@@ -188,4 +201,4 @@ $(CLIENTS): tests/python/requirements.txt
 
 clean: ## Remove everything that make built or installed
 	rm -rf target .venv .aws-sam tests/node/node_modules examples/typescript/node_modules examples/typescript/dist \
-		tests/benches/peers/node/node_modules tests/benches/peers/node/dist
+		tests/benches/peers/node/node_modules tests/benches/peers/node/dist clients/node_modules clients/typescript/dist
