@@ -3,7 +3,7 @@
 
 .DEFAULT_GOAL := help
 .PHONY: help run test lint schemas validate build deploy smoke emulator release bench loadtest tokens \
-	parameters channels compile test-tools test-templates test-clients test-examples test-deploy clean
+	parameters channels compile test-tools test-templates clients test-clients test-examples test-deploy clean
 
 # Arguments of `belfry run`, such as ARGS="--port 3002 --parameter AllowedOrigins=http://localhost:5173"
 ARGS ?=
@@ -149,6 +149,12 @@ tests/benches/peers/node/dist/.built: tests/benches/peers/node/node_modules/.pac
 
 tokens: $(AWS) ## Create and sign in users for a load test (STACK=belfry-dev [USERS=50 FILE=tokens.txt REMOVE=1])
 	@.venv/aws/bin/python tools/tokens.py "$(STACK)" "$(or $(FILE),tokens.txt)" --users "$(or $(USERS),50)" $(if $(REMOVE),--remove)
+
+clients: clients/node_modules/.package-lock.json ## Build the TypeScript client, as target/belfry-client.tgz
+	@npm run build --prefix clients --silent
+	@mkdir -p target
+	@cd clients/typescript && mv "$$(npm pack --silent --pack-destination ../../target | sed 's|^|../../target/|')" ../../target/belfry-client.tgz
+	@echo target/belfry-client.tgz
 
 # Needs the local stack and the functions, which `compile` builds.
 test-clients: clients/node_modules/.package-lock.json ## Check and test the TypeScript client

@@ -25,6 +25,12 @@ export interface PublishOptions {
   echo?: boolean;
 }
 
+/** The data may be left out if the kind allows it. */
+export type PublishArguments<K extends Kind> =
+  undefined extends DataOf<K>
+    ? [data?: DataOf<K>, options?: PublishOptions]
+    : [data: DataOf<K>, options?: PublishOptions];
+
 /** What a channel needs of its client. */
 export interface ChannelHost {
   subscribe(): Promise<void>;
@@ -79,8 +85,8 @@ export class Channel implements AsyncIterable<Message> {
    * Publishes a message. Waits for a connection if there is none. Resolves when the message is in the history, or was
    * sent to the subscribers if there is no history. Messages of one channel are published in the order of the calls.
    */
-  async publish<K extends Kind>(kind: K, data?: DataOf<K>, options: PublishOptions = {}): Promise<Published> {
-    const { messageId, store, echo } = options;
+  async publish<K extends Kind>(kind: K, ...[data, options]: PublishArguments<K>): Promise<Published> {
+    const { messageId, store, echo } = options ?? {};
     // The application may change its object while the message waits.
     const text = JSON.stringify({ channel: this.name, kind, data, messageId, store, echo });
     return this.#host.publish(JSON.parse(text));

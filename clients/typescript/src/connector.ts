@@ -109,11 +109,12 @@ export class Connector {
     } catch (error) {
       if (this.#attempt !== attempt) return;
       this.#attempt = undefined;
-      const unavailable =
-        error instanceof BelfryError
-          ? error
-          : new BelfryError("TOKEN_UNAVAILABLE", "the token cannot be sent", { cause: error });
-      this.#failed({ error: unavailable, advice: "retryLater" });
+      // The error of a WebSocket that cannot be made may repeat the token, so it is not passed on.
+      const isKnown = error instanceof BelfryError;
+      const failure = isKnown
+        ? error
+        : new BelfryError("TOKEN_UNAVAILABLE", "the token has characters that cannot be sent");
+      this.#failed({ error: failure, advice: "retryLater" });
     }
   }
 
@@ -183,7 +184,7 @@ export class Connector {
     // What should help at once, but has failed before, would otherwise fail in a tight loop.
     const isAtOnce = isFirst && advice !== "retryLater";
     const wait = isAtOnce ? 0 : backoff(this.#failures, this.#environment);
-    const retryInMs = Math.max(wait, error.retryAfterMs ?? 0);
+    const retryInMs = Math.round(Math.max(wait, error.retryAfterMs ?? 0));
     this.#environment.clearTimeout(this.#retry);
     this.#retry = this.#environment.setTimeout(() => void this.#connect(), retryInMs);
     if (!this.#current) this.#report(error, retryInMs);

@@ -1,5 +1,5 @@
 export { Belfry, type BelfryEvents, type BelfryOptions } from "./belfry.js";
-export { Channel, type ChannelEvents, type PublishOptions } from "./channel.js";
+export { Channel, type ChannelEvents, type PublishArguments, type PublishOptions } from "./channel.js";
 export { defaultEnvironment, type Environment, type WebSocketConstructor, type WebSocketLike } from "./environment.js";
 export { BelfryError, type ClientErrorCode } from "./errors.js";
 export type { Advice } from "./generated/advice.js";

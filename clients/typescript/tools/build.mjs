@@ -1,6 +1,6 @@
 // Writes dist: modules with types for bundlers and Node, and one minified file for pages without a bundler.
 import { execFileSync } from "node:child_process";
-import { rmSync } from "node:fs";
+import { copyFileSync, rmSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { build } from "esbuild";
 
@@ -19,6 +19,7 @@ export const bundle = {
 export async function buildPackage() {
   rmSync(at("dist"), { recursive: true, force: true });
   execFileSync("npx", ["tsc", "--project", at("tsconfig.build.json")], { cwd: at("."), stdio: "inherit" });
+  copyFileSync(at("../../LICENSE"), at("LICENSE"));
   await build({ ...bundle, sourcemap: true, outfile: at("dist/belfry.min.js") });
 }
 

@@ -1,4 +1,4 @@
-import { execFileSync } from "node:child_process";
+import { execFileSync, spawnSync } from "node:child_process";
 import { cpSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import { tmpdir } from "node:os";
@@ -57,31 +57,9 @@ it("it works in plain Node, against a real stack", async () => {
   await stack.stop();
 });
 
-it("its types need neither the DOM's nor Node's, and take kinds of the application's own", () => {
-  writeFileSync(
-    join(app, "types.ts"),
-    `import { Belfry, BelfryError, type Message } from "@belfry/client";
-     declare module "@belfry/client" {
-       interface Kinds { "chat.line": { text: string } }
-     }
-     const belfry = new Belfry({ url: "wss://example.com/dev", token: async ({ reason }) => reason });
-     belfry.on("upload.completed", ({ data }) => data.file.length);
-     belfry.on("status", (status) => (status.state === "connected" ? status.userId : status.error?.code));
-     const room = belfry.channel("room:7");
-     room.on("chat.line", ({ data, from }) => data.text + from);
-     // @ts-expect-error: the data of a kind are checked
-     void room.publish("chat.line", { txt: "hi" });
-     void room.publish("anything.else", { x: 1 });
-     room.on("anything.else", ({ data }: Message<"anything.else">) => { const unknown: unknown = data; return unknown; });
-     export async function read(): Promise<string | undefined> {
-       try {
-         for await (const message of room) if (message.position) return message.position.epoch;
-       } catch (error) {
-         if (error instanceof BelfryError && error.code === "FORBIDDEN") return error.advice;
-       }
-       return undefined;
-     }`,
-  );
+/** Compiles a file of the application, without the types of the DOM and of Node. */
+function compile(name: string, text: string): string {
+  writeFileSync(join(app, name), text);
   const compilerOptions = {
     target: "ES2022",
     lib: ["ES2022"],
@@ -91,18 +69,83 @@ it("its types need neither the DOM's nor Node's, and take kinds of the applicati
     exactOptionalPropertyTypes: true,
     noEmit: true,
   };
-  writeFileSync(join(app, "tsconfig.json"), JSON.stringify({ compilerOptions, files: ["types.ts"] }));
+  writeFileSync(join(app, "tsconfig.json"), JSON.stringify({ compilerOptions, files: [name] }));
   const tsc = join(require.resolve("typescript/package.json"), "../bin/tsc");
-  expect(run("node", [tsc, "--project", app], app)).toBe("");
+  const { stdout, stderr } = spawnSync("node", [tsc, "--project", app], { cwd: app, encoding: "utf8" });
+  return stdout + stderr;
+}
+
+it("its types take kinds of the application's own", () => {
+  const text = `
+    import { Belfry, BelfryError, type Message } from "@belfry/client";
+    declare module "@belfry/client" {
+      interface Kinds { "chat.line": { text: string } }
+    }
+    const belfry = new Belfry({ url: "wss://example.com/dev", token: async ({ reason }) => reason });
+    belfry.on("upload.completed", ({ data }) => data.file.length);
+    belfry.on("status", (status) => (status.state === "connected" ? status.userId : status.error?.code));
+    const room = belfry.channel("room:7");
+    room.on("chat.line", ({ data, from }) => data.text + from);
+    // @ts-expect-error: the data of a kind are checked
+    void room.publish("chat.line", { txt: "hi" });
+    // @ts-expect-error: a kind that needs data gets some
+    void room.publish("chat.line");
+    void room.publish("anything.else", { x: 1 });
+    void room.publish("anything.else");
+    room.on("anything.else", ({ data }: Message<"anything.else">) => { const unknown: unknown = data; return unknown; });
+    export async function read(): Promise<string | undefined> {
+      try {
+        for await (const message of room) if (message.position) return message.position.epoch;
+      } catch (error) {
+        if (error instanceof BelfryError && error.code === "FORBIDDEN") return error.advice;
+      }
+      return undefined;
+    }`;
+  expect(compile("types.ts", text)).toBe("");
 });
 
-it("it is bundled by Vite", async () => {
-  writeFileSync(join(app, "index.html"), '<script type="module" src="/main.js"></script>');
+/** The examples in the README that are written in a language. */
+function examples(language: string): string[] {
+  const readme = readFileSync(join(PACKAGE, "README.md"), "utf8");
+  return [...readme.matchAll(/```(\w+)\n(.*?)```/gs)]
+    .filter(([, is]) => is === language)
+    .map(([, , text]) => text ?? "");
+}
+
+it("the README's examples compile", () => {
+  const around = `
+    import type { Belfry as Client, Channel } from "@belfry/client";
+    declare const belfry: Client;
+    declare const room: Channel;
+    declare const console: { log(...values: unknown[]): void };
+    declare const process: { env: Record<string, string | undefined> };`;
   writeFileSync(
-    join(app, "main.js"),
-    `import { Belfry } from "@belfry/client";
-     window.belfry = new Belfry({ url: "wss://example.com/dev", token: () => "token" });`,
+    join(app, "ambient.d.ts"),
+    `declare module "aws-amplify/auth" {
+       export function fetchAuthSession(o: { forceRefresh: boolean }): Promise<{ tokens?: { accessToken: object } }>;
+     }
+     declare module "ws" {
+       const WebSocket: import("@belfry/client").WebSocketConstructor;
+       export default WebSocket;
+     }`,
   );
+  const all = examples("ts");
+  expect(all.length).toBe(4);
+  for (const text of all) {
+    // An example may declare the client itself, in a scope of its own.
+    const [imports, body] = [/^import .*$/gm, /^declare module .*?^}/gms].reduce<[string[], string]>(
+      ([top, rest], pattern) => [[...top, ...(rest.match(pattern) ?? [])], rest.replace(pattern, "")],
+      [[], text],
+    );
+    const reference = '/// <reference path="./ambient.d.ts" />\n';
+    const code = `${reference}${around}\n${imports.join("\n")}\nexport async function example() {${body}}`;
+    expect(compile("example.ts", code), text).toBe("");
+  }
+});
+
+it("the README's page is bundled by Vite", async () => {
+  const [page] = examples("html");
+  writeFileSync(join(app, "index.html"), page ?? "");
   await build({ root: app, logLevel: "silent", build: { outDir: "built" } });
   const [asset] = readdirSync(join(app, "built/assets"));
   expect(readFileSync(join(app, "built/assets", asset ?? ""), "utf8")).toContain("belfry.v1");

@@ -1,3 +1,4 @@
+import { inspect } from "node:util";
 import { describe, expect, it } from "vitest";
 import { connected, setUp } from "../support/client.js";
 import { settle } from "../support/clock.js";
@@ -100,18 +101,20 @@ describe("a token", () => {
     expect(calls).toBe(2);
   });
 
-  it("that no subprotocol can carry is a failure like any other", async () => {
+  it("that no subprotocol can carry is a failure like any other, and is not repeated in the error", async () => {
     const { environment, belfry } = setUp({}, () => {});
     await settle();
     const { WebSocket } = environment;
     environment.WebSocket = class {
       constructor() {
-        throw new SyntaxError("invalid subprotocol");
+        throw new SyntaxError(`The subprotocol 'bearer.token-1' is invalid.`);
       }
     } as unknown as typeof WebSocket;
     const broken = setUp({ environment });
     await settle();
-    expect(broken.belfry.status).toMatchObject({ state: "offline", error: { code: "TOKEN_UNAVAILABLE" } });
+    const { status } = broken.belfry;
+    expect(status).toMatchObject({ state: "offline", error: { code: "TOKEN_UNAVAILABLE" } });
+    expect(inspect(status)).not.toContain("token-1");
     belfry.close();
   });
 });
