@@ -14,7 +14,7 @@ import { Subscriptions } from "./subscriptions.js";
 import type { TokenSource } from "./token.js";
 import { webSocketTransport } from "./websocket.js";
 
-/** What a client is made with. */
+/** Options of a client. */
 export interface BelfryOptions {
   /** The stack's WebSocket URL, such as `wss://….execute-api.eu-west-1.amazonaws.com/prod`. */
   url: string | { readonly href: string };
@@ -177,7 +177,7 @@ export class Belfry {
   }
 
   #welcomed({ data }: ServerFrames["welcome"]): void {
-    // What another user has missed is not what this one has.
+    // The messages that the first user missed do not concern this one.
     if (this.#userId !== undefined && this.#userId !== data.userId)
       this.#channels.get("@me")?.subscription.recovery.reset();
     this.#userId = data.userId;

@@ -31,7 +31,7 @@ export type PublishArguments<K extends Kind> =
     ? [data?: DataOf<K>, options?: PublishOptions]
     : [data: DataOf<K>, options?: PublishOptions];
 
-/** What a channel needs of its client. */
+/** The parts of a client that a channel uses. */
 export interface ChannelHost {
   subscribe(): Promise<void>;
   publish(data: Publish): Promise<Published>;

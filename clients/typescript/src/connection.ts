@@ -60,7 +60,8 @@ export class Connection {
   #probe: unknown;
   #retirement: unknown;
   #nextId = 1;
-  #lastError: BelfryError | undefined;
+  /** The last error that answers no request: the server's reason if it now closes the connection. */
+  #reason: BelfryError | undefined;
   #maxBytes = Number.POSITIVE_INFINITY;
   #hasEnded = false;
   #isRetired = false;
@@ -182,7 +183,7 @@ export class Connection {
 
   #refused({ data, correlationId }: ServerFrames["error"]): void {
     const error = errorOf(data);
-    this.#lastError = error;
+    if (correlationId === undefined) this.#reason = error;
     const pending = correlationId === undefined ? undefined : this.#pending.get(correlationId);
     if (data.code === "RATE_LIMITED") this.#pacer.pause(data.retryAfterMs ?? ANSWER_MS);
     if (correlationId === undefined || !pending) return;
@@ -221,7 +222,7 @@ export class Connection {
   }
 
   #closed(code: number): void {
-    const said = code === 1000 ? this.#lastError : undefined;
+    const said = code === 1000 ? this.#reason : undefined;
     const advice = said && closingAdvice[said.code as keyof typeof closingAdvice];
     if (said && advice) this.#end(said, advice);
     else this.#end(new BelfryError("DISCONNECTED", `the connection was closed with ${code}`), adviceAfter(code));

@@ -5,7 +5,7 @@ import { BelfryError } from "./errors.js";
 import type { HelloData, ServerFrame, ServerFrames } from "./generated/frames.js";
 import type { Status } from "./status.js";
 import { getToken, type TokenReason, type TokenSource } from "./token.js";
-import { TokenRefresh } from "./token_refresh.js";
+import { TokenRefresh } from "./token-refresh.js";
 import type { Transport } from "./transport.js";
 
 /** A connection that lasted this long proves that nothing is wrong. */
@@ -22,7 +22,7 @@ export interface ConnectorOptions {
 
 export interface ConnectorEvents {
   status(status: Status): void;
-  /** What to say first on a new connection. */
+  /** The data of `hello` for a new connection. */
   hello(): HelloData;
   /** A new connection is ready, and has replaced any other. */
   ready(connection: Connection, frame: ServerFrames["welcome"]): void;
@@ -90,7 +90,7 @@ export class Connector {
     if (this.#current) {
       this.#current.expectFrame();
       this.#events.probe();
-    } else if (!this.#attempt) {
+    } else if (this.#environment.isOnline()) {
       void this.#connect();
     }
   }
@@ -153,8 +153,11 @@ export class Connector {
   }
 
   #received(connection: Connection, frame: ServerFrame): void {
-    if (frame.type !== "reconnect") this.#events.received(frame);
-    else if (connection === this.#current) void this.#connect();
+    // Only messages count on a connection that is not yet ready, or that another one has replaced.
+    const isMessage = frame.type === "message" || frame.type === "notification";
+    if (!isMessage && connection !== this.#current) return;
+    if (frame.type === "reconnect") void this.#connect();
+    else this.#events.received(frame);
   }
 
   #ended(connection: Connection, end: End): void {
@@ -181,7 +184,7 @@ export class Connector {
     if (advice === "refreshToken") this.#isRefused = true;
     const isFirst = this.#failures === 0;
     this.#failures += 1;
-    // What should help at once, but has failed before, would otherwise fail in a tight loop.
+    // Retrying at once after a second failure could become a tight loop.
     const isAtOnce = isFirst && advice !== "retryLater";
     const wait = isAtOnce ? 0 : backoff(this.#failures, this.#environment);
     const retryInMs = Math.round(Math.max(wait, error.retryAfterMs ?? 0));

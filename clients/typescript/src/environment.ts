@@ -13,8 +13,8 @@ export interface Environment {
   /** `false` if the runtime knows that there is no network. */
   isOnline(): boolean;
   /**
-   * Calls back whenever the network may be back or timers may have slept: the page becomes visible, the browser is
-   * online again. Returns a function that ends this.
+   * Calls back whenever the network may have changed or timers may have slept: the page becomes visible, the browser
+   * goes offline or online. Returns a function that ends this.
    */
   onWake(callback: () => void): () => void;
 }
@@ -45,16 +45,18 @@ export function defaultEnvironment(): Environment {
     isOnline: () => navigator?.onLine !== false,
     onWake(callback) {
       if (!document || typeof addEventListener !== "function") return () => {};
-      const wake = () => {
-        if (document.visibilityState === "visible") callback();
-      };
-      document.addEventListener("visibilitychange", wake);
+      const isVisible = () => document.visibilityState === "visible" && callback();
+      // Without `persisted`, it reports the first load.
+      const isRestored = ({ persisted }: { persisted: boolean }) => persisted && callback();
+      document.addEventListener("visibilitychange", isVisible);
+      addEventListener("pageshow", isRestored);
       addEventListener("online", callback);
-      addEventListener("pageshow", wake);
+      addEventListener("offline", callback);
       return () => {
-        document.removeEventListener("visibilitychange", wake);
+        document.removeEventListener("visibilitychange", isVisible);
+        removeEventListener("pageshow", isRestored);
         removeEventListener("online", callback);
-        removeEventListener("pageshow", wake);
+        removeEventListener("offline", callback);
       };
     },
   };

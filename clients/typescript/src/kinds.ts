@@ -22,7 +22,7 @@ export type DataOf<K extends Kind> = K extends keyof Kinds ? Kinds[K] : unknown;
 /** A message as it reaches the application. */
 export interface Message<K extends Kind = Kind> {
   readonly kind: K;
-  /** What was published. For a notification of a server, its `data` with all fields. */
+  /** The published content. For a notification of a server, its `data` with all fields. */
   readonly data: DataOf<K>;
   /** The user who published it. `undefined` if a server did: no client can pass for one. */
   readonly from: string | undefined;

@@ -22,7 +22,7 @@ export class Stream<T> implements AsyncIterableIterator<T> {
     else this.end(new BelfryError("SLOW_CONSUMER", `${MAX_BUFFERED} messages were not read in time`));
   }
 
-  /** Ends the stream after what is buffered, with an error if there is one. */
+  /** Ends the stream, with an error if there is one. The reader still gets the buffered values. */
   end(error?: unknown): void {
     if (this.#end) return;
     this.#end = error === undefined ? {} : { error };

@@ -16,7 +16,7 @@ interface Waiter {
   reject(error: BelfryError): void;
 }
 
-/** A subscription that the application wants, whatever becomes of connections. */
+/** A subscription that the application wants, independent of any connection. */
 export class Subscription {
   readonly name: string;
   readonly recovery: Recovery;
@@ -42,7 +42,7 @@ export class Subscription {
     });
   }
 
-  /** What to ask the server for. */
+  /** The channel's entry in a `subscribe` or `sync` frame. */
   get wanted(): ChannelSince {
     const { position } = this.recovery;
     return position ? { channel: this.name, since: position } : { channel: this.name };

@@ -21,9 +21,9 @@ const RENEW_SHARE = 0.1;
 export class Subscriptions {
   readonly #environment: Environment;
   readonly #wanted = new Map<string, Subscription>();
-  /** What the present connection is subscribed to, or has asked for. */
+  /** The subscriptions that the present connection has, or has asked for. */
   #asked = new Map<string, Subscription>();
-  /** What the newest `hello` asked for. */
+  /** The subscriptions that the newest `hello` asked for. */
   #greeted: Subscription[] = [];
   readonly #renewals = new Map<string, unknown>();
   #connection: Connection | undefined;
@@ -62,7 +62,7 @@ export class Subscriptions {
     return frame.data;
   }
 
-  /** What a new connection asks for first. */
+  /** The data of `hello` for a new connection. */
   hello(): HelloData {
     for (const subscription of this.#wanted.values()) subscription.refusal = undefined;
     this.#greeted = this.#batch([...this.#wanted.values()]);
@@ -163,7 +163,7 @@ export class Subscriptions {
     this.#isDirty = true;
     if (this.#isBusy) return;
     this.#isBusy = true;
-    // What the application does in one go becomes one frame.
+    // Changes that the application makes in one go share a frame.
     await null;
     while (this.#connection && this.#isDirty) {
       this.#isDirty = false;

@@ -1,6 +1,6 @@
 import { type Advice, closeAdvice } from "./generated/advice.js";
 
-/** What a transport needs to open a link. */
+/** Everything that a transport needs to open a link. */
 export interface LinkRequest {
   url: string;
   token: string;

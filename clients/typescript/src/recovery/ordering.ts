@@ -17,8 +17,8 @@ export type Page = Partial<Pick<History, "epoch" | "seq" | "recovered" | "reason
 const MAX_HELD = 500;
 
 /**
- * Brings live and replayed messages of one channel into the order of their numbers, each once. What it cannot deliver,
- * it reports as lost.
+ * Brings live and replayed messages of one channel into the order of their numbers, each once.
+ * Reports the messages that it cannot deliver as lost.
  */
 export class Ordering {
   readonly #deliver: (frame: KeptFrame) => void;

@@ -9,7 +9,7 @@ interface Timer {
 export class ManualEnvironment implements Environment {
   WebSocket: WebSocketConstructor | undefined;
   online = true;
-  /** What `random` returns. Zero makes each backoff the shortest. */
+  /** The next results of `random`. Zero makes each backoff the shortest. */
   chance = 0;
   readonly #timers = new Set<Timer>();
   readonly #wakes = new Set<() => void>();

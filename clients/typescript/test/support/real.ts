@@ -102,7 +102,7 @@ export function closeClients(): void {
   }
 }
 
-/** What a channel has delivered. */
+/** The messages that a channel has delivered. */
 export class Transcript {
   readonly messages: Message[] = [];
   readonly lost: Lost[] = [];

@@ -118,6 +118,19 @@ describe("a lost connection", () => {
     expect(reasons).toEqual(["connect", "refused"]);
   });
 
+  it("does not take an old answer for the reason of a close", async () => {
+    const { environment, server, belfry } = await connected();
+    server.intercept = (frame, socket) => {
+      if (frame.type !== "auth.refresh") return false;
+      server.refuse(frame, socket, "SIGNED_OUT");
+      return true;
+    };
+    await environment.advance((3_600 - 60) * 1_000);
+    server.socket.end(1000);
+    await environment.advance(500);
+    expect(belfry.status).toMatchObject({ state: "connected", connectionId: "c2" });
+  });
+
   it("does not come back in a tight loop if nothing helps", async () => {
     const { environment, server } = await connected();
     for (let turn = 0; turn < 10; turn += 1) {
@@ -210,7 +223,25 @@ describe("silence", () => {
 });
 
 describe("the network", () => {
-  it("that is known to be gone makes the state offline", async () => {
+  it("that is known to be gone makes the state offline, as soon as the connection is dead", async () => {
+    const { environment, server, belfry } = await connected();
+    environment.online = false;
+    server.socket.frozen = true;
+    server.accepts = false;
+    await environment.wake();
+    await environment.advance(10_000);
+    expect(belfry.status.state).toBe("offline");
+  });
+
+  it("is not tried at every event while it is known to be gone", async () => {
+    const { environment, server } = await connected();
+    environment.online = false;
+    server.socket.end(1006);
+    for (let count = 0; count < 5; count += 1) await environment.wake();
+    expect(server.sockets.length).toBe(1);
+  });
+
+  it("that is back makes the state connected", async () => {
     const { environment, server, belfry } = await connected();
     environment.online = false;
     server.socket.end(1006);

@@ -28,9 +28,17 @@ describe("a page", () => {
     expect(wakes()).toBe(1);
   });
 
-  it.each(["online", "pageshow"])("wakes the client at %s", (event) => {
+  it.each(["online", "offline"])("wakes the client at %s", (event) => {
     const { page, wakes } = openPage();
     page.dispatchEvent(new Event(event));
+    expect(wakes()).toBe(1);
+  });
+
+  it("wakes the client when it is restored, and not when it is loaded", () => {
+    const { page, wakes } = openPage();
+    page.dispatchEvent(Object.assign(new Event("pageshow"), { persisted: false }));
+    expect(wakes()).toBe(0);
+    page.dispatchEvent(Object.assign(new Event("pageshow"), { persisted: true }));
     expect(wakes()).toBe(1);
   });
 
@@ -39,7 +47,8 @@ describe("a page", () => {
     stop();
     document.dispatchEvent(new Event("visibilitychange"));
     page.dispatchEvent(new Event("online"));
-    page.dispatchEvent(new Event("pageshow"));
+    page.dispatchEvent(new Event("offline"));
+    page.dispatchEvent(Object.assign(new Event("pageshow"), { persisted: true }));
     expect(wakes()).toBe(0);
   });
 

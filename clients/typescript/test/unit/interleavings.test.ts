@@ -14,7 +14,7 @@ function comparable({ epoch, seq }: Position): Position {
   return { epoch: seq > 0 ? epoch : "", seq };
 }
 
-/** Fails unless what a client saw is the log, with each hole reported. */
+/** Fails unless a client saw the log, with each hole reported. */
 function check(seen: Array<KeptFrame | Lost>, begin: Position, seed: number): Position {
   let at = begin;
   for (const one of seen) {

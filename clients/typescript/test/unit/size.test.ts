@@ -3,7 +3,7 @@ import { build } from "esbuild";
 import { expect, it } from "vitest";
 import { bundle } from "../../tools/build.mjs";
 
-/** What the whole client may cost a page: minified and gzipped. */
+/** The limit for the whole client, minified and gzipped. */
 const MAX_BYTES = 9 * 1024;
 
 it(`the client has at most ${MAX_BYTES} bytes, minified and gzipped`, async () => {
