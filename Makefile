@@ -207,4 +207,4 @@ $(CLIENTS): tests/python/requirements.txt
 
 clean: ## Remove everything that make built or installed
 	rm -rf target .venv .aws-sam tests/node/node_modules examples/typescript/node_modules examples/typescript/dist \
-		tests/benches/peers/node/node_modules tests/benches/peers/node/dist clients/node_modules clients/typescript/dist
+		tests/benches/peers/node/node_modules tests/benches/peers/node/dist clients/node_modules clients/peers/node_modules clients/typescript/dist
