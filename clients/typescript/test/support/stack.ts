@@ -53,6 +53,8 @@ export class Stack {
     const child = spawn(path(new URL("belfry", binaries)), ["run", ...template, ...ports, ...rate, ...options], {
       stdio: ["ignore", "pipe", "pipe"],
     });
+    // A test run that is interrupted leaves no stack behind.
+    process.once("exit", () => child.kill("SIGKILL"));
     let log = "";
     child.stderr.on("data", (data) => (log += data));
     const lines = createInterface({ input: child.stdout });
@@ -109,7 +111,10 @@ export class Stack {
   async stop(): Promise<void> {
     const ended = once(this.#process, "exit");
     this.#process.kill("SIGTERM");
+    // The second signal ends it without waiting for the functions.
+    const patience = setTimeout(() => this.#process.kill("SIGTERM"), 10_000);
     await ended;
+    clearTimeout(patience);
     await rm(this.#folder, { recursive: true });
   }
 
