@@ -12,6 +12,29 @@ afterAll(async () => {
   await stack.stop();
 });
 
+describe.concurrent("a rate limit", () => {
+  it("slows publishing down, and loses nothing", async () => {
+    const slow = await Stack.start("--parameter", "MessagesPerMinute=60", "--verbose");
+    const client = await RealClient.connect(slow, "eager", { speed: 1 });
+    const names = ["room:rate:1", "room:rate:2", "room:rate:3", "room:rate:4"];
+    const texts = ["a", "b", "c"];
+    const transcripts = await Promise.all(names.map((name) => Transcript.of(client.belfry.channel(name))));
+    const published = names.flatMap((name) =>
+      texts.map((text) => client.belfry.channel(name).publish("chat.line", { text }, { echo: true })),
+    );
+    await Promise.all(published);
+    for (const transcript of transcripts) {
+      await transcript.until(({ messages }) => messages.length === texts.length);
+      expect(transcript.texts).toEqual(texts);
+    }
+    expect(client.states).toEqual(["connected"]);
+    // Without its own pace, the client would be refused ten times. A busy machine may delay frames into a burst.
+    expect(slow.count('"RATE_LIMITED"')).toBeLessThan(4);
+    expect(slow.count("frame.served")).toBeGreaterThan(published.length);
+    await slow.stop();
+  });
+});
+
 describe.concurrent("a token", () => {
   it("is replaced before it expires, without a new connection", async () => {
     let count = 0;

@@ -33,10 +33,12 @@ export class Stack {
   readonly #management: string;
   readonly #api: string;
   readonly #folder: string;
+  readonly #log: () => string;
 
-  private constructor(process: ChildProcess, ready: Record<string, string>, folder: string) {
+  private constructor(process: ChildProcess, ready: Record<string, string>, folder: string, log: () => string) {
     this.#process = process;
     this.#folder = folder;
+    this.#log = log;
     this.websocket = new URL(ready["websocket"] ?? "");
     this.#management = ready["management"] ?? "";
     this.#api = ready["lambda"] ?? "";
@@ -63,7 +65,7 @@ export class Stack {
       once(child, "error").then(([error]) => Promise.reject(error)),
       once(child, "exit").then(() => Promise.reject(new Error(`the stack did not start:\n${log}`))),
     ]);
-    return new Stack(child, JSON.parse(line), folder);
+    return new Stack(child, JSON.parse(line), folder, () => log);
   }
 
   /** An access token. */
@@ -84,6 +86,11 @@ export class Stack {
   async struck(): Promise<number> {
     const faults = (await (await fetch(`${this.#api}/_local/faults`)).json()) as Array<{ struck: number }>;
     return faults.reduce((sum, { struck }) => sum + struck, 0);
+  }
+
+  /** How often a text is in the stack's log. */
+  count(text: string): number {
+    return this.#log().split(text).length - 1;
   }
 
   async invoke(name: string, event: unknown): Promise<unknown> {

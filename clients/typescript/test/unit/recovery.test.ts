@@ -129,6 +129,28 @@ describe("a handover", () => {
     expect([...lost, ...lostAnywhere]).toEqual([]);
   });
 
+  it("leaves the old connection no say about subscriptions", async () => {
+    const { server, room, messages } = await joined();
+    const errors: unknown[] = [];
+    room.on("error", (error) => errors.push(error));
+    const [old] = server.sockets;
+    server.intercept = (frame, socket) => frame.type === "publish" && socket === old;
+    const published = room.publish("chat.line");
+    await settle();
+    old?.send({ type: "reconnect", version: "1.0", data: { deadline: server.timestamp(600_000) } });
+    await settle();
+    expect(server.open.length).toBe(2);
+    old?.send({ type: "unsubscribed", version: "1.0", data: { channels: ["room:7"], reason: "FORBIDDEN" } });
+    old?.send({ type: "reconnect", version: "1.0", data: { deadline: server.timestamp(600_000) } });
+    await settle();
+    server.publish("room:7", "a");
+    expect(errors).toEqual([]);
+    expect(textsOf(messages)).toEqual(["a"]);
+    expect(server.sockets.length).toBe(2);
+    old?.end(1001);
+    await expect(published).resolves.toMatchObject({ channel: "room:7" });
+  });
+
   it("takes channels along that are opened meanwhile", async () => {
     const { server, belfry } = await joined();
     const held: Array<() => void> = [];
