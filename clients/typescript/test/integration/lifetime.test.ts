@@ -13,8 +13,9 @@ afterAll(async () => {
 });
 
 describe.concurrent("a rate limit", () => {
-  it("slows publishing down, and loses nothing", async () => {
+  it("slows publishing down, and loses nothing", async ({ onTestFinished }) => {
     const slow = await Stack.start("--parameter", "MessagesPerMinute=60", "--verbose");
+    onTestFinished(() => slow.stop());
     const client = await RealClient.connect(slow, "eager", { speed: 1 });
     const names = ["room:rate:1", "room:rate:2", "room:rate:3", "room:rate:4"];
     const texts = ["a", "b", "c"];
@@ -31,7 +32,6 @@ describe.concurrent("a rate limit", () => {
     // Without its own pace, the client would be refused ten times. A busy machine may delay frames into a burst.
     expect(slow.count('"RATE_LIMITED"')).toBeLessThan(4);
     expect(slow.count("frame.served")).toBeGreaterThan(published.length);
-    await slow.stop();
   });
 });
 
@@ -102,8 +102,9 @@ describe.concurrent("a handover", () => {
     expect(client.states).toEqual(["connected", "connected"]);
   });
 
-  it("that the server asks for is done at once, under load and several times", async () => {
+  it("that the server asks for is done at once, under load and several times", async ({ onTestFinished }) => {
     const stack = await Stack.start("--parameter", "MaxConnectionsPerUser=1");
+    onTestFinished(() => stack.stop());
     const client = await RealClient.connect(stack, "mover");
     const publisher = await RealClient.connect(stack, "publisher");
     const transcript = await Transcript.of(client.belfry.channel("room:handover"));
@@ -137,6 +138,5 @@ describe.concurrent("a handover", () => {
     expect(client.notifications.map(({ id }) => id)).toEqual(notified);
     expect(client.states).toEqual(Array(5).fill("connected"));
     expect(client.network.count).toBe(5);
-    await stack.stop();
   });
 });

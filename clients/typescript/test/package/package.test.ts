@@ -33,8 +33,9 @@ it("the tarball brings no other package along", () => {
   expect(readdirSync(join(app, "node_modules/@belfry"))).toEqual(["client"]);
 });
 
-it("it works in plain Node, against a real stack", async () => {
+it("it works in plain Node, against a real stack", async ({ onTestFinished }) => {
   const stack = await Stack.start();
+  onTestFinished(() => stack.stop());
   const { ws, url, token } = {
     ws: require.resolve("ws"),
     url: stack.websocket.href,
@@ -54,7 +55,6 @@ it("it works in plain Node, against a real stack", async () => {
      belfry.close();`,
   );
   expect(run("node", ["node.mjs"], app)).toBe("hello\n");
-  await stack.stop();
 });
 
 /** Compiles a file of the application, without the types of the DOM and of Node. */
