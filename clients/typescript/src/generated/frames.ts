@@ -50,9 +50,9 @@ export interface ChannelRefused {
 
 /** A channel, and what the client has seen of it. */
 export interface ChannelSince {
-  /** The channel. `@me` and `@all` need no subscription; with `since` they recover what was missed. */
+  /** The channel. */
   channel: Address;
-  /** The position of the last message that the client has seen. The server answers with the messages after it. */
+  /** The position of the last message that the client has seen. */
   since?: Position;
 }
 
@@ -66,6 +66,8 @@ export interface ChannelState {
   messages?: Array<KeptFrame>;
   /** Whether more messages follow the last one: ask for them with `history`. */
   more?: boolean;
+  /** Who is present. Absent if the client did not ask to be present. */
+  presence?: Present;
   /** Only if `recovered` is `false`: why. */
   reason?: NotRecovered;
   /** Only in an answer to a position: whether no message after it is lost. All of them are in `messages` and the pages after it. */
@@ -74,6 +76,16 @@ export interface ChannelState {
   seq?: number;
   /** When the subscription ends, unless the client subscribes again. Absent if it lasts as long as the session. */
   until?: Timestamp;
+}
+
+/** A channel to subscribe to. */
+export interface ChannelWanted {
+  /** The channel. `@me` and `@all` need no subscription; with `since` they recover what was missed. */
+  channel: Address;
+  /** Makes the user present in the channel, and tells the others this. */
+  presence?: PresenceInfo;
+  /** The position of the last message that the client has seen. The server answers with the messages after it. */
+  since?: Position;
 }
 
 /** The opaque id that API Gateway gives a connection: 1 to 128 visible ASCII characters. */
@@ -146,6 +158,16 @@ export interface Limits {
   messagesPerMinute: number;
 }
 
+/** A user who is present in a channel. */
+export interface Member {
+  /** How many connections of the user are present. Zero if the user has gone and may come back within the grace period. */
+  connections: number;
+  /** What the user last told the others. */
+  info: PresenceInfo;
+  /** The user. */
+  userId: UserId;
+}
+
 /** The `data` of a `message` frame. */
 export interface MessageData {
   /** What the client published: any JSON value. */
@@ -172,6 +194,45 @@ export interface Position {
   epoch: Epoch;
   /** The message's number: 1 for the first one, and no number is left out. Zero is the position before the first. */
   seq: number;
+}
+
+/** The `data` of `presence.joined`, `presence.left` and `presence.updated`. */
+export interface PresenceChange {
+  /** When the user's presence changed. Of two changes of a user's presence, the later one holds, whichever arrives first. */
+  at?: Timestamp;
+  /** The channel. */
+  channel: ChannelName;
+  /** The number of users who are present. */
+  count: number;
+  /** What the user tells the others. `presence.left` has none. */
+  info?: PresenceInfo;
+  /** The user. Absent in a `presence.updated` that tells the count alone. */
+  userId?: UserId;
+}
+
+/** What a user tells the others in a channel: at most 1,024 bytes of JSON. */
+export type PresenceInfo = Record<string, unknown>;
+
+/** Who is present in a channel. */
+export interface Present {
+  /** The number of users who are present. If there are more than `members` has, it may be some minutes old. */
+  count: number;
+  /** The users who are present, in no particular order. */
+  members: Array<Member>;
+  /** `true` if there are more users than `members` has, otherwise absent. */
+  more?: boolean;
+}
+
+/** The `data` of a server's `presence` frame. */
+export interface PresentInChannel {
+  /** The channel. */
+  channel: ChannelName;
+  /** The number of users who are present. If there are more than `members` has, it may be some minutes old. */
+  count: number;
+  /** The users who are present, in no particular order. */
+  members: Array<Member>;
+  /** `true` if there are more users than `members` has, otherwise absent. */
+  more?: boolean;
 }
 
 /** The `data` of a `publish` frame. */
@@ -210,6 +271,12 @@ export interface ReadHistory {
   limit?: number;
 }
 
+/** The `data` of a client's `presence` frame. */
+export interface ReadPresence {
+  /** The channel. */
+  channel: ChannelName;
+}
+
 /** The `data` of a `reconnect` frame. */
 export interface Reconnect {
   /** When API Gateway cuts this connection, at the latest. */
@@ -233,7 +300,7 @@ export interface SetCreated {
 /** The `data` of a `subscribe` frame. */
 export interface Subscribe {
   /** The channels to subscribe to. */
-  channels: Array<ChannelSince>;
+  channels: Array<ChannelWanted>;
 }
 
 /** The `data` of a `subscribed` frame. */
@@ -432,6 +499,30 @@ export interface ServerFrames {
     /** The content of the frame. Its fields depend on `type`. */
     data: Synced;
   };
+  /** The reply to `presence`. */
+  "presence": Envelope & {
+    type: "presence";
+    /** The content of the frame. Its fields depend on `type`. */
+    data: PresentInChannel;
+  };
+  /** A user has come into a channel. */
+  "presence.joined": Envelope & {
+    type: "presence.joined";
+    /** The content of the frame. Its fields depend on `type`. */
+    data: PresenceChange;
+  };
+  /** A user has left a channel. */
+  "presence.left": Envelope & {
+    type: "presence.left";
+    /** The content of the frame. Its fields depend on `type`. */
+    data: PresenceChange;
+  };
+  /** A user tells something else about itself, or the number of users in a large channel has changed. */
+  "presence.updated": Envelope & {
+    type: "presence.updated";
+    /** The content of the frame. Its fields depend on `type`. */
+    data: PresenceChange;
+  };
 }
 
 /** The frames that a client sends, by type. */
@@ -495,6 +586,12 @@ export interface ClientFrames {
     type: "sync";
     /** The content of the frame. Its fields depend on `type`. */
     data: Sync;
+  };
+  /** Asks who is present in a channel. The reply is `presence`. */
+  "presence": Envelope & {
+    type: "presence";
+    /** The content of the frame. Its fields depend on `type`. */
+    data: ReadPresence;
   };
 }
 
