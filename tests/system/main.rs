@@ -4,6 +4,7 @@
 mod asynchronous;
 mod authorize;
 mod broadcast;
+mod calls;
 mod channel_rules;
 mod channels;
 mod clients;

@@ -70,6 +70,17 @@ impl Clients {
         aws_sdk_lambda::Client::from_conf(config)
     }
 
+    /// A client that calls functions and waits for their answers. It never
+    /// retries, and the caller sets the time limit: only a client knows whether
+    /// to repeat a call.
+    #[must_use]
+    pub fn lambda_once(&self) -> aws_sdk_lambda::Client {
+        let config = aws_sdk_lambda::config::Builder::from(&self.config)
+            .retry_config(RetryConfig::disabled())
+            .build();
+        aws_sdk_lambda::Client::from_conf(config)
+    }
+
     /// A client for the management API of one stage. It never retries: only
     /// the caller knows whether a second post would be a duplicate.
     #[must_use]

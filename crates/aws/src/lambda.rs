@@ -1,7 +1,10 @@
+mod callee;
+
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use aws_sdk_lambda::Client;
+use aws_sdk_lambda::error::ProvideErrorMetadata;
 use aws_sdk_lambda::primitives::Blob;
 use aws_sdk_lambda::types::InvocationType;
 use belfry_core::channels::Actions;
@@ -9,6 +12,8 @@ use belfry_core::ports::{Authorizer, Permission, Question, Workers};
 use belfry_protocol::{Action, ChannelName, MessageId, UserId};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+
+pub use callee::{CALL_TIME, LambdaCallee};
 
 use crate::sdk_error::describe;
 
@@ -66,21 +71,9 @@ impl Authorizer for LambdaAuthorizer {
             channel: question.channel,
             action: question.action,
         };
-        let payload = serde_json::to_vec(&event).map_err(|error| error.to_string())?;
-        let invoke = self
-            .client
-            .invoke()
-            .function_name(function)
-            .payload(Blob::new(payload));
-        let invoked = tokio::time::timeout(ASK_TIME, Box::pin(invoke.send())).await;
-        let answer = invoked
-            .map_err(|_| format!("{function} did not answer within {ASK_TIME:?}"))?
-            .map_err(|error| describe(&error))?;
-        if let Some(error) = answer.function_error() {
-            return Err(format!("{function} failed: {error}"));
-        }
-        let payload = answer.payload().map_or(&[][..], Blob::as_ref);
-        read_answer(payload).ok_or_else(|| format!("{function} gave an odd answer"))
+        let invoked = invoke(&self.client, function, &event, ASK_TIME).await;
+        let answer = invoked.map_err(|error| error.to_string())?;
+        read_answer(answer.as_ref()).ok_or_else(|| format!("{function} gave an odd answer"))
     }
 }
 
@@ -99,6 +92,51 @@ fn read_answer(payload: &[u8]) -> Option<Permission> {
         actions,
         lifetime: Duration::from_secs(seconds.into()),
     })
+}
+
+/// Why a function of the application's own did not answer.
+#[derive(Debug, thiserror::Error)]
+enum InvokeError {
+    #[error("{function} did not answer within {limit:?}")]
+    TimedOut { function: String, limit: Duration },
+    #[error("{function} failed: {error}")]
+    Failed { function: String, error: String },
+    #[error("{0}")]
+    Throttled(String),
+    #[error("{0}")]
+    Unavailable(String),
+}
+
+/// Invokes a function of the application's own and waits for its answer.
+async fn invoke(
+    client: &Client,
+    function: &str,
+    event: &impl Serialize,
+    limit: Duration,
+) -> Result<Blob, InvokeError> {
+    let payload =
+        serde_json::to_vec(event).map_err(|error| InvokeError::Unavailable(error.to_string()))?;
+    let invoke = client
+        .invoke()
+        .function_name(function)
+        .payload(Blob::new(payload));
+    let invoked = tokio::time::timeout(limit, Box::pin(invoke.send())).await;
+    let answer = invoked
+        .map_err(|_| InvokeError::TimedOut {
+            function: function.into(),
+            limit,
+        })?
+        .map_err(|error| match error.code() {
+            Some("TooManyRequestsException") => InvokeError::Throttled(describe(&error)),
+            _ => InvokeError::Unavailable(describe(&error)),
+        })?;
+    match answer.function_error() {
+        Some(error) => Err(InvokeError::Failed {
+            function: function.into(),
+            error: error.into(),
+        }),
+        None => Ok(answer.payload.unwrap_or_else(|| Blob::new([]))),
+    }
 }
 
 /// The event of a worker.

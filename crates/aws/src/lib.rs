@@ -18,6 +18,6 @@ pub use clients::Clients;
 pub use clock::SystemClock;
 pub use dynamodb::{DynamoDb, Tables};
 pub use http::Http;
-pub use lambda::{LambdaAuthorizer, LambdaWorkers, SegmentTask};
+pub use lambda::{CALL_TIME, LambdaAuthorizer, LambdaCallee, LambdaWorkers, SegmentTask};
 pub use metrics::EmfMetrics;
 pub use randomness::SystemRandomness;

@@ -51,6 +51,7 @@ impl<C: Clock> EmfMetrics<C> {
             } => (None, subscribed(*made, *refused, recoveries)),
             MetricEvent::HistoryRead(read) => (None, recoveries(read).collect()),
             MetricEvent::AuthorizationFailed => (None, one("AuthorizationsFailed")),
+            MetricEvent::Called { served, took } => (None, called(*served, *took)),
             MetricEvent::Posted {
                 success,
                 failures,
@@ -151,6 +152,14 @@ fn recoveries(recoveries: &Recoveries) -> impl Iterator<Item = Metric> + use<> {
         ("RecoveriesExpired", recoveries.expired),
         ("RecoveriesTooFar", recoveries.too_far),
     ])
+}
+
+fn called(served: bool, took: Duration) -> Vec<Metric> {
+    let outcome = if served { "CallsServed" } else { "CallsFailed" };
+    vec![
+        count(outcome, 1),
+        duration("CallDuration", milliseconds(took)),
+    ]
 }
 
 fn broadcast(recipients: u64, took: Duration) -> Vec<Metric> {
@@ -451,6 +460,19 @@ mod tests {
                 .map(|(name, n)| (*name, "Count", (*n).into()))
                 .collect();
             assert_eq!(metrics(&line(&event)), named(&counts));
+        }
+    }
+
+    #[test]
+    fn a_call_is_counted_with_its_duration() {
+        for (served, name) in [(true, "CallsServed"), (false, "CallsFailed")] {
+            let took = Duration::from_millis(40);
+            let expected = named(&[
+                (name, "Count", 1.into()),
+                ("CallDuration", "Milliseconds", 40.into()),
+            ]);
+            let event = MetricEvent::Called { served, took };
+            assert_eq!(metrics(&line(&event)), expected);
         }
     }
 

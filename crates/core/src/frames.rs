@@ -5,6 +5,7 @@
 
 mod answer;
 mod auth_refresh;
+mod call;
 mod counts;
 mod echo;
 mod hello;
@@ -31,6 +32,7 @@ use belfry_protocol::{
 
 pub use answer::{Answer, FrameOutcome};
 use auth_refresh::AuthRefreshHandler;
+use call::CallHandler;
 use history::HistoryReader;
 use permission::Judge;
 use publish::PublishHandler;
@@ -44,8 +46,8 @@ use crate::channels::ChannelRules;
 use crate::connections::{CloseReason, Closed, Connection, close_with_reason};
 use crate::log::RecoveryReader;
 use crate::ports::{
-    Arrival, Authorizer, Clock, Leave, LogAppends, LogReads, Metrics, NewBroadcasts, Outbox,
-    Presence, Randomness, Removals, SegmentOffers, SessionRefresh, Sessions, Subscribers,
+    Arrival, Authorizer, Callee, Clock, Leave, LogAppends, LogReads, Metrics, NewBroadcasts,
+    Outbox, Presence, Randomness, Removals, SegmentOffers, SessionRefresh, Sessions, Subscribers,
     Subscriptions, TokenVerifier, Touched, Workers,
 };
 use crate::presence::{Announcer, Change, PresenceSettings};
@@ -53,10 +55,12 @@ use crate::time::UnixMillis;
 
 /// Handles `$default`: answers a client's frame.
 #[derive(Debug)]
-pub struct Dispatcher<V, A, S, O, C, M, W, R> {
+pub struct Dispatcher<V, A, S, O, C, M, W, R, L> {
     pub verifier: V,
     /// Asked what a user may do, if a channel's rule says so.
     pub authorizer: A,
+    /// Serves the calls of clients.
+    pub callee: L,
     pub store: S,
     pub outbox: O,
     pub clock: C,
@@ -77,7 +81,7 @@ pub struct Dispatcher<V, A, S, O, C, M, W, R> {
     pub connection_lifetime: Duration,
 }
 
-impl<V, A, S, O, C, M, W, R> Dispatcher<V, A, S, O, C, M, W, R>
+impl<V, A, S, O, C, M, W, R, L> Dispatcher<V, A, S, O, C, M, W, R, L>
 where
     V: TokenVerifier,
     A: Authorizer,
@@ -96,6 +100,7 @@ where
     M: Metrics,
     W: Workers,
     R: Randomness,
+    L: Callee,
 {
     /// Answers a frame. `body` is `None` if the message was not text.
     ///
@@ -233,6 +238,16 @@ where
                 let read = presence::read(&judge, store, &connection, channel, self.presence, now);
                 let present = Box::pin(read).await?;
                 Some(ServerFrame::Presence(self.reply(frame.id, present)))
+            }
+            ClientFrame::Call(frame) => {
+                let connection = self.touch(id).await?;
+                let handler = CallHandler {
+                    callee: &self.callee,
+                    clock: &self.clock,
+                    metrics: &self.metrics,
+                };
+                let result = Box::pin(handler.handle(&connection, frame.data)).await?;
+                Some(ServerFrame::CallResult(self.reply(frame.id, result)))
             }
         };
         Answer::served(name, reply)

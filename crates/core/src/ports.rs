@@ -7,6 +7,7 @@
 mod admissions;
 mod authorizer;
 mod broadcast_records;
+mod callee;
 mod capacity;
 mod clock;
 mod connection_lookup;
@@ -34,6 +35,7 @@ pub use authorizer::{Authorizer, Permission, Question};
 pub use broadcast_records::{
     Begun, BroadcastKey, BroadcastRecord, BroadcastRecords, NewBroadcasts,
 };
+pub use callee::{CallError, Callee, ClientCall, MAX_RESULT_BYTES};
 pub use capacity::Capacity;
 pub use clock::Clock;
 pub use connection_lookup::ConnectionLookup;

@@ -5,6 +5,7 @@
 mod admissions;
 mod authorizer;
 mod broadcast_records;
+mod callee;
 mod clock;
 mod disconnections;
 mod due_connections;
@@ -29,6 +30,7 @@ use std::time::Duration;
 use belfry_protocol::{ConnectionId, UserId};
 
 pub use authorizer::FakeAuthorizer;
+pub use callee::{CallBehaviour, FakeCallee, callee_contract};
 pub use clock::{TestClock, clock_contract};
 pub use log_histories::{Mutant, explore_log};
 pub use metrics::{FakeMetrics, metrics_contract};

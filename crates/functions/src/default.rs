@@ -4,7 +4,10 @@ use std::time::Duration;
 
 use belfry_aws::apigateway::{self, Event, ManagementOutbox, Response};
 use belfry_aws::cognito::{CognitoVerifier, HttpJwks};
-use belfry_aws::{DynamoDb, LambdaAuthorizer, LambdaWorkers, SystemClock, SystemRandomness};
+use belfry_aws::{
+    CALL_TIME, DynamoDb, LambdaAuthorizer, LambdaCallee, LambdaWorkers, SystemClock,
+    SystemRandomness,
+};
 use belfry_core::broadcast::FanoutSettings;
 use belfry_core::frames::{Dispatcher, FrameOutcome};
 use belfry_core::presence::PresenceSettings;
@@ -23,6 +26,7 @@ pub struct Settings {
     connections_per_worker: u32,
     presence: PresenceSettings,
     authorize_function: Option<String>,
+    call_function: Option<String>,
     tokens: Tokens,
     max_message_bytes: usize,
     messages_per_minute: u32,
@@ -47,6 +51,7 @@ impl Settings {
             )?,
             presence: environment.presence()?,
             authorize_function: environment.optional("AUTHORIZE_FUNCTION"),
+            call_function: environment.optional("CALL_FUNCTION"),
             max_message_bytes: usize::try_from(max_message_bytes).unwrap_or(MAX_FRAME_BYTES),
             messages_per_minute: u32::try_from(messages_per_minute).unwrap_or(1),
             connection_lifetime: environment.connection_lifetime()?,
@@ -63,6 +68,7 @@ pub type UseCase = Dispatcher<
     Metrics,
     LambdaWorkers,
     SystemRandomness,
+    LambdaCallee,
 >;
 
 pub async fn build(settings: Settings) -> UseCase {
@@ -76,6 +82,7 @@ pub async fn build(settings: Settings) -> UseCase {
         rules: worker.rules,
         verifier: settings.tokens.verifier(clients.http()),
         authorizer: LambdaAuthorizer::new(clients.lambda(), settings.authorize_function),
+        callee: LambdaCallee::new(clients.lambda_once(), settings.call_function, CALL_TIME),
         outbox: worker.outbox,
         store: worker.store,
         clock: worker.clock,

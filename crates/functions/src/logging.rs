@@ -15,7 +15,8 @@ use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
 use tracing_subscriber::util::SubscriberInitExt;
 
 /// The fields that a log line may have beside `timestamp`, `level` and `message`.
-const FIELDS: [&str; 37] = [
+const FIELDS: [&str; 38] = [
+    "action",
     "closed",
     "code",
     "complete",

@@ -92,7 +92,9 @@ impl ErrorCode {
             | Self::MessageTooLarge
             | Self::Forbidden
             | Self::TooManyChannels => Advice::GiveUp,
-            Self::RateLimited | Self::ChannelBusy | Self::Internal => Advice::RetryLater,
+            Self::RateLimited | Self::ChannelBusy | Self::CallFailed | Self::Internal => {
+                Advice::RetryLater
+            }
             Self::TokenExpired | Self::Unauthorized => Advice::RefreshToken,
             Self::SignedOut => Advice::SignIn,
             Self::UnknownConnection => Advice::RetryNow,

@@ -5,8 +5,8 @@ use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
 use crate::{
-    Bare, BearerToken, Envelope, ErrorCode, FrameId, Publish, ReadHistory, ReadPresence, Refused,
-    Subscribe, Sync, Timestamp, Unsubscribe, Version, VersionError, json, shape,
+    Bare, BearerToken, Call, Envelope, ErrorCode, FrameId, Publish, ReadHistory, ReadPresence,
+    Refused, Subscribe, Sync, Timestamp, Unsubscribe, Version, VersionError, json, shape,
 };
 
 /// A frame from a client. Unknown fields are ignored.
@@ -39,6 +39,8 @@ pub enum ClientFrame {
     Sync(Envelope<Sync>),
     /// Asks who is present in a channel. The reply is `presence`.
     Presence(Envelope<ReadPresence>),
+    /// Has a function of the application do something. The reply is `result`.
+    Call(Envelope<Call>),
 }
 
 /// A `hello` frame, which may have `data` or not.
@@ -131,12 +133,13 @@ impl ClientFrame {
             "history" => read_with_object(object).map(Self::History),
             "sync" => read_with_object(object).map(Self::Sync),
             "presence" => read_with_object(object).map(Self::Presence),
+            "call" => read_with_object(object).map(Self::Call),
             "pong" => read_with_object(object).map(Self::Pong),
             "echo" => shape::read(object).map(Self::Echo).map_err(invalid),
             "auth.refresh" => read_with_object(object).map(Self::AuthRefresh),
             _ => Err(Refused::new(
                 ErrorCode::UnknownType,
-                "type must be one of ping, pong, hello, echo, auth.refresh, subscribe, unsubscribe, publish, history, sync, presence",
+                "type must be one of ping, pong, hello, echo, auth.refresh, subscribe, unsubscribe, publish, history, sync, presence, call",
             )),
         }
     }
@@ -156,6 +159,7 @@ impl ClientFrame {
             Self::History(frame) => frame.id.as_ref(),
             Self::Sync(frame) => frame.id.as_ref(),
             Self::Presence(frame) => frame.id.as_ref(),
+            Self::Call(frame) => frame.id.as_ref(),
         }
     }
 
@@ -174,6 +178,7 @@ impl ClientFrame {
             Self::History(_) => "history",
             Self::Sync(_) => "sync",
             Self::Presence(_) => "presence",
+            Self::Call(_) => "call",
         }
     }
 }

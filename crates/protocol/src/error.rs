@@ -34,13 +34,16 @@ pub enum ErrorCode {
     SignedOut,
     /// The server does not know the connection and closes it.
     UnknownConnection,
-    /// The channel rules do not allow this.
+    /// The channel rules do not allow this, or the stack serves no calls.
     Forbidden,
     /// Too many messages are published to the channel at the same time. This
     /// one is not published.
     ChannelBusy,
     /// The connection would be subscribed to more channels than it may.
     TooManyChannels,
+    /// The application's function did not answer a call, or in a way that cannot
+    /// be passed on. It may have done what it was asked to do.
+    CallFailed,
     /// The server failed. The client may send the same frame again later.
     Internal,
 }
@@ -62,6 +65,7 @@ impl ErrorCode {
             Self::Forbidden => "FORBIDDEN",
             Self::ChannelBusy => "CHANNEL_BUSY",
             Self::TooManyChannels => "TOO_MANY_CHANNELS",
+            Self::CallFailed => "CALL_FAILED",
             Self::Internal => "INTERNAL",
         }
     }
@@ -162,6 +166,7 @@ mod tests {
             ErrorCode::Unauthorized,
             ErrorCode::SignedOut,
             ErrorCode::UnknownConnection,
+            ErrorCode::CallFailed,
             ErrorCode::Internal,
         ] {
             assert_eq!(serde_json::to_value(code).unwrap(), code.as_str());

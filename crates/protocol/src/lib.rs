@@ -8,6 +8,7 @@
 
 mod advice;
 mod broadcast;
+mod call;
 mod channel;
 mod channel_frames;
 mod channel_rules;
@@ -37,6 +38,7 @@ pub use broadcast::{
     Failures, MAX_FRAME_BYTES, MAX_STORED_FRAME_BYTES, MAX_WAIT_SECONDS, Notice, NoticeType,
     Target, WaitSeconds,
 };
+pub use call::{Call, CallAction};
 pub use channel::{Address, ChannelName};
 pub use channel_frames::{
     ChannelError, ChannelRefused, ChannelSince, ChannelState, ChannelWanted, History, HistoryLimit,

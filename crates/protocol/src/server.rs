@@ -58,6 +58,9 @@ pub enum ServerFrame {
     /// large channel has changed.
     #[serde(rename = "presence.updated")]
     PresenceUpdated(Envelope<PresenceChange>),
+    /// The reply to `call`, with what the application's function returned.
+    #[serde(rename = "result")]
+    CallResult(Envelope<Value>),
 }
 
 impl ServerFrame {

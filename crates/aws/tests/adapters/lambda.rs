@@ -1,13 +1,15 @@
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use axum::Router;
 use axum::body::Bytes;
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
+use axum::response::{IntoResponse, Response};
 use axum::routing::post;
-use belfry_aws::{Clients, LambdaAuthorizer, LambdaWorkers, SegmentTask};
+use belfry_aws::{Clients, LambdaAuthorizer, LambdaCallee, LambdaWorkers, SegmentTask};
 use belfry_core::ports::{Authorizer, Question, Workers};
-use belfry_core::testing::{tenant, user_id, workers_contract};
+use belfry_core::testing::{CallBehaviour, callee_contract, tenant, user_id, workers_contract};
 use belfry_protocol::{Action, ChannelName, MessageId};
 use serde_json::{Value, json};
 
@@ -112,4 +114,58 @@ async fn only_a_function_that_answers_in_time_allows_something() {
         let error = ask(function).await.unwrap_err();
         assert!(error.contains(reason), "{function:?}: {error}");
     }
+}
+
+#[derive(Default)]
+struct Called {
+    behaviour: CallBehaviour,
+    events: Vec<Value>,
+}
+
+/// A function that behaves as the contract says.
+async fn called(State(called): State<Arc<Mutex<Called>>>, payload: Bytes) -> Response {
+    let behaviour = {
+        let mut called = called.lock().unwrap();
+        let behaviour = called.behaviour.clone();
+        let refuses = matches!(
+            behaviour,
+            CallBehaviour::Absent | CallBehaviour::Throttled | CallBehaviour::Unknown
+        );
+        if !refuses {
+            called
+                .events
+                .push(serde_json::from_slice(&payload).unwrap());
+        }
+        behaviour
+    };
+    match behaviour {
+        CallBehaviour::Answers(text) => text.into_response(),
+        // Even if the text looks like an answer.
+        CallBehaviour::Fails => ([("x-amz-function-error", "Unhandled")], "{}").into_response(),
+        CallBehaviour::NeverAnswers => std::future::pending().await,
+        CallBehaviour::Throttled => (
+            StatusCode::TOO_MANY_REQUESTS,
+            [("x-amzn-errortype", "TooManyRequestsException")],
+            r#"{"message":"Rate Exceeded."}"#,
+        )
+            .into_response(),
+        CallBehaviour::Absent | CallBehaviour::Unknown => StatusCode::NOT_FOUND.into_response(),
+    }
+}
+
+#[tokio::test]
+async fn the_callee_keeps_the_contract() {
+    let state = Arc::new(Mutex::new(Called::default()));
+    let router = Router::new()
+        .route("/2015-03-31/functions/{name}/invocations", post(called))
+        .with_state(Arc::clone(&state));
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let endpoint = format!("http://{}", listener.local_addr().unwrap());
+    tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
+    let clients = Clients::from(crate::sdk_config(&endpoint));
+    let limit = Duration::from_secs(2);
+    let callee = LambdaCallee::new(clients.lambda_once(), Some("call".into()), limit);
+    let behave = |behaviour| state.lock().unwrap().behaviour = behaviour;
+    let arrived = || std::mem::take(&mut state.lock().unwrap().events);
+    callee_contract(&callee, behave, arrived).await;
 }

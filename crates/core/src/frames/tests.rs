@@ -1,3 +1,4 @@
+mod calls;
 mod channels;
 
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -6,7 +7,7 @@ use super::rejection::MAX_REFUSALS;
 use super::*;
 use crate::ports::{MetricEvent, PostError, SignOuts, VerifyError};
 use crate::testing::{
-    DELIVERY, FANOUT, FakeAuthorizer, FakeMetrics, FakeOutbox, FakeStore, FakeVerifier,
+    DELIVERY, FANOUT, FakeAuthorizer, FakeCallee, FakeMetrics, FakeOutbox, FakeStore, FakeVerifier,
     FakeWorkers, PRESENCE, SeededRandomness, TestClock, connection_id, user_id,
 };
 use crate::time::UnixSeconds;
@@ -22,6 +23,7 @@ pub(super) type Fixture = Dispatcher<
     FakeMetrics,
     FakeWorkers,
     SeededRandomness,
+    FakeCallee,
 >;
 
 pub(super) async fn dispatcher() -> Fixture {
@@ -32,6 +34,7 @@ pub(super) async fn dispatcher() -> Fixture {
         clock: TestClock::default(),
         metrics: FakeMetrics::default(),
         authorizer: FakeAuthorizer::default(),
+        callee: FakeCallee::default(),
         workers: FakeWorkers::default(),
         random: SeededRandomness::default(),
         rules: ChannelRules::default(),
@@ -326,6 +329,7 @@ impl TokenVerifier for SlowVerifier {
 async fn a_session_that_ends_while_keys_are_fetched_stays_ended() {
     let Dispatcher {
         authorizer,
+        callee,
         store,
         outbox,
         clock,
@@ -344,6 +348,7 @@ async fn a_session_that_ends_while_keys_are_fetched_stays_ended() {
     let slow = Dispatcher {
         verifier: SlowVerifier(Duration::from_secs(2)),
         authorizer,
+        callee,
         store,
         outbox,
         clock,

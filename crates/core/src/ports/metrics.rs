@@ -42,6 +42,12 @@ pub enum MetricEvent {
     /// The application could not be asked what a user may do, or gave an odd
     /// answer.
     AuthorizationFailed,
+    /// A client called the application's function.
+    Called {
+        /// Whether the client got the answer.
+        served: bool,
+        took: Duration,
+    },
     /// One invocation has done its part of a broadcast.
     Posted {
         /// Posts that were accepted.

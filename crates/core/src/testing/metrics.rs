@@ -52,6 +52,10 @@ pub fn metrics_contract(metrics: &impl Metrics) -> Vec<MetricEvent> {
             ..Recoveries::default()
         }),
         MetricEvent::AuthorizationFailed,
+        MetricEvent::Called {
+            served: true,
+            took: Duration::MAX,
+        },
         MetricEvent::Posted {
             success: 0,
             failures: Failures::default(),
