@@ -126,17 +126,10 @@ struct Called {
 async fn called(State(called): State<Arc<Mutex<Called>>>, payload: Bytes) -> Response {
     let behaviour = {
         let mut called = called.lock().unwrap();
-        let behaviour = called.behaviour.clone();
-        let refuses = matches!(
-            behaviour,
-            CallBehaviour::Absent | CallBehaviour::Throttled | CallBehaviour::Unknown
-        );
-        if !refuses {
-            called
-                .events
-                .push(serde_json::from_slice(&payload).unwrap());
-        }
-        behaviour
+        called
+            .events
+            .push(serde_json::from_slice(&payload).unwrap());
+        called.behaviour.clone()
     };
     match behaviour {
         CallBehaviour::Answers(text) => text.into_response(),
@@ -149,7 +142,9 @@ async fn called(State(called): State<Arc<Mutex<Called>>>, payload: Bytes) -> Res
             r#"{"message":"Rate Exceeded."}"#,
         )
             .into_response(),
-        CallBehaviour::Absent | CallBehaviour::Unknown => StatusCode::NOT_FOUND.into_response(),
+        CallBehaviour::Absent | CallBehaviour::Unavailable => {
+            StatusCode::INTERNAL_SERVER_ERROR.into_response()
+        }
     }
 }
 

@@ -40,7 +40,7 @@ async fn a_failed_call_does_not_tell_the_client_why() {
         CallBehaviour::Fails,
         CallBehaviour::NeverAnswers,
         CallBehaviour::Throttled,
-        CallBehaviour::Unknown,
+        CallBehaviour::Unavailable,
         CallBehaviour::Answers("<html>".into()),
         CallBehaviour::Answers("1".repeat(MAX_RESULT_BYTES + 1)),
     ] {
