@@ -189,6 +189,7 @@ class Roles(unittest.TestCase):
                 "DefaultRole": {"Worker"},
                 "SweeperRole": {"Worker"},
                 "AskAuthorizeFunction": {"AuthorizeFunction"},
+                "InvokeCallFunction": {"CallFunction"},
                 "BroadcasterRole": {"Worker"},
                 "WorkerHandsOver": {"Worker"},
                 "SweeperTickRole": {"Sweeper"},
@@ -198,6 +199,32 @@ class Roles(unittest.TestCase):
         )
         asks = of_type(self.template, "AWS::IAM::Policy")["AskAuthorizeFunction"]
         self.assertEqual(asks["Roles"], [{"Ref": "DefaultRole"}])
+
+    def test_only_default_may_invoke_the_applications_functions_and_only_those_that_are_set(self):
+        named = set()
+        for name, resource in self.template["Resources"].items():
+            if resource["Type"] != "AWS::IAM::Policy":
+                continue
+            [statement] = resource["Properties"]["PolicyDocument"]["Statement"]
+            if statement["Action"] != "lambda:InvokeFunction" or "Ref" not in statement["Resource"]:
+                continue
+            parameter = statement["Resource"]["Ref"]
+            named.add(parameter)
+            self.assertEqual(resource["Properties"]["Roles"], [{"Ref": "DefaultRole"}], name)
+            condition = self.template["Conditions"][resource["Condition"]]
+            self.assertEqual(condition, {"Fn::Not": [{"Fn::Equals": [{"Ref": parameter}, ""]}]}, name)
+        self.assertEqual(named, {"AuthorizeFunction", "CallFunction"})
+
+    def test_a_call_ends_before_the_function_that_makes_it(self):
+        seconds = {
+            name: int(re.search(rf"{name}: Duration = Duration::from_secs\((\d+)\)", (ROOT / file).read_text())[1])
+            for file, name in (
+                ("crates/aws/src/lambda/callee.rs", "CALL_TIME"),
+                ("crates/aws/src/clients.rs", "DYNAMODB_TIMEOUT"),
+            )
+        }
+        timeout = of_type(self.template, "AWS::Lambda::Function")["Default"]["Timeout"]
+        self.assertLess(2 * seconds["DYNAMODB_TIMEOUT"] + seconds["CALL_TIME"], timeout)
 
     def test_managed_policies_are_those_of_the_list(self):
         found = set()
@@ -223,6 +250,20 @@ class Roles(unittest.TestCase):
         }
         self.assertGreater(len(needed), 8)
         self.assertLessEqual(needed, allowed)
+
+    def test_the_boundary_of_a_deployer_knows_the_applications_functions(self):
+        template = read("infra/deployer-role.yaml")
+        [resources] = [
+            statement["Resource"]
+            for statement in template["Resources"]["Boundary"]["Properties"]["PolicyDocument"]["Statement"]
+            if statement["Action"] == "lambda:InvokeFunction"
+        ]
+        for parameter in ("AuthorizeFunction", "CallFunction"):
+            own = self.template["Parameters"][parameter]
+            self.assertEqual(template["Parameters"][parameter]["AllowedPattern"], own["AllowedPattern"])
+            self.assertEqual(template["Parameters"][parameter]["Default"], "")
+            given = {"Fn::If": [f"Has{parameter}", {"Ref": parameter}, {"Ref": "AWS::NoValue"}]}
+            self.assertIn(given, resources)
 
     def test_every_role_takes_the_boundary(self):
         roles = of_type(self.template, "AWS::IAM::Role")
