@@ -81,6 +81,12 @@ async fn every_malformed_frame_gets_its_error_and_the_connection_stays_usable() 
         } else if expected == "call" {
             // The frame is valid, the stack has no function.
             assert_eq!(answer["data"]["code"], "FORBIDDEN", "{case}: {answer}");
+        } else if expected == "ack" {
+            // The frame is valid, its epoch is not the channel's.
+            assert_eq!(
+                answer["data"]["code"], "INVALID_MESSAGE",
+                "{case}: {answer}"
+            );
         } else {
             assert_ne!(answer["type"], "error", "{case}: {answer}");
         }

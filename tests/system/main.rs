@@ -1,6 +1,7 @@
 //! The whole of Belfry: real binaries, real sockets, real SDK clients. Each
 //! test runs a local stack of its own.
 
+mod acks;
 mod asynchronous;
 mod authorize;
 mod broadcast;

@@ -7,6 +7,7 @@
 //! in between, the counts still match the rows. Frames and sweeps write
 //! single items.
 
+mod acks;
 mod admissions;
 mod broadcast_records;
 mod connection_lookup;

@@ -3,6 +3,7 @@
 //! [`Dispatcher`] does what all frames share; each frame type has a file of
 //! its own.
 
+mod ack;
 mod answer;
 mod auth_refresh;
 mod call;
@@ -46,7 +47,7 @@ use crate::channels::ChannelRules;
 use crate::connections::{CloseReason, Closed, Connection, close_with_reason};
 use crate::log::RecoveryReader;
 use crate::ports::{
-    Arrival, Authorizer, Callee, Clock, Leave, LogAppends, LogReads, Metrics, NewBroadcasts,
+    Acks, Arrival, Authorizer, Callee, Clock, Leave, LogAppends, LogReads, Metrics, NewBroadcasts,
     Outbox, Presence, Randomness, Removals, SegmentOffers, SessionRefresh, Sessions, Subscribers,
     Subscriptions, TokenVerifier, Touched, Workers,
 };
@@ -85,7 +86,8 @@ impl<V, A, S, O, C, M, W, R, L> Dispatcher<V, A, S, O, C, M, W, R, L>
 where
     V: TokenVerifier,
     A: Authorizer,
-    S: LogAppends
+    S: Acks
+        + LogAppends
         + LogReads
         + NewBroadcasts
         + Presence
@@ -248,6 +250,13 @@ where
                 };
                 let result = Box::pin(handler.handle(&connection, frame.data)).await?;
                 Some(ServerFrame::CallResult(self.reply(frame.id, result)))
+            }
+            ClientFrame::Ack(frame) => {
+                let connection = self.touch(id).await?;
+                let (judge, reader) = (self.judge(), self.history(&connection.user_id));
+                let handled = ack::handle(&judge, &reader, &connection, frame.data);
+                let acked = Box::pin(handled).await?;
+                Some(ServerFrame::Acked(self.reply(frame.id, acked)))
             }
         };
         Answer::served(name, reply)

@@ -4,6 +4,7 @@
 //! trait's docs are a promise; the contract suites in `testing` hold the fakes
 //! and the real adapters to it.
 
+mod acks;
 mod admissions;
 mod authorizer;
 mod broadcast_records;
@@ -30,6 +31,7 @@ mod subscriptions;
 mod verifier;
 mod workers;
 
+pub use acks::{ACK_LIFETIME, Acks, Reader, ReaderPage, Receipts};
 pub use admissions::{Admission, Admissions, Admitted};
 pub use authorizer::{Authorizer, Permission, Question};
 pub use broadcast_records::{

@@ -2,6 +2,7 @@
 //! hold the fakes and the real adapters to the ports' promises. A file has
 //! the contract and the fake of a port or of a group of ports.
 
+mod acks;
 mod admissions;
 mod authorizer;
 mod broadcast_records;
@@ -46,10 +47,10 @@ use crate::connections::{Connection, ConnectionLimits};
 use crate::frames::TokenBucket;
 use crate::liveness::{Liveness, LivenessSettings};
 use crate::ports::{
-    Admission, Admissions, Admitted, BroadcastRecords, Capacity, ConnectionLookup, Departures,
-    Disconnections, DueConnections, LogAppends, LogReads, NewBroadcasts, NotServed, Presence,
-    Recipients, Removals, SegmentLeases, SegmentOffers, SegmentStates, SessionRefresh, Sessions,
-    SignOuts, Subscribers, Subscriptions, Touched,
+    Acks, Admission, Admissions, Admitted, BroadcastRecords, Capacity, ConnectionLookup,
+    Departures, Disconnections, DueConnections, LogAppends, LogReads, NewBroadcasts, NotServed,
+    Presence, Receipts, Recipients, Removals, SegmentLeases, SegmentOffers, SegmentStates,
+    SessionRefresh, Sessions, SignOuts, Subscribers, Subscriptions, Touched,
 };
 use crate::presence::PresenceSettings;
 use crate::time::{UnixMillis, UnixSeconds};
@@ -139,7 +140,8 @@ pub fn connection(id: &str, user: &str) -> Connection {
 /// Every port of the store: what the contract suites need to prepare and to
 /// observe. Use cases name single ports.
 pub trait Store:
-    Admissions
+    Acks
+    + Admissions
     + BroadcastRecords
     + Capacity
     + ConnectionLookup
@@ -149,6 +151,7 @@ pub trait Store:
     + LogReads
     + NewBroadcasts
     + Presence
+    + Receipts
     + Recipients
     + Departures
     + Removals
@@ -164,7 +167,8 @@ pub trait Store:
 }
 
 impl<S> Store for S where
-    S: Admissions
+    S: Acks
+        + Admissions
         + BroadcastRecords
         + Capacity
         + ConnectionLookup
@@ -174,6 +178,7 @@ impl<S> Store for S where
         + LogReads
         + NewBroadcasts
         + Presence
+        + Receipts
         + Recipients
         + Departures
         + Removals
@@ -205,6 +210,7 @@ pub async fn store_contract<S: Store>(new: impl AsyncFn() -> S) {
     logs::contract(&new).await;
     subscriptions::contract(&new).await;
     presence::contract(&new).await;
+    acks::contract(&new).await;
 }
 
 /// Admits a connection whose token was issued at [`START`].

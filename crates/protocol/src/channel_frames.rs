@@ -1,5 +1,7 @@
 //! The `data` of frames about channels.
 
+use std::num::NonZeroU64;
+
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, de};
 use serde_json::Value;
@@ -30,10 +32,10 @@ pub struct ChannelWanted {
     /// The channel. `@me` and `@all` need no subscription; with `since` they
     /// recover what was missed.
     pub channel: Address,
-    /// The position of the last message that the client has seen. The server
-    /// answers with the messages after it.
-    #[serde(default, deserialize_with = "shape::optional_object")]
-    pub since: Option<Position>,
+    /// The server answers with the messages after this: a position, or what
+    /// the user has acknowledged.
+    #[serde(default)]
+    pub since: Option<Since>,
     /// Makes the user present in the channel, and tells the others this.
     #[serde(default)]
     pub presence: Option<PresenceInfo>,
@@ -41,6 +43,46 @@ pub struct ChannelWanted {
 
 impl Item for ChannelWanted {
     const NAME: &'static str = "channel";
+}
+
+/// After what the messages begin that a subscriber recovers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Since {
+    /// The position of the last message that the client has seen.
+    Position(Position),
+    /// `"acked"`: the position that the user has acknowledged, on any device.
+    Acked,
+}
+
+impl Since {
+    const ACKED: &'static str = "acked";
+}
+
+impl<'de> Deserialize<'de> for Since {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        match Value::deserialize(deserializer)? {
+            Value::String(text) if text == Self::ACKED => Ok(Self::Acked),
+            Value::Object(position) => shape::read(position)
+                .map(Self::Position)
+                .map_err(de::Error::custom),
+            _ => Err(de::Error::custom(
+                "since must be an object with epoch and seq, or \"acked\"",
+            )),
+        }
+    }
+}
+
+impl JsonSchema for Since {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Since".into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "description": "The position of the last message that the client has seen, or `acked`: the position that the user has acknowledged, on any device.",
+            "anyOf": [generator.subschema_for::<Position>(), {"const": Self::ACKED}],
+        })
+    }
 }
 
 /// A channel, and what the client has seen of it.
@@ -150,6 +192,28 @@ pub struct Sync {
     /// The channels to compare.
     #[serde(deserialize_with = "shape::objects")]
     pub channels: List<ChannelSince, 1, MAX_CHANNELS>,
+}
+
+/// The `data` of an `ack` frame: the user has read every message up to a
+/// position.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
+pub struct Ack {
+    /// The channel.
+    pub channel: Address,
+    /// The history that the number belongs to.
+    pub epoch: Epoch,
+    /// The number of the last message that was read.
+    pub seq: NonZeroU64,
+}
+
+/// The `data` of an `acked` frame: the user's position, on all devices.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Acked {
+    /// The channel.
+    pub channel: Address,
+    /// The newest position that the user has acknowledged.
+    #[serde(flatten)]
+    pub position: Position,
 }
 
 /// The `data` of a `subscribed` frame.

@@ -5,7 +5,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
 use crate::{
-    Bare, BearerToken, Call, Envelope, ErrorCode, FrameId, Publish, ReadHistory, ReadPresence,
+    Ack, Bare, BearerToken, Call, Envelope, ErrorCode, FrameId, Publish, ReadHistory, ReadPresence,
     Refused, Subscribe, Sync, Timestamp, Unsubscribe, Version, VersionError, json, shape,
 };
 
@@ -41,6 +41,9 @@ pub enum ClientFrame {
     Presence(Envelope<ReadPresence>),
     /// Has a function of the application do something. The reply is `result`.
     Call(Envelope<Call>),
+    /// Acknowledges every message of a channel up to a position. The reply is
+    /// `acked`.
+    Ack(Envelope<Ack>),
 }
 
 /// A `hello` frame, which may have `data` or not.
@@ -134,12 +137,13 @@ impl ClientFrame {
             "sync" => read_with_object(object).map(Self::Sync),
             "presence" => read_with_object(object).map(Self::Presence),
             "call" => read_with_object(object).map(Self::Call),
+            "ack" => read_with_object(object).map(Self::Ack),
             "pong" => read_with_object(object).map(Self::Pong),
             "echo" => shape::read(object).map(Self::Echo).map_err(invalid),
             "auth.refresh" => read_with_object(object).map(Self::AuthRefresh),
             _ => Err(Refused::new(
                 ErrorCode::UnknownType,
-                "type must be one of ping, pong, hello, echo, auth.refresh, subscribe, unsubscribe, publish, history, sync, presence, call",
+                "type must be one of ping, pong, hello, echo, auth.refresh, subscribe, unsubscribe, publish, history, sync, presence, ack, call",
             )),
         }
     }
@@ -160,6 +164,7 @@ impl ClientFrame {
             Self::Sync(frame) => frame.id.as_ref(),
             Self::Presence(frame) => frame.id.as_ref(),
             Self::Call(frame) => frame.id.as_ref(),
+            Self::Ack(frame) => frame.id.as_ref(),
         }
     }
 
@@ -179,6 +184,7 @@ impl ClientFrame {
             Self::Sync(_) => "sync",
             Self::Presence(_) => "presence",
             Self::Call(_) => "call",
+            Self::Ack(_) => "ack",
         }
     }
 }

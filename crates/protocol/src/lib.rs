@@ -41,9 +41,10 @@ pub use broadcast::{
 pub use call::{Call, CallAction};
 pub use channel::{Address, ChannelName};
 pub use channel_frames::{
-    ChannelError, ChannelRefused, ChannelSince, ChannelState, ChannelWanted, History, HistoryLimit,
-    HistoryPage, MAX_CHANNELS, MAX_HISTORY, NotRecovered, Publish, Published, ReadHistory,
-    Subscribe, Subscribed, SubscribedTo, Sync, Synced, SyncedChannel, Unsubscribe, Unsubscribed,
+    Ack, Acked, ChannelError, ChannelRefused, ChannelSince, ChannelState, ChannelWanted, History,
+    HistoryLimit, HistoryPage, MAX_CHANNELS, MAX_HISTORY, NotRecovered, Publish, Published,
+    ReadHistory, Since, Subscribe, Subscribed, SubscribedTo, Sync, Synced, SyncedChannel,
+    Unsubscribe, Unsubscribed,
 };
 pub use channel_rules::{
     Action, Allow, AllowedActions, ChannelPattern, ChannelRule, ChannelsFile, HistoryRule,

@@ -5,9 +5,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::{
-    Bare, ConnectionId, Envelope, ErrorData, History, Message, MessageData, NotificationData,
-    PresenceChange, PresentInChannel, Published, Subscribed, Synced, Timestamp, Unsubscribed,
-    UserId,
+    Acked, Bare, ConnectionId, Envelope, ErrorData, History, Message, MessageData,
+    NotificationData, PresenceChange, PresentInChannel, Published, Subscribed, Synced, Timestamp,
+    Unsubscribed, UserId,
 };
 
 /// A frame from the server. Clients must ignore fields that they do not know.
@@ -61,6 +61,8 @@ pub enum ServerFrame {
     /// The reply to `call`, with what the application's function returned.
     #[serde(rename = "result")]
     CallResult(Envelope<Value>),
+    /// The reply to `ack`.
+    Acked(Envelope<Acked>),
 }
 
 impl ServerFrame {

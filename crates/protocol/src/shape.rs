@@ -108,6 +108,7 @@ fn in_json_terms(mut message: String) -> String {
     for (theirs, ours) in [
         (", expected a map", ", expected an object"),
         (", expected u64", ", expected a non-negative integer"),
+        (", expected a nonzero u64", ", expected a positive integer"),
         (", expected variant identifier", ", expected a string"),
         (", there are no fields", ", expected no field"),
     ] {

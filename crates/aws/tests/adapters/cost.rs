@@ -19,18 +19,20 @@ use belfry_core::channels::{ChannelRules, Claims};
 use belfry_core::connections::{Connection, MAX_KEPT_BYTES, Recipient};
 use belfry_core::frames::TokenBucket;
 use belfry_core::liveness::Liveness;
-use belfry_core::log::{AppendId, Appender, LogKey, Message, RecoveryLimits, RecoveryReader};
+use belfry_core::log::{
+    AppendId, Appender, Entry, Head, LogKey, Message, RecoveryLimits, RecoveryReader,
+};
 use belfry_core::ports::{
-    Admission, Admissions, Admitted, Capacity, Clock, ConnectionLookup, Departures, Disconnections,
-    DueConnections, Extended, Extension, JoinsPresence, LeaveOutcome, Listing, Presence, Removals,
-    Segment, SessionRefresh, Sessions, SubscribeResult, Subscribers, Subscription, Subscriptions,
-    Touched,
+    Acks, Admission, Admissions, Admitted, Advanced, Capacity, Clock, ConnectionLookup, Departures,
+    Disconnections, DueConnections, Extended, Extension, JoinsPresence, LeaveOutcome, Listing,
+    LogAppends, LogReads, Presence, Removals, Segment, SessionRefresh, Sessions, SubscribeResult,
+    Subscribers, Subscription, Subscriptions, Touched,
 };
 use belfry_core::testing::{
     FakeMetrics, FakeOutbox, FakeWorkers, LIMITS, START, SeededRandomness, TestClock, connection,
     connection_id, user_id,
 };
-use belfry_protocol::{BroadcastRequest, ChannelName, MessageId, Position, PresenceInfo};
+use belfry_protocol::{BroadcastRequest, ChannelName, Epoch, MessageId, Position, PresenceInfo};
 use futures_util::StreamExt;
 use serde_json::{Value, json};
 
@@ -571,4 +573,39 @@ async fn presence() {
     assert_eq!(known, LeaveOutcome::AsKnown);
     store.forget_leave(leave).await.unwrap();
     meter.expect("sweep: a leave of a user who is still present");
+}
+
+#[tokio::test]
+async fn acknowledgements() {
+    let (meter, store) = meter().await;
+    let (log, alice) = (LogKey::channel("room:7"), user_id("alice"));
+    let at = |seq| Position {
+        epoch: Epoch::parse("19b76da0800aaaaaaaa").unwrap(),
+        seq,
+    };
+    let newest = Entry {
+        seq: 9,
+        append_id: AppendId("m".into()),
+        expires_at: after(600).to_seconds(),
+        frame: "x".repeat(700),
+    };
+    let head = Head {
+        epoch: at(9).epoch,
+        newest,
+    };
+    let end = after(86_400).to_seconds();
+    let begun = store.advance(&log, None, &head, end, None).await;
+    assert_eq!(begun, Ok(Advanced::Yes));
+    // As the frame's handler does it.
+    let ack = async |seq| {
+        assert_eq!(store.head(&log).await.unwrap().as_ref(), Some(&head));
+        store.acknowledge(&log, &alice, &at(seq), START).await
+    };
+    meter.reset();
+    assert_eq!(ack(5).await, Ok(at(5)));
+    meter.expect("ack");
+    assert_eq!(ack(4).await, Ok(at(5)));
+    meter.expect("ack that moves nothing");
+    assert_eq!(store.find_ack(&log, &alice, START).await, Ok(Some(at(5))));
+    meter.expect("subscribe since what was acknowledged");
 }

@@ -1,6 +1,6 @@
 use belfry_protocol::{
-    Action, Address, ChannelName, History, HistoryPage, MessageFrame, NotRecovered, Position,
-    ReadHistory, Sync, Synced, SyncedChannel, UserId,
+    Action, Address, ChannelName, ErrorCode, History, HistoryPage, MessageFrame, NotRecovered,
+    Position, ReadHistory, Refused, Sync, Synced, SyncedChannel, UserId,
 };
 use futures_util::future::try_join_all;
 
@@ -55,7 +55,7 @@ impl<S: LogReads, C: Clock, R: Randomness> HistoryReader<'_, S, C, R> {
     }
 
     /// The log of an address, if its history is kept.
-    fn log_of(&self, address: &Address) -> Option<LogKey> {
+    pub(super) fn log_of(&self, address: &Address) -> Option<LogKey> {
         self.rules.history(address)?;
         Some(match address {
             Address::Me => LogKey::user(self.user),
@@ -136,12 +136,7 @@ where
         )
         .await?;
     }
-    let Some(log) = reader.log_of(&channel) else {
-        return Err(Rejection::from(belfry_protocol::Refused::new(
-            belfry_protocol::ErrorCode::InvalidMessage,
-            "no history of this channel is kept",
-        )));
-    };
+    let log = reader.log_of(&channel).ok_or_else(no_history)?;
     let limits = RecoveryLimits {
         messages: limit.0,
         bytes: PAGE_BYTES,
@@ -228,6 +223,13 @@ pub(super) async fn may<A: Authorizer, M: Metrics, S: Subscriptions>(
         Some(_) => Ok(()),
         None => Err(forbidden().into()),
     }
+}
+
+pub(super) fn no_history() -> Refused {
+    Refused::new(
+        ErrorCode::InvalidMessage,
+        "no history of this channel is kept",
+    )
 }
 
 fn page_at(newest: Position) -> HistoryPage {

@@ -1,6 +1,6 @@
 use belfry_protocol::{
     Action, Address, ChannelError, ChannelName, ChannelRefused, ChannelState, ChannelWanted,
-    ErrorCode, List, MAX_CHANNELS, Position, Present, Subscribe, Subscribed, SubscribedTo,
+    ErrorCode, List, MAX_CHANNELS, Present, Since, Subscribe, Subscribed, SubscribedTo,
 };
 use futures_util::future::{join_all, try_join_all};
 
@@ -10,7 +10,7 @@ use super::rejection::Rejection;
 use crate::channels::Actions;
 use crate::connections::Connection;
 use crate::ports::{
-    Arrival, Authorizer, Clock, JoinsPresence, Leave, LogReads, Metrics, NotServed, Presence,
+    Acks, Arrival, Authorizer, Clock, JoinsPresence, Leave, LogReads, Metrics, NotServed, Presence,
     Randomness, StoreError, SubscribeResult, Subscription, Subscriptions,
 };
 use crate::presence::{PresenceSettings, present, within};
@@ -35,7 +35,7 @@ impl<A, M, S, C, R> SubscribeHandler<'_, A, M, S, C, R>
 where
     A: Authorizer,
     M: Metrics,
-    S: Subscriptions + LogReads + Presence,
+    S: Acks + Subscriptions + LogReads + Presence,
     C: Clock,
     R: Randomness,
 {
@@ -61,7 +61,7 @@ where
                 };
                 let (mut found, mut present) = (None, None);
                 if allowed.is_ok() {
-                    found = self.recover(channel, since.as_ref()).await?;
+                    found = self.recover(channel, since.clone()).await?;
                     present = self.present(&wanted).await?;
                 }
                 Ok::<_, StoreError>((wanted.channel, allowed, found, present))
@@ -94,11 +94,22 @@ where
         }
     }
 
+    /// What was missed. If the user has acknowledged nothing, there is no
+    /// position to begin at, as without `since`.
     async fn recover(
         &self,
         channel: &Address,
-        since: Option<&Position>,
+        since: Option<Since>,
     ) -> Result<Option<Found>, StoreError> {
+        let since = match (since, self.history.log_of(channel)) {
+            (Some(Since::Position(position)), _) => Some(position),
+            (Some(Since::Acked), Some(log)) => {
+                let (user, now) = (self.history.user, self.history.now());
+                self.store.find_ack(&log, user, now).await?
+            }
+            (Some(Since::Acked), None) | (None, _) => None,
+        };
+        let since = since.as_ref();
         self.history.recover(channel, since, MAX_RECOVERED).await
     }
 

@@ -1,3 +1,4 @@
+mod acks;
 mod calls;
 mod channels;
 

@@ -2,7 +2,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
-use belfry_protocol::{ChannelName, ConnectionId, UserId};
+use belfry_protocol::{ChannelName, ConnectionId, Position, UserId};
 
 use super::logs::Logs;
 use super::presence::PresenceState;
@@ -11,6 +11,7 @@ use super::subscriptions::Subscribed;
 use super::{LIMITS, START, connection, connection_id};
 use crate::connections::Connection;
 use crate::frames::{BucketLevel, TokenBucket};
+use crate::log::LogKey;
 use crate::ports::{
     Admission, Admissions, Admitted, Departure, JoinsPresence, Leave, NotServed, StoreError,
 };
@@ -42,6 +43,8 @@ pub(super) struct State {
     pub(super) subscriptions: BTreeMap<(ChannelName, ConnectionId), Subscribed>,
     pub(super) departures: Vec<Departure>,
     pub(super) presence: PresenceState,
+    /// Positions, and when they were moved.
+    pub(super) acks: BTreeMap<(LogKey, UserId), (Position, UnixMillis)>,
     failing: bool,
     fails_next: Option<&'static str>,
     hangs_on: Option<&'static str>,

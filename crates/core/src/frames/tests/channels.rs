@@ -19,7 +19,7 @@ const RULES: &str = r#"{"version":"1.0",
         {"match": "doc:*", "allow": "ask", "history": {"seconds": 600}}]}"#;
 
 /// Alice's connection `c1` and Bob's `c2`.
-async fn with_rules() -> Fixture {
+pub(super) async fn with_rules() -> Fixture {
     let mut dispatcher = dispatcher().await;
     dispatcher.rules = RULES.parse().unwrap();
     dispatcher.store.put("c2", "bob").await;
@@ -27,19 +27,19 @@ async fn with_rules() -> Fixture {
     dispatcher
 }
 
-async fn frame(dispatcher: &Fixture, id: &str, frame_type: &str, data: Value) -> Value {
+pub(super) async fn frame(dispatcher: &Fixture, id: &str, frame_type: &str, data: Value) -> Value {
     let body = json!({"type": frame_type, "version": "1.0", "id": "f", "data": data});
     let (answer, _) = send(dispatcher, id, &body.to_string()).await;
     answer.expect("an answer")
 }
 
-async fn subscribe(dispatcher: &Fixture, id: &str, channels: Value) -> Value {
+pub(super) async fn subscribe(dispatcher: &Fixture, id: &str, channels: Value) -> Value {
     let answer = frame(dispatcher, id, "subscribe", json!({"channels": channels})).await;
     assert_eq!(answer["type"], "subscribed", "{answer}");
     answer["data"]["channels"].clone()
 }
 
-async fn publish(dispatcher: &Fixture, id: &str, data: Value) -> Value {
+pub(super) async fn publish(dispatcher: &Fixture, id: &str, data: Value) -> Value {
     let answer = frame(dispatcher, id, "publish", data).await;
     assert_eq!(answer["type"], "published", "{answer}");
     answer["data"].clone()
@@ -53,13 +53,13 @@ fn received(dispatcher: &Fixture, id: &str) -> Vec<Value> {
         .collect()
 }
 
-fn code(answer: &Value) -> &str {
+pub(super) fn code(answer: &Value) -> &str {
     answer["data"]["code"]
         .as_str()
         .unwrap_or_else(|| panic!("{answer}"))
 }
 
-fn line(channel: &str) -> Value {
+pub(super) fn line(channel: &str) -> Value {
     json!({"channel": channel, "kind": "chat.line", "data": "hi"})
 }
 
