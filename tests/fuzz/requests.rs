@@ -12,12 +12,13 @@ use proptest::prelude::*;
 use crate::config;
 use crate::mutate::{Corpus, mutated};
 use crate::schema::{
-    BROADCAST_INQUIRY, BROADCAST_REQUEST, OPERATOR_REQUEST, SERVER_FRAME, SWEEP_REQUEST,
-    is_beyond_schemas, judged,
+    BROADCAST_INQUIRY, BROADCAST_REQUEST, OPERATOR_REQUEST, RECEIPTS_REQUEST, SERVER_FRAME,
+    SWEEP_REQUEST, is_beyond_schemas, judged,
 };
 
 static BROADCASTS: LazyLock<Corpus> = LazyLock::new(|| Corpus::of_cases("broadcast-requests.json"));
 static INQUIRIES: LazyLock<Corpus> = LazyLock::new(|| Corpus::of_cases("broadcast-inquiries.json"));
+static RECEIPTS: LazyLock<Corpus> = LazyLock::new(|| Corpus::of_cases("receipts-requests.json"));
 static SWEEPS: LazyLock<Corpus> = LazyLock::new(|| Corpus::of_cases("sweep-requests.json"));
 static OPERATORS: LazyLock<Corpus> = LazyLock::new(|| Corpus::of_cases("operator-requests.json"));
 
@@ -60,7 +61,18 @@ proptest! {
             Ok(BroadcasterRequest::Send(request)) => {
                 agrees(&BROADCAST_REQUEST, &text, &Ok(request))?;
             }
+            parsed @ Ok(BroadcasterRequest::Receipts(_)) => {
+                agrees(&RECEIPTS_REQUEST, &text, &parsed)?;
+            }
             parsed => agrees(&BROADCAST_INQUIRY, &text, &parsed)?,
+        }
+    }
+
+    #[test]
+    fn a_request_for_receipts_is_accepted_as_its_schema_says(text in mutated(&RECEIPTS)) {
+        match BroadcasterRequest::parse(&text) {
+            Ok(BroadcasterRequest::Send(_) | BroadcasterRequest::Inquire(_)) => {}
+            parsed => agrees(&RECEIPTS_REQUEST, &text, &parsed)?,
         }
     }
 

@@ -77,3 +77,36 @@ async fn only_what_was_published_to_the_user_can_be_acknowledged() {
     let answer = ack(&mut alice, ROOM, &epoch, 2).await;
     assert_eq!(answer["data"]["seq"], 2);
 }
+
+#[tokio::test]
+async fn a_server_learns_who_has_read_its_message() {
+    let stack = Stack::talkative().start().await;
+    let mut alice = stack.connect("alice").await;
+    let message = json!({"type": "notification", "data": {"kind": "k"}});
+    let target = json!({"type": "channel", "channel": ROOM});
+    let request = json!({"target": target, "message": message, "receipts": true});
+    let report = stack.broadcast(&request).await.unwrap();
+    let position = &report["position"];
+    let inquiry = json!({"action": "report", "messageId": report["messageId"]});
+    let later = stack.broadcast(&inquiry).await.unwrap();
+    assert_eq!(later["acknowledged"], 0, "{later}");
+    let answer = ack(&mut alice, ROOM, &position["epoch"], 1).await;
+    assert_eq!(answer["type"], "acked", "{answer}");
+    let later = stack.broadcast(&inquiry).await.unwrap();
+    assert_eq!(later["acknowledged"], 1, "{later}");
+    let receipts = json!({"action": "receipts", "channel": ROOM, "seq": 1});
+    let receipts = stack.broadcast(&receipts).await.unwrap();
+    let users = json!([{"userId": "alice", "seq": 1}]);
+    let epoch = &position["epoch"];
+    let expected = json!({"channel": ROOM, "epoch": epoch, "count": 1, "users": users});
+    assert_eq!(receipts, expected);
+
+    // This stack keeps nothing of what is sent to users.
+    let wrong = json!({"action": "receipts", "userId": "alice", "seq": 1});
+    let error = stack.broadcast(&wrong).await.unwrap_err();
+    assert_eq!(error["errorType"], "InvalidRequest", "{error}");
+    let target = json!({"type": "user", "userId": "alice"});
+    let wrong = json!({"target": target, "message": message, "receipts": true});
+    let error = stack.broadcast(&wrong).await.unwrap_err();
+    assert_eq!(error["errorType"], "InvalidRequest", "{error}");
+}

@@ -10,6 +10,7 @@ mod delivery;
 mod fanout;
 mod latency_sample;
 mod rate_limiter;
+mod receipts;
 mod recipients;
 mod report;
 mod retry_queue;
@@ -26,7 +27,7 @@ use std::time::Duration;
 
 use belfry_protocol::{
     BroadcastReport, BroadcastRequest, ConnectionId, MAX_FRAME_BYTES, MAX_STORED_FRAME_BYTES,
-    MessageId, Position,
+    MessageId, Position, Target,
 };
 use content::{Content, KeptMessage, Published};
 
@@ -101,6 +102,14 @@ pub enum BroadcastError {
     /// No worker could be asked to start or to continue.
     #[error("no worker could be started; ask again with the same messageId ({0})")]
     NoWorker(String),
+    #[error(
+        "receipts: only a message that is kept, to a user, several users or a channel, is acknowledged"
+    )]
+    NoReceipts,
+    #[error("channel: no history of this is kept, so nothing is acknowledged")]
+    NoHistory,
+    #[error("counting the users used up the time")]
+    NoTimeToCount,
     /// Listing the recipients used up the time.
     #[error("listing the recipients used up the time; nobody was reached")]
     NoTime,
@@ -143,6 +152,8 @@ struct Broadcast {
     content: Content,
     /// Where the message is kept, if that is known and one place.
     position: Option<Position>,
+    /// Whether reports say how many users have acknowledged the message.
+    receipts: bool,
     audience: Audience,
     /// At least one.
     segments: u32,
@@ -158,6 +169,10 @@ impl Broadcast {
     ) -> Result<Self, BroadcastError> {
         let content = Content::of(&request, id, started_at, rules)?;
         let is_kept = matches!(content, Content::Kept(_));
+        let receipts = request.receipts == Some(true);
+        if receipts && (!is_kept || matches!(request.target, Target::All {})) {
+            return Err(BroadcastError::NoReceipts);
+        }
         Ok(Self {
             key: BroadcastKey {
                 id: id.clone(),
@@ -165,6 +180,7 @@ impl Broadcast {
             },
             content,
             position: None,
+            receipts,
             audience: Audience::new(request.target, request.exclude, is_kept),
             segments: 1,
         })
@@ -185,6 +201,7 @@ impl Broadcast {
                 },
                 content: Content::Frame(publish.frame.into()),
                 position: None,
+                receipts: false,
                 audience: Audience::subscribers(publish.channel, publish.listing, publish.exclude),
                 segments: record.segments,
             });

@@ -31,7 +31,7 @@ mod subscriptions;
 mod verifier;
 mod workers;
 
-pub use acks::{ACK_LIFETIME, Acks, Reader, ReaderPage, Receipts};
+pub use acks::{ACK_LIFETIME, Acks, ReaderPage, Receipts};
 pub use admissions::{Admission, Admissions, Admitted};
 pub use authorizer::{Authorizer, Permission, Question};
 pub use broadcast_records::{

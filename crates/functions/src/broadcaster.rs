@@ -6,8 +6,11 @@ use belfry_aws::apigateway::ManagementOutbox;
 use belfry_aws::{DynamoDb, LambdaWorkers, SystemClock, SystemRandomness};
 use belfry_core::UnixMillis;
 use belfry_core::broadcast::{Broadcaster, Call, Delivered, FanoutSettings};
-use belfry_protocol::{BroadcastInquiry, BroadcastReport, BroadcasterRequest, MessageId};
+use belfry_protocol::{
+    BroadcastInquiry, BroadcastReport, BroadcasterRequest, MessageId, ReceiptsReport,
+};
 use lambda_runtime::{Context, LambdaEvent};
+use serde::Serialize;
 use serde_json::value::RawValue;
 
 use crate::common::Metrics;
@@ -62,6 +65,19 @@ pub async fn build(settings: Settings) -> UseCase {
     }
 }
 
+/// The answer to a request.
+#[derive(Debug, Serialize)]
+#[serde(untagged)]
+pub enum Answer {
+    Report(BroadcastReport),
+    Receipts(ReceiptsReport),
+}
+
+enum Done {
+    Delivered(Box<Delivered>),
+    Receipts(ReceiptsReport),
+}
+
 /// Handles one request. The payload is parsed from text: a parser that ignored
 /// a duplicate key would send to a recipient that the caller did not mean.
 ///
@@ -70,12 +86,16 @@ pub async fn build(settings: Settings) -> UseCase {
 pub async fn handle(
     broadcaster: &UseCase,
     event: LambdaEvent<Box<RawValue>>,
-) -> Result<BroadcastReport, FunctionError> {
+) -> Result<Answer, FunctionError> {
     let request_id = event.context.request_id.clone();
     match broadcast(broadcaster, event).await {
-        Ok(delivered) => {
+        Ok(Done::Delivered(delivered)) => {
             fanout::log(&delivered, None, &request_id);
-            Ok(delivered.report)
+            Ok(Answer::Report(delivered.report))
+        }
+        Ok(Done::Receipts(report)) => {
+            tracing::info!(event = "receipts.reported", requestId = %request_id, "reported who has read a message");
+            Ok(Answer::Receipts(report))
         }
         Err(error) => {
             error.log(FAILURES, &request_id, None);
@@ -87,13 +107,14 @@ pub async fn handle(
 async fn broadcast(
     broadcaster: &UseCase,
     event: LambdaEvent<Box<RawValue>>,
-) -> Result<Delivered, FunctionError> {
+) -> Result<Done, FunctionError> {
     let LambdaEvent { payload, context } = event;
+    let deadline = UnixMillis(context.deadline).minus(REPORTING_TIME);
     let call = |message_id, is_named| Call {
         message_id,
         is_named,
         owner: context.request_id.clone(),
-        deadline: UnixMillis(context.deadline).minus(REPORTING_TIME),
+        deadline,
     };
     // Each future is large, and only one of them is used.
     match BroadcasterRequest::parse(payload.get())? {
@@ -102,13 +123,19 @@ async fn broadcast(
                 Some(id) => call(id, true),
                 None => call(default_message_id(&context)?, false),
             };
-            Ok(Box::pin(broadcaster.send(*request, call)).await?)
+            let delivered = Box::pin(broadcaster.send(*request, call)).await?;
+            Ok(Done::Delivered(delivered.into()))
         }
         BroadcasterRequest::Inquire(inquiry) => {
             let (BroadcastInquiry::Report { message_id, .. }
             | BroadcastInquiry::Resume { message_id, .. }) = &inquiry;
             let call = call(message_id.clone(), true);
-            Ok(Box::pin(broadcaster.inquire(inquiry, call)).await?)
+            let delivered = Box::pin(broadcaster.inquire(inquiry, call)).await?;
+            Ok(Done::Delivered(delivered.into()))
+        }
+        BroadcasterRequest::Receipts(request) => {
+            let receipts = broadcaster.receipts(request, deadline);
+            Ok(Done::Receipts(Box::pin(receipts).await?))
         }
     }
 }

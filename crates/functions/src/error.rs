@@ -66,11 +66,13 @@ impl From<BroadcastError> for FunctionError {
             | BroadcastError::RequestTooLarge { .. } => "PayloadTooLarge",
             BroadcastError::OtherRequest
             | BroadcastError::Unknown
-            | BroadcastError::NoSuchSegment { .. } => "InvalidRequest",
+            | BroadcastError::NoSuchSegment { .. }
+            | BroadcastError::NoReceipts
+            | BroadcastError::NoHistory => "InvalidRequest",
             BroadcastError::RateLimited { .. } => "RateLimited",
             BroadcastError::Busy => "ChannelBusy",
             BroadcastError::Store(_) | BroadcastError::NoWorker(_) => "Unavailable",
-            BroadcastError::NoTime => "Timeout",
+            BroadcastError::NoTime | BroadcastError::NoTimeToCount => "Timeout",
         };
         Self {
             error_type,

@@ -1,5 +1,6 @@
 //! What callers of the broadcaster send, and the reports they get.
 
+mod receipts;
 mod report;
 mod wait_seconds;
 
@@ -7,6 +8,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+pub(crate) use receipts::ReceiptsFields;
+pub use receipts::{Receipt, ReceiptsHistory, ReceiptsReport, ReceiptsRequest};
 pub use report::{BroadcastReport, BroadcastStatus, Failures};
 pub use wait_seconds::{MAX_WAIT_SECONDS, WaitSeconds};
 
@@ -30,6 +33,8 @@ pub enum BroadcasterRequest {
     Send(Box<BroadcastRequest>),
     /// Report on an earlier broadcast, or resume it.
     Inquire(BroadcastInquiry),
+    /// Say who has acknowledged a message.
+    Receipts(ReceiptsRequest),
 }
 
 /// A request about an earlier broadcast. `action` selects what to do.
@@ -63,7 +68,9 @@ pub enum BroadcastInquiry {
 }
 
 /// Every `action`, for the check and its error message.
-const ACTIONS: &[&str] = &["report", "resume"];
+const ACTIONS: &[&str] = &["report", "resume", RECEIPTS];
+
+const RECEIPTS: &str = "receipts";
 
 /// A request to send one message to the connections of a target.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -83,6 +90,11 @@ pub struct BroadcastRequest {
     /// `true`. Has no effect if no history is kept.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub store: Option<bool>,
+    /// `true` counts the users who have acknowledged the message: later reports
+    /// have `acknowledged`. Only for a message that is kept, to a user, several
+    /// users or a channel.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub receipts: Option<bool>,
     /// How long to wait for a large broadcast to finish, in seconds. The
     /// default is 0: do not wait.
     #[serde(default)]
@@ -213,7 +225,10 @@ impl BroadcasterRequest {
     /// [`InvalidRequest`], which names the field.
     pub fn parse(text: &str) -> Result<Self, InvalidRequest> {
         let object = request::object(text)?;
-        if object.contains_key("action") {
+        if let Some(action) = object.get("action") {
+            if action == RECEIPTS {
+                return ReceiptsRequest::read(object).map(Self::Receipts);
+            }
             return request::read_action(object, ACTIONS).map(Self::Inquire);
         }
         BroadcastRequest::read(object).map(|request| Self::Send(Box::new(request)))

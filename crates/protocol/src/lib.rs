@@ -36,7 +36,7 @@ pub use advice::Advice;
 pub use broadcast::{
     BroadcastInquiry, BroadcastReport, BroadcastRequest, BroadcastStatus, BroadcasterRequest,
     Failures, MAX_FRAME_BYTES, MAX_STORED_FRAME_BYTES, MAX_WAIT_SECONDS, Notice, NoticeType,
-    Target, WaitSeconds,
+    Receipt, ReceiptsHistory, ReceiptsReport, ReceiptsRequest, Target, WaitSeconds,
 };
 pub use call::{Call, CallAction};
 pub use channel::{Address, ChannelName};

@@ -11,6 +11,12 @@ use crate::{json, shape};
 #[error("{0}")]
 pub struct InvalidRequest(String);
 
+impl InvalidRequest {
+    pub(crate) fn new(message: &str) -> Self {
+        Self(message.into())
+    }
+}
+
 /// Parses a request, which is always a JSON object.
 pub(crate) fn object(text: &str) -> Result<Map<String, Value>, InvalidRequest> {
     match json::parse(text) {

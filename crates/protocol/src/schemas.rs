@@ -4,9 +4,10 @@ use schemars::transform::RecursiveTransform;
 use schemars::{JsonSchema, Schema, generate::SchemaSettings};
 use serde_json::Value;
 
+use crate::broadcast::ReceiptsFields;
 use crate::{
     BroadcastInquiry, BroadcastReport, BroadcastRequest, ChannelsFile, ClientFrame, OperatorReport,
-    OperatorRequest, ServerFrame, SweepReport, SweepRequest,
+    OperatorRequest, ReceiptsReport, ServerFrame, SweepReport, SweepRequest,
 };
 
 /// All schemas (JSON Schema 2020-12) with the names of their files in
@@ -19,6 +20,8 @@ pub fn all() -> Vec<(&'static str, Value)> {
         ("broadcast-request.json", schema::<BroadcastRequest>(false)),
         ("broadcast-inquiry.json", schema::<BroadcastInquiry>(false)),
         ("broadcast-report.json", schema::<BroadcastReport>(true)),
+        ("receipts-request.json", schema::<ReceiptsFields>(false)),
+        ("receipts-report.json", schema::<ReceiptsReport>(true)),
         ("sweep-request.json", schema::<SweepRequest>(false)),
         ("sweep-report.json", schema::<SweepReport>(true)),
         ("operator-request.json", schema::<OperatorRequest>(false)),

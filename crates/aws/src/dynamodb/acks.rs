@@ -6,10 +6,8 @@ use aws_sdk_dynamodb::operation::update_item::UpdateItemError;
 use aws_sdk_dynamodb::types::ReturnValuesOnConditionCheckFailure;
 use belfry_core::UnixMillis;
 use belfry_core::log::LogKey;
-use belfry_core::ports::{
-    ACK_LIFETIME, Acks, Consistency, Reader, ReaderPage, Receipts, StoreError,
-};
-use belfry_protocol::{Epoch, Position, UserId};
+use belfry_core::ports::{ACK_LIFETIME, Acks, Consistency, ReaderPage, Receipts, StoreError};
+use belfry_protocol::{Epoch, Position, Receipt, UserId};
 
 use super::row::{Item, integer, number, string, text};
 use super::{BATCH, DynamoDb, failed, sdk_failed, wanted};
@@ -99,8 +97,8 @@ impl Receipts for DynamoDb {
             .await
             .map_err(|error| sdk_failed(QUERY, &error))?;
         let reader = |item: &Item| {
-            Some(Reader {
-                user: user_of(item)?,
+            Some(Receipt {
+                user_id: user_of(item)?,
                 seq: integer(item, "seq").ok()?,
             })
         };

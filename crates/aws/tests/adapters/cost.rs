@@ -25,8 +25,8 @@ use belfry_core::log::{
 use belfry_core::ports::{
     Acks, Admission, Admissions, Admitted, Advanced, Capacity, Clock, ConnectionLookup, Departures,
     Disconnections, DueConnections, Extended, Extension, JoinsPresence, LeaveOutcome, Listing,
-    LogAppends, LogReads, Presence, Removals, Segment, SessionRefresh, Sessions, SubscribeResult,
-    Subscribers, Subscription, Subscriptions, Touched,
+    LogAppends, LogReads, Presence, Receipts, Removals, Segment, SessionRefresh, Sessions,
+    SubscribeResult, Subscribers, Subscription, Subscriptions, Touched,
 };
 use belfry_core::testing::{
     FakeMetrics, FakeOutbox, FakeWorkers, LIMITS, START, SeededRandomness, TestClock, connection,
@@ -608,4 +608,18 @@ async fn acknowledgements() {
     meter.expect("ack that moves nothing");
     assert_eq!(store.find_ack(&log, &alice, START).await, Ok(Some(at(5))));
     meter.expect("subscribe since what was acknowledged");
+    for n in 1..100 {
+        let user = user_id(&format!("user-{n}"));
+        store.acknowledge(&log, &user, &at(9), START).await.unwrap();
+    }
+    meter.reset();
+    let found = store.head(&log).await.unwrap();
+    assert_eq!(found.as_ref(), Some(&head));
+    let page = store.readers(&log, &at(1), None, 1_000, START).await;
+    assert_eq!(page.unwrap().readers.len(), 100);
+    meter.expect("receipts of a channel, 100 users");
+    let users: Vec<_> = (0..100).map(|n| user_id(&format!("user-{n}"))).collect();
+    let acks = store.acks_of_users(&users, START).await;
+    assert_eq!(acks, Ok(vec![]));
+    meter.expect("receipts of 100 users' own messages");
 }

@@ -1,7 +1,8 @@
 use std::time::Duration;
 
 use belfry_protocol::{
-    BroadcastInquiry, BroadcastReport, BroadcastRequest, BroadcastStatus, Target, WaitSeconds,
+    BroadcastInquiry, BroadcastReport, BroadcastRequest, BroadcastStatus, ReceiptsReport,
+    ReceiptsRequest, Target, WaitSeconds,
 };
 use futures_util::future::{join, join_all};
 
@@ -12,8 +13,8 @@ use super::tally::Tally;
 use super::{Broadcast, BroadcastError, Call, Delivered, WORKER_START, Worker, expires_at};
 use crate::ports::{
     Begun, BroadcastRecord, BroadcastRecords, Capacity, Clock, Listing, LogAppends, LogReads,
-    MetricEvent, Metrics, NewBroadcasts, Outbox, Randomness, Recipients, Removals, Segment,
-    SegmentLeases, SegmentOffers, SegmentStates, StoreError, Subscribers, Workers,
+    MetricEvent, Metrics, NewBroadcasts, Outbox, Randomness, Receipts, Recipients, Removals,
+    Segment, SegmentLeases, SegmentOffers, SegmentStates, StoreError, Subscribers, Workers,
 };
 use crate::time::UnixMillis;
 
@@ -52,6 +53,7 @@ where
         + Removals
         + Capacity
         + NewBroadcasts
+        + Receipts
         + BroadcastRecords
         + LogAppends
         + LogReads
@@ -78,7 +80,9 @@ where
     ) -> Result<Delivered, BroadcastError> {
         let requested_at = self.now();
         let may_be_small = matches!(request.target, Target::User { .. } | Target::Channel { .. });
-        if may_be_small && !call.is_named {
+        // A report on receipts comes later.
+        let must_be_remembered = call.is_named || request.receipts == Some(true);
+        if may_be_small && !must_be_remembered {
             let sent = self.send_unrecorded(&request, &call, requested_at).await?;
             if let Some(delivered) = sent {
                 return Ok(delivered);
@@ -105,13 +109,30 @@ where
                 broadcast.position = self.worker.find_position(&broadcast).await?;
                 let reports = self.reports();
                 let report = reports.wait(&broadcast, call.deadline, wait_seconds);
-                Ok(self.delivered(report.await?, requested_at, Tally::default()))
+                let mut report = report.await?;
+                if broadcast.receipts {
+                    let receipts = self.worker.receipts(call.deadline);
+                    report.acknowledged = receipts.acknowledged(&broadcast).await?;
+                }
+                Ok(self.delivered(report, requested_at, Tally::default()))
             }
             BroadcastInquiry::Resume { wait_seconds, .. } => {
                 self.proceed(broadcast, &call, wait_seconds, requested_at)
                     .await
             }
         }
+    }
+
+    /// Answers who has acknowledged a message.
+    ///
+    /// # Errors
+    /// [`BroadcastError`].
+    pub async fn receipts(
+        &self,
+        request: ReceiptsRequest,
+        deadline: UnixMillis,
+    ) -> Result<ReceiptsReport, BroadcastError> {
+        self.worker.receipts(deadline).report(request).await
     }
 
     /// A message to one user or to a small channel without a caller-supplied id:
@@ -159,6 +180,7 @@ where
             failures,
             complete: true,
             position: broadcast.position,
+            acknowledged: None,
         };
         Ok(Some(self.delivered(report, requested_at, tally)))
     }

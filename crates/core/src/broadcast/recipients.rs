@@ -126,6 +126,14 @@ impl Audience {
         }
     }
 
+    /// The users that were named.
+    pub(super) fn users(&self) -> &[UserId] {
+        match &self.members {
+            Members::Users(users) => users,
+            _ => &[],
+        }
+    }
+
     /// The channel whose subscribers these are.
     pub(super) fn channel(&self) -> Option<&ChannelName> {
         match &self.members {
@@ -408,6 +416,7 @@ mod tests {
                 },
                 content: Content::Frame("{}".into()),
                 position: None,
+                receipts: false,
                 audience: Audience::new(serde_json::from_str(target).unwrap(), None, false),
                 segments: segment.total,
             };

@@ -64,6 +64,7 @@ impl<S: SegmentStates, C: Clock> Reports<'_, S, C> {
             failures,
             complete: status == BroadcastStatus::Done,
             position: broadcast.position.clone(),
+            acknowledged: None,
         })
     }
 }

@@ -3,6 +3,7 @@
 
 mod kept;
 mod large;
+mod receipts;
 mod small;
 
 use std::time::Duration;

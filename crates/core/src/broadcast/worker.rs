@@ -8,6 +8,7 @@ use futures_util::stream::{self, StreamExt};
 use super::content::{Published, Publisher};
 use super::delivery::{Delivery, DeliverySettings};
 use super::fanout::remove_gone;
+use super::receipts::ReceiptReports;
 use super::recipients::{AudiencePage, Lister};
 use super::report::Reports;
 use super::segment::{LEASE, RunEnd, SegmentRun};
@@ -114,6 +115,16 @@ where
         };
         let found = self.publisher().find(message, &log).await?;
         Ok(found.map(|published| published.position))
+    }
+
+    pub(super) fn receipts(&self, deadline: UnixMillis) -> ReceiptReports<'_, S, C, R, M> {
+        ReceiptReports {
+            store: &self.store,
+            clock: &self.clock,
+            rules: &self.rules,
+            publisher: self.publisher(),
+            deadline,
+        }
     }
 
     pub(super) async fn store_entry(&self, published: Option<(LogKey, Published)>) {

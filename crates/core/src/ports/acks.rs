@@ -1,7 +1,7 @@
 use std::future::Future;
 use std::time::Duration;
 
-use belfry_protocol::{Position, UserId};
+use belfry_protocol::{Position, Receipt, UserId};
 
 use super::StoreError;
 use crate::log::LogKey;
@@ -33,18 +33,11 @@ pub trait Acks: Send + Sync {
     ) -> impl Future<Output = Result<Option<Position>, StoreError>> + Send;
 }
 
-/// A user who has acknowledged messages.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Reader {
-    pub user: UserId,
-    pub seq: u64,
-}
-
 /// A page of a log's readers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ReaderPage {
     /// An empty page does not mean the end.
-    pub readers: Vec<Reader>,
+    pub readers: Vec<Receipt>,
     /// Continue after this user; `None` at the end.
     pub next: Option<UserId>,
 }

@@ -1,8 +1,8 @@
-use belfry_protocol::{Epoch, Position, UserId};
+use belfry_protocol::{Epoch, Position, Receipt, UserId};
 
 use super::{FakeStore, START, Store, user_id};
 use crate::log::LogKey;
-use crate::ports::{ACK_LIFETIME, Acks, Reader, ReaderPage, Receipts, StoreError};
+use crate::ports::{ACK_LIFETIME, Acks, ReaderPage, Receipts, StoreError};
 use crate::time::UnixMillis;
 
 impl Acks for FakeStore {
@@ -59,8 +59,8 @@ impl Receipts for FakeStore {
         let matching = page.iter().filter(|(_, (position, moved_at))| {
             position.epoch == from.epoch && position.seq >= from.seq && counts(*moved_at, now)
         });
-        let readers = matching.map(|((_, user), (position, _))| Reader {
-            user: user.clone(),
+        let readers = matching.map(|((_, user), (position, _))| Receipt {
+            user_id: user.clone(),
             seq: position.seq,
         });
         Ok(ReaderPage {
@@ -192,7 +192,7 @@ async fn readers_are_listed_page_by_page<S: Store>(store: &S) {
         }
         let readers: Vec<_> = readers
             .iter()
-            .map(|reader| (reader.user.as_str(), reader.seq))
+            .map(|reader| (reader.user_id.as_str(), reader.seq))
             .collect();
         assert_eq!(readers, [("alice", 5), ("carol", 9), ("erin", 6)]);
     }

@@ -29,6 +29,10 @@ pub struct BroadcastReport {
     /// has a history of their own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub position: Option<Position>,
+    /// How many users have acknowledged the message. Only in later reports on a
+    /// broadcast with `receipts`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub acknowledged: Option<u64>,
 }
 
 fn yes() -> bool {
@@ -108,6 +112,7 @@ mod tests {
             failures,
             complete: true,
             position: None,
+            acknowledged: None,
         };
         insta::assert_snapshot!(serde_json::to_string(&report).unwrap(), @r#"{"messageId":"m","status":"done","success":2,"failure":1,"failures":{"gone":1,"throttled":0,"tooLarge":0,"failed":0,"notAttempted":0}}"#);
     }

@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 
 use belfry_protocol::{
     BroadcastReport, BroadcastRequest, BroadcasterRequest, ChannelsFile, ClientFrame,
-    InvalidRequest, MAX_FRAME_BYTES, OperatorReport, OperatorRequest, ServerFrame, SignOutReport,
-    SweepReport, SweepRequest, schemas,
+    InvalidRequest, MAX_FRAME_BYTES, OperatorReport, OperatorRequest, ReceiptsReport, ServerFrame,
+    SignOutReport, SweepReport, SweepRequest, schemas,
 };
 use jsonschema::Validator;
 use serde::de::DeserializeOwned;
@@ -37,7 +37,7 @@ enum Outcome {
     Refused(&'static str, String),
 }
 
-const FORMATS: [Format; 10] = [
+const FORMATS: [Format; 12] = [
     Format {
         schema: "client-frame.json",
         cases: "client-frames.json",
@@ -67,6 +67,18 @@ const FORMATS: [Format; 10] = [
         cases: "broadcast-reports.json",
         tag: None,
         read: |text| written(text, |report: BroadcastReport| report),
+    },
+    Format {
+        schema: "receipts-request.json",
+        cases: "receipts-requests.json",
+        tag: None,
+        read: |text| request(BroadcasterRequest::parse(text)),
+    },
+    Format {
+        schema: "receipts-report.json",
+        cases: "receipts-reports.json",
+        tag: None,
+        read: |text| written(text, |report: ReceiptsReport| report),
     },
     Format {
         schema: "sweep-request.json",

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use belfry_protocol::{
-    BroadcastInquiry, BroadcastReport, BroadcastRequest, ChannelName, MessageId, WaitSeconds,
+    BroadcastInquiry, BroadcastReport, BroadcastRequest, ChannelName, MessageId, Position,
+    WaitSeconds,
 };
 use serde_json::{Value, json};
 
@@ -25,7 +26,7 @@ const RULES: &str = r#"{"version":"1.0",
 
 const PEOPLE: [(&str, &str); 3] = [("a1", "alice"), ("a2", "alice"), ("b1", "bob")];
 
-async fn fixture(connections_per_worker: u32) -> Fixture {
+pub(super) async fn fixture(connections_per_worker: u32) -> Fixture {
     let connections = PEOPLE.map(|(id, user)| (id.to_owned(), user));
     let delivery = DeliverySettings {
         concurrency: 2,
@@ -60,7 +61,7 @@ async fn subscribe(fixture: &Fixture, id: &str, channel_name: &str) {
     subscribed.unwrap();
 }
 
-fn call(fixture: &Fixture, id: Option<&str>) -> Call {
+pub(super) fn call(fixture: &Fixture, id: Option<&str>) -> Call {
     Call {
         message_id: MessageId::parse(id.unwrap_or("request")).unwrap(),
         is_named: id.is_some(),
@@ -69,13 +70,13 @@ fn call(fixture: &Fixture, id: Option<&str>) -> Call {
     }
 }
 
-fn request(target: &Value) -> BroadcastRequest {
+pub(super) fn request(target: &Value) -> BroadcastRequest {
     let message = json!({"type": "notification", "data": {"kind": "k"}});
     let request = json!({"target": target, "message": message});
     BroadcastRequest::parse(&request.to_string()).unwrap()
 }
 
-async fn send(fixture: &Fixture, target: &Value, id: Option<&str>) -> BroadcastReport {
+pub(super) async fn send(fixture: &Fixture, target: &Value, id: Option<&str>) -> BroadcastReport {
     let sent = fixture.send(request(target), call(fixture, id)).await;
     sent.unwrap().report
 }
@@ -100,11 +101,17 @@ async fn newest(fixture: &Fixture, log: &LogKey) -> Option<(u64, String)> {
     Some((head.newest.seq, head.newest.frame))
 }
 
-fn to_alice() -> Value {
+/// The newest position of a log that has messages.
+pub(super) async fn position(fixture: &Fixture, log: &LogKey) -> Position {
+    let head = fixture.worker.store.head(log).await.unwrap();
+    head.unwrap().position()
+}
+
+pub(super) fn to_alice() -> Value {
     json!({"type": "user", "userId": "alice"})
 }
 
-fn to_room() -> Value {
+pub(super) fn to_room() -> Value {
     json!({"type": "channel", "channel": "room:7"})
 }
 
