@@ -15,8 +15,8 @@ use belfry_core::log::{AppendId, Entry, Head, LogKey};
 use belfry_core::ports::{
     Acquired, Advanced, Begun, BroadcastKey, BroadcastRecord, BroadcastRecords, Capacity, Clock,
     Consistency, Lease, Listing, LogAppends, LogReads, NewBroadcasts, Outbox, PostError,
-    RecipientPage, Recipients, Removals, Reservation, Segment, SegmentLeases, SegmentOffers,
-    SegmentStates, SegmentView, StoreError, SubscriberPage, Subscribers, Tail,
+    ReaderPage, Receipts, RecipientPage, Recipients, Removals, Reservation, Segment, SegmentLeases,
+    SegmentOffers, SegmentStates, SegmentView, StoreError, SubscriberPage, Subscribers, Tail,
 };
 use belfry_core::testing::{
     FakeMetrics, FakeStore, FakeWorkers, START, SeededRandomness, TestClock,
@@ -128,6 +128,27 @@ impl Subscribers for Rows {
 
     async fn remove_subscriber(&self, _: &ChannelName, _: &Recipient) -> Result<(), StoreError> {
         unreachable!("no broadcast here is for a channel")
+    }
+}
+
+impl Receipts for Rows {
+    async fn readers(
+        &self,
+        _: &LogKey,
+        _: &Position,
+        _: Option<&UserId>,
+        _: usize,
+        _: UnixMillis,
+    ) -> Result<ReaderPage, StoreError> {
+        unreachable!("no message here is acknowledged")
+    }
+
+    async fn acks_of_users(
+        &self,
+        _: &[UserId],
+        _: UnixMillis,
+    ) -> Result<Vec<(UserId, Position)>, StoreError> {
+        unreachable!("no message here is acknowledged")
     }
 }
 

@@ -258,6 +258,20 @@ mod tests {
     }
 
     #[test]
+    fn a_request_without_receipts_equals_its_older_record() {
+        let older = r#"{"messageId":null,"target":{"type":"all"},"message":{"type":"notification","version":null,"timestamp":null,"correlationId":null,"data":{"kind":"k"}},"exclude":null,"waitSeconds":0}"#;
+        let request = BroadcastRequest::parse(MINIMAL).unwrap();
+        assert_eq!(request.canonical(), older);
+        let with = BroadcastRequest {
+            receipts: Some(true),
+            ..request
+        };
+        assert_ne!(with.canonical(), older);
+        let read = BroadcastRequest::parse(&with.canonical()).unwrap();
+        assert_eq!(read.receipts, Some(true));
+    }
+
+    #[test]
     fn errors_name_the_field() {
         for (text, field) in [
             (

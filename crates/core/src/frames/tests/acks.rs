@@ -1,6 +1,7 @@
 //! Acknowledgements, and recovery since what was acknowledged.
 
 use belfry_protocol::Position;
+use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::channels::{code, frame, line, publish, subscribe, with_rules};
@@ -202,4 +203,28 @@ async fn messages_to_the_user_are_acknowledged_without_a_subscription() {
     // Bob's messages are others.
     let answer = ack(&dispatcher, "c2", "@me", &epoch, 1).await;
     assert_eq!(code(&answer), "INVALID_MESSAGE");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(32))]
+
+    /// Frames of one connection are handled concurrently, those of several
+    /// devices anyway: whatever the order, the newest position counts.
+    #[test]
+    fn the_newest_of_the_positions_counts(seqs in proptest::collection::vec(1_u64..9, 1..12)) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        runtime.block_on(async {
+            let (dispatcher, epoch) = with_messages().await;
+            let mut newest = 0;
+            for seq in seqs {
+                let answer = ack(&dispatcher, "c1", "room:7", &epoch, seq).await;
+                if seq > 5 {
+                    assert_eq!(code(&answer), "INVALID_MESSAGE");
+                } else {
+                    newest = newest.max(seq);
+                    assert_eq!(answer["data"]["seq"], newest);
+                }
+            }
+        });
+    }
 }
