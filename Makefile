@@ -40,8 +40,8 @@ MINISTACK := .venv/ministack/.installed
 CHECKS := .venv/checks/.installed
 CLIENTS := .venv/clients/.installed
 # The implementations that the benchmarks compare with.
-PEERS := tests/benches/peers/node/dist/.built .venv/peer-python/.installed .venv/peer-fastapi/.installed .venv/plot/.installed
-BENCHES ?= functions fanout local scale rivals contention
+PEERS := tests/benches/peers/node/dist/.built tests/benches/peers/socketio/node_modules/.package-lock.json .venv/peer-python/.installed .venv/peer-fastapi/.installed .venv/plot/.installed
+BENCHES ?= functions fanout local scale rivals contention channels recovery
 MEASURED := belfry connect disconnect default broadcaster worker sweeper operator bare-loop
 TEMPLATES := template.yaml examples/python/template.yaml $(wildcard infra/*.yaml)
 
@@ -207,4 +207,4 @@ $(CLIENTS): tests/python/requirements.txt
 
 clean: ## Remove everything that make built or installed
 	rm -rf target .venv .aws-sam tests/node/node_modules examples/typescript/node_modules examples/typescript/dist \
-		tests/benches/peers/node/node_modules tests/benches/peers/node/dist clients/node_modules clients/peers/node_modules clients/typescript/dist
+		tests/benches/peers/node/node_modules tests/benches/peers/node/dist tests/benches/peers/socketio/node_modules clients/node_modules clients/peers/node_modules clients/typescript/dist

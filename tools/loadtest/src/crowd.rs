@@ -1,5 +1,6 @@
 //! Many clients at once.
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -185,6 +186,30 @@ impl Crowd {
             arrived_after,
             lost,
         })
+    }
+
+    /// Sends a frame from each of these clients, by number.
+    ///
+    /// # Panics
+    /// If a connection has ended.
+    pub async fn send(&self, clients: Range<usize>, frame: &str) {
+        for member in &self.members[clients] {
+            let mut sender = member.sender.lock().await;
+            sender.send(Message::text(frame)).await.expect("sent");
+        }
+    }
+
+    /// The number in each of the next `count` frames, and when it arrived.
+    /// Fewer if no frame has arrived for a while.
+    pub async fn arrivals(&mut self, count: usize) -> Vec<(Option<usize>, Instant)> {
+        let mut arrivals = Vec::with_capacity(count);
+        while arrivals.len() < count {
+            match tokio::time::timeout(GRACE, self.arrivals.recv()).await {
+                Ok(Some(arrival)) => arrivals.push((arrival.number, arrival.at)),
+                _ => break,
+            }
+        }
+        arrivals
     }
 
     /// Sends `count` `echo` frames evenly over a time, one client after the

@@ -1,0 +1,245 @@
+//! Clients of one channel lose their network for five seconds while messages
+//! are published. Compares Belfry's local stack with Socket.IO and its recovery:
+//! the same publisher, and the clients of both in one Node process each.
+//! `make bench` builds and installs what it needs.
+
+use std::process::Stdio;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use belfry_tests::{Announcer, Figures, Stack, repository};
+use serde_json::{Value, json};
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
+use tokio::process::{Child, ChildStdin, ChildStdout, Command};
+use tokio::sync::watch;
+use tokio::task::{JoinHandle, JoinSet};
+use tokio::time::Instant;
+
+const CHANNEL: &str = "demo:bench";
+
+const ROUNDS: usize = 3;
+
+/// How many clients there are, and messages a second while they are connected
+/// and while they are away. The local stack can post no more than that to all of
+/// them on this machine.
+const SCENARIOS: [(usize, u32, u32); 3] = [(1_000, 5, 100), (1_000, 5, 50), (50, 100, 100)];
+
+const BEFORE: Duration = Duration::from_secs(3);
+const AWAY: Duration = Duration::from_secs(5);
+const AFTER: Duration = Duration::from_secs(5);
+
+/// How long an answer of the clients may take.
+const PATIENCE: Duration = Duration::from_secs(300);
+
+#[tokio::main]
+async fn main() {
+    for (size, rate, away) in SCENARIOS {
+        println!(
+            "{size} clients, cut for {AWAY:?} under {away} messages a second, {rate} before and after"
+        );
+        let (mut belfry, mut socket_io) = (Summary::default(), Summary::default());
+        for _ in 0..ROUNDS {
+            belfry.add(&with_belfry(size, (rate, away)).await);
+            socket_io.add(&with_socket_io(size, (rate, away)).await);
+        }
+        println!("  Belfry     {belfry}");
+        println!("  Socket.IO  {socket_io}");
+    }
+}
+
+/// Of several rounds.
+#[derive(Default)]
+struct Summary {
+    joined: Figures,
+    median: Figures,
+    last: Figures,
+    lost: Vec<u64>,
+    doubled: Vec<u64>,
+    behind: Vec<u64>,
+}
+
+impl Summary {
+    fn add(&mut self, round: &Value) {
+        let number = |name: &str| round[name].as_u64().expect("a number");
+        for (figures, name) in [
+            (&mut self.joined, "joinedMs"),
+            (&mut self.median, "medianMs"),
+            (&mut self.last, "lastMs"),
+        ] {
+            if let Some(figure) = round[name].as_f64() {
+                figures.add(figure);
+            }
+        }
+        self.lost.push(number("lost"));
+        self.doubled.push(number("doubled"));
+        self.behind.push(number("behind"));
+    }
+}
+
+impl std::fmt::Display for Summary {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(
+            f,
+            "lost {:?} doubled {:?}; back {} ms, caught up {} ms, all of them {} ms; never {:?}",
+            self.lost, self.doubled, self.joined, self.median, self.last, self.behind
+        )
+    }
+}
+
+async fn with_belfry(size: usize, rates: (u32, u32)) -> Value {
+    let stack = Stack::for_crowds().start().await;
+    let tickets = stack.tickets(size).await.into_iter().map(
+        |ticket| json!({"url": &*ticket.url, "authorization": ticket.authorization.as_deref()}),
+    );
+    let connect = json!({
+        "command": "connect", "protocol": "belfry", "channel": CHANNEL,
+        "tickets": tickets.collect::<Vec<_>>(),
+    });
+    round(&connect, &stack.announcer(), rates).await
+}
+
+async fn with_socket_io(size: usize, rates: (u32, u32)) -> Value {
+    let mut server = Program::start("serve.mjs");
+    let ready = server.line().await;
+    let tickets = vec![json!({"url": ready["websocket"]}); size];
+    let connect = json!({
+        "command": "connect", "protocol": "socket.io", "channel": CHANNEL, "tickets": tickets,
+    });
+    let announcer = Announcer::Server {
+        client: reqwest::Client::new(),
+        url: ready["notify"].as_str().expect("a URL").to_owned(),
+    };
+    round(&connect, &announcer, rates).await
+}
+
+async fn round(connect: &Value, announcer: &Announcer, (rate, away): (u32, u32)) -> Value {
+    let mut clients = Program::start("clients.mjs");
+    clients.ask(connect).await;
+    let publisher = Publisher::start(announcer.clone(), rate);
+    tokio::time::sleep(BEFORE).await;
+    clients.ask(&json!({"command": "cut"})).await;
+    publisher.rate.send_replace(away);
+    tokio::time::sleep(AWAY).await;
+    publisher.rate.send_replace(rate);
+    let missed = publisher.published();
+    let back = json!({"command": "back", "numbers": missed});
+    let stopping = async {
+        tokio::time::sleep(AFTER).await;
+        publisher.stop().await
+    };
+    let (mut outcome, (published, refused)) = tokio::join!(clients.ask(&back), stopping);
+    let end = clients
+        .ask(&json!({"command": "end", "numbers": published}))
+        .await;
+    let object = outcome.as_object_mut().expect("an object");
+    object.extend(end.as_object().expect("an object").clone());
+    println!(
+        "    {} published, {} refused {:?}, {outcome}",
+        published.len(),
+        refused.len(),
+        refused.first()
+    );
+    outcome
+}
+
+/// Publishes numbers, each when its time has come, however long others take.
+struct Publisher {
+    /// Messages a second; zero ends it.
+    rate: watch::Sender<u32>,
+    published: Arc<Mutex<Vec<usize>>>,
+    running: JoinHandle<Vec<String>>,
+}
+
+impl Publisher {
+    fn start(announcer: Announcer, rate: u32) -> Self {
+        let (rate, rates) = watch::channel(rate);
+        let published = Arc::new(Mutex::new(Vec::new()));
+        let running = tokio::spawn(publish(announcer, rates, Arc::clone(&published)));
+        Self {
+            rate,
+            published,
+            running,
+        }
+    }
+
+    /// The numbers so far that the server acknowledged.
+    fn published(&self) -> Vec<usize> {
+        self.published.lock().expect("not poisoned").clone()
+    }
+
+    /// Every number that the server acknowledged, and why it refused others.
+    async fn stop(self) -> (Vec<usize>, Vec<String>) {
+        self.rate.send_replace(0);
+        let refused = self.running.await.expect("published");
+        let published = self.published.lock().expect("not poisoned").clone();
+        (published, refused)
+    }
+}
+
+async fn publish(
+    announcer: Announcer,
+    rates: watch::Receiver<u32>,
+    published: Arc<Mutex<Vec<usize>>>,
+) -> Vec<String> {
+    let mut running = JoinSet::new();
+    let mut due = Instant::now();
+    for number in 0.. {
+        let rate = *rates.borrow();
+        if rate == 0 {
+            break;
+        }
+        due += Duration::from_secs(1) / rate;
+        tokio::time::sleep_until(due).await;
+        let (announcer, published) = (announcer.clone(), Arc::clone(&published));
+        running.spawn(async move {
+            let request = json!({
+                "target": {"type": "channel", "channel": CHANNEL},
+                "message": {"type": "notification", "data": {"kind": "bench", "number": number}},
+            });
+            match announcer.send(&request).await {
+                Ok(_) => published.lock().expect("not poisoned").push(number),
+                Err(reason) => return Some(reason),
+            }
+            None
+        });
+    }
+    running.join_all().await.into_iter().flatten().collect()
+}
+
+/// A Node program that talks in lines of JSON.
+struct Program {
+    input: ChildStdin,
+    output: Lines<BufReader<ChildStdout>>,
+    _process: Child,
+}
+
+impl Program {
+    fn start(script: &str) -> Self {
+        let mut process = Command::new("node")
+            .arg(script)
+            .current_dir(repository().join("tests/benches/peers/socketio"))
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .expect("Node starts");
+        let output = BufReader::new(process.stdout.take().expect("piped")).lines();
+        Self {
+            input: process.stdin.take().expect("piped"),
+            output,
+            _process: process,
+        }
+    }
+
+    async fn line(&mut self) -> Value {
+        let line = tokio::time::timeout(PATIENCE, self.output.next_line()).await;
+        let line = line.expect("an answer in time").expect("readable");
+        serde_json::from_str(&line.expect("an answer")).expect("JSON")
+    }
+
+    async fn ask(&mut self, command: &Value) -> Value {
+        let line = format!("{command}\n");
+        self.input.write_all(line.as_bytes()).await.expect("sent");
+        self.line().await
+    }
+}
