@@ -24,14 +24,14 @@ const AT_A_TIME: usize = 64;
 /// Numbers of subscribers, and how many messages are published a second, for
 /// how many seconds. At 100, workers take over what clients publish.
 const AUDIENCES: [(usize, f64, u32); 4] = [
-    (1, 20.0, 20),
-    (99, 10.0, 20),
-    (100, 10.0, 20),
-    (10_000, 0.4, 20),
+    (1, 20.0, 10),
+    (99, 10.0, 10),
+    (100, 10.0, 10),
+    (10_000, 0.5, 10),
 ];
 
 /// Messages a second to one channel, and for how many seconds.
-const APPENDS: [(f64, u32); 3] = [(1.0, 40), (10.0, 20), (50.0, 20)];
+const APPENDS: [(f64, u32); 3] = [(1.0, 20), (10.0, 15), (50.0, 15)];
 
 const ROUNDS: usize = 3;
 
@@ -45,7 +45,7 @@ const SLOW: usize = 10;
 const STALL: Duration = Duration::from_secs(4);
 const READ: Duration = Duration::from_secs(1);
 const RATE_BESIDE_SLOW: f64 = 20.0;
-const SECONDS_BESIDE_SLOW: u32 = 12;
+const SECONDS_BESIDE_SLOW: u32 = 10;
 
 #[derive(Clone, Copy)]
 enum Via {
@@ -98,7 +98,7 @@ async fn latencies() {
         join(&mut crowd, others).await;
         assert_eq!(stack.subscriptions().await, size);
         for (name, via) in [("publish", Via::Frame), ("broadcaster", Via::Broadcaster)] {
-            let warm_up = evenly(rate, 4.0 / rate);
+            let warm_up = evenly(rate, 2.0 / rate);
             publish(&mut publishers, &stack, &mut crowd, via, warm_up).await;
             let due = evenly(rate, f64::from(seconds));
             let (sent, mut arrived) = publish(&mut publishers, &stack, &mut crowd, via, due).await;

@@ -33,15 +33,19 @@ const PATIENCE: Duration = Duration::from_secs(300);
 
 #[tokio::main]
 async fn main() {
-    for (size, rate, away) in SCENARIOS {
+    let mut summaries = SCENARIOS.map(|_| [Summary::default(), Summary::default()]);
+    for round in 1..=ROUNDS {
+        println!("round {round}");
+        for ((size, rate, away), [belfry, socket_io]) in SCENARIOS.iter().zip(&mut summaries) {
+            println!("  {size} clients, {away} messages a second while they are away");
+            belfry.add(&with_belfry(*size, (*rate, *away)).await);
+            socket_io.add(&with_socket_io(*size, (*rate, *away)).await);
+        }
+    }
+    for ((size, rate, away), [belfry, socket_io]) in SCENARIOS.iter().zip(&summaries) {
         println!(
             "{size} clients, cut for {AWAY:?} under {away} messages a second, {rate} before and after"
         );
-        let (mut belfry, mut socket_io) = (Summary::default(), Summary::default());
-        for _ in 0..ROUNDS {
-            belfry.add(&with_belfry(size, (rate, away)).await);
-            socket_io.add(&with_socket_io(size, (rate, away)).await);
-        }
         println!("  Belfry     {belfry}");
         println!("  Socket.IO  {socket_io}");
     }
