@@ -89,8 +89,11 @@ const commands = {
       // What is missing now never comes: nothing is under way.
       if ((await Promise.race([joined, false])) && performance.now() - lastAt > QUIET_MS) break;
     }
+    // If nothing was missed, they are back once the server has answered.
+    const answered = await Promise.race([joined, sleep(GIVE_UP_MS).then(() => false)]);
+    const last = answered && behind.length === 0 ? Math.max(joinedMs, times.at(-1)) : null;
     const median = times[Math.floor(times.length / 2)] ?? null;
-    return { joinedMs, medianMs: median, lastMs: behind.length === 0 ? times.at(-1) : null, behind: behind.length };
+    return { joinedMs, medianMs: median, lastMs: last, behind: behind.length };
   },
 
   /** Waits for the last messages, and counts. */
