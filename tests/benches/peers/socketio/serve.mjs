@@ -23,4 +23,5 @@ http.listen(0, "127.0.0.1", () => {
   const url = `http://127.0.0.1:${port}`;
   console.log(JSON.stringify({ websocket: url, notify: `${url}/notify` }));
 });
-process.on("SIGTERM", () => process.exit(0));
+// The benchmark has ended.
+process.stdin.on("end", () => process.exit(0)).resume();
