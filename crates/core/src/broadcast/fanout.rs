@@ -61,11 +61,13 @@ where
     ) -> Result<(), StoreError> {
         let begun = self.clock.now();
         let whole = Segment { index: 0, total: 1 };
+        // One more than are posted to here: a page that is full has a next one,
+        // even if that is empty.
         let subscribers = self
             .store
-            .subscribers(channel, listing, whole, None, INLINE, begun);
+            .subscribers(channel, listing, whole, None, INLINE + 1, begun);
         let page = subscribers.await?;
-        if page.next.is_some() {
+        if page.next.is_some() || page.recipients.len() > INLINE {
             let publish = StoredPublish {
                 channel: channel.clone(),
                 listing,

@@ -158,7 +158,9 @@ impl Subscribers for FakeStore {
             .map(|(_, subscribed)| subscribed.recipient.clone())
             .collect();
         let about = page.len() as u64;
-        let more = page.len() > limit;
+        // Like DynamoDB, which does not look whether something follows a page that
+        // is full.
+        let more = page.len() >= limit;
         page.truncate(limit);
         let next = more
             .then(|| page.last().map(|last| last.id.clone()))

@@ -660,3 +660,20 @@ async fn a_subscriber_that_does_not_read_delays_no_publisher() {
         assert!(!received(&dispatcher, id).is_empty(), "{id}");
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn up_to_a_hundred_subscribers_are_posted_to_at_once() {
+    let dispatcher = with_rules().await;
+    for n in 1..=101 {
+        let id = format!("s{n}");
+        dispatcher.store.put(&id, "carol").await;
+        dispatcher.outbox.open(&id);
+        subscribe(&dispatcher, &id, json!([{"channel": "room:7"}])).await;
+        if n < 100 {
+            continue;
+        }
+        publish(&dispatcher, "c1", line("room:7")).await;
+        assert_eq!(dispatcher.workers.take().is_empty(), n == 100, "{n}");
+        assert_eq!(received(&dispatcher, "s1").len(), 1, "{n}");
+    }
+}
