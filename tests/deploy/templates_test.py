@@ -44,7 +44,7 @@ ON_TABLES = {
         "Connections": "BatchGetItem ConditionCheckItem DeleteItem GetItem PutItem UpdateItem",
         # PutItem: the departure of a connection that ends during its handshake.
         "State": "BatchGetItem GetItem PutItem UpdateItem",
-        "Subscriptions": "BatchWriteItem",
+        "Subscriptions": "BatchWriteItem UpdateItem",
     },
     "Disconnect": {
         "Connections": "DeleteItem GetItem",

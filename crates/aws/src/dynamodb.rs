@@ -15,6 +15,7 @@ mod counter_audit;
 mod departures;
 mod disconnections;
 mod due_connections;
+mod locks;
 mod logs;
 mod new_broadcasts;
 mod presence;

@@ -11,6 +11,7 @@ mod counts;
 mod echo;
 mod hello;
 mod history;
+pub(crate) mod lock;
 mod permission;
 mod ping;
 mod presence;
@@ -35,6 +36,7 @@ pub use answer::{Answer, FrameOutcome};
 use auth_refresh::AuthRefreshHandler;
 use call::CallHandler;
 use history::HistoryReader;
+use lock::LockHandler;
 use permission::Judge;
 use publish::PublishHandler;
 use rejection::Rejection;
@@ -47,9 +49,9 @@ use crate::channels::ChannelRules;
 use crate::connections::{CloseReason, Closed, Connection, close_with_reason};
 use crate::log::RecoveryReader;
 use crate::ports::{
-    Acks, Arrival, Authorizer, Callee, Clock, Leave, LogAppends, LogReads, Metrics, NewBroadcasts,
-    Outbox, Presence, Randomness, Removals, SegmentOffers, SessionRefresh, Sessions, Subscribers,
-    Subscriptions, TokenVerifier, Touched, Workers,
+    Acks, Arrival, Authorizer, Callee, Clock, Leave, Locks, LogAppends, LogReads, Metrics,
+    NewBroadcasts, Outbox, Presence, Randomness, Removals, SegmentOffers, SessionRefresh, Sessions,
+    Subscribers, Subscriptions, TokenVerifier, Touched, Workers,
 };
 use crate::presence::{Announcer, Change, PresenceSettings};
 use crate::time::UnixMillis;
@@ -87,6 +89,7 @@ where
     V: TokenVerifier,
     A: Authorizer,
     S: Acks
+        + Locks
         + LogAppends
         + LogReads
         + NewBroadcasts
@@ -192,9 +195,13 @@ where
                 if connection.has_session {
                     let judge = self.judge();
                     let (store, outbox, clock) = (&self.store, &self.outbox, &self.clock);
-                    let rejudged = rejudge(&judge, store, outbox, clock, &connection);
-                    let leaves = Box::pin(rejudged).await?;
+                    let (leaves, ended) =
+                        Box::pin(rejudge(&judge, store, outbox, clock, &connection)).await?;
                     Box::pin(self.announce_leaves(&leaves)).await;
+                    if !ended.is_empty() {
+                        let locks = self.locks(request_id);
+                        Box::pin(locks.leave(&connection.id, &ended)).await?;
+                    }
                 }
                 Some(reply)
             }
@@ -208,6 +215,8 @@ where
                 let handled = unsubscribe::handle(&self.store, &connection, frame.data, now);
                 let (unsubscribed, leaves) = Box::pin(handled).await?;
                 Box::pin(self.announce_leaves(&leaves)).await;
+                let locks = self.locks(request_id);
+                Box::pin(locks.leave(&connection.id, &unsubscribed.channels)).await?;
                 Some(ServerFrame::Unsubscribed(
                     self.reply(frame.id, unsubscribed),
                 ))
@@ -257,6 +266,18 @@ where
                 let handled = ack::handle(&judge, &reader, &connection, frame.data);
                 let acked = Box::pin(handled).await?;
                 Some(ServerFrame::Acked(self.reply(frame.id, acked)))
+            }
+            ClientFrame::Lock(frame) => {
+                let connection = self.touch(id).await?;
+                let handler = self.locks(request_id);
+                let locked = Box::pin(handler.lock(&connection, frame.data)).await?;
+                Some(ServerFrame::Locked(self.reply(frame.id, locked)))
+            }
+            ClientFrame::Unlock(frame) => {
+                let connection = self.touch(id).await?;
+                let handler = self.locks(request_id);
+                let unlocked = Box::pin(handler.unlock(&connection, frame.data)).await?;
+                Some(ServerFrame::Unlocked(self.reply(frame.id, unlocked)))
             }
         };
         Answer::served(name, reply)
@@ -353,6 +374,14 @@ where
         PublishHandler {
             judge: self.judge(),
             fanout: self.fanout(),
+        }
+    }
+
+    fn locks<'a>(&'a self, request_id: &'a MessageId) -> LockHandler<'a, A, S, O, C, M, W, R> {
+        LockHandler {
+            judge: self.judge(),
+            fanout: self.fanout(),
+            request_id,
         }
     }
 

@@ -9,6 +9,7 @@ pub mod channels;
 pub mod connections;
 pub mod frames;
 pub mod liveness;
+pub mod locks;
 pub mod log;
 pub mod operator;
 pub mod ports;

@@ -10,6 +10,7 @@ mod callee;
 mod clock;
 mod disconnections;
 mod due_connections;
+mod locks;
 mod log_histories;
 mod logs;
 mod metrics;
@@ -48,9 +49,9 @@ use crate::frames::TokenBucket;
 use crate::liveness::{Liveness, LivenessSettings};
 use crate::ports::{
     Acks, Admission, Admissions, Admitted, BroadcastRecords, Capacity, ConnectionLookup,
-    Departures, Disconnections, DueConnections, LogAppends, LogReads, NewBroadcasts, NotServed,
-    Presence, Receipts, Recipients, Removals, SegmentLeases, SegmentOffers, SegmentStates,
-    SessionRefresh, Sessions, SignOuts, Subscribers, Subscriptions, Touched,
+    Departures, Disconnections, DueConnections, Locks, LogAppends, LogReads, NewBroadcasts,
+    NotServed, Presence, Receipts, Recipients, Removals, SegmentLeases, SegmentOffers,
+    SegmentStates, SessionRefresh, Sessions, SignOuts, Subscribers, Subscriptions, Touched,
 };
 use crate::presence::PresenceSettings;
 use crate::time::{UnixMillis, UnixSeconds};
@@ -147,6 +148,7 @@ pub trait Store:
     + ConnectionLookup
     + Disconnections
     + DueConnections
+    + Locks
     + LogAppends
     + LogReads
     + NewBroadcasts
@@ -174,6 +176,7 @@ impl<S> Store for S where
         + ConnectionLookup
         + Disconnections
         + DueConnections
+        + Locks
         + LogAppends
         + LogReads
         + NewBroadcasts
@@ -211,6 +214,7 @@ pub async fn store_contract<S: Store>(new: impl AsyncFn() -> S) {
     subscriptions::contract(&new).await;
     presence::contract(&new).await;
     acks::contract(&new).await;
+    locks::contract(&new).await;
 }
 
 /// Admits a connection whose token was issued at [`START`].

@@ -91,10 +91,13 @@ impl ErrorCode {
             | Self::UnknownType
             | Self::MessageTooLarge
             | Self::Forbidden
-            | Self::TooManyChannels => Advice::GiveUp,
-            Self::RateLimited | Self::ChannelBusy | Self::CallFailed | Self::Internal => {
-                Advice::RetryLater
-            }
+            | Self::TooManyChannels
+            | Self::TooManyLocks => Advice::GiveUp,
+            Self::RateLimited
+            | Self::ChannelBusy
+            | Self::Locked
+            | Self::CallFailed
+            | Self::Internal => Advice::RetryLater,
             Self::TokenExpired | Self::Unauthorized => Advice::RefreshToken,
             Self::SignedOut => Advice::SignIn,
             Self::UnknownConnection => Advice::RetryNow,

@@ -5,8 +5,9 @@ use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
 use crate::{
-    Ack, Bare, BearerToken, Call, Envelope, ErrorCode, FrameId, Publish, ReadHistory, ReadPresence,
-    Refused, Subscribe, Sync, Timestamp, Unsubscribe, Version, VersionError, json, shape,
+    Ack, Bare, BearerToken, Call, Envelope, ErrorCode, FrameId, Lock, Publish, ReadHistory,
+    ReadPresence, Refused, Subscribe, Sync, Timestamp, Unlock, Unsubscribe, Version, VersionError,
+    json, shape,
 };
 
 /// A frame from a client. Unknown fields are ignored.
@@ -44,6 +45,10 @@ pub enum ClientFrame {
     /// Acknowledges every message of a channel up to a position. The reply is
     /// `acked`.
     Ack(Envelope<Ack>),
+    /// Locks something in a channel, or renews a lock. The reply is `locked`.
+    Lock(Envelope<Lock>),
+    /// Releases a lock. The reply is `unlocked`.
+    Unlock(Envelope<Unlock>),
 }
 
 /// A `hello` frame, which may have `data` or not.
@@ -138,12 +143,14 @@ impl ClientFrame {
             "presence" => read_with_object(object).map(Self::Presence),
             "call" => read_with_object(object).map(Self::Call),
             "ack" => read_with_object(object).map(Self::Ack),
+            "lock" => read_with_object(object).map(Self::Lock),
+            "unlock" => read_with_object(object).map(Self::Unlock),
             "pong" => read_with_object(object).map(Self::Pong),
             "echo" => shape::read(object).map(Self::Echo).map_err(invalid),
             "auth.refresh" => read_with_object(object).map(Self::AuthRefresh),
             _ => Err(Refused::new(
                 ErrorCode::UnknownType,
-                "type must be one of ping, pong, hello, echo, auth.refresh, subscribe, unsubscribe, publish, history, sync, presence, ack, call",
+                "type must be one of ping, pong, hello, echo, auth.refresh, subscribe, unsubscribe, publish, history, sync, presence, lock, unlock, ack, call",
             )),
         }
     }
@@ -165,6 +172,8 @@ impl ClientFrame {
             Self::Presence(frame) => frame.id.as_ref(),
             Self::Call(frame) => frame.id.as_ref(),
             Self::Ack(frame) => frame.id.as_ref(),
+            Self::Lock(frame) => frame.id.as_ref(),
+            Self::Unlock(frame) => frame.id.as_ref(),
         }
     }
 
@@ -185,6 +194,8 @@ impl ClientFrame {
             Self::Presence(_) => "presence",
             Self::Call(_) => "call",
             Self::Ack(_) => "ack",
+            Self::Lock(_) => "lock",
+            Self::Unlock(_) => "unlock",
         }
     }
 }

@@ -5,7 +5,7 @@ use std::fmt;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{Envelope, FrameId, ServerFrame, Timestamp, Version};
+use crate::{Envelope, FrameId, Holder, ServerFrame, Timestamp, Version};
 
 /// Why the server refused a frame or closes the connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
@@ -44,6 +44,10 @@ pub enum ErrorCode {
     /// The application's function did not answer a call, or in a way that cannot
     /// be passed on. It may have done what it was asked to do.
     CallFailed,
+    /// Another connection holds the lock. `holder` says whose, `until` how long.
+    Locked,
+    /// The connection would hold more locks than it may.
+    TooManyLocks,
     /// The server failed. The client may send the same frame again later.
     Internal,
 }
@@ -66,6 +70,8 @@ impl ErrorCode {
             Self::ChannelBusy => "CHANNEL_BUSY",
             Self::TooManyChannels => "TOO_MANY_CHANNELS",
             Self::CallFailed => "CALL_FAILED",
+            Self::Locked => "LOCKED",
+            Self::TooManyLocks => "TOO_MANY_LOCKS",
             Self::Internal => "INTERNAL",
         }
     }
@@ -91,6 +97,12 @@ pub struct ErrorData {
     /// `RATE_LIMITED` has it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry_after_ms: Option<u64>,
+    /// Who holds the lock. Only `LOCKED` has it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub holder: Option<Holder>,
+    /// Until when, unless the holder renews the lock. Only `LOCKED` has it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<Timestamp>,
 }
 
 /// The reason why a frame is not served.
@@ -106,6 +118,8 @@ pub struct Refused {
     pub correlation_id: Option<FrameId>,
     /// How long to wait before a retry, in milliseconds, if that is known.
     pub retry_after_ms: Option<u64>,
+    /// Who holds the lock that was asked for, and until when.
+    pub held: Option<(Holder, Timestamp)>,
 }
 
 impl Refused {
@@ -117,12 +131,14 @@ impl Refused {
             message: message.into(),
             correlation_id: None,
             retry_after_ms: None,
+            held: None,
         }
     }
 
     /// The error frame for the client.
     #[must_use]
     pub fn into_frame(self, now: Timestamp) -> ServerFrame {
+        let (holder, until) = self.held.unzip();
         ServerFrame::Error(Envelope {
             version: Version,
             id: None,
@@ -132,6 +148,8 @@ impl Refused {
                 message: self.message,
                 timestamp: now,
                 retry_after_ms: self.retry_after_ms,
+                holder,
+                until,
             },
             correlation_id: self.correlation_id,
         })
@@ -149,6 +167,7 @@ mod tests {
             message: "missing field `data`".into(),
             correlation_id: Some(FrameId::parse("7").unwrap()),
             retry_after_ms: None,
+            held: None,
         };
         let frame = refused.into_frame(Timestamp::from_millis(1_770_660_703_822));
         insta::assert_snapshot!(frame.to_json(), @r#"{"type":"error","version":"1.0","data":{"code":"INVALID_MESSAGE","message":"missing field `data`","timestamp":"2026-02-09T18:11:43.822Z"},"correlationId":"7"}"#);
@@ -167,6 +186,8 @@ mod tests {
             ErrorCode::SignedOut,
             ErrorCode::UnknownConnection,
             ErrorCode::CallFailed,
+            ErrorCode::Locked,
+            ErrorCode::TooManyLocks,
             ErrorCode::Internal,
         ] {
             assert_eq!(serde_json::to_value(code).unwrap(), code.as_str());

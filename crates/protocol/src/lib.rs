@@ -18,6 +18,7 @@ mod error;
 mod ids;
 mod json;
 mod list;
+mod lock_frames;
 mod message;
 mod notification;
 mod operator;
@@ -56,6 +57,9 @@ pub use error::{ErrorCode, ErrorData, Refused};
 pub use ids::{ConnectionId, Epoch, FrameId, Group, InvalidText, Kind, MessageId, UserId};
 pub use json::{JsonError, MAX_DEPTH};
 pub use list::List;
+pub use lock_frames::{
+    Holder, Lock, LockChanged, LockName, LockSeconds, Locked, MAX_LOCKS, Unlock, Unlocked,
+};
 pub use message::{Message, MessageData, MessageFrame, Sender};
 pub use notification::{Announcement, AnnouncementLevel, NotificationData, SetCreated, Upload};
 pub use operator::{OperatorReport, OperatorRequest, SignOutReport};

@@ -5,9 +5,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::{
-    Acked, Bare, ConnectionId, Envelope, ErrorData, History, Message, MessageData,
-    NotificationData, PresenceChange, PresentInChannel, Published, Subscribed, Synced, Timestamp,
-    Unsubscribed, UserId,
+    Acked, Bare, ConnectionId, Envelope, ErrorData, History, LockChanged, Locked, Message,
+    MessageData, NotificationData, PresenceChange, PresentInChannel, Published, Subscribed, Synced,
+    Timestamp, Unlocked, Unsubscribed, UserId,
 };
 
 /// A frame from the server. Clients must ignore fields that they do not know.
@@ -63,6 +63,13 @@ pub enum ServerFrame {
     CallResult(Envelope<Value>),
     /// The reply to `ack`.
     Acked(Envelope<Acked>),
+    /// The reply to `lock`.
+    Locked(Envelope<Locked>),
+    /// The reply to `unlock`.
+    Unlocked(Envelope<Unlocked>),
+    /// Another connection has locked, renewed or released a lock of a channel.
+    #[serde(rename = "lock.changed")]
+    LockChanged(Envelope<LockChanged>),
 }
 
 impl ServerFrame {

@@ -41,7 +41,7 @@ impl Departures for DynamoDb {
     async fn depart(&self, departure: &Departure) -> Result<(), StoreError> {
         let (id, state) = (&departure.connection, &self.tables.state);
         let left_at = departure.due_at.minus(DUE_AFTER);
-        self.leave_channels(id, left_at).await?;
+        self.end_subscriptions(id, left_at).await?;
         self.delete(state, state::session(id)).await?;
         self.delete(state, departure_key(departure)).await
     }

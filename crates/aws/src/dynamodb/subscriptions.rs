@@ -21,18 +21,17 @@ use aws_sdk_dynamodb::types::{
 use belfry_core::channels::Actions;
 use belfry_core::connections::{Connection, Recipient, shard_of};
 use belfry_core::ports::{
-    JoinsPresence, Leave, Listing, Segment, StoreError, SubscribeResult, SubscriberPage,
+    JoinsPresence, Leave, Listing, Locks, Segment, StoreError, SubscribeResult, SubscriberPage,
     Subscribers, Subscription, Subscriptions,
 };
 use belfry_core::{UnixMillis, UnixSeconds};
 use belfry_protocol::{Action, ChannelName, ConnectionId, UserId};
 use futures_util::future::try_join_all;
 
+use super::locks::listed_in;
 use super::row::{Item, integer, number, string, text};
 use super::transaction::send_past_transactions;
-use super::{
-    BATCH_ATTEMPTS, Consistency, DynamoDb, failed, key, row, sdk_failed, state, wanted, written,
-};
+use super::{BATCH_ATTEMPTS, Consistency, DynamoDb, failed, sdk_failed, state, wanted, written};
 
 const QUERY: &str = "Query";
 
@@ -126,7 +125,7 @@ impl Subscriptions for DynamoDb {
         }
         let keys = distinct.iter().map(|channel| member_key(channel, id));
         let keys = keys.collect();
-        let attributes = "channel, endsAt, allowed, isPresent";
+        let attributes = "channel, endsAt, allowed, actions, isPresent";
         let wanted = wanted(keys, attributes, Consistency::Strong)?;
         let items = self.batch(&self.tables.subscriptions, wanted).await?;
         let read = |item: &Item| subscription(item).ok_or_else(malformed);
@@ -153,7 +152,7 @@ impl Subscribers for DynamoDb {
                 about: 0,
             });
         }
-        let page = self
+        let mut query = self
             .client
             .query()
             .table_name(&self.tables.subscriptions)
@@ -163,6 +162,7 @@ impl Subscribers for DynamoDb {
             .filter_expression(match listing {
                 Listing::All => "endsAt > :now",
                 Listing::Present => "endsAt > :now AND attribute_exists(isPresent)",
+                Listing::Allowed(_) => "endsAt > :now AND contains(actions, :action)",
             })
             .expression_attribute_values(":channel", text(channel.as_str()))
             .expression_attribute_values(":first", text(format!("c#{first:02x}")))
@@ -170,10 +170,12 @@ impl Subscribers for DynamoDb {
             .expression_attribute_values(":now", number(now.to_seconds().0))
             .set_exclusive_start_key(after.map(|id| member_key(channel, id)))
             .limit(i32::try_from(limit).unwrap_or(i32::MAX))
-            .consistent_read(true)
-            .send()
-            .await
-            .map_err(|error| sdk_failed(QUERY, &error))?;
+            .consistent_read(true);
+        if let Listing::Allowed(action) = listing {
+            query = query.expression_attribute_values(":action", text(action.as_str()));
+        }
+        let page = query.send().await;
+        let page = page.map_err(|error| sdk_failed(QUERY, &error))?;
         let recipients = page.items().iter().map(recipient);
         let recipients = recipients
             .collect::<Option<Vec<_>>>()
@@ -215,9 +217,23 @@ impl Subscribers for DynamoDb {
 }
 
 impl DynamoDb {
+    /// Ends what a connection has in channels, its locks included. Its sets and
+    /// its list stay.
+    pub(super) async fn leave_channels(
+        &self,
+        id: &ConnectionId,
+        left_at: UnixMillis,
+    ) -> Result<(), StoreError> {
+        self.end_subscriptions(id, left_at).await?;
+        let session = self.item(&self.tables.state, state::session(id)).await?;
+        let locks = listed_in(session.as_ref());
+        try_join_all(locks.iter().map(|key| self.release_lock(key, id))).await?;
+        Ok(())
+    }
+
     /// Deletes every subscription of a connection that has ended at a time, and
     /// ends its user's presence after the grace period. Its sets stay.
-    pub(super) async fn leave_channels(
+    pub(super) async fn end_subscriptions(
         &self,
         id: &ConnectionId,
         left_at: UnixMillis,
@@ -260,7 +276,7 @@ impl DynamoDb {
         Ok(try_join_all(left).await?.into_iter().flatten().collect())
     }
 
-    async fn delete_subscriptions(
+    pub(super) async fn delete_subscriptions(
         &self,
         id: &ConnectionId,
         channels: &[ChannelName],
@@ -374,16 +390,6 @@ impl DynamoDb {
         }
         Ok(())
     }
-
-    /// Whether the row is still there and its session lasts.
-    async fn is_in_session(&self, connection: &Connection) -> Result<bool, StoreError> {
-        let item = self
-            .item(&self.tables.connections, key(&connection.id))
-            .await?;
-        let Some(item) = item else { return Ok(false) };
-        let row = row::connection(&item).map_err(|error| failed("GetItem", error))?;
-        Ok(row.connected_at == connection.connected_at && !row.is_signed_out())
-    }
 }
 
 /// The key of a subscription. Its hash spreads the subscribers of a channel
@@ -407,21 +413,33 @@ fn item(connection: &Connection, subscription: &Subscription) -> Item {
         item.insert("isPresent".into(), AttributeValue::Bool(true));
     }
     if let Some(allowed) = subscription.allowed {
-        let names = allowed.iter().map(|action| action.as_str().to_owned());
-        item.insert("allowed".into(), AttributeValue::Ss(names.collect()));
+        item.insert("allowed".into(), names(allowed));
+    }
+    // DynamoDB has no empty sets.
+    if !subscription.actions.is_empty() {
+        item.insert("actions".into(), names(subscription.actions));
     }
     item
+}
+
+fn names(actions: Actions) -> AttributeValue {
+    AttributeValue::Ss(actions.iter().map(|one| one.as_str().to_owned()).collect())
+}
+
+fn actions(names: &AttributeValue) -> Option<Actions> {
+    let names = names.as_ss().ok()?;
+    let known = Action::ALL.into_iter();
+    Some(
+        known
+            .filter(|action| names.iter().any(|name| name == action.as_str()))
+            .collect(),
+    )
 }
 
 fn subscription(item: &Item) -> Option<Subscription> {
     let allowed = match item.get("allowed") {
         None => None,
-        Some(names) => {
-            let names = names.as_ss().ok()?;
-            let known = Action::ALL.into_iter();
-            let allowed = known.filter(|action| names.iter().any(|name| name == action.as_str()));
-            Some(allowed.collect::<Actions>())
-        }
+        Some(names) => Some(actions(names)?),
     };
     Some(Subscription {
         channel: ChannelName::parse(string(item, "channel").ok()?).ok()?,
@@ -432,6 +450,10 @@ fn subscription(item: &Item) -> Option<Subscription> {
         } else {
             JoinsPresence::No
         },
+        // Subscriptions of before have none.
+        actions: item
+            .get("actions")
+            .map_or(Some(Actions::default()), actions)?,
     })
 }
 

@@ -15,24 +15,27 @@ use belfry_aws::{Clients, DynamoDb};
 use belfry_core::UnixMillis;
 use belfry_core::UnixSeconds;
 use belfry_core::broadcast::{Broadcaster, Call, DeliverySettings, FanoutSettings, Worker};
-use belfry_core::channels::{ChannelRules, Claims};
+use belfry_core::channels::{Actions, ChannelRules, Claims};
 use belfry_core::connections::{Connection, MAX_KEPT_BYTES, Recipient};
 use belfry_core::frames::TokenBucket;
 use belfry_core::liveness::Liveness;
+use belfry_core::locks::{LockKeeper, LockOutcome, release_of};
 use belfry_core::log::{
     AppendId, Appender, Entry, Head, LogKey, Message, RecoveryLimits, RecoveryReader,
 };
 use belfry_core::ports::{
     Acks, Admission, Admissions, Admitted, Advanced, Capacity, Clock, ConnectionLookup, Departures,
     Disconnections, DueConnections, Extended, Extension, JoinsPresence, LeaveOutcome, Listing,
-    LogAppends, LogReads, Presence, Receipts, Removals, Segment, SessionRefresh, Sessions,
+    LockKey, LogAppends, LogReads, Presence, Receipts, Removals, Segment, SessionRefresh, Sessions,
     SubscribeResult, Subscribers, Subscription, Subscriptions, Touched,
 };
 use belfry_core::testing::{
     FakeMetrics, FakeOutbox, FakeWorkers, LIMITS, START, SeededRandomness, TestClock, connection,
     connection_id, user_id,
 };
-use belfry_protocol::{BroadcastRequest, ChannelName, Epoch, MessageId, Position, PresenceInfo};
+use belfry_protocol::{
+    Action, BroadcastRequest, ChannelName, Epoch, LockName, MessageId, Position, PresenceInfo,
+};
 use futures_util::StreamExt;
 use serde_json::{Value, json};
 
@@ -483,6 +486,7 @@ async fn subscriptions() {
         ends_at: row.token_expires_at,
         allowed: None,
         presence: JoinsPresence::No,
+        actions: [Action::Subscribe, Action::Lock].into_iter().collect(),
     });
     let bucket = TokenBucket::per_minute(600);
     let begun = store
@@ -538,6 +542,7 @@ async fn presence() {
             channel: channel.clone(),
             ends_at: row.token_expires_at,
             allowed: None,
+            actions: Actions::default(),
             presence: JoinsPresence::With(PresenceInfo::default()),
         }];
         let subscribed = store.subscribe(row, &wanted, 50, after(1)).await.unwrap();
@@ -622,4 +627,64 @@ async fn acknowledgements() {
     let acks = store.acks_of_users(&users, START).await;
     assert_eq!(acks, Ok(vec![]));
     meter.expect("receipts of 100 users' own messages");
+}
+
+#[tokio::test]
+async fn locks() {
+    let (meter, store) = meter().await;
+    let bucket = TokenBucket::per_minute(600);
+    let channel = ChannelName::parse("room:7").unwrap();
+    let open = async |id: &str| {
+        let row = connection(id, "alice");
+        store.admit(admission(&row), LIMITS).await.unwrap();
+        let begun = store.begin_session(&row.id, &bucket, after(10)).await;
+        let Ok(Touched::Live(row)) = begun else {
+            panic!("{begun:?}")
+        };
+        let subscription = Subscription {
+            channel: channel.clone(),
+            ends_at: row.token_expires_at,
+            allowed: None,
+            actions: [Action::Subscribe, Action::Lock].into_iter().collect(),
+            presence: JoinsPresence::No,
+        };
+        let subscribed = store.subscribe(&row, &[subscription], 50, after(10)).await;
+        assert!(subscribed.is_ok());
+        row
+    };
+    let (one, two) = (open("c1").await, open("c2").await);
+    let clock = TestClock::default();
+    let keeper = LockKeeper {
+        store: &store,
+        clock: &clock,
+    };
+    let [title, body, other] = ["title", "body", "other"].map(|name| LockKey {
+        channel: channel.clone(),
+        name: LockName::parse(name).unwrap(),
+    });
+    let lock = async |row: &Connection, key: &LockKey| {
+        let lifetime = Duration::from_secs(30);
+        keeper.lock(row, key, lifetime).await.unwrap()
+    };
+    meter.reset();
+    assert!(matches!(lock(&one, &title).await, LockOutcome::Locked(_)));
+    meter.expect("lock");
+    clock.advance(Duration::from_secs(10));
+    assert!(matches!(lock(&one, &title).await, LockOutcome::Locked(_)));
+    meter.expect("lock, renewed");
+    assert!(matches!(lock(&two, &title).await, LockOutcome::Held(_)));
+    meter.expect("lock, held by another connection");
+    lock(&one, &body).await;
+    lock(&one, &other).await;
+    meter.reset();
+    assert!(keeper.unlock(&one.id, &other).await.unwrap().is_some());
+    meter.expect("unlock");
+    store.disconnect(&one.id, START).await.unwrap();
+    meter.expect("disconnect of a subscriber to a channel who holds 2 locks");
+    let due = store.due_list(after(60)).await.unwrap().departures;
+    meter.reset();
+    let free = release_of(&store, &one.id).await.unwrap();
+    assert_eq!(free.len(), 2);
+    store.depart(&due[0]).await.unwrap();
+    meter.expect("sweep: a departure from a channel, with 2 locks");
 }

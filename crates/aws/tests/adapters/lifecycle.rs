@@ -125,6 +125,7 @@ impl Story {
                         ends_at: row.token_expires_at,
                         allowed: None,
                         presence: JoinsPresence::With(PresenceInfo::default()),
+                        actions: belfry_core::channels::Actions::default(),
                     };
                     let wanted = [subscription];
                     let subscribed = store.subscribe(&row, &wanted, 50, START).await?;

@@ -1,6 +1,6 @@
 //! What is remembered of a client's message that workers post.
 
-use belfry_protocol::{ChannelName, ConnectionId};
+use belfry_protocol::{Action, ChannelName, ConnectionId};
 use serde_json::{Value, json};
 
 use crate::ports::Listing;
@@ -23,7 +23,7 @@ impl StoredPublish {
         let exclude = self.exclude.as_ref().map(ConnectionId::as_str);
         json!({PUBLISH: {
             "channel": self.channel.as_str(),
-            "present": self.listing == Listing::Present,
+            "listing": to_text(self.listing),
             "frame": self.frame,
             "exclude": exclude,
         }})
@@ -37,13 +37,37 @@ impl StoredPublish {
         let text = |name: &str| publish.get(name)?.as_str();
         Some(Self {
             channel: ChannelName::parse(text("channel")?).ok()?,
-            listing: match publish.get("present").and_then(Value::as_bool) {
-                Some(true) => Listing::Present,
-                _ => Listing::All,
+            listing: match text("listing") {
+                None => Listing::All,
+                Some(listing) => from_text(listing)?,
             },
             frame: text("frame")?.to_owned(),
             exclude: text("exclude").and_then(|id| ConnectionId::parse(id).ok()),
         })
+    }
+}
+
+const ALL: &str = "all";
+
+const PRESENT: &str = "present";
+
+fn to_text(listing: Listing) -> &'static str {
+    match listing {
+        Listing::All => ALL,
+        Listing::Present => PRESENT,
+        Listing::Allowed(action) => action.as_str(),
+    }
+}
+
+fn from_text(text: &str) -> Option<Listing> {
+    match text {
+        ALL => Some(Listing::All),
+        PRESENT => Some(Listing::Present),
+        _ => {
+            let mut known = Action::ALL.into_iter();
+            let action = known.find(|action| action.as_str() == text)?;
+            Some(Listing::Allowed(action))
+        }
     }
 }
 
@@ -57,6 +81,7 @@ mod tests {
         let cases = [
             (None, Listing::All),
             (Some(connection_id("c1")), Listing::Present),
+            (None, Listing::Allowed(Action::Lock)),
         ];
         for (exclude, listing) in cases {
             let publish = StoredPublish {

@@ -112,6 +112,15 @@ impl ChannelRules {
         }
     }
 
+    /// What the rules alone allow.
+    #[must_use]
+    pub fn actions(&self, channel: &ChannelName, claims: &Claims) -> Actions {
+        match self.decide(channel, claims) {
+            Decision::Allowed { actions, .. } => actions,
+            Decision::Refused | Decision::Ask { .. } => Actions::default(),
+        }
+    }
+
     /// The history of an address. A channel's comes from the first rule whose
     /// pattern fits for anyone: how long a message is kept must not depend on
     /// who publishes or reads it, and a server that publishes has no claims.

@@ -190,10 +190,11 @@ impl<V, S: Subscriptions, C, M: Metrics> Connect<V, S, C, M> {
     ) -> Result<UserId, Refusal> {
         let ends_at = connection.token_expires_at;
         let wanted = channels.into_iter().map(|channel| Subscription {
-            channel,
             ends_at,
             allowed: None,
+            actions: self.rules.actions(&channel, &connection.claims),
             presence: JoinsPresence::No,
+            channel,
         });
         let wanted: Vec<_> = wanted.collect();
         let subscribed =

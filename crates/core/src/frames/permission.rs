@@ -28,6 +28,7 @@ impl Allowed {
             channel: channel.clone(),
             ends_at: self.ends_at,
             allowed: self.by_application.then_some(self.actions),
+            actions: self.actions,
             presence,
         }
     }

@@ -15,14 +15,14 @@ use crate::ports::{
 const POST_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// After a newer token: moves the ends of the connection's subscriptions, and
-/// ends those that are no longer allowed.
+/// ends those that are no longer allowed. Returns the channels of those.
 pub(super) async fn rejudge<A: Authorizer, M: Metrics, S: Subscriptions, O: Outbox, C: Clock>(
     judge: &Judge<'_, A, M>,
     store: &S,
     outbox: &O,
     clock: &C,
     connection: &Connection,
-) -> Result<Vec<Leave>, StoreError> {
+) -> Result<(Vec<Leave>, Vec<ChannelName>), StoreError> {
     let channels = store.channels(&connection.id).await?;
     let before = store.find_subscriptions(&connection.id, &channels).await?;
     let was_present = |channel: &ChannelName| {
@@ -59,7 +59,7 @@ pub(super) async fn rejudge<A: Authorizer, M: Metrics, S: Subscriptions, O: Outb
         }
     }
     if ended.is_empty() {
-        return Ok(left);
+        return Ok((left, ended));
     }
     left.extend(store.unsubscribe(connection, &ended, now).await?);
     let told = ServerFrame::Unsubscribed(Envelope {
@@ -67,7 +67,7 @@ pub(super) async fn rejudge<A: Authorizer, M: Metrics, S: Subscriptions, O: Outb
         id: None,
         timestamp: Some(now.to_timestamp()),
         data: Unsubscribed {
-            channels: ended,
+            channels: ended.clone(),
             reason: Some(ErrorCode::Forbidden),
         },
         correlation_id: None,
@@ -78,5 +78,5 @@ pub(super) async fn rejudge<A: Authorizer, M: Metrics, S: Subscriptions, O: Outb
     if let Err(error) = posted {
         tracing::warn!(event = "connection.reason-not-sent", connectionId = %connection.id, reason = %error, "the client was not told that subscriptions have ended");
     }
-    Ok(left)
+    Ok((left, ended))
 }

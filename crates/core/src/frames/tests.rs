@@ -1,6 +1,7 @@
 mod acks;
 mod calls;
 mod channels;
+mod locks;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 

@@ -1,7 +1,7 @@
 use std::pin::pin;
 use std::time::Duration;
 
-use belfry_protocol::{ConnectionId, SweepReport};
+use belfry_protocol::{Action, ConnectionId, SweepReport};
 use futures_util::future::{Either, ready, select};
 use futures_util::stream::{self, StreamExt};
 
@@ -9,10 +9,12 @@ use super::LivenessSettings;
 use super::check::{Check, Checked};
 use super::deadlines::EndReason;
 use crate::broadcast::{DeliverySettings, Fanout, FanoutSettings};
+use crate::frames::lock::{released, to_frame};
+use crate::locks::release_of;
 use crate::ports::{
-    Capacity, Clock, ConnectionLookup, Departure, Departures, Due, DueConnections, MetricEvent,
-    Metrics, NewBroadcasts, Outbox, Presence, Randomness, Removals, SegmentOffers, StoreError,
-    Subscribers, WaitingDepartures, Workers,
+    Capacity, Clock, ConnectionLookup, Departure, Departures, Due, DueConnections, FreeLock,
+    Listing, Locks, MetricEvent, Metrics, NewBroadcasts, Outbox, Presence, Randomness, Removals,
+    SegmentOffers, StoreError, Subscribers, WaitingDepartures, Workers,
 };
 use crate::presence::{Announcer, PresenceSettings};
 use crate::time::UnixMillis;
@@ -54,6 +56,7 @@ where
         + Removals
         + Capacity
         + Departures
+        + Locks
         + NewBroadcasts
         + Presence
         + SegmentOffers
@@ -126,7 +129,7 @@ where
     /// time for all of it.
     async fn process(&self, due: &Due, deadline: UnixMillis) -> bool {
         let departures = self.each(&due.departures, deadline, async |departure| {
-            if let Err(error) = self.store.depart(departure).await {
+            if let Err(error) = self.depart(departure).await {
                 let id = &departure.connection;
                 tracing::warn!(event = "connection.subscriptions-left", connectionId = %id, reason = %error, "could not end the subscriptions of a connection; the next sweep retries");
             }
@@ -164,18 +167,40 @@ where
         complete && all_ended
     }
 
+    /// Releases the locks that are left, tells of those, and then forgets the
+    /// departure: a sweep that dies before that is repeated by the next one.
+    async fn depart(&self, departure: &Departure) -> Result<(), StoreError> {
+        let free = release_of(&self.store, &departure.connection).await?;
+        for lock in &free {
+            self.announce(lock).await?;
+        }
+        self.store.depart(departure).await
+    }
+
+    /// Tells the subscribers of a channel that may lock that a lock is free.
+    async fn announce(&self, lock: &FreeLock) -> Result<(), StoreError> {
+        let frame = to_frame(released(lock), self.clock.now());
+        let (channel, id) = (&lock.key.channel, self.announcer().work_id());
+        let listing = Listing::Allowed(Action::Lock);
+        self.fanout().run(channel, listing, frame, None, &id).await
+    }
+
+    fn fanout(&self) -> Fanout<'_, S, O, C, M, W, R> {
+        Fanout {
+            store: &self.store,
+            outbox: &self.outbox,
+            clock: &self.clock,
+            metrics: &self.metrics,
+            workers: &self.workers,
+            random: &self.random,
+            delivery: self.delivery,
+            settings: self.fanout,
+        }
+    }
+
     fn announcer(&self) -> Announcer<'_, S, O, C, M, W, R> {
         Announcer {
-            fanout: Fanout {
-                store: &self.store,
-                outbox: &self.outbox,
-                clock: &self.clock,
-                metrics: &self.metrics,
-                workers: &self.workers,
-                random: &self.random,
-                delivery: self.delivery,
-                settings: self.fanout,
-            },
+            fanout: self.fanout(),
             settings: self.presence,
         }
     }

@@ -1,6 +1,6 @@
 use std::future::Future;
 
-use belfry_protocol::{ChannelName, ConnectionId, PresenceInfo};
+use belfry_protocol::{Action, ChannelName, ConnectionId, PresenceInfo};
 
 use super::{Arrival, DueCount, Leave, Segment, StoreError};
 use crate::channels::Actions;
@@ -16,6 +16,8 @@ pub struct Subscription {
     /// What the application's function allows until then. `None` if the channel
     /// rules say what is allowed.
     pub allowed: Option<Actions>,
+    /// What the connection may do in the channel, whoever decided.
+    pub actions: Actions,
     pub presence: JoinsPresence,
 }
 
@@ -97,6 +99,8 @@ pub enum Listing {
     All,
     /// Those whose users are present by them.
     Present,
+    /// Those that may do this.
+    Allowed(Action),
 }
 
 /// A page of a channel's subscribers.
@@ -143,7 +147,8 @@ pub trait Departures: Send + Sync {
     /// What is due. The rest is due in the next sweep if it is too much.
     fn due_list(&self, now: UnixMillis) -> impl Future<Output = Result<Due, StoreError>> + Send;
 
-    /// Ends the subscriptions and forgets the departure.
+    /// Ends the subscriptions and forgets the departure, with the list of the
+    /// connection's locks: release them before.
     fn depart(&self, departure: &Departure) -> impl Future<Output = Result<(), StoreError>> + Send;
 }
 

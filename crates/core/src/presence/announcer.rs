@@ -106,7 +106,7 @@ where
     }
 
     /// Names the work of workers. Two of these are equal once in 10¹⁸ or so.
-    fn work_id(&self) -> MessageId {
+    pub(crate) fn work_id(&self) -> MessageId {
         let part = || self.fanout.random.index(1 << 32);
         let now = self.fanout.clock.now().0;
         let text = format!("presence-{now}-{:08x}{:08x}", part(), part());

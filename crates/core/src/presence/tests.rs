@@ -10,6 +10,7 @@ use serde_json::Value;
 
 use super::*;
 use crate::broadcast::Fanout;
+use crate::channels::Actions;
 use crate::ports::{
     Arrival, Clock, Departures, Disconnections, Due, JoinsPresence, Sessions, SubscribeResult,
     Subscription, Subscriptions, Touched,
@@ -84,6 +85,7 @@ impl World {
             channel: room(),
             ends_at: row.token_expires_at,
             allowed: None,
+            actions: Actions::default(),
             presence: JoinsPresence::With(info(name)),
         }];
         let subscribed = self.store.subscribe(&row, &wanted, 50, self.now()).await;

@@ -4,6 +4,7 @@ use std::time::Duration;
 use belfry_protocol::{ChannelName, ConnectionId, PresenceInfo, UserId};
 
 use super::{BUCKET, FakeStore, START, Store, connection, connection_id, put};
+use crate::channels::Actions;
 use crate::connections::Connection;
 use crate::ports::{
     Arrival, Due, DueCount, JoinsPresence, Leave, LeaveOutcome, Listing, Presence, PresentUser,
@@ -246,6 +247,7 @@ async fn subscribe<S: Store>(
         channel: room(),
         ends_at: row.token_expires_at,
         allowed: None,
+        actions: Actions::default(),
         presence,
     }];
     let subscribed = store.subscribe(row, &wanted, 50, now).await;

@@ -1,9 +1,10 @@
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
 use belfry_protocol::{ChannelName, ConnectionId, Position, UserId};
 
+use super::locks::StoredLock;
 use super::logs::Logs;
 use super::presence::PresenceState;
 use super::segments::Broadcasts;
@@ -13,7 +14,8 @@ use crate::connections::Connection;
 use crate::frames::{BucketLevel, TokenBucket};
 use crate::log::LogKey;
 use crate::ports::{
-    Admission, Admissions, Admitted, Departure, JoinsPresence, Leave, NotServed, StoreError,
+    Admission, Admissions, Admitted, Departure, JoinsPresence, Leave, LockKey, NotServed,
+    StoreError,
 };
 use crate::presence::PRESENCE_GRACE;
 use crate::time::{UnixMillis, UnixSeconds};
@@ -45,6 +47,8 @@ pub(super) struct State {
     pub(super) presence: PresenceState,
     /// Positions, and when they were moved.
     pub(super) acks: BTreeMap<(LogKey, UserId), (Position, UnixMillis)>,
+    pub(super) locks: BTreeMap<LockKey, StoredLock>,
+    pub(super) listed_locks: BTreeSet<(ConnectionId, LockKey)>,
     failing: bool,
     fails_next: Option<&'static str>,
     hangs_on: Option<&'static str>,
@@ -120,6 +124,11 @@ impl State {
         let row = self.rows.remove(id);
         if row.is_some_and(|row| row.connection.has_session) {
             self.end_subscriptions(id, now);
+            for (_, key) in self.listed_locks.iter().filter(|one| one.0 == *id) {
+                if let Some(lock) = self.locks.get_mut(key) {
+                    lock.release_if_of(id);
+                }
+            }
             self.departures.push(Departure {
                 connection: id.clone(),
                 due_at: now.plus(DEPARTURE),

@@ -4,6 +4,7 @@ use belfry_protocol::{Action, ChannelName, ConnectionId};
 
 use super::store::State;
 use super::{BUCKET, FakeStore, START, Store, connection, connection_id, put, user_id};
+use crate::channels::Actions;
 use crate::connections::{Connection, Recipient, shard_of};
 use crate::ports::{
     Departure, Departures, Due, JoinsPresence, Leave, Listing, Segment, StoreError,
@@ -150,8 +151,10 @@ impl Subscribers for FakeStore {
                 && shard_of(id, segment.total) == segment.index
                 && after.is_none_or(|after| id > after)
         });
-        let is_listed = |one: &Subscribed| {
-            listing == Listing::All || one.subscription.presence != JoinsPresence::No
+        let is_listed = |one: &Subscribed| match listing {
+            Listing::All => true,
+            Listing::Present => one.subscription.presence != JoinsPresence::No,
+            Listing::Allowed(action) => one.subscription.actions.contains(action),
         };
         let mut page: Vec<_> = members
             .filter(|(_, subscribed)| is_listed(subscribed))
@@ -201,6 +204,8 @@ impl Departures for FakeStore {
     async fn depart(&self, departure: &Departure) -> Result<(), StoreError> {
         let mut state = self.working("depart")?;
         state.end_subscriptions(&departure.connection, departure.due_at);
+        let gone = &departure.connection;
+        state.listed_locks.retain(|(owner, _)| owner != gone);
         state.departures.retain(|one| one != departure);
         Ok(())
     }
@@ -226,6 +231,7 @@ fn subscription(name: &str) -> Subscription {
         ends_at: connection("any", "alice").token_expires_at,
         allowed: None,
         presence: JoinsPresence::No,
+        actions: Actions::default(),
     }
 }
 
@@ -309,6 +315,7 @@ async fn a_subscription_ends_when_it_says<S: Store>(store: &S) {
     let asked = Subscription {
         ends_at: UnixSeconds(START.to_seconds().0 + 60),
         allowed: Some([Action::Subscribe, Action::Publish].into_iter().collect()),
+        actions: [Action::Subscribe, Action::Publish].into_iter().collect(),
         ..subscription("doc:7")
     };
     let subscribed = store
@@ -317,6 +324,14 @@ async fn a_subscription_ends_when_it_says<S: Store>(store: &S) {
     assert_eq!(subscribed, Ok(all()));
     let found = store.find_subscriptions(&row.id, &[channel("doc:7")]).await;
     assert_eq!(found, Ok(vec![asked]));
+    let whole = Segment { index: 0, total: 1 };
+    for (action, listed) in [(Action::Publish, 1), (Action::Lock, 0)] {
+        let name = channel("doc:7");
+        let listing = Listing::Allowed(action);
+        let page = store.subscribers(&name, listing, whole, None, 10, START);
+        let page = page.await.expect("subscribers");
+        assert_eq!(page.recipients.len(), listed, "{action}");
+    }
     let end = START.plus(Duration::from_secs(60));
     assert_eq!(list(store, "doc:7", START).await, ["c1"]);
     assert_eq!(list(store, "doc:7", end).await, [""; 0]);

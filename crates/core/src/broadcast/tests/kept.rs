@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use super::{Fixture, broadcaster};
 use crate::broadcast::{BroadcastError, Call, DeliverySettings, FanoutSettings};
+use crate::channels::Actions;
 use crate::log::LogKey;
 use crate::ports::{
     Clock, JoinsPresence, LogReads, PostError, Sessions, Subscription, Subscriptions,
@@ -54,6 +55,7 @@ async fn subscribe(fixture: &Fixture, id: &str, channel_name: &str) {
         channel: ChannelName::parse(channel_name).unwrap(),
         ends_at: UnixSeconds(u64::MAX),
         allowed: None,
+        actions: Actions::default(),
         presence: JoinsPresence::No,
     };
     let row = connection(id, user);

@@ -1,0 +1,190 @@
+//! Locks: an item for each in its channel's partition of `Subscriptions`, and
+//! the list of a connection's locks in its item of `State`.
+//!
+//! An item stays when its lock is released, with `lockedUntil` 0, because the
+//! next fencing number must be higher. It expires a day after its last end; by
+//! then the time is higher than the number.
+
+use aws_sdk_dynamodb::operation::update_item::UpdateItemError;
+use aws_sdk_dynamodb::types::{AttributeValue, ReturnValue, ReturnValuesOnConditionCheckFailure};
+use belfry_core::UnixMillis;
+use belfry_core::connections::Connection;
+use belfry_core::ports::{FreeLock, LockKey, LockState, Locks, StoreError, Swapped};
+use belfry_protocol::{ChannelName, ConnectionId, LockName, UserId};
+
+use super::row::{Item, integer, number, string, text};
+use super::transaction::send_past_transactions;
+use super::{DynamoDb, failed, key as row_key, row, sdk_failed, state, written};
+
+/// How long an item is kept after its lock's end.
+const KEPT: std::time::Duration = std::time::Duration::from_secs(24 * 60 * 60);
+
+const UPDATE: &str = "UpdateItem";
+
+impl Locks for DynamoDb {
+    async fn find_lock(&self, key: &LockKey) -> Result<Option<LockState>, StoreError> {
+        let item = self.item(&self.tables.subscriptions, item_key(key)).await?;
+        item.as_ref().map(lock).transpose()
+    }
+
+    async fn list_lock(
+        &self,
+        connection: &Connection,
+        key: &LockKey,
+        most: usize,
+    ) -> Result<bool, StoreError> {
+        let update = self
+            .client
+            .update_item()
+            .table_name(&self.tables.state)
+            .set_key(Some(state::session(&connection.id)))
+            .update_expression("ADD heldLocks :names SET expiresAt = :end")
+            .condition_expression(
+                "attribute_not_exists(heldLocks) OR size(heldLocks) < :most \
+                 OR contains(heldLocks, :name)",
+            )
+            .expression_attribute_values(":names", AttributeValue::Ss(vec![listed(key)]))
+            .expression_attribute_values(":name", text(listed(key)))
+            .expression_attribute_values(":most", number(most as u64))
+            .expression_attribute_values(":end", number(connection.expires_at.0));
+        written(UPDATE, send_past_transactions(update).await)
+    }
+
+    async fn unlist_locks(&self, id: &ConnectionId, keys: &[LockKey]) -> Result<(), StoreError> {
+        let names = keys.iter().map(listed).collect();
+        let update = self
+            .client
+            .update_item()
+            .table_name(&self.tables.state)
+            .set_key(Some(state::session(id)))
+            .update_expression("DELETE heldLocks :names")
+            // Creates nothing.
+            .condition_expression("attribute_exists(pk)")
+            .expression_attribute_values(":names", AttributeValue::Ss(names));
+        written(UPDATE, send_past_transactions(update).await).map(drop)
+    }
+
+    async fn swap_lock(
+        &self,
+        key: &LockKey,
+        seen: Option<&LockState>,
+        new: &LockState,
+    ) -> Result<Swapped, StoreError> {
+        let mut update = self
+            .client
+            .update_item()
+            .table_name(&self.tables.subscriptions)
+            .set_key(Some(item_key(key)))
+            .update_expression(
+                "SET userId = :user, connectionId = :id, connectedAt = :connected, \
+                 lockedUntil = :until, fencing = :fencing, expiresAt = :end",
+            )
+            .expression_attribute_values(":user", text(new.user_id.as_str()))
+            .expression_attribute_values(":id", text(new.connection.as_str()))
+            .expression_attribute_values(":connected", number(new.connected_at.0))
+            .expression_attribute_values(":until", number(new.until.0))
+            .expression_attribute_values(":fencing", number(new.fencing))
+            .expression_attribute_values(":end", number(new.until.plus(KEPT).to_seconds().0))
+            .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld);
+        update = match seen {
+            None => update.condition_expression("attribute_not_exists(channel)"),
+            // A fencing number belongs to one holder.
+            Some(seen) => update
+                .condition_expression("fencing = :seenFencing AND lockedUntil = :seenUntil")
+                .expression_attribute_values(":seenFencing", number(seen.fencing))
+                .expression_attribute_values(":seenUntil", number(seen.until.0)),
+        };
+        match update.send().await {
+            Ok(_) => Ok(Swapped::Yes),
+            Err(error) => match error.as_service_error() {
+                Some(UpdateItemError::ConditionalCheckFailedException(refused)) => {
+                    let now = refused.item().map(lock).transpose()?;
+                    Ok(Swapped::No(now))
+                }
+                _ => Err(sdk_failed(UPDATE, &error)),
+            },
+        }
+    }
+
+    async fn release_lock(
+        &self,
+        key: &LockKey,
+        id: &ConnectionId,
+    ) -> Result<Option<FreeLock>, StoreError> {
+        let update = self
+            .client
+            .update_item()
+            .table_name(&self.tables.subscriptions)
+            .set_key(Some(item_key(key)))
+            .update_expression("SET lockedUntil = :released")
+            .condition_expression("connectionId = :id")
+            .expression_attribute_values(":released", number(0))
+            .expression_attribute_values(":id", text(id.as_str()))
+            .return_values(ReturnValue::AllNew);
+        match update.send().await {
+            Ok(released) => {
+                let item = released.attributes.unwrap_or_default();
+                Ok(Some(FreeLock {
+                    key: key.clone(),
+                    fencing: lock(&item)?.fencing,
+                }))
+            }
+            Err(error) if super::condition_failed(&error) => Ok(None),
+            Err(error) => Err(sdk_failed(UPDATE, &error)),
+        }
+    }
+
+    async fn listed_locks(&self, id: &ConnectionId) -> Result<Vec<LockKey>, StoreError> {
+        let session = self.item(&self.tables.state, state::session(id)).await?;
+        Ok(listed_in(session.as_ref()))
+    }
+
+    async fn is_in_session(&self, connection: &Connection) -> Result<bool, StoreError> {
+        let item = self
+            .item(&self.tables.connections, row_key(&connection.id))
+            .await?;
+        let Some(item) = item else { return Ok(false) };
+        let row = row::connection(&item).map_err(|error| failed("GetItem", error))?;
+        Ok(row.connected_at == connection.connected_at && !row.is_signed_out())
+    }
+}
+
+/// The locks in the item of a connection.
+pub(super) fn listed_in(session: Option<&Item>) -> Vec<LockKey> {
+    let names = session.and_then(|session| session.get("heldLocks")?.as_ss().ok());
+    let names = names.into_iter().flatten();
+    names.filter_map(|name| parse(name)).collect()
+}
+
+fn item_key(key: &LockKey) -> Item {
+    let member = format!("l#{}", key.name);
+    [("channel", key.channel.as_str()), ("member", &member)]
+        .map(|(name, value)| (name.to_owned(), text(value)))
+        .into()
+}
+
+/// A lock in a connection's list. No name contains a space.
+fn listed(key: &LockKey) -> String {
+    format!("{} {}", key.channel, key.name)
+}
+
+fn parse(listed: &str) -> Option<LockKey> {
+    let (channel, name) = listed.split_once(' ')?;
+    Some(LockKey {
+        channel: ChannelName::parse(channel).ok()?,
+        name: LockName::parse(name).ok()?,
+    })
+}
+
+fn lock(item: &Item) -> Result<LockState, StoreError> {
+    let read = || {
+        Some(LockState {
+            user_id: UserId::parse(string(item, "userId").ok()?).ok()?,
+            connection: ConnectionId::parse(string(item, "connectionId").ok()?).ok()?,
+            connected_at: UnixMillis(integer(item, "connectedAt").ok()?),
+            until: UnixMillis(integer(item, "lockedUntil").ok()?),
+            fencing: integer(item, "fencing").ok()?,
+        })
+    };
+    read().ok_or_else(|| failed("GetItem", "a malformed lock"))
+}

@@ -1,0 +1,190 @@
+//! Locks in channels.
+//!
+//! Invariant: never do two connections hold a lock at the same time. A holder
+//! holds it until `until` by the clock of the function that told it, and a
+//! renewal never makes `until` earlier. Another connection takes it only after
+//! [`TAKEOVER`] beyond that by the clock of its own function. Functions' clocks
+//! are at most two seconds wrong, so they differ by four at most.
+
+use std::time::Duration;
+
+use belfry_protocol::{ChannelName, ConnectionId, MAX_LOCKS};
+
+use crate::connections::Connection;
+use crate::ports::{Clock, FreeLock, LockKey, LockState, Locks, StoreError, Swapped};
+use crate::time::UnixMillis;
+
+/// How long after its `until` a lock can be taken by another connection: twice
+/// what a clock may be wrong, and a second.
+pub const TAKEOVER: Duration = Duration::from_secs(5);
+
+/// How often a lock is attempted while others change it.
+const ATTEMPTS: u32 = 8;
+
+/// Result of [`LockKeeper::lock`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LockOutcome {
+    /// The connection holds the lock.
+    Locked(LockState),
+    /// Another connection holds it.
+    Held(LockState),
+    /// The connection is on its limit.
+    TooMany,
+    /// The connection has ended and holds nothing.
+    Ended,
+}
+
+/// Takes and releases locks.
+#[derive(Debug)]
+pub struct LockKeeper<'a, S, C> {
+    pub store: &'a S,
+    pub clock: &'a C,
+}
+
+impl<S: Locks, C: Clock> LockKeeper<'_, S, C> {
+    /// Takes a lock, or renews it if the connection holds it.
+    ///
+    /// # Errors
+    /// [`StoreError`]. The connection may hold the lock.
+    pub async fn lock(
+        &self,
+        connection: &Connection,
+        key: &LockKey,
+        lifetime: Duration,
+    ) -> Result<LockOutcome, StoreError> {
+        let mut seen = self.store.find_lock(key).await?;
+        let mut is_listed = false;
+        for _ in 0..ATTEMPTS {
+            let now = self.clock.now();
+            let until = now.plus(lifetime);
+            let new = match &seen {
+                Some(state) if is_held_by(state, connection) => {
+                    if state.until >= until {
+                        return Ok(LockOutcome::Locked(state.clone()));
+                    }
+                    LockState {
+                        until,
+                        ..state.clone()
+                    }
+                }
+                Some(state) if state.until.plus(TAKEOVER) > now => {
+                    if is_listed {
+                        self.unlist(connection, key).await;
+                    }
+                    return Ok(LockOutcome::Held(state.clone()));
+                }
+                Some(_) | None => LockState {
+                    user_id: connection.user_id.clone(),
+                    connection: connection.id.clone(),
+                    connected_at: connection.connected_at,
+                    until,
+                    fencing: next_fencing(seen.as_ref(), now),
+                },
+            };
+            let takes = seen.as_ref().is_none_or(|seen| seen.fencing != new.fencing);
+            if takes && !is_listed {
+                is_listed = self.store.list_lock(connection, key, MAX_LOCKS).await?;
+                if !is_listed {
+                    return Ok(LockOutcome::TooMany);
+                }
+            }
+            match self.store.swap_lock(key, seen.as_ref(), &new).await? {
+                // It was swapped, but the answer got lost.
+                Swapped::No(Some(now)) if now == new => {}
+                Swapped::No(now) => {
+                    seen = now;
+                    continue;
+                }
+                Swapped::Yes => {}
+            }
+            // What has ended the connection may have released its locks before
+            // this one was taken.
+            if is_listed && !self.store.is_in_session(connection).await? {
+                self.store.release_lock(key, &connection.id).await?;
+                return Ok(LockOutcome::Ended);
+            }
+            return Ok(LockOutcome::Locked(new));
+        }
+        Err(StoreError {
+            operation: "lock",
+            cause: "the lock changed at every attempt".into(),
+        })
+    }
+
+    /// Takes a lock off the list that the connection did not get. One that is
+    /// left counts towards the limit and is harmless otherwise.
+    async fn unlist(&self, connection: &Connection, key: &LockKey) {
+        let keys = std::slice::from_ref(key);
+        if let Err(error) = self.store.unlist_locks(&connection.id, keys).await {
+            tracing::warn!(event = "lock.left-listed", connectionId = %connection.id, reason = %error, "could not take a lock off a connection's list");
+        }
+    }
+
+    /// Releases a lock. `None` if the connection does not hold it.
+    ///
+    /// # Errors
+    /// [`StoreError`]. The lock may be released.
+    pub async fn unlock(
+        &self,
+        id: &ConnectionId,
+        key: &LockKey,
+    ) -> Result<Option<FreeLock>, StoreError> {
+        let free = self.store.release_lock(key, id).await?;
+        if free.is_some() {
+            let keys = std::slice::from_ref(key);
+            self.store.unlist_locks(id, keys).await?;
+        }
+        Ok(free)
+    }
+
+    /// Releases the locks of a connection in some channels.
+    ///
+    /// # Errors
+    /// [`StoreError`]. Some locks may be released.
+    pub async fn unlock_channels(
+        &self,
+        id: &ConnectionId,
+        channels: &[ChannelName],
+    ) -> Result<Vec<FreeLock>, StoreError> {
+        let mut keys = self.store.listed_locks(id).await?;
+        keys.retain(|key| channels.contains(&key.channel));
+        if keys.is_empty() {
+            return Ok(Vec::new());
+        }
+        let free = release_all(self.store, &keys, id).await?;
+        self.store.unlist_locks(id, &keys).await?;
+        Ok(free)
+    }
+}
+
+/// Releases every lock of a connection that has ended. Its list stays.
+///
+/// # Errors
+/// [`StoreError`]. Some locks may be released.
+pub async fn release_of<S: Locks>(
+    store: &S,
+    id: &ConnectionId,
+) -> Result<Vec<FreeLock>, StoreError> {
+    let keys = store.listed_locks(id).await?;
+    release_all(store, &keys, id).await
+}
+
+async fn release_all<S: Locks>(
+    store: &S,
+    keys: &[LockKey],
+    id: &ConnectionId,
+) -> Result<Vec<FreeLock>, StoreError> {
+    let released = keys.iter().map(|key| store.release_lock(key, id));
+    let released = futures_util::future::try_join_all(released).await?;
+    Ok(released.into_iter().flatten().collect())
+}
+
+fn is_held_by(state: &LockState, connection: &Connection) -> bool {
+    state.connection == connection.id && state.until > UnixMillis(0)
+}
+
+/// Above every number before, even if the state was forgotten: a lock cannot be
+/// taken more often than once a millisecond, so the time is always ahead.
+fn next_fencing(seen: Option<&LockState>, now: UnixMillis) -> u64 {
+    seen.map_or(0, |seen| seen.fencing + 1).max(now.0)
+}

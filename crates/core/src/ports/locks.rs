@@ -1,0 +1,98 @@
+use std::future::Future;
+
+use belfry_protocol::{ChannelName, ConnectionId, LockName, UserId};
+
+use super::StoreError;
+use crate::connections::Connection;
+use crate::time::UnixMillis;
+
+/// Names a lock.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct LockKey {
+    pub channel: ChannelName,
+    pub name: LockName,
+}
+
+/// A lock as it is stored: its holder, or its last one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LockState {
+    pub user_id: UserId,
+    pub connection: ConnectionId,
+    pub connected_at: UnixMillis,
+    /// Until when it is held. Zero if it was released.
+    pub until: UnixMillis,
+    /// Rises with every new holder.
+    pub fencing: u64,
+}
+
+/// Result of [`Locks::swap_lock`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Swapped {
+    Yes,
+    /// The lock is no longer as it was read; this is how it is now.
+    No(Option<LockState>),
+}
+
+/// A lock that a connection no longer holds and that nobody has taken since.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FreeLock {
+    pub key: LockKey,
+    pub fencing: u64,
+}
+
+/// Locks, and a list of each connection's. Reads are consistent.
+///
+/// A lock's state may be forgotten a day after its `until`, not before. The list
+/// of a connection has every lock that it holds: a lock is listed before it is
+/// taken, and taken off the list after it is released.
+pub trait Locks: Send + Sync {
+    fn find_lock(
+        &self,
+        key: &LockKey,
+    ) -> impl Future<Output = Result<Option<LockState>, StoreError>> + Send;
+
+    /// Adds a lock to a connection's list. Returns `false`, with nothing added,
+    /// if `most` others are on it.
+    fn list_lock(
+        &self,
+        connection: &Connection,
+        key: &LockKey,
+        most: usize,
+    ) -> impl Future<Output = Result<bool, StoreError>> + Send;
+
+    /// Takes a lock off a connection's list.
+    fn unlist_locks(
+        &self,
+        id: &ConnectionId,
+        keys: &[LockKey],
+    ) -> impl Future<Output = Result<(), StoreError>> + Send;
+
+    /// Replaces a lock's state, if it is as it was read. If the answer gets
+    /// lost, a repeated call finds the new state there.
+    fn swap_lock(
+        &self,
+        key: &LockKey,
+        seen: Option<&LockState>,
+        new: &LockState,
+    ) -> impl Future<Output = Result<Swapped, StoreError>> + Send;
+
+    /// Releases a lock, if this connection is its holder or last holder. `None`
+    /// if it is not. A repeated call returns the same.
+    fn release_lock(
+        &self,
+        key: &LockKey,
+        id: &ConnectionId,
+    ) -> impl Future<Output = Result<Option<FreeLock>, StoreError>> + Send;
+
+    /// The list of a connection's locks.
+    fn listed_locks(
+        &self,
+        id: &ConnectionId,
+    ) -> impl Future<Output = Result<Vec<LockKey>, StoreError>> + Send;
+
+    /// Whether the connection is still there and its session lasts.
+    fn is_in_session(
+        &self,
+        connection: &Connection,
+    ) -> impl Future<Output = Result<bool, StoreError>> + Send;
+}

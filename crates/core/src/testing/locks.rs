@@ -1,0 +1,246 @@
+use std::time::Duration;
+
+use belfry_protocol::{ChannelName, ConnectionId, LockName};
+
+use super::{BUCKET, FakeStore, START, Store, connection, connection_id, put};
+use crate::connections::Connection;
+use crate::locks::release_of;
+use crate::ports::{FreeLock, LockKey, LockState, Locks, StoreError, Swapped, Touched};
+use crate::time::UnixMillis;
+
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// A lock as the fake remembers it.
+#[derive(Debug, Clone)]
+pub(super) struct StoredLock {
+    state: LockState,
+    expires_at: UnixMillis,
+}
+
+impl StoredLock {
+    pub(super) fn release_if_of(&mut self, id: &ConnectionId) {
+        if self.state.connection == *id {
+            self.state.until = UnixMillis(0);
+        }
+    }
+}
+
+impl FakeStore {
+    /// Forgets the locks that have expired.
+    pub fn delete_expired_locks(&self, now: UnixMillis) {
+        let mut state = self.working("delete_expired_locks").expect("a store");
+        state.locks.retain(|_, lock| lock.expires_at > now);
+    }
+}
+
+impl Locks for FakeStore {
+    async fn find_lock(&self, key: &LockKey) -> Result<Option<LockState>, StoreError> {
+        let state = self.working("find_lock")?;
+        Ok(state.locks.get(key).map(|lock| lock.state.clone()))
+    }
+
+    async fn list_lock(
+        &self,
+        connection: &Connection,
+        key: &LockKey,
+        most: usize,
+    ) -> Result<bool, StoreError> {
+        let mut state = self.working("list_lock")?;
+        let entry = (connection.id.clone(), key.clone());
+        let of_connection = state.listed_locks.iter().filter(|one| one.0 == entry.0);
+        if of_connection.count() >= most && !state.listed_locks.contains(&entry) {
+            return Ok(false);
+        }
+        state.listed_locks.insert(entry);
+        Ok(true)
+    }
+
+    async fn unlist_locks(&self, id: &ConnectionId, keys: &[LockKey]) -> Result<(), StoreError> {
+        let mut state = self.working("unlist_locks")?;
+        let listed = &mut state.listed_locks;
+        listed.retain(|(owner, key)| owner != id || !keys.contains(key));
+        Ok(())
+    }
+
+    async fn swap_lock(
+        &self,
+        key: &LockKey,
+        seen: Option<&LockState>,
+        new: &LockState,
+    ) -> Result<Swapped, StoreError> {
+        let mut state = self.working("swap_lock")?;
+        let now = state.locks.get(key).map(|lock| lock.state.clone());
+        if now.as_ref() != seen {
+            return Ok(Swapped::No(now));
+        }
+        let stored = StoredLock {
+            state: new.clone(),
+            expires_at: new.until.plus(DAY),
+        };
+        state.locks.insert(key.clone(), stored);
+        Ok(Swapped::Yes)
+    }
+
+    async fn release_lock(
+        &self,
+        key: &LockKey,
+        id: &ConnectionId,
+    ) -> Result<Option<FreeLock>, StoreError> {
+        let mut state = self.working("release_lock")?;
+        let lock = state.locks.get_mut(key);
+        let lock = lock.filter(|lock| lock.state.connection == *id);
+        Ok(lock.map(|lock| {
+            lock.release_if_of(id);
+            FreeLock {
+                key: key.clone(),
+                fencing: lock.state.fencing,
+            }
+        }))
+    }
+
+    async fn listed_locks(&self, id: &ConnectionId) -> Result<Vec<LockKey>, StoreError> {
+        let state = self.working("listed_locks")?;
+        let listed = state.listed_locks.iter().filter(|one| one.0 == *id);
+        Ok(listed.map(|(_, key)| key.clone()).collect())
+    }
+
+    async fn is_in_session(&self, connection: &Connection) -> Result<bool, StoreError> {
+        let state = self.working("is_in_session")?;
+        let row = state.rows.get(&connection.id).map(|row| &row.connection);
+        Ok(row
+            .is_some_and(|row| row.connected_at == connection.connected_at && !row.is_signed_out()))
+    }
+}
+
+pub(super) async fn contract<S: Store>(new: impl AsyncFn() -> S) {
+    a_lock_is_swapped_if_it_is_as_it_was_read(&new().await).await;
+    only_its_holder_releases_a_lock(&new().await).await;
+    a_connection_lists_so_many_locks(&new().await).await;
+    locks_are_released_with_their_connection(&new().await).await;
+}
+
+pub(super) fn key(name: &str) -> LockKey {
+    LockKey {
+        channel: ChannelName::parse("room:7").expect("a name"),
+        name: LockName::parse(name).expect("a name"),
+    }
+}
+
+fn held(row: &Connection, seconds: u64, fencing: u64) -> LockState {
+    LockState {
+        user_id: row.user_id.clone(),
+        connection: row.id.clone(),
+        connected_at: row.connected_at,
+        until: START.plus(Duration::from_secs(seconds)),
+        fencing,
+    }
+}
+
+/// A connection whose row is marked.
+pub(super) async fn open<S: Store>(store: &S, id: &str, user: &str) -> Connection {
+    put(store, &connection(id, user)).await;
+    let id = connection_id(id);
+    let begun = store.begin_session(&id, &BUCKET, START).await;
+    match begun.expect("begin_session") {
+        Touched::Live(connection) => connection,
+        other => panic!("{other:?}"),
+    }
+}
+
+async fn a_lock_is_swapped_if_it_is_as_it_was_read<S: Store>(store: &S) {
+    let key = key("title");
+    let (one, two) = (connection("c1", "alice"), connection("c2", "bob"));
+    assert_eq!(store.find_lock(&key).await, Ok(None));
+    let first = held(&one, 30, 7);
+    let swapped = store.swap_lock(&key, None, &first).await;
+    assert_eq!(swapped, Ok(Swapped::Yes));
+    assert_eq!(store.find_lock(&key).await, Ok(Some(first.clone())));
+    let second = held(&two, 60, 8);
+    let no = Ok(Swapped::No(Some(first.clone())));
+    assert_eq!(store.swap_lock(&key, None, &second).await, no);
+    for other in [held(&one, 31, 7), held(&one, 30, 6)] {
+        let swapped = store.swap_lock(&key, Some(&other), &second).await;
+        assert_eq!(swapped, no);
+    }
+    let swapped = store.swap_lock(&key, Some(&first), &second).await;
+    assert_eq!(swapped, Ok(Swapped::Yes));
+    // The call is repeated because its answer got lost.
+    let swapped = store.swap_lock(&key, Some(&first), &second).await;
+    assert_eq!(swapped, Ok(Swapped::No(Some(second))));
+}
+
+async fn only_its_holder_releases_a_lock<S: Store>(store: &S) {
+    let key = key("cell:7");
+    let (one, two) = (connection("c1", "alice"), connection("c2", "bob"));
+    assert_eq!(store.release_lock(&key, &one.id).await, Ok(None));
+    assert_eq!(store.find_lock(&key).await, Ok(None));
+    let state = held(&one, 30, 7);
+    let swapped = store.swap_lock(&key, None, &state).await;
+    assert_eq!(swapped, Ok(Swapped::Yes));
+    assert_eq!(store.release_lock(&key, &two.id).await, Ok(None));
+    assert_eq!(store.find_lock(&key).await, Ok(Some(state.clone())));
+    let free = FreeLock {
+        key: key.clone(),
+        fencing: 7,
+    };
+    for _ in 0..2 {
+        let released = store.release_lock(&key, &one.id).await;
+        assert_eq!(released, Ok(Some(free.clone())));
+        let until = UnixMillis(0);
+        let state = LockState {
+            until,
+            ..state.clone()
+        };
+        assert_eq!(store.find_lock(&key).await, Ok(Some(state)));
+    }
+}
+
+async fn a_connection_lists_so_many_locks<S: Store>(store: &S) {
+    let row = open(store, "c1", "alice").await;
+    let [a, b, c] = ["a", "b", "c"].map(key);
+    for (key, fits) in [(&a, true), (&b, true), (&c, false), (&a, true)] {
+        assert_eq!(store.list_lock(&row, key, 2).await, Ok(fits));
+    }
+    let listed = async || {
+        let mut keys = store.listed_locks(&row.id).await.expect("listed_locks");
+        keys.sort();
+        keys
+    };
+    assert_eq!(listed().await, [a.clone(), b.clone()]);
+    for _ in 0..2 {
+        let keys = [a.clone(), c.clone()];
+        assert_eq!(store.unlist_locks(&row.id, &keys).await, Ok(()));
+        assert_eq!(listed().await, std::slice::from_ref(&b));
+    }
+    let unknown = connection_id("unknown");
+    assert_eq!(store.unlist_locks(&unknown, &[a]).await, Ok(()));
+    assert_eq!(store.listed_locks(&unknown).await, Ok(vec![]));
+}
+
+async fn locks_are_released_with_their_connection<S: Store>(store: &S) {
+    let row = open(store, "c1", "alice").await;
+    let other = open(store, "c2", "bob").await;
+    let (mine, taken) = (key("mine"), key("taken"));
+    for key in [&mine, &taken] {
+        assert_eq!(store.list_lock(&row, key, 20).await, Ok(true));
+    }
+    for (key, row) in [(&mine, &row), (&taken, &other)] {
+        let swapped = store.swap_lock(key, None, &held(row, 30, 7)).await;
+        assert_eq!(swapped, Ok(Swapped::Yes));
+    }
+    assert_eq!(store.is_in_session(&row).await, Ok(true));
+    assert_eq!(store.disconnect(&row.id, START).await, Ok(()));
+    assert_eq!(store.is_in_session(&row).await, Ok(false));
+    let state = store.find_lock(&mine).await.expect("find_lock");
+    assert_eq!(state.map(|state| state.until), Some(UnixMillis(0)));
+    let state = store.find_lock(&taken).await;
+    assert_eq!(state, Ok(Some(held(&other, 30, 7))));
+    // A sweep does it again, and tells what is free.
+    let later = START.plus(Duration::from_secs(60));
+    let due = store.due_list(later).await.expect("due_list").departures;
+    let free = release_of(store, &row.id).await.expect("release_of");
+    let fencing = 7;
+    assert_eq!(free, [FreeLock { key: mine, fencing }]);
+    assert_eq!(store.depart(&due[0]).await, Ok(()));
+    assert_eq!(store.listed_locks(&row.id).await, Ok(vec![]));
+}
