@@ -23,6 +23,7 @@ mod keys;
 mod lifetime;
 mod limits;
 mod loadtest;
+mod locks;
 mod management;
 mod metrics;
 mod outage;

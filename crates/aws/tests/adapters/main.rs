@@ -9,6 +9,7 @@ mod events;
 mod jwks;
 mod lambda;
 mod lifecycle;
+mod locks;
 mod log;
 mod management;
 mod others;

@@ -67,14 +67,14 @@ impl Mutant {
 
 /// Where an actor waits for its turn: before and after each of its calls.
 #[derive(Default)]
-struct Gate(AtomicU8);
+pub(super) struct Gate(AtomicU8);
 
 impl Gate {
     const RUNNING: u8 = 0;
     const WAITING: u8 = 1;
     const OPEN: u8 = 2;
 
-    async fn pass(&self) {
+    pub(super) async fn pass(&self) {
         self.0.store(Self::WAITING, Ordering::SeqCst);
         let open = |_: &mut std::task::Context<'_>| {
             let opened = self.0.compare_exchange(
@@ -101,14 +101,14 @@ impl Gate {
 }
 
 /// An actor with its gate.
-struct Running<'a> {
-    gate: Arc<Gate>,
-    life: Pin<Box<dyn Future<Output = ()> + Send + 'a>>,
+pub(super) struct Running<'a> {
+    pub(super) gate: Arc<Gate>,
+    pub(super) life: Pin<Box<dyn Future<Output = ()> + Send + 'a>>,
 }
 
 impl Running<'_> {
     /// Runs to the next gate. Returns whether the actor is done.
-    async fn step(&mut self) -> bool {
+    pub(super) async fn step(&mut self) -> bool {
         self.gate.open();
         poll_fn(|context| match self.life.as_mut().poll(context) {
             Poll::Ready(()) => Poll::Ready(true),

@@ -1,0 +1,402 @@
+//! Histories of a lock, made up at random: clients that lock, renew and unlock
+//! through functions whose clocks differ, whose answers get lost, which die at
+//! any call, while connections end and states are forgotten. At no true time do
+//! two clients hold the lock by what they were told, and the numbers rise.
+//!
+//! A seed makes one history, always the same one.
+
+mod stepped;
+
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use belfry_protocol::ConnectionId;
+
+use super::Store;
+use super::locks::{key, open};
+use super::log_histories::{Gate, Running};
+use crate::connections::Connection;
+use crate::locks::{LockKeeper, LockOutcome, TAKEOVER, release_of};
+use crate::ports::{Clock, LockState};
+use crate::testing::START;
+use crate::time::UnixMillis;
+use stepped::Stepped;
+
+/// How far a function's clock is off at most, in milliseconds.
+const SKEW: u64 = 2_000;
+
+/// The longest lifetime of a lock in a history.
+const LONGEST: Duration = Duration::from_secs(60);
+
+/// Clients, each a connection of its own user.
+const CLIENTS: usize = 3;
+
+/// A step of the locks' rules, left out or done wrongly. A history that is
+/// checked well finds each.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LockMutant {
+    /// A lock is swapped, however it is.
+    SwapsBlindly,
+    /// A lock is taken over as soon as its seconds are over.
+    TakesOverAtOnce,
+    /// A renewal may make the end earlier.
+    ShortensOnRenewal,
+    /// A lock is released, whoever holds it.
+    ReleasesBlindly,
+    /// A new holder gets the number of the last one.
+    KeepsNumber,
+    /// Numbers begin again when a state was forgotten.
+    RestartsNumbers,
+    /// A lock that is mine because an answer got lost is taken for another's.
+    IgnoresLostAnswers,
+    /// A lock is not on its connection's list.
+    DoesNotList,
+    /// A lock that was taken after its connection had ended is kept.
+    DoesNotLookAgain,
+}
+
+impl LockMutant {
+    pub const ALL: [Self; 9] = [
+        Self::SwapsBlindly,
+        Self::TakesOverAtOnce,
+        Self::ShortensOnRenewal,
+        Self::ReleasesBlindly,
+        Self::KeepsNumber,
+        Self::RestartsNumbers,
+        Self::IgnoresLostAnswers,
+        Self::DoesNotList,
+        Self::DoesNotLookAgain,
+    ];
+}
+
+/// What a client was told that it holds, in true time.
+#[derive(Debug, Clone)]
+struct Belief {
+    client: usize,
+    from: UnixMillis,
+    until: UnixMillis,
+    fencing: u64,
+}
+
+#[derive(Default)]
+struct State {
+    passed: Duration,
+    beliefs: Vec<Belief>,
+    ended: HashSet<ConnectionId>,
+    /// Clients one of whose frames died: only the sweep tidies up after it.
+    untidy: HashSet<usize>,
+    wrong: Option<String>,
+}
+
+/// What really happens.
+#[derive(Default)]
+struct World(Mutex<State>);
+
+impl World {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().expect("no panic while it is held")
+    }
+
+    fn now(&self) -> UnixMillis {
+        START.plus(self.state().passed)
+    }
+
+    fn wrong(&self, what: String) {
+        self.state().wrong.get_or_insert(what);
+    }
+
+    /// A client was told that it holds the lock.
+    fn believe(&self, belief: Belief) {
+        // The answer came too late.
+        if belief.until <= belief.from {
+            return;
+        }
+        let mut state = self.state();
+        let others = state.beliefs.iter();
+        let others: Vec<_> = others.filter(|one| one.client != belief.client).collect();
+        let overlaps = |one: &&&Belief| one.from < belief.until && belief.from < one.until;
+        let overlapping = others.iter().find(overlaps);
+        let passed = others.iter().find(|one| {
+            one.fencing == belief.fencing
+                || (one.fencing > belief.fencing) != (one.from > belief.from)
+        });
+        let wrong = match (overlapping, passed) {
+            (Some(other), _) => Some(format!("two hold it: {other:?} {belief:?}")),
+            (None, Some(other)) => Some(format!("numbers: {other:?} {belief:?}")),
+            (None, None) => None,
+        };
+        if let Some(wrong) = wrong {
+            state.wrong.get_or_insert(wrong);
+        }
+        state.beliefs.push(belief);
+    }
+
+    /// A client gives the lock up.
+    fn give_up(&self, client: usize) {
+        let mut state = self.state();
+        let now = START.plus(state.passed);
+        let own = state.beliefs.iter_mut().filter(|one| one.client == client);
+        own.for_each(|one| one.until = one.until.min(now).max(one.from));
+    }
+}
+
+/// The world's clock, wrong by up to two seconds.
+struct FunctionClock {
+    world: Arc<World>,
+    ahead: Duration,
+    behind: Duration,
+}
+
+impl FunctionClock {
+    fn new(world: &Arc<World>, random: &mut fastrand::Rng) -> Self {
+        let off = Duration::from_millis(random.u64(0..=SKEW));
+        let is_ahead = random.bool();
+        Self {
+            world: world.clone(),
+            ahead: if is_ahead { off } else { Duration::ZERO },
+            behind: if is_ahead { Duration::ZERO } else { off },
+        }
+    }
+
+    /// The true time at which this clock shows a time.
+    fn truly(&self, shown: UnixMillis) -> UnixMillis {
+        shown.minus(self.ahead).plus(self.behind)
+    }
+}
+
+impl Clock for FunctionClock {
+    fn now(&self) -> UnixMillis {
+        self.world.now().plus(self.ahead).minus(self.behind)
+    }
+
+    async fn sleep(&self, _: Duration) {
+        unreachable!("no lock sleeps")
+    }
+}
+
+/// A client, and the functions that serve its frames one after the other.
+struct Client<'a, S> {
+    number: usize,
+    connection: Connection,
+    store: Stepped<'a, S>,
+    world: Arc<World>,
+    gate: Arc<Gate>,
+    random: fastrand::Rng,
+}
+
+impl<S: Store> Client<'_, S> {
+    async fn live(mut self) {
+        let key = key("title");
+        for _ in 0..self.random.usize(1..8) {
+            for _ in 0..self.random.usize(0..6) {
+                self.gate.pass().await;
+            }
+            let clock = FunctionClock::new(&self.world, &mut self.random);
+            let keeper = LockKeeper {
+                store: &self.store,
+                clock: &clock,
+            };
+            if self.random.u32(0..4) == 0 {
+                self.world.give_up(self.number);
+                let _ = keeper.unlock(&self.connection.id, &key).await;
+                continue;
+            }
+            let lifetime = Duration::from_secs(self.random.u64(5..=LONGEST.as_secs()));
+            let locked = keeper.lock(&self.connection, &key, lifetime).await;
+            let from = self.world.now();
+            if locked.is_err() {
+                self.world.state().untidy.insert(self.number);
+            }
+            // Nobody receives the answer.
+            if self.world.state().ended.contains(&self.connection.id) {
+                continue;
+            }
+            match locked {
+                Ok(LockOutcome::Locked(state)) => self.world.believe(Belief {
+                    client: self.number,
+                    from,
+                    until: clock.truly(state.until),
+                    fencing: self.store.told(state.fencing),
+                }),
+                Ok(LockOutcome::Held(state)) => self.check_holder(&state).await,
+                Ok(LockOutcome::TooMany) => self.world.wrong("too many locks".into()),
+                Ok(LockOutcome::Ended) => return,
+                Err(_) => {}
+            }
+        }
+    }
+
+    async fn check_holder(&self, told: &LockState) {
+        if told.connection.as_str() == stepped::NOBODY {
+            self.world
+                .wrong(format!("its own lock is held by another: {told:?}"));
+        }
+    }
+}
+
+/// Makes one history in an empty store and checks it. `delete_expired` deletes
+/// what has expired at a time.
+///
+/// # Errors
+/// What is wrong with the history.
+///
+/// # Panics
+/// If the store fails.
+pub async fn explore_lock<S: Store>(
+    store: &S,
+    delete_expired: impl AsyncFn(UnixMillis),
+    seed: u64,
+    mutant: Option<LockMutant>,
+) -> Result<(), String> {
+    let mut random = fastrand::Rng::with_seed(seed);
+    let world = Arc::new(World::default());
+    let mut connections = Vec::new();
+    for number in 0..CLIENTS {
+        let id = format!("c{number}");
+        connections.push(open(store, &id, &format!("user-{number}")).await);
+    }
+    let start = |number: usize, random: &mut fastrand::Rng| {
+        let connection = &connections[number];
+        let gate = Arc::new(Gate::default());
+        let client = Client {
+            number,
+            connection: connection.clone(),
+            store: Stepped::new(store, &connection.id, &gate, mutant, random.fork()),
+            world: world.clone(),
+            gate: gate.clone(),
+            random: random.fork(),
+        };
+        let life = Box::pin(client.live());
+        (number, Running { gate, life })
+    };
+    let mut running: Vec<_> = (0..CLIENTS).map(|n| start(n, &mut random)).collect();
+    while !running.is_empty() {
+        match random.u32(0..100) {
+            0..=7 => pass(&world, Duration::from_millis(random.u64(0..20_000))),
+            8 => {
+                // Nobody is at work that long.
+                if random.u32(0..4) == 0 {
+                    for (number, _) in running.drain(..) {
+                        world.give_up(number);
+                        world.state().untidy.insert(number);
+                    }
+                    pass(&world, Duration::from_secs(2 * 86_400));
+                    delete_expired(world.now()).await;
+                    let ended = world.state().ended.clone();
+                    let live = (0..CLIENTS).filter(|n| !ended.contains(&connections[*n].id));
+                    running = live.map(|n| start(n, &mut random)).collect();
+                }
+            }
+            9..=10 => {
+                let (number, _) = running.swap_remove(random.usize(0..running.len()));
+                world.state().untidy.insert(number);
+            }
+            11..=12 => {
+                // Its client notices the end at once.
+                let number = random.usize(0..CLIENTS);
+                let id = &connections[number].id;
+                world.give_up(number);
+                let is_new = world.state().ended.insert(id.clone());
+                if is_new {
+                    let now = world.now();
+                    store.disconnect(id, now).await.expect("disconnect");
+                    drop(running.extract_if(.., |one| one.0 == number && random.bool()));
+                }
+            }
+            _ => {
+                let number = random.usize(0..running.len());
+                if running[number].1.step().await {
+                    running.swap_remove(number);
+                }
+            }
+        }
+    }
+    check_the_end(store, &world, &connections).await;
+    let wrong = world.state().wrong.take();
+    wrong.map_or(Ok(()), |wrong| Err(format!("seed {seed}: {wrong}")))
+}
+
+fn pass(world: &World, duration: Duration) {
+    world.state().passed += duration;
+}
+
+/// When all is quiet: what has ended holds nothing, and what is dead is free
+/// after its seconds.
+async fn check_the_end<S: Store>(store: &S, world: &Arc<World>, connections: &[Connection]) {
+    let key = key("title");
+    let (ended, untidy) = {
+        let state = world.state();
+        (state.ended.clone(), state.untidy.clone())
+    };
+    let holder = async || {
+        let state = store.find_lock(&key).await.expect("find_lock");
+        state.filter(|state| state.until > UnixMillis(0))
+    };
+    let is_of = |state: &LockState, connection: &Connection| state.connection == connection.id;
+    if let Some(state) = holder().await {
+        let number = connections.iter().position(|one| is_of(&state, one));
+        let number = number.expect("a client");
+        if ended.contains(&state.connection) && !untidy.contains(&number) {
+            world.wrong(format!("held by a connection that has ended: {state:?}"));
+        }
+    }
+    let due = world.now().plus(Duration::from_secs(60));
+    for departure in store.due_departures(due).await.expect("due_departures") {
+        let id = &departure.connection;
+        release_of(store, id).await.expect("release_of");
+        store.depart(&departure).await.expect("depart");
+        if let Some(state) = holder().await
+            && state.connection == *id
+        {
+            world.wrong(format!("held after the sweep: {state:?}"));
+        }
+    }
+    pass(world, LONGEST + TAKEOVER + Duration::from_millis(2 * SKEW));
+    let last = open(store, "last", "last").await;
+    let mut random = fastrand::Rng::with_seed(0);
+    let clock = FunctionClock::new(world, &mut random);
+    let keeper = LockKeeper {
+        store,
+        clock: &clock,
+    };
+    let locked = keeper.lock(&last, &key, LONGEST).await;
+    if !matches!(locked, Ok(LockOutcome::Locked(_))) {
+        world.wrong(format!("a dead holder's lock is not free: {locked:?}"));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::FakeStore;
+
+    async fn explore(seed: u64, mutant: Option<LockMutant>) -> Result<(), String> {
+        let store = FakeStore::default();
+        let delete = async |now| store.delete_expired_locks(now);
+        explore_lock(&store, delete, seed, mutant).await
+    }
+
+    #[tokio::test]
+    async fn never_two_holders() {
+        for seed in 0..5_000 {
+            explore(seed, None).await.unwrap();
+        }
+    }
+
+    /// Proves that the checks find faults. See [`LockMutant`] for each.
+    #[tokio::test]
+    async fn every_mutant_breaks_a_promise() {
+        for mutant in LockMutant::ALL {
+            let mut found = None;
+            for seed in 0..5_000 {
+                if let Err(wrong) = explore(seed, Some(mutant)).await {
+                    found = Some(wrong);
+                    break;
+                }
+            }
+            let wrong = found.unwrap_or_else(|| panic!("{mutant:?} breaks nothing"));
+            eprintln!("{mutant:?}: {wrong}");
+        }
+    }
+}

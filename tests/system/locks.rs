@@ -1,0 +1,62 @@
+//! Locks in channels, over real sockets.
+
+use belfry_tests::{Socket, Stack, until};
+use serde_json::{Value, json};
+
+const ROOM: &str = "demo:room:7";
+
+async fn ask(socket: &mut Socket, frame_type: &str, data: Value) -> Value {
+    let frame = json!({"type": frame_type, "version": "1.0", "id": frame_type, "data": data});
+    socket.send(&frame.to_string()).await;
+    loop {
+        let answer = socket.receive().await;
+        if answer["correlationId"] == frame_type {
+            return answer;
+        }
+    }
+}
+
+async fn join(stack: &Stack, user: &str) -> Socket {
+    let mut socket = stack.connect(user).await;
+    let channels = json!({"channels": [{"channel": ROOM}]});
+    let answer = ask(&mut socket, "subscribe", channels).await;
+    assert_eq!(answer["type"], "subscribed", "{answer}");
+    socket
+}
+
+async fn lock(socket: &mut Socket) -> Value {
+    ask(socket, "lock", json!({"channel": ROOM, "name": "title"})).await
+}
+
+#[tokio::test]
+async fn one_of_two_pages_edits_and_the_other_is_told() {
+    let stack = Stack::talkative().start().await;
+    let (mut alice, mut bob) = (join(&stack, "alice").await, join(&stack, "bob").await);
+    let locked = lock(&mut alice).await;
+    assert_eq!(locked["type"], "locked", "{locked}");
+    let told = bob.receive().await;
+    assert_eq!(told["type"], "lock.changed", "{told}");
+    assert_eq!(told["data"]["holder"], json!({"userId": "alice"}));
+    assert_eq!(told["data"]["fencing"], locked["data"]["fencing"]);
+    let refused = lock(&mut bob).await;
+    assert_eq!(refused["data"]["code"], "LOCKED", "{refused}");
+    assert_eq!(refused["data"]["holder"], json!({"userId": "alice"}));
+    assert_eq!(refused["data"]["until"], locked["data"]["until"]);
+
+    let data = json!({"channel": ROOM, "name": "title"});
+    let unlocked = ask(&mut alice, "unlock", data).await;
+    assert_eq!(unlocked["type"], "unlocked", "{unlocked}");
+    let told = bob.receive().await;
+    let free = json!({"channel": ROOM, "name": "title", "fencing": locked["data"]["fencing"]});
+    assert_eq!(told["data"], free);
+    let taken = lock(&mut bob).await;
+    let fencing = |answer: &Value| answer["data"]["fencing"].as_u64().unwrap();
+    assert!(fencing(&taken) > fencing(&locked), "{taken}");
+
+    // The end of the connection releases the lock.
+    bob.close().await;
+    until("the lock is free", async || {
+        lock(&mut alice).await["type"] == "locked"
+    })
+    .await;
+}
