@@ -2,17 +2,18 @@ use std::time::Duration;
 
 use super::*;
 use crate::connections::Connection;
+use crate::locks::{LockKeeper, LockOutcome};
 use crate::ports::{
-    Clock, Disconnections, MetricEvent, Outbox, PostError, Sessions, SignOuts, Touched,
-    WaitingDepartures,
+    Clock, Disconnections, LockKey, MetricEvent, Outbox, PostError, Sessions, SignOuts,
+    Subscription, Subscriptions, Touched, WaitingDepartures,
 };
 use crate::testing::{
     BUCKET, DELIVERY, FANOUT, FakeMetrics, FakeOutbox, FakeStore, FakeWorkers, LIVENESS, PRESENCE,
     START, SeededRandomness, TestClock, connection, connection_id, user_id,
 };
 use crate::time::UnixSeconds;
-use belfry_protocol::SweepReport;
-use serde_json::Value;
+use belfry_protocol::{Action, ChannelName, LockName, SweepReport};
+use serde_json::{Value, json};
 
 type Fixture =
     Sweeper<FakeStore, FakeOutbox, TestClock, FakeMetrics, FakeWorkers, SeededRandomness>;
@@ -397,4 +398,57 @@ async fn a_check_that_hangs_delays_the_report_by_the_grace_only() {
     let report = sweeper.sweep(after(540)).await.unwrap();
     assert!(!report.complete, "{report:?}");
     assert_eq!(sweeper.clock.now(), after(550));
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_may_lock_is_told_of_locks_that_a_departure_released() {
+    let sweeper = sweeper();
+    let key = LockKey {
+        channel: ChannelName::parse("room:7").unwrap(),
+        name: LockName::parse("title").unwrap(),
+    };
+    let mut rows = Vec::new();
+    for (id, may_lock) in [("c1", true), ("c2", true), ("c3", false)] {
+        open(&sweeper, id).await;
+        let begun = sweeper
+            .store
+            .begin_session(&connection_id(id), &BUCKET, START)
+            .await;
+        let Ok(Touched::Live(row)) = begun else {
+            panic!("{begun:?}")
+        };
+        let actions = [Action::Lock].into_iter().filter(|_| may_lock).collect();
+        let subscription = Subscription {
+            channel: key.channel.clone(),
+            ends_at: row.token_expires_at,
+            allowed: None,
+            actions,
+        };
+        let subscribed = sweeper.store.subscribe(&row, &[subscription], 50).await;
+        assert!(subscribed.is_ok());
+        rows.push(row);
+    }
+    let keeper = LockKeeper {
+        store: &sweeper.store,
+        clock: &sweeper.clock,
+    };
+    let minute = Duration::from_secs(60);
+    let locked = keeper.lock(&rows[0], &key, minute).await;
+    let Ok(LockOutcome::Locked(held)) = locked else {
+        panic!("{locked:?}")
+    };
+    sweeper.store.disconnect(&rows[0].id, START).await.unwrap();
+    // A sweep that dies before it forgets the departure is repeated.
+    sweeper.store.fail_next("depart");
+    for told in 1..=2 {
+        sweep_at(&sweeper, after(60 * told)).await;
+        assert_eq!(sweeper.outbox.posted("c2").len() as u64, told);
+    }
+    sweep_at(&sweeper, after(180)).await;
+    assert_eq!(sweeper.outbox.posted("c2").len(), 2);
+    let frame = last_posted(&sweeper, "c2");
+    assert_eq!(frame["type"], "lock.changed");
+    let free = json!({"channel": "room:7", "name": "title", "fencing": held.fencing});
+    assert_eq!(frame["data"], free);
+    assert!(sweeper.outbox.posted("c3").is_empty());
 }
