@@ -66,6 +66,12 @@ async fn every_malformed_frame_gets_its_error_and_the_connection_stays_usable() 
             socket.expect_nothing().await;
             continue;
         }
+        if expected == "lock" {
+            let channels = r#"{"channels":[{"channel":"demo:7"}]}"#;
+            let subscribe = format!(r#"{{"type":"subscribe","version":"1.0","data":{channels}}}"#);
+            let subscribed = socket.ask(&subscribe).await;
+            assert_eq!(subscribed["type"], "subscribed", "{subscribed}");
+        }
         let answer = socket.ask(text).await;
         if expected.chars().all(|c| c.is_ascii_uppercase() || c == '_') {
             refusals += 1;
