@@ -4,8 +4,8 @@ use super::*;
 use crate::connections::Connection;
 use crate::locks::{LockKeeper, LockOutcome};
 use crate::ports::{
-    Clock, Disconnections, LockKey, MetricEvent, Outbox, PostError, Sessions, SignOuts,
-    Subscription, Subscriptions, Touched, WaitingDepartures,
+    Clock, Disconnections, JoinsPresence, LockKey, MetricEvent, Outbox, PostError, Sessions,
+    SignOuts, Subscription, Subscriptions, Touched, WaitingDepartures,
 };
 use crate::testing::{
     BUCKET, DELIVERY, FANOUT, FakeMetrics, FakeOutbox, FakeStore, FakeWorkers, LIVENESS, PRESENCE,
@@ -423,8 +423,12 @@ async fn who_may_lock_is_told_of_locks_that_a_departure_released() {
             ends_at: row.token_expires_at,
             allowed: None,
             actions,
+            presence: JoinsPresence::No,
         };
-        let subscribed = sweeper.store.subscribe(&row, &[subscription], 50).await;
+        let subscribed = sweeper
+            .store
+            .subscribe(&row, &[subscription], 50, START)
+            .await;
         assert!(subscribed.is_ok());
         rows.push(row);
     }

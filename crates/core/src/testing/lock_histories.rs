@@ -342,7 +342,7 @@ async fn check_the_end<S: Store>(store: &S, world: &Arc<World>, connections: &[C
         }
     }
     let due = world.now().plus(Duration::from_secs(60));
-    for departure in store.due_departures(due).await.expect("due_departures") {
+    for departure in store.due_list(due).await.expect("due_list").departures {
         let id = &departure.connection;
         release_of(store, id).await.expect("release_of");
         store.depart(&departure).await.expect("depart");
