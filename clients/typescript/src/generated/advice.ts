@@ -18,6 +18,9 @@ export const errorAdvice: Readonly<Record<ErrorCode, Advice>> = {
   FORBIDDEN: "giveUp",
   CHANNEL_BUSY: "retryLater",
   TOO_MANY_CHANNELS: "giveUp",
+  CALL_FAILED: "retryLater",
+  LOCKED: "retryLater",
+  TOO_MANY_LOCKS: "giveUp",
   INTERNAL: "retryLater",
 };
 

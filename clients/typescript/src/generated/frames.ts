@@ -1,5 +1,25 @@
 // Generated from schemas/ by `npm run generate`. Do not edit.
 
+/** The `data` of an `ack` frame: the user has read every message up to a position. */
+export interface Ack {
+  /** The channel. */
+  channel: Address;
+  /** The history that the number belongs to. */
+  epoch: Epoch;
+  /** The number of the last message that was read. */
+  seq: number;
+}
+
+/** The `data` of an `acked` frame: the user's position, on all devices. */
+export interface Acked {
+  /** The channel. */
+  channel: Address;
+  /** The history that the number belongs to. */
+  epoch: Epoch;
+  /** The message's number: 1 for the first one, and no number is left out. Zero is the position before the first. */
+  seq: number;
+}
+
 /** `@me` (the user's own connections), `@all` (every connection), or the name of a channel. */
 export type Address = string;
 
@@ -28,6 +48,17 @@ export interface AuthRefreshed {
 
 /** A token of the user pool, as a JWT. */
 export type BearerToken = string;
+
+/** The `data` of a `call` frame. */
+export interface Call {
+  /** What the application is asked to do. */
+  action: CallAction;
+  /** What it needs for that: any JSON value. */
+  data?: unknown;
+}
+
+/** The name of something that the application does for clients: 1 to 64 characters of A-Z a-z 0-9 - _ . :. */
+export type CallAction = string;
 
 /** Why a client may not subscribe to a channel. */
 export interface ChannelError {
@@ -84,8 +115,8 @@ export interface ChannelWanted {
   channel: Address;
   /** Makes the user present in the channel, and tells the others this. */
   presence?: PresenceInfo;
-  /** The position of the last message that the client has seen. The server answers with the messages after it. */
-  since?: Position;
+  /** The server answers with the messages after this: a position, or what the user has acknowledged. */
+  since?: Since;
 }
 
 /** The opaque id that API Gateway gives a connection: 1 to 128 visible ASCII characters. */
@@ -95,18 +126,22 @@ export type ConnectionId = string;
 export type Epoch = string;
 
 /** Why the server refused a frame or closes the connection. */
-export type ErrorCode = "INVALID_MESSAGE" | "UNSUPPORTED_VERSION" | "UNKNOWN_TYPE" | "MESSAGE_TOO_LARGE" | "RATE_LIMITED" | "TOKEN_EXPIRED" | "UNAUTHORIZED" | "SIGNED_OUT" | "UNKNOWN_CONNECTION" | "FORBIDDEN" | "CHANNEL_BUSY" | "TOO_MANY_CHANNELS" | "INTERNAL";
+export type ErrorCode = "INVALID_MESSAGE" | "UNSUPPORTED_VERSION" | "UNKNOWN_TYPE" | "MESSAGE_TOO_LARGE" | "RATE_LIMITED" | "TOKEN_EXPIRED" | "UNAUTHORIZED" | "SIGNED_OUT" | "UNKNOWN_CONNECTION" | "FORBIDDEN" | "CHANNEL_BUSY" | "TOO_MANY_CHANNELS" | "CALL_FAILED" | "LOCKED" | "TOO_MANY_LOCKS" | "INTERNAL";
 
 /** The `data` of an error frame. */
 export interface ErrorData {
   /** What went wrong, for programs. */
   code: ErrorCode;
+  /** Who holds the lock. Only `LOCKED` has it. */
+  holder?: Holder;
   /** What went wrong, for people. The text may change. */
   message: string;
   /** How long to wait before the next frame, in milliseconds. Only `RATE_LIMITED` has it. */
   retryAfterMs?: number;
   /** When the error happened. */
   timestamp: Timestamp;
+  /** Until when, unless the holder renews the lock. Only `LOCKED` has it. */
+  until?: Timestamp;
 }
 
 /** The sender's id for a frame: 1 to 128 characters without control characters. */
@@ -136,6 +171,12 @@ export interface History {
   seq: number;
 }
 
+/** The connection that holds a lock. */
+export interface Holder {
+  /** The user whose token opened the connection. */
+  userId: UserId;
+}
+
 /** What a message is about: 1 to 64 characters without control characters. */
 export type Kind = string;
 
@@ -156,6 +197,45 @@ export interface Limits {
   maxMessageBytes: number;
   /** The message rate limit: frames per minute in the long run. A burst may have a tenth of that, or 5 frames if that is more. */
   messagesPerMinute: number;
+}
+
+/** The `data` of a `lock` frame. */
+export interface Lock {
+  /** The channel. The connection must be subscribed to it. */
+  channel: ChannelName;
+  /** The lock's name in the channel. */
+  name: LockName;
+  /** How long the connection holds the lock unless it locks again, in seconds, 5 to 300. The default is 30. */
+  seconds?: number;
+}
+
+/** The `data` of a `lock.changed` frame. */
+export interface LockChanged {
+  /** The channel. */
+  channel: ChannelName;
+  /** The fencing number of the holder, or of the last one. */
+  fencing: number;
+  /** Who holds the lock. Absent if it is free. */
+  holder?: Holder;
+  /** The lock's name in the channel. */
+  name: LockName;
+  /** Until when, unless the holder locks again. Absent if the lock is free. */
+  until?: Timestamp;
+}
+
+/** The name of a lock in its channel: 1 to 128 characters of A-Z a-z 0-9 - _ . = , ; + ~ @ in segments joined by ":". */
+export type LockName = string;
+
+/** The `data` of a `locked` frame. */
+export interface Locked {
+  /** The channel. */
+  channel: ChannelName;
+  /** The fencing number. It rises with every new holder, so that whoever stores what the holder writes can refuse a former holder. */
+  fencing: number;
+  /** The lock's name in the channel. */
+  name: LockName;
+  /** Until when the connection holds the lock, unless it locks again. */
+  until: Timestamp;
 }
 
 /** A user who is present in a channel. */
@@ -297,6 +377,9 @@ export interface SetCreated {
   setId: string;
 }
 
+/** The position of the last message that the client has seen, or `acked`: the position that the user has acknowledged, on any device. */
+export type Since = Position | "acked";
+
 /** The `data` of a `subscribe` frame. */
 export interface Subscribe {
   /** The channels to subscribe to. */
@@ -338,6 +421,22 @@ export interface SyncedChannel {
 
 /** A point in time: RFC 3339 in UTC with a final `Z`, for example `2026-02-09T18:11:43.822Z`. */
 export type Timestamp = string;
+
+/** The `data` of an `unlock` frame. */
+export interface Unlock {
+  /** The channel. */
+  channel: ChannelName;
+  /** The lock's name in the channel. The connection need not hold it. */
+  name: LockName;
+}
+
+/** The `data` of an `unlocked` frame. */
+export interface Unlocked {
+  /** The channel. */
+  channel: ChannelName;
+  /** The lock's name in the channel. */
+  name: LockName;
+}
 
 /** The `data` of an `unsubscribe` frame. */
 export interface Unsubscribe {
@@ -523,6 +622,36 @@ export interface ServerFrames {
     /** The content of the frame. Its fields depend on `type`. */
     data: PresenceChange;
   };
+  /** The reply to `call`, with what the application's function returned. */
+  "result": Envelope & {
+    type: "result";
+    /** The content of the frame. Its fields depend on `type`. */
+    data: unknown;
+  };
+  /** The reply to `ack`. */
+  "acked": Envelope & {
+    type: "acked";
+    /** The content of the frame. Its fields depend on `type`. */
+    data: Acked;
+  };
+  /** The reply to `lock`. */
+  "locked": Envelope & {
+    type: "locked";
+    /** The content of the frame. Its fields depend on `type`. */
+    data: Locked;
+  };
+  /** The reply to `unlock`. */
+  "unlocked": Envelope & {
+    type: "unlocked";
+    /** The content of the frame. Its fields depend on `type`. */
+    data: Unlocked;
+  };
+  /** Another connection has locked, renewed or released a lock of a channel. */
+  "lock.changed": Envelope & {
+    type: "lock.changed";
+    /** The content of the frame. Its fields depend on `type`. */
+    data: LockChanged;
+  };
 }
 
 /** The frames that a client sends, by type. */
@@ -592,6 +721,30 @@ export interface ClientFrames {
     type: "presence";
     /** The content of the frame. Its fields depend on `type`. */
     data: ReadPresence;
+  };
+  /** Has a function of the application do something. The reply is `result`. */
+  "call": Envelope & {
+    type: "call";
+    /** The content of the frame. Its fields depend on `type`. */
+    data: Call;
+  };
+  /** Acknowledges every message of a channel up to a position. The reply is `acked`. */
+  "ack": Envelope & {
+    type: "ack";
+    /** The content of the frame. Its fields depend on `type`. */
+    data: Ack;
+  };
+  /** Locks something in a channel, or renews a lock. The reply is `locked`. */
+  "lock": Envelope & {
+    type: "lock";
+    /** The content of the frame. Its fields depend on `type`. */
+    data: Lock;
+  };
+  /** Releases a lock. The reply is `unlocked`. */
+  "unlock": Envelope & {
+    type: "unlock";
+    /** The content of the frame. Its fields depend on `type`. */
+    data: Unlock;
   };
 }
 

@@ -1,5 +1,12 @@
 import type { WebSocketLike } from "../../src/environment.js";
-import type { ChannelSince, ClientFrames, KeptFrame, Position, ServerFrame } from "../../src/generated/frames.js";
+import type {
+  ChannelSince,
+  ChannelWanted,
+  ClientFrames,
+  KeptFrame,
+  Position,
+  ServerFrame,
+} from "../../src/generated/frames.js";
 import type { ManualEnvironment } from "./clock.js";
 import { assertClientFrame, assertServerFrame } from "./schema.js";
 
@@ -180,7 +187,7 @@ export class FakeServer {
     }
   }
 
-  #welcome(wanted: ChannelSince[] | undefined, socket: FakeSocket): unknown {
+  #welcome(wanted: ChannelWanted[] | undefined, socket: FakeSocket): unknown {
     return {
       connectionId: socket.connectionId,
       userId: this.userId,
@@ -197,12 +204,12 @@ export class FakeServer {
     socket.send({ type: "error", version: "1.0", data, correlationId: frame.id } as ServerFrame);
   }
 
-  #subscribe({ channel, since }: ChannelSince, socket: FakeSocket): unknown {
+  #subscribe({ channel, since }: ChannelWanted, socket: FakeSocket): unknown {
     if (this.forbidden.has(channel)) return { channel, error: { code: "FORBIDDEN", message: "not allowed" } };
     socket.subscribed.add(channel);
     const log = this.logs.get(channel);
     if (!log) return { channel };
-    return { channel, ...(since ? log.page(since, this.pageSize, this.maxMissed) : log.newest) };
+    return { channel, ...(since && since !== "acked" ? log.page(since, this.pageSize, this.maxMissed) : log.newest) };
   }
 
   #publish(channel: string, id: string, data: unknown, store = true): Position | undefined {
