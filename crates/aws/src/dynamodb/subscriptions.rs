@@ -21,8 +21,8 @@ use aws_sdk_dynamodb::types::{
 use belfry_core::channels::Actions;
 use belfry_core::connections::{Connection, Recipient, shard_of};
 use belfry_core::ports::{
-    JoinsPresence, Leave, Listing, Locks, Segment, StoreError, SubscribeResult, SubscriberPage,
-    Subscribers, Subscription, Subscriptions,
+    JoinsPresence, Leave, Listing, LockKey, Locks, Segment, StoreError, SubscribeResult,
+    SubscriberPage, Subscribers, Subscription, Subscriptions,
 };
 use belfry_core::{UnixMillis, UnixSeconds};
 use belfry_protocol::{Action, ChannelName, ConnectionId, UserId};
@@ -224,10 +224,10 @@ impl DynamoDb {
         id: &ConnectionId,
         left_at: UnixMillis,
     ) -> Result<(), StoreError> {
-        self.end_subscriptions(id, left_at).await?;
-        let session = self.item(&self.tables.state, state::session(id)).await?;
-        let locks = listed_in(session.as_ref());
-        try_join_all(locks.iter().map(|key| self.release_lock(key, id))).await?;
+        let session = self.session(id).await?;
+        self.end_session_in(&session, id, left_at).await?;
+        let locks = session.locks.iter();
+        try_join_all(locks.map(|key| self.release_lock(key, id))).await?;
         Ok(())
     }
 
@@ -239,6 +239,15 @@ impl DynamoDb {
         left_at: UnixMillis,
     ) -> Result<(), StoreError> {
         let session = self.session(id).await?;
+        self.end_session_in(&session, id, left_at).await
+    }
+
+    async fn end_session_in(
+        &self,
+        session: &Session,
+        id: &ConnectionId,
+        left_at: UnixMillis,
+    ) -> Result<(), StoreError> {
         self.delete_subscriptions(id, &session.channels()).await?;
         let Some(user) = &session.user else {
             return Ok(());
@@ -276,7 +285,7 @@ impl DynamoDb {
         Ok(try_join_all(left).await?.into_iter().flatten().collect())
     }
 
-    pub(super) async fn delete_subscriptions(
+    async fn delete_subscriptions(
         &self,
         id: &ConnectionId,
         channels: &[ChannelName],
@@ -481,6 +490,8 @@ struct Session {
     present: BTreeSet<String>,
     /// `None` if it never subscribed.
     user: Option<UserId>,
+    /// Those that it holds or may hold.
+    locks: Vec<LockKey>,
 }
 
 impl Session {
@@ -494,6 +505,7 @@ impl Session {
             channels: names("channels"),
             present: names("present"),
             user: user.and_then(|user| UserId::parse(user).ok()),
+            locks: listed_in(item),
         }
     }
 
