@@ -199,7 +199,7 @@ where
                         Box::pin(rejudge(&judge, store, outbox, clock, &connection)).await?;
                     Box::pin(self.announce_leaves(&leaves)).await;
                     if !ended.is_empty() {
-                        let locks = self.locks(request_id);
+                        let locks = self.locks();
                         Box::pin(locks.leave(&connection.id, &ended)).await?;
                     }
                 }
@@ -215,7 +215,7 @@ where
                 let handled = unsubscribe::handle(&self.store, &connection, frame.data, now);
                 let (unsubscribed, leaves) = Box::pin(handled).await?;
                 Box::pin(self.announce_leaves(&leaves)).await;
-                let locks = self.locks(request_id);
+                let locks = self.locks();
                 Box::pin(locks.leave(&connection.id, &unsubscribed.channels)).await?;
                 Some(ServerFrame::Unsubscribed(
                     self.reply(frame.id, unsubscribed),
@@ -269,13 +269,13 @@ where
             }
             ClientFrame::Lock(frame) => {
                 let connection = self.touch(id).await?;
-                let handler = self.locks(request_id);
+                let handler = self.locks();
                 let locked = Box::pin(handler.lock(&connection, frame.data)).await?;
                 Some(ServerFrame::Locked(self.reply(frame.id, locked)))
             }
             ClientFrame::Unlock(frame) => {
                 let connection = self.touch(id).await?;
-                let handler = self.locks(request_id);
+                let handler = self.locks();
                 let unlocked = Box::pin(handler.unlock(&connection, frame.data)).await?;
                 Some(ServerFrame::Unlocked(self.reply(frame.id, unlocked)))
             }
@@ -377,11 +377,10 @@ where
         }
     }
 
-    fn locks<'a>(&'a self, request_id: &'a MessageId) -> LockHandler<'a, A, S, O, C, M, W, R> {
+    fn locks(&self) -> LockHandler<'_, A, S, O, C, M, W, R> {
         LockHandler {
             judge: self.judge(),
             fanout: self.fanout(),
-            request_id,
         }
     }
 

@@ -18,7 +18,6 @@
 //!   connection: see `Departures`.
 
 mod announcer;
-mod leaving;
 #[cfg(test)]
 mod tests;
 

@@ -251,3 +251,18 @@ async fn live<S: Store>(store: &S, id: &str) -> Option<Connection> {
         other => panic!("{other:?}"),
     }
 }
+
+/// Expects that one of 5,000 histories with a mutant breaks a promise.
+#[cfg(test)]
+async fn breaks_a_promise(
+    mutant: impl std::fmt::Debug,
+    explore: impl AsyncFn(u64) -> Result<(), String>,
+) {
+    for seed in 0..5_000 {
+        if let Err(wrong) = explore(seed).await {
+            eprintln!("{mutant:?}: {wrong}");
+            return;
+        }
+    }
+    panic!("{mutant:?} breaks nothing");
+}

@@ -9,7 +9,7 @@ use belfry_core::log::LogKey;
 use belfry_core::ports::{ACK_LIFETIME, Acks, Consistency, ReaderPage, Receipts, StoreError};
 use belfry_protocol::{Epoch, Position, Receipt, UserId};
 
-use super::row::{Item, integer, number, string, text};
+use super::row::{Item, integer, member_key, number, string, text};
 use super::{BATCH, DynamoDb, failed, sdk_failed, wanted};
 
 const QUERY: &str = "Query";
@@ -136,10 +136,7 @@ impl Receipts for DynamoDb {
 }
 
 fn key(log: &LogKey, user: &UserId) -> Item {
-    let member = format!("{PREFIX}{user}");
-    [("channel", log.as_str()), ("member", &member)]
-        .map(|(name, value)| (name.to_owned(), text(value)))
-        .into()
+    member_key(log.as_str(), &format!("{PREFIX}{user}"))
 }
 
 fn user_of(item: &Item) -> Option<UserId> {

@@ -12,7 +12,7 @@ use belfry_core::connections::Connection;
 use belfry_core::ports::{FreeLock, LockKey, LockState, Locks, StoreError, Swapped};
 use belfry_protocol::{ChannelName, ConnectionId, LockName, UserId};
 
-use super::row::{Item, integer, number, string, text};
+use super::row::{Item, integer, member_key, number, string, text};
 use super::transaction::send_past_transactions;
 use super::{DynamoDb, failed, key as row_key, row, sdk_failed, state, written};
 
@@ -157,10 +157,7 @@ pub(super) fn listed_in(session: Option<&Item>) -> Vec<LockKey> {
 }
 
 fn item_key(key: &LockKey) -> Item {
-    let member = format!("l#{}", key.name);
-    [("channel", key.channel.as_str()), ("member", &member)]
-        .map(|(name, value)| (name.to_owned(), text(value)))
-        .into()
+    member_key(key.channel.as_str(), &format!("l#{}", key.name))
 }
 
 /// A lock in a connection's list. No name contains a space.

@@ -6,6 +6,7 @@
 
 use std::time::Duration;
 
+use aws_sdk_dynamodb::operation::query::builders::QueryFluentBuilder;
 use aws_sdk_dynamodb::operation::update_item::UpdateItemError;
 use aws_sdk_dynamodb::operation::update_item::builders::UpdateItemFluentBuilder;
 use aws_sdk_dynamodb::types::{
@@ -19,7 +20,7 @@ use belfry_core::ports::{
 use belfry_protocol::{ChannelName, PresenceInfo, UserId};
 
 use super::departures::{due_item, due_key};
-use super::row::{Item, integer, number, string, text};
+use super::row::{Item, integer, member_key, number, string, text};
 use super::{DynamoDb, failed, sdk_failed, state, written};
 
 const QUERY: &str = "Query";
@@ -49,17 +50,9 @@ impl Presence for DynamoDb {
         // A page can be empty before the end: absent users are left out.
         loop {
             let page = self
-                .client
-                .query()
-                .table_name(&self.tables.subscriptions)
-                .key_condition_expression("channel = :channel AND begins_with(#member, :users)")
-                .filter_expression("attribute_not_exists(absentBy)")
-                .expression_attribute_names("#member", "member")
-                .expression_attribute_values(":channel", text(channel.as_str()))
-                .expression_attribute_values(":users", text(USERS))
+                .users_of(channel)
                 .set_exclusive_start_key(from)
                 .limit(i32::try_from(limit).unwrap_or(i32::MAX).saturating_add(1))
-                .consistent_read(true)
                 .send()
                 .await
                 .map_err(|error| sdk_failed(QUERY, &error))?;
@@ -155,16 +148,8 @@ impl Presence for DynamoDb {
 
     async fn count(&self, channel: &ChannelName, now: UnixMillis) -> Result<u64, StoreError> {
         let mut pages = self
-            .client
-            .query()
-            .table_name(&self.tables.subscriptions)
-            .key_condition_expression("channel = :channel AND begins_with(#member, :users)")
-            .filter_expression("attribute_not_exists(absentBy)")
-            .expression_attribute_names("#member", "member")
-            .expression_attribute_values(":channel", text(channel.as_str()))
-            .expression_attribute_values(":users", text(USERS))
+            .users_of(channel)
             .select(Select::Count)
-            .consistent_read(true)
             .into_paginator()
             .send();
         let mut count = 0;
@@ -290,6 +275,20 @@ impl DynamoDb {
         }
     }
 
+    /// A query of the users who are present in a channel.
+    fn users_of(&self, channel: &ChannelName) -> QueryFluentBuilder {
+        self.client
+            .query()
+            .table_name(&self.tables.subscriptions)
+            .key_condition_expression("channel = :channel AND begins_with(#member, :users)")
+            .filter_expression("attribute_not_exists(absentBy)")
+            // `member` is a reserved word of DynamoDB.
+            .expression_attribute_names("#member", "member")
+            .expression_attribute_values(":channel", text(channel.as_str()))
+            .expression_attribute_values(":users", text(USERS))
+            .consistent_read(true)
+    }
+
     fn update_user(&self, channel: &ChannelName, user: &UserId) -> UpdateItemFluentBuilder {
         let update = self.client.update_item();
         update
@@ -312,17 +311,11 @@ const CONNECTIONS: &str = "connections";
 const USERS: &str = "u#";
 
 fn user_key(channel: &ChannelName, user: &UserId) -> Item {
-    member(channel, &format!("{USERS}{user}"))
+    member_key(channel.as_str(), &format!("{USERS}{user}"))
 }
 
 fn counted_key(channel: &ChannelName) -> Item {
-    member(channel, "p#count")
-}
-
-fn member(channel: &ChannelName, member: &str) -> Item {
-    [("channel", channel.as_str()), ("member", member)]
-        .map(|(name, value)| (name.to_owned(), text(value)))
-        .into()
+    member_key(channel.as_str(), "p#count")
 }
 
 /// Each connection has a due item of its own: another one of the user may leave

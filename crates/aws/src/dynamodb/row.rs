@@ -137,6 +137,13 @@ fn optional_time(item: &Item, name: &'static str) -> Option<UnixMillis> {
     integer(item, name).ok().map(UnixMillis)
 }
 
+/// The key of an item in the partition of a channel, or of a log.
+pub(super) fn member_key(channel: &str, member: &str) -> Item {
+    [("channel", channel), ("member", member)]
+        .map(|(name, value)| (name.to_owned(), text(value)))
+        .into()
+}
+
 fn user_id(item: &Item) -> Result<UserId, MalformedRow> {
     UserId::parse(string(item, "userId")?).map_err(|_| MalformedRow("userId"))
 }

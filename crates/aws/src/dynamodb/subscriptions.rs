@@ -29,7 +29,7 @@ use belfry_protocol::{Action, ChannelName, ConnectionId, UserId};
 use futures_util::future::try_join_all;
 
 use super::locks::listed_in;
-use super::row::{Item, integer, number, string, text};
+use super::row::{Item, integer, member_key, number, string, text};
 use super::transaction::send_past_transactions;
 use super::{BATCH_ATTEMPTS, Consistency, DynamoDb, failed, sdk_failed, state, wanted, written};
 
@@ -123,7 +123,7 @@ impl Subscriptions for DynamoDb {
         if distinct.is_empty() {
             return Ok(Vec::new());
         }
-        let keys = distinct.iter().map(|channel| member_key(channel, id));
+        let keys = distinct.iter().map(|channel| subscription_key(channel, id));
         let keys = keys.collect();
         let attributes = "channel, endsAt, allowed, actions, isPresent";
         let wanted = wanted(keys, attributes, Consistency::Strong)?;
@@ -168,7 +168,7 @@ impl Subscribers for DynamoDb {
             .expression_attribute_values(":first", text(format!("c#{first:02x}")))
             .expression_attribute_values(":last", text(format!("c#{:02x}~", last - 1)))
             .expression_attribute_values(":now", number(now.to_seconds().0))
-            .set_exclusive_start_key(after.map(|id| member_key(channel, id)))
+            .set_exclusive_start_key(after.map(|id| subscription_key(channel, id)))
             .limit(i32::try_from(limit).unwrap_or(i32::MAX))
             .consistent_read(true);
         if let Listing::Allowed(action) = listing {
@@ -209,7 +209,7 @@ impl Subscribers for DynamoDb {
             .client
             .delete_item()
             .table_name(&self.tables.subscriptions)
-            .set_key(Some(member_key(channel, &seen.id)))
+            .set_key(Some(subscription_key(channel, &seen.id)))
             .condition_expression("connectedAt = :seen")
             .expression_attribute_values(":seen", number(seen.connected_at.0));
         written("DeleteItem", delete.send().await).map(drop)
@@ -292,7 +292,7 @@ impl DynamoDb {
     ) -> Result<(), StoreError> {
         let mut deletes = Vec::new();
         for channel in channels {
-            let delete = DeleteRequest::builder().set_key(Some(member_key(channel, id)));
+            let delete = DeleteRequest::builder().set_key(Some(subscription_key(channel, id)));
             let delete = delete.build().map_err(|error| failed(BATCH_WRITE, error))?;
             deletes.push(WriteRequest::builder().delete_request(delete).build());
         }
@@ -403,15 +403,13 @@ impl DynamoDb {
 
 /// The key of a subscription. Its hash spreads the subscribers of a channel
 /// evenly, so that ranges of it are segments.
-fn member_key(channel: &ChannelName, id: &ConnectionId) -> Item {
+fn subscription_key(channel: &ChannelName, id: &ConnectionId) -> Item {
     let member = format!("c#{:02x}#{id}", shard_of(id, HASHES));
-    [("channel", channel.as_str()), ("member", &member)]
-        .map(|(name, value)| (name.to_owned(), text(value)))
-        .into()
+    member_key(channel.as_str(), &member)
 }
 
 fn item(connection: &Connection, subscription: &Subscription) -> Item {
-    let mut item = member_key(&subscription.channel, &connection.id);
+    let mut item = subscription_key(&subscription.channel, &connection.id);
     item.extend([
         ("userId".into(), text(connection.user_id.as_str())),
         ("connectedAt".into(), number(connection.connected_at.0)),
@@ -538,7 +536,7 @@ mod tests {
         let channel = ChannelName::parse("room:7").unwrap();
         for id in ["R0oXAdfD0kwCH6w=", "a#b#c", "#", "~"] {
             let id = ConnectionId::parse(id).unwrap();
-            assert_eq!(connection_id(&member_key(&channel, &id)), Some(id));
+            assert_eq!(connection_id(&subscription_key(&channel, &id)), Some(id));
         }
     }
 }

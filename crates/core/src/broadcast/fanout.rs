@@ -83,6 +83,14 @@ where
         Ok(())
     }
 
+    /// A new id for the work of workers. Two of these are equal once in 10¹⁸ or
+    /// so.
+    pub(crate) fn new_id(&self) -> MessageId {
+        let part = || self.random.index(1 << 32);
+        let text = format!("fanout-{}-{:08x}{:08x}", self.clock.now().0, part(), part());
+        MessageId::parse(text).expect("visible ASCII")
+    }
+
     async fn post(&self, channel: &ChannelName, posts: Vec<Post>, begun: UnixMillis) {
         if posts.is_empty() {
             return;

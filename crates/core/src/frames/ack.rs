@@ -1,6 +1,6 @@
-use belfry_protocol::{Ack, Acked, Action, Address, ErrorCode, Position, Refused};
+use belfry_protocol::{Ack, Acked, ErrorCode, Position, Refused};
 
-use super::history::{HistoryReader, may, no_history};
+use super::history::{HistoryReader, readable};
 use super::permission::Judge;
 use super::rejection::Rejection;
 use crate::connections::Connection;
@@ -28,11 +28,7 @@ where
         epoch,
         seq,
     } = frame;
-    if let Address::Channel(name) = &channel {
-        let action = Action::Subscribe;
-        may(judge, store, connection, name, action, now).await?;
-    }
-    let log = reader.log_of(&channel).ok_or_else(no_history)?;
+    let log = readable(judge, reader, connection, &channel).await?;
     let position = Position {
         epoch,
         seq: seq.get(),

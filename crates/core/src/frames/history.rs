@@ -105,6 +105,27 @@ impl<S: LogReads, C: Clock, R: Randomness> HistoryReader<'_, S, C, R> {
     }
 }
 
+/// The log of an address that the connection may read.
+pub(super) async fn readable<A, M, S, C, R>(
+    judge: &Judge<'_, A, M>,
+    reader: &HistoryReader<'_, S, C, R>,
+    connection: &Connection,
+    address: &Address,
+) -> Result<LogKey, Rejection>
+where
+    A: Authorizer,
+    M: Metrics,
+    S: LogReads + Subscriptions,
+    C: Clock,
+    R: Randomness,
+{
+    if let Address::Channel(name) = address {
+        let (store, action) = (reader.log.store, Action::Subscribe);
+        may(judge, store, connection, name, action, reader.now()).await?;
+    }
+    Ok(reader.log_of(address).ok_or_else(no_history)?)
+}
+
 /// `history`: a page of the messages after a position.
 pub(super) async fn read<A, M, S, C, R>(
     judge: &Judge<'_, A, M>,
@@ -124,19 +145,7 @@ where
         after,
         limit,
     } = frame;
-    if let Address::Channel(name) = &channel {
-        let store = reader.log.store;
-        may(
-            judge,
-            store,
-            connection,
-            name,
-            Action::Subscribe,
-            reader.now(),
-        )
-        .await?;
-    }
-    let log = reader.log_of(&channel).ok_or_else(no_history)?;
+    let log = readable(judge, reader, connection, &channel).await?;
     let limits = RecoveryLimits {
         messages: limit.0,
         bytes: PAGE_BYTES,
@@ -225,7 +234,7 @@ pub(super) async fn may<A: Authorizer, M: Metrics, S: Subscriptions>(
     }
 }
 
-pub(super) fn no_history() -> Refused {
+fn no_history() -> Refused {
     Refused::new(
         ErrorCode::InvalidMessage,
         "no history of this channel is kept",

@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use belfry_protocol::{
     Action, ConnectionId, Envelope, ErrorCode, Holder, Lock, LockChanged, Locked, MAX_LOCKS,
-    MessageId, Refused, ServerFrame, Unlock, Version,
+    Refused, ServerFrame, Unlock, Version,
 };
 
 use super::permission::{Judge, forbidden};
@@ -20,8 +20,6 @@ use crate::time::UnixMillis;
 pub(super) struct LockHandler<'a, A, S, O, C, M, W, R> {
     pub(super) judge: Judge<'a, A, M>,
     pub(super) fanout: Fanout<'a, S, O, C, M, W, R>,
-    /// Names the invocation.
-    pub(super) request_id: &'a MessageId,
 }
 
 impl<A, S, O, C, M, W, R> LockHandler<'_, A, S, O, C, M, W, R>
@@ -48,7 +46,7 @@ where
         match self.keeper().lock(connection, &key, lifetime).await? {
             LockOutcome::Locked(state) => {
                 let changed = held(&key, &state);
-                self.announce(&connection.id, &key, changed, 0).await;
+                self.announce(&connection.id, &key, changed).await;
                 Ok(Locked {
                     until: state.until.to_timestamp(),
                     fencing: state.fencing,
@@ -132,24 +130,19 @@ where
     }
 
     async fn announce_free(&self, id: &ConnectionId, free: &[FreeLock]) {
-        for (index, lock) in free.iter().enumerate() {
-            let changed = released(lock);
-            self.announce(id, &lock.key, changed, index).await;
+        for lock in free {
+            self.announce(id, &lock.key, released(lock)).await;
         }
     }
 
     /// Tells the other subscribers that may lock. The lock is what it is, told or
     /// not.
-    async fn announce(&self, id: &ConnectionId, key: &LockKey, changed: LockChanged, index: usize) {
+    async fn announce(&self, id: &ConnectionId, key: &LockKey, changed: LockChanged) {
         let frame = to_frame(changed, self.fanout.clock.now());
-        let name = format!("lock-{index}-{}", self.request_id);
-        // Workers may have one job of a name; a request's id leaves room for more.
-        let name = MessageId::parse(name).unwrap_or_else(|_| self.request_id.clone());
-        let exclude = Some(id.clone());
-        let listing = Listing::Allowed(Action::Lock);
-        let told = self
-            .fanout
-            .run(&key.channel, listing, frame, exclude, &name)
+        let (listing, exclude) = (Listing::Allowed(Action::Lock), Some(id.clone()));
+        let (fanout, work) = (&self.fanout, self.fanout.new_id());
+        let told = fanout
+            .run(&key.channel, listing, frame, exclude, &work)
             .await;
         if let Err(error) = told {
             tracing::warn!(event = "lock.not-announced", connectionId = %id, reason = %error, "could not tell the subscribers of a channel that a lock has changed");

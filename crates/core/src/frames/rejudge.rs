@@ -15,7 +15,8 @@ use crate::ports::{
 const POST_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// After a newer token: moves the ends of the connection's subscriptions, and
-/// ends those that are no longer allowed. Returns the channels of those.
+/// ends those that are no longer allowed. Returns the leaves that are due, and
+/// the channels of the subscriptions that have ended.
 pub(super) async fn rejudge<A: Authorizer, M: Metrics, S: Subscriptions, O: Outbox, C: Clock>(
     judge: &Judge<'_, A, M>,
     store: &S,

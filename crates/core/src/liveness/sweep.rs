@@ -180,9 +180,9 @@ where
     /// Tells the subscribers of a channel that may lock that a lock is free.
     async fn announce(&self, lock: &FreeLock) -> Result<(), StoreError> {
         let frame = to_frame(released(lock), self.clock.now());
-        let (channel, id) = (&lock.key.channel, self.announcer().work_id());
-        let listing = Listing::Allowed(Action::Lock);
-        self.fanout().run(channel, listing, frame, None, &id).await
+        let (channel, fanout) = (&lock.key.channel, self.fanout());
+        let (listing, id) = (Listing::Allowed(Action::Lock), fanout.new_id());
+        fanout.run(channel, listing, frame, None, &id).await
     }
 
     fn fanout(&self) -> Fanout<'_, S, O, C, M, W, R> {

@@ -1,13 +1,12 @@
 use belfry_protocol::{
-    ChannelName, ConnectionId, Envelope, MessageId, PresenceChange, PresenceInfo, ServerFrame,
-    UserId, Version,
+    ChannelName, ConnectionId, Envelope, PresenceChange, PresenceInfo, ServerFrame, UserId, Version,
 };
 
 use super::PresenceSettings;
 use crate::broadcast::Fanout;
 use crate::ports::{
-    Clock, Listing, Metrics, NewBroadcasts, Outbox, Presence, Randomness, Removals, SegmentOffers,
-    StoreError, Subscribers, Workers,
+    Arrival, Clock, DueCount, Leave, LeaveOutcome, Listing, Metrics, NewBroadcasts, Outbox,
+    Presence, Randomness, Removals, SegmentOffers, StoreError, Subscribers, Workers,
 };
 use crate::time::UnixMillis;
 
@@ -69,9 +68,29 @@ where
         self.post(channel, &frame, except).await
     }
 
-    /// Counts the users of a large channel, and announces the number.
-    pub(crate) async fn announce_count(&self, channel: &ChannelName) -> Result<(), StoreError> {
+    /// Makes a user who has not come back absent, and tells the others. Also tells
+    /// them what they should have been told before.
+    pub(crate) async fn leave(&self, leave: &Leave) -> Result<(), StoreError> {
         let (store, now) = (self.fanout.store, self.fanout.clock.now());
+        let (channel, user) = (&leave.channel, &leave.user);
+        match store.make_absent(leave, now).await? {
+            LeaveOutcome::AsKnown => {}
+            LeaveOutcome::Absent(at) => {
+                self.announce(channel, user, Change::Left, at, None).await?;
+            }
+            LeaveOutcome::Unannounced(Arrival { info, at, .. }) => {
+                let change = Change::Updated(&info);
+                self.announce(channel, user, change, at, None).await?;
+                store.announced(channel, user).await?;
+            }
+        }
+        store.forget_leave(leave).await
+    }
+
+    /// Counts the users of a large channel, and announces the number.
+    pub(crate) async fn count(&self, due: &DueCount) -> Result<(), StoreError> {
+        let (store, now) = (self.fanout.store, self.fanout.clock.now());
+        let channel = &due.channel;
         let data = PresenceChange {
             channel: channel.clone(),
             user_id: None,
@@ -80,7 +99,8 @@ where
             at: None,
         };
         let frame = ServerFrame::PresenceUpdated(self.envelope(data));
-        self.post(channel, &frame, None).await
+        self.post(channel, &frame, None).await?;
+        store.forget_count(due).await
     }
 
     fn envelope(&self, data: PresenceChange) -> Envelope<PresenceChange> {
@@ -99,17 +119,9 @@ where
         frame: &ServerFrame,
         except: Option<&ConnectionId>,
     ) -> Result<(), StoreError> {
-        let (id, frame) = (self.work_id(), frame.to_json());
+        let (id, frame) = (self.fanout.new_id(), frame.to_json());
         self.fanout
             .run(channel, Listing::Present, frame, except.cloned(), &id)
             .await
-    }
-
-    /// Names the work of workers. Two of these are equal once in 10¹⁸ or so.
-    pub(crate) fn work_id(&self) -> MessageId {
-        let part = || self.fanout.random.index(1 << 32);
-        let now = self.fanout.clock.now().0;
-        let text = format!("presence-{now}-{:08x}{:08x}", part(), part());
-        MessageId::parse(text).expect("visible ASCII")
     }
 }
