@@ -18,8 +18,8 @@ use crate::time::UnixMillis;
 /// The most messages in a page.
 const PAGE_MESSAGES: u32 = 300;
 
-/// Reads channels' histories for a connection.
-pub(super) struct HistoryReader<'a, S, C, R> {
+/// Reads channels' histories for a user.
+pub(crate) struct HistoryReader<'a, S, C, R> {
     pub(super) rules: &'a ChannelRules,
     /// The user whose messages are those to `@me`.
     pub(super) user: &'a UserId,
@@ -216,7 +216,7 @@ pub(super) async fn may<A: Authorizer, M: Metrics, S: Subscriptions>(
     action: Action,
     now: UnixMillis,
 ) -> Result<(), Rejection> {
-    if judge.asks(connection, channel) {
+    if judge.asks(connection.into(), channel) {
         let names = std::slice::from_ref(channel);
         let found = store.find_subscriptions(&connection.id, names).await?;
         let holds = |one: &Subscription| !one.ends_at.has_passed(now);
@@ -228,7 +228,7 @@ pub(super) async fn may<A: Authorizer, M: Metrics, S: Subscriptions>(
             return Ok(());
         }
     }
-    match judge.allows(connection, channel, action, now).await {
+    match judge.allows(connection.into(), channel, action, now).await {
         Some(_) => Ok(()),
         None => Err(forbidden().into()),
     }

@@ -116,13 +116,13 @@ where
         };
         let by_application = subscription.allowed;
         if by_application.is_some_and(|allowed| allowed.contains(Action::Lock))
-            && self.judge.asks(connection, &key.channel)
+            && self.judge.asks(connection.into(), &key.channel)
         {
             return Ok(());
         }
         let allowed = self
             .judge
-            .allows(connection, &key.channel, Action::Lock, now);
+            .allows(connection.into(), &key.channel, Action::Lock, now);
         match allowed.await {
             Some(_) => Ok(()),
             None => Err(forbidden().into()),

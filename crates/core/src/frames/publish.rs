@@ -1,7 +1,7 @@
 use belfry_protocol::{
     Action, Address, ConnectionId, ErrorCode, FrameId, MAX_FRAME_BYTES, MAX_STORED_FRAME_BYTES,
     Message, MessageData, MessageId, Position, Publish, Published, Refused, Sender, ServerFrame,
-    Version,
+    UserId, Version,
 };
 use futures_util::future::join;
 
@@ -21,9 +21,9 @@ use crate::time::UnixMillis;
 /// `publish`: appends the message to the channel's log, if it has one, then
 /// posts it to the subscribers. In this order: a subscriber that the listing
 /// does not find finds the message in the log.
-pub(super) struct PublishHandler<'a, A, S, O, C, M, W, R> {
-    pub(super) judge: Judge<'a, A, M>,
-    pub(super) fanout: Fanout<'a, S, O, C, M, W, R>,
+pub(crate) struct PublishHandler<'a, A, S, O, C, M, W, R> {
+    pub(crate) judge: Judge<'a, A, M>,
+    pub(crate) fanout: Fanout<'a, S, O, C, M, W, R>,
 }
 
 impl<A, S, O, C, M, W, R> PublishHandler<'_, A, S, O, C, M, W, R>
@@ -44,7 +44,7 @@ where
 {
     /// `request_id` identifies the invocation: it names a message whose client
     /// gave it no id.
-    pub(super) async fn handle(
+    pub(crate) async fn handle(
         &self,
         connection: &Connection,
         frame: Publish,
@@ -62,6 +62,19 @@ where
         )
         .await?;
         let exclude = (frame.echo != Some(true)).then(|| connection.id.clone());
+        self.publish(&connection.user_id, frame, exclude, request_id)
+            .await
+    }
+
+    /// Publishes a message of a user who may do it.
+    pub(crate) async fn publish(
+        &self,
+        sender: &UserId,
+        frame: Publish,
+        exclude: Option<ConnectionId>,
+        request_id: &MessageId,
+    ) -> Result<Published, Rejection> {
+        let now = self.fanout.clock.now();
         let address = Address::Channel(frame.channel.clone());
         let history = self.judge.rules.history(&address);
         let history = history.filter(|_| frame.store != Some(false));
@@ -69,7 +82,7 @@ where
             id: frame.message_id.clone().unwrap_or(request_id.clone()),
             is_named: frame.message_id.is_some(),
             publish: frame,
-            sender: connection,
+            sender,
             request_id,
             sent_at: now,
         };
@@ -159,7 +172,7 @@ struct Outgoing<'a> {
     id: MessageId,
     is_named: bool,
     publish: Publish,
-    sender: &'a Connection,
+    sender: &'a UserId,
     /// Names the work of workers: unlike the message's id it is no client's to
     /// choose.
     request_id: &'a MessageId,
@@ -175,7 +188,7 @@ impl Outgoing<'_> {
             channel: Some(Address::Channel(self.publish.channel.clone())),
             position: position.cloned(),
             from: Some(Sender {
-                user_id: self.sender.user_id.clone(),
+                user_id: self.sender.clone(),
             }),
             data: MessageData {
                 kind: self.publish.kind.clone(),
@@ -206,7 +219,7 @@ impl Outgoing<'_> {
     /// another message. The length keeps the two parts apart.
     fn append_id(&self) -> AppendId {
         if self.is_named {
-            let user = &self.sender.user_id;
+            let user = self.sender;
             AppendId(format!(
                 "publish#{}#{}#{user}",
                 self.id.as_str().len(),

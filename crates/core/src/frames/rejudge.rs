@@ -32,7 +32,7 @@ pub(super) async fn rejudge<A: Authorizer, M: Metrics, S: Subscriptions, O: Outb
     };
     let now = clock.now();
     let judged = channels.iter().map(|channel| {
-        let allowed = judge.allows(connection, channel, Action::Subscribe, now);
+        let allowed = judge.allows(connection.into(), channel, Action::Subscribe, now);
         async move { (channel, allowed.await) }
     });
     let (mut kept, mut ended) = (Vec::new(), Vec::new());

@@ -133,7 +133,8 @@ where
             }
         };
         let (judge, now) = (&self.judge, self.history.now());
-        let allowed = judge.allows(connection, name, Action::Subscribe, now).await;
+        let caller = connection.into();
+        let allowed = judge.allows(caller, name, Action::Subscribe, now).await;
         match allowed {
             None => Err(forbidden_channel()),
             Some(allowed)
