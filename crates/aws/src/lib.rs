@@ -8,6 +8,7 @@ mod clients;
 mod clock;
 pub mod cognito;
 mod dynamodb;
+pub mod functionurl;
 mod http;
 mod lambda;
 mod metrics;

@@ -38,6 +38,10 @@ impl<C: Clock> EmfMetrics<C> {
             MetricEvent::FrameRefused(code) => {
                 (Some(("Code", code.as_str())), one("FramesRefused"))
             }
+            MetricEvent::ReaderServed(name) => (Some(("Type", *name)), one("ReadersServed")),
+            MetricEvent::ReaderRefused(code) => {
+                (Some(("Code", code.as_str())), one("ReadersRefused"))
+            }
             MetricEvent::MessageAppended { conflicts } => {
                 (None, append("MessagesAppended", *conflicts))
             }
@@ -305,6 +309,16 @@ mod tests {
                 MetricEvent::FrameRefused(ErrorCode::RateLimited),
                 "FramesRefused",
                 Some(("Code", "RATE_LIMITED")),
+            ),
+            (
+                MetricEvent::ReaderServed("stream"),
+                "ReadersServed",
+                Some(("Type", "stream")),
+            ),
+            (
+                MetricEvent::ReaderRefused(ErrorCode::Forbidden),
+                "ReadersRefused",
+                Some(("Code", "FORBIDDEN")),
             ),
         ] {
             let line = line(&event);

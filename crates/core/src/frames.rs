@@ -35,12 +35,13 @@ use belfry_protocol::{
 pub use answer::{Answer, FrameOutcome};
 use auth_refresh::AuthRefreshHandler;
 use call::CallHandler;
-use history::HistoryReader;
+pub(crate) use history::{Found, HistoryReader};
 use lock::LockHandler;
-use permission::Judge;
-use publish::PublishHandler;
-use rejection::Rejection;
+pub(crate) use permission::{Caller, Judge, forbidden, forbidden_channel};
+pub(crate) use publish::PublishHandler;
+pub(crate) use rejection::Rejection;
 use rejudge::rejudge;
+pub(crate) use subscribe::PAGE_BYTES;
 use subscribe::SubscribeHandler;
 pub use token_bucket::{BucketLevel, TokenBucket};
 

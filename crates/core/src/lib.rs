@@ -14,6 +14,7 @@ pub mod log;
 pub mod operator;
 pub mod ports;
 pub mod presence;
+pub mod reader;
 #[cfg(feature = "testing")]
 pub mod testing;
 mod time;

@@ -51,9 +51,10 @@ use crate::frames::TokenBucket;
 use crate::liveness::{Liveness, LivenessSettings};
 use crate::ports::{
     Acks, Admission, Admissions, Admitted, BroadcastRecords, Capacity, ConnectionLookup,
-    Departures, Disconnections, DueConnections, Locks, LogAppends, LogReads, NewBroadcasts,
-    NotServed, Presence, Receipts, Recipients, Removals, SegmentLeases, SegmentOffers,
-    SegmentStates, SessionRefresh, Sessions, SignOuts, Subscribers, Subscriptions, Touched,
+    Departures, Disconnections, DueConnections, Locks, LogAppends, LogPeeks, LogReads,
+    NewBroadcasts, NotServed, Presence, Receipts, Recipients, Removals, SegmentLeases,
+    SegmentOffers, SegmentStates, SessionRefresh, Sessions, SignOuts, Subscribers, Subscriptions,
+    Touched,
 };
 use crate::presence::PresenceSettings;
 use crate::time::{UnixMillis, UnixSeconds};
@@ -152,6 +153,7 @@ pub trait Store:
     + DueConnections
     + Locks
     + LogAppends
+    + LogPeeks
     + LogReads
     + NewBroadcasts
     + Presence
@@ -180,6 +182,7 @@ impl<S> Store for S where
         + DueConnections
         + Locks
         + LogAppends
+        + LogPeeks
         + LogReads
         + NewBroadcasts
         + Presence

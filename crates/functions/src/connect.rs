@@ -5,7 +5,7 @@ use std::time::Duration;
 use belfry_aws::apigateway::{self, Event, Response};
 use belfry_aws::cognito::{CognitoVerifier, HttpJwks};
 use belfry_aws::{DynamoDb, SystemClock};
-use belfry_core::connections::{AllowedOrigins, Connect, ConnectionLimits, OriginPolicy};
+use belfry_core::connections::{Connect, ConnectionLimits, OriginPolicy};
 use belfry_core::liveness::LivenessSettings;
 use lambda_runtime::LambdaEvent;
 
@@ -36,10 +36,7 @@ impl Settings {
         Ok(Self {
             tokens: Tokens::read(environment)?,
             common,
-            origins: OriginPolicy {
-                allowed: environment.parsed("ALLOWED_ORIGINS", AllowedOrigins::default())?,
-                allow_missing: environment.flag("ALLOW_MISSING_ORIGIN", true)?,
-            },
+            origins: environment.origins()?,
             row_lifetime: Duration::from_secs(ttl),
             liveness,
             limits: ConnectionLimits {

@@ -11,7 +11,7 @@ use belfry_aws::{
 use belfry_core::broadcast::FanoutSettings;
 use belfry_core::frames::{Dispatcher, FrameOutcome};
 use belfry_core::presence::PresenceSettings;
-use belfry_protocol::{ErrorCode, MAX_FRAME_BYTES, MessageId};
+use belfry_protocol::{ErrorCode, MessageId};
 use lambda_runtime::LambdaEvent;
 
 use crate::common::Metrics;
@@ -38,21 +38,15 @@ impl Settings {
     /// [`SettingError`], which names the variable.
     pub fn read(environment: &Environment) -> Result<Self, SettingError> {
         let worker_function = environment.required("WORKER_FUNCTION")?;
-        let max_message_bytes =
-            environment.number("MAX_MESSAGE_BYTES", 16_384, 256..=MAX_FRAME_BYTES as u64)?;
         let messages_per_minute = environment.number("MESSAGES_PER_MINUTE", 600, 1..=60_000)?;
         Ok(Self {
             tokens: Tokens::read(environment)?,
             fanout: fanout::Settings::read(environment, worker_function)?,
-            connections_per_worker: environment.count(
-                "CONNECTIONS_PER_WORKER",
-                5_000,
-                1_000_000,
-            )?,
+            connections_per_worker: environment.connections_per_worker()?,
             presence: environment.presence()?,
             authorize_function: environment.optional("AUTHORIZE_FUNCTION"),
             call_function: environment.optional("CALL_FUNCTION"),
-            max_message_bytes: usize::try_from(max_message_bytes).unwrap_or(MAX_FRAME_BYTES),
+            max_message_bytes: environment.max_message_bytes()?,
             messages_per_minute: u32::try_from(messages_per_minute).unwrap_or(1),
             connection_lifetime: environment.connection_lifetime()?,
         })

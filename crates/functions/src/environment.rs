@@ -6,8 +6,10 @@ use std::ops::RangeInclusive;
 use std::str::FromStr;
 use std::time::Duration;
 
+use belfry_core::connections::{AllowedOrigins, OriginPolicy};
 use belfry_core::liveness::LivenessSettings;
 use belfry_core::presence::PresenceSettings;
+use belfry_protocol::MAX_FRAME_BYTES;
 
 /// A setting is missing or invalid.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -133,6 +135,25 @@ impl Environment {
     ) -> Result<u32, SettingError> {
         let number = self.number(name, default, 1..=most)?;
         Ok(u32::try_from(number).unwrap_or(u32::MAX))
+    }
+
+    /// The pages that may connect.
+    pub(crate) fn origins(&self) -> Result<OriginPolicy, SettingError> {
+        Ok(OriginPolicy {
+            allowed: self.parsed("ALLOWED_ORIGINS", AllowedOrigins::default())?,
+            allow_missing: self.flag("ALLOW_MISSING_ORIGIN", true)?,
+        })
+    }
+
+    /// The longest frame that is parsed.
+    pub(crate) fn max_message_bytes(&self) -> Result<usize, SettingError> {
+        let most = 256..=MAX_FRAME_BYTES as u64;
+        let bytes = self.number("MAX_MESSAGE_BYTES", 16_384, most)?;
+        Ok(usize::try_from(bytes).unwrap_or(MAX_FRAME_BYTES))
+    }
+
+    pub(crate) fn connections_per_worker(&self) -> Result<u32, SettingError> {
+        self.count("CONNECTIONS_PER_WORKER", 5_000, 1_000_000)
     }
 
     /// How presence is announced.

@@ -11,6 +11,7 @@ mod error;
 mod fanout;
 mod logging;
 pub mod operator;
+pub mod reader;
 mod start;
 pub mod sweeper;
 mod tokens;

@@ -24,6 +24,7 @@ mod notification;
 mod operator;
 mod position;
 mod presence;
+mod reader;
 mod request;
 pub mod schemas;
 mod server;
@@ -68,6 +69,7 @@ pub use presence::{
     MAX_PRESENCE_INFO_BYTES, Member, PresenceChange, PresenceInfo, Present, PresentInChannel,
     ReadPresence,
 };
+pub use reader::{Cursor, InvalidCursor, MAX_POLL_SECONDS, Messages, ReadRequest};
 pub use request::InvalidRequest;
 pub use server::{AuthRefreshed, Limits, Reconnect, ServerFrame, Welcome};
 pub use sweep::{SweepReport, SweepRequest};

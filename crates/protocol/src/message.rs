@@ -69,6 +69,12 @@ impl MessageFrame {
     pub fn new(json: String) -> Self {
         Self(json)
     }
+
+    /// The frame as JSON.
+    #[must_use]
+    pub fn into_string(self) -> String {
+        self.0
+    }
 }
 
 impl Serialize for MessageFrame {

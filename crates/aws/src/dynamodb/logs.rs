@@ -5,19 +5,20 @@
 //! never meet those of a new one. Epochs begin with a hexadecimal digit, so
 //! `head` is the last key.
 
+use std::collections::HashMap;
 use std::ops::RangeInclusive;
 
 use aws_sdk_dynamodb::operation::put_item::PutItemError;
 use aws_sdk_dynamodb::types::{Put, ReturnValuesOnConditionCheckFailure, TransactWriteItem};
 use belfry_core::UnixSeconds;
 use belfry_core::log::{AppendId, Entry, Head, LogKey};
-use belfry_core::ports::{Advanced, LogAppends, LogReads, StoreError, Tail};
+use belfry_core::ports::{Advanced, Consistency, LogAppends, LogPeeks, LogReads, StoreError, Tail};
 use belfry_protocol::{Epoch, Position};
 use tokio::time::Instant;
 
 use super::row::{Item, integer, number, string, text};
 use super::transaction::{Condition, IMPATIENT, Transaction, back_off};
-use super::{DynamoDb, failed, sdk_failed, state, written};
+use super::{BATCH, BATCH_GET, DynamoDb, failed, sdk_failed, state, wanted, written};
 use crate::randomness::SystemRandomness;
 
 const HEAD: &str = "head";
@@ -27,6 +28,8 @@ const PUT: &str = "PutItem";
 const QUERY: &str = "Query";
 
 const MALFORMED_APPEND: &str = "a malformed append";
+
+const MALFORMED_HEAD: &str = "a malformed head of a log";
 
 impl LogReads for DynamoDb {
     async fn head(&self, log: &LogKey) -> Result<Option<Head>, StoreError> {
@@ -56,6 +59,24 @@ impl LogReads for DynamoDb {
             .map_err(|error| sdk_failed(QUERY, &error))?;
         let entries = page.items().iter().map(|item| entry(item, QUERY));
         entries.collect()
+    }
+}
+
+impl LogPeeks for DynamoDb {
+    async fn peek(&self, logs: &[LogKey]) -> Result<HashMap<LogKey, Position>, StoreError> {
+        let mut found = HashMap::new();
+        for logs in logs.chunks(BATCH) {
+            let keys = logs.iter().map(|log| key(log, HEAD)).collect();
+            let heads = wanted(keys, "channel, epoch, seq", Consistency::Eventual)?;
+            for head in self.batch(&self.tables.messages, heads).await? {
+                let read = || Some((string(&head, "channel").ok()?, position(&head)?));
+                let (log, position) = read().ok_or_else(|| failed(BATCH_GET, MALFORMED_HEAD))?;
+                if let Some(log) = logs.iter().find(|one| one.as_str() == log) {
+                    found.insert(log.clone(), position);
+                }
+            }
+        }
+        Ok(found)
     }
 }
 
@@ -269,7 +290,7 @@ fn head(item: &Item, operation: &'static str) -> Result<Head, StoreError> {
             epoch: position.epoch,
         })
     };
-    read().ok_or_else(|| failed(operation, "a malformed head of a log"))
+    read().ok_or_else(|| failed(operation, MALFORMED_HEAD))
 }
 
 fn entry(item: &Item, operation: &'static str) -> Result<Entry, StoreError> {

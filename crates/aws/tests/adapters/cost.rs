@@ -26,8 +26,8 @@ use belfry_core::log::{
 use belfry_core::ports::{
     Acks, Admission, Admissions, Admitted, Advanced, Capacity, Clock, ConnectionLookup, Departures,
     Disconnections, DueConnections, Extended, Extension, JoinsPresence, LeaveOutcome, Listing,
-    LockKey, LogAppends, LogReads, Presence, Receipts, Removals, Segment, SessionRefresh, Sessions,
-    SubscribeResult, Subscribers, Subscription, Subscriptions, Touched,
+    LockKey, LogAppends, LogPeeks, LogReads, Presence, Receipts, Removals, Segment, SessionRefresh,
+    Sessions, SubscribeResult, Subscribers, Subscription, Subscriptions, Touched,
 };
 use belfry_core::testing::{
     FakeMetrics, FakeOutbox, FakeWorkers, LIMITS, START, SeededRandomness, TestClock, connection,
@@ -446,6 +446,7 @@ async fn logs() {
         appended.position
     };
     let first = publish("m1", None, true).await;
+    let other = LogKey::channel("room:8");
     meter.reset();
     let mut newest = publish("m2", None, true).await;
     meter.expect("log: a message");
@@ -458,6 +459,8 @@ async fn logs() {
     meter.expect("log: a message whose predecessor's publisher died");
     assert_eq!(reader.newest(&log).await.unwrap(), newest);
     meter.expect("log: the newest position");
+    assert_eq!(store.peek(&[log.clone(), other]).await.unwrap().len(), 1);
+    meter.expect("HTTP reader: looking at 2 channels");
     let limits = RecoveryLimits {
         messages: 100,
         bytes: 98_304,

@@ -20,14 +20,14 @@ const PAGE_MESSAGES: u32 = 300;
 
 /// Reads channels' histories for a user.
 pub(crate) struct HistoryReader<'a, S, C, R> {
-    pub(super) rules: &'a ChannelRules,
+    pub(crate) rules: &'a ChannelRules,
     /// The user whose messages are those to `@me`.
-    pub(super) user: &'a UserId,
-    pub(super) log: RecoveryReader<'a, S, C, R>,
+    pub(crate) user: &'a UserId,
+    pub(crate) log: RecoveryReader<'a, S, C, R>,
 }
 
 /// What a subscriber learns of a channel's history.
-pub(super) enum Found {
+pub(crate) enum Found {
     /// The newest position.
     Newest(Position),
     /// What the client has missed.
@@ -36,7 +36,7 @@ pub(super) enum Found {
 
 impl Found {
     /// The page of it that fits into the bytes that are left.
-    pub(super) fn into_page(self, bytes: &mut usize) -> HistoryPage {
+    pub(crate) fn into_page(self, bytes: &mut usize) -> HistoryPage {
         match self {
             Self::Newest(newest) => page_at(newest),
             Self::Missed(recovery) => {
@@ -55,7 +55,7 @@ impl<S: LogReads, C: Clock, R: Randomness> HistoryReader<'_, S, C, R> {
     }
 
     /// The log of an address, if its history is kept.
-    pub(super) fn log_of(&self, address: &Address) -> Option<LogKey> {
+    pub(crate) fn log_of(&self, address: &Address) -> Option<LogKey> {
         self.rules.history(address)?;
         Some(match address {
             Address::Me => LogKey::user(self.user),
@@ -66,7 +66,7 @@ impl<S: LogReads, C: Clock, R: Randomness> HistoryReader<'_, S, C, R> {
 
     /// What a client has missed since a position, or the newest position. `None`
     /// if no history is kept.
-    pub(super) async fn recover(
+    pub(crate) async fn recover(
         &self,
         address: &Address,
         since: Option<&Position>,

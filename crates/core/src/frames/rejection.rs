@@ -9,7 +9,7 @@ pub(super) const MAX_REFUSALS: u32 = 100;
 
 /// Why a frame gets no reply of its type.
 #[derive(Debug)]
-pub(super) enum Rejection {
+pub(crate) enum Rejection {
     /// Tell the client; the connection stays open.
     Refused(Box<Refused>),
     /// Tell the client why and close the connection.

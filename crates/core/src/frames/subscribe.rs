@@ -17,7 +17,7 @@ use crate::presence::{PresenceSettings, present, within};
 
 /// The most bytes of messages in an answer: it must fit into a message of API
 /// Gateway with everything else.
-pub(super) const PAGE_BYTES: usize = 96 * 1024;
+pub(crate) const PAGE_BYTES: usize = 96 * 1024;
 
 /// The most messages that a subscription recovers.
 const MAX_RECOVERED: u64 = 300;

@@ -1,3 +1,4 @@
+use std::collections::HashMap;
 use std::future::Future;
 use std::ops::RangeInclusive;
 
@@ -41,6 +42,16 @@ pub trait LogReads: Send + Sync {
         epoch: &Epoch,
         numbers: RangeInclusive<u64>,
     ) -> impl Future<Output = Result<Vec<Entry>, StoreError>> + Send;
+}
+
+/// Looks at logs without reading them, cheaply.
+pub trait LogPeeks: Send + Sync {
+    /// The newest positions of logs, as they are now or were a moment ago. Logs
+    /// may be missing; what a look does not show, a later one does.
+    fn peek(
+        &self,
+        logs: &[LogKey],
+    ) -> impl Future<Output = Result<HashMap<LogKey, Position>, StoreError>> + Send;
 }
 
 /// Appends to logs.

@@ -48,6 +48,10 @@ pub enum MetricEvent {
         served: bool,
         took: Duration,
     },
+    /// An HTTP reader was served: `stream`, `poll` or `publish`.
+    ReaderServed(&'static str),
+    /// An HTTP reader was refused, or its stream ended before its time.
+    ReaderRefused(ErrorCode),
     /// One invocation has done its part of a broadcast.
     Posted {
         /// Posts that were accepted.

@@ -5,7 +5,7 @@ use belfry_protocol::{Epoch, Position};
 
 use super::{FakeStore, START, Store};
 use crate::log::{AppendId, Entry, Head, LogKey};
-use crate::ports::{Advanced, LogAppends, LogReads, StoreError, Tail};
+use crate::ports::{Advanced, LogAppends, LogPeeks, LogReads, StoreError, Tail};
 use crate::time::{UnixMillis, UnixSeconds};
 
 /// Entries in a page: few, so that tests turn pages.
@@ -53,6 +53,17 @@ impl LogReads for FakeStore {
         let entries = logs.logs.get(log).map(|log| log.entries.range(keys));
         let page = entries.into_iter().flatten().take(PAGE);
         Ok(page.map(|(_, entry)| entry.clone()).collect())
+    }
+}
+
+impl LogPeeks for FakeStore {
+    async fn peek(&self, keys: &[LogKey]) -> Result<HashMap<LogKey, Position>, StoreError> {
+        let logs = self.logs("peek")?;
+        let head = |key: &LogKey| logs.logs.get(key)?.head.as_ref();
+        let found = keys
+            .iter()
+            .filter_map(|key| Some((key.clone(), head(key)?.0.position())));
+        Ok(found.collect())
     }
 }
 
@@ -119,6 +130,7 @@ pub(super) async fn contract<S: Store>(new: impl AsyncFn() -> S) {
     entries_are_listed_in_order(&new().await).await;
     a_message_is_appended_once_to_each_log(&new().await).await;
     logs_are_separate(&new().await).await;
+    a_look_shows_the_newest_positions(&new().await).await;
     a_frame_survives_whatever_it_contains(&new().await).await;
 }
 
@@ -272,6 +284,24 @@ async fn logs_are_separate<S: Store>(store: &S) {
     }
     for (log, id) in logs.iter().zip(["a", "b", "c"]) {
         assert_eq!(LogReads::head(store, log).await, Ok(Some(head(1, id))));
+    }
+}
+
+async fn a_look_shows_the_newest_positions<S: Store>(store: &S) {
+    // More than one batch.
+    let logs: Vec<_> = (0..120)
+        .map(|n| LogKey::channel(&format!("room:{n}")))
+        .collect();
+    assert_eq!(store.peek(&logs).await, Ok(HashMap::new()));
+    let first = head(1, "a");
+    for log in [&logs[3], &logs[110]] {
+        let advanced = store.advance(log, None, &first, END, None).await;
+        assert_eq!(advanced, Ok(Advanced::Yes));
+    }
+    let found = store.peek(&logs).await.expect("peek");
+    assert_eq!(found.len(), 2);
+    for log in [&logs[3], &logs[110]] {
+        assert_eq!(found.get(log), Some(&first.position()));
     }
 }
 

@@ -1,0 +1,227 @@
+//! Readers over HTTP: the same tokens, rules and logs without a socket.
+//!
+//! A reader sees what logs keep and nothing else: messages that are not kept
+//! are for connections. It subscribes nowhere, so nothing must be removed when
+//! it goes, which nobody would notice: Lambda does not tell a function that its
+//! client has left.
+
+mod refusal;
+mod stream;
+#[cfg(test)]
+mod tests;
+mod watch;
+
+use std::time::Duration;
+
+use belfry_protocol::{
+    Action, Address, BearerToken, MessageId, Messages, Position, Publish, Published,
+};
+
+pub use refusal::Refusal;
+pub use stream::{Event, EventStream, Step};
+
+use crate::broadcast::{DeliverySettings, Fanout, FanoutSettings};
+use crate::channels::ChannelRules;
+use crate::connections::OriginPolicy;
+use crate::frames::{Caller, Judge, PublishHandler, forbidden};
+use crate::ports::{
+    Authorizer, Clock, Identity, LogAppends, LogPeeks, LogReads, MetricEvent, Metrics,
+    NewBroadcasts, Outbox, Randomness, Removals, SegmentOffers, SessionRefresh, Subscribers,
+    Subscriptions, TokenVerifier, Workers,
+};
+
+/// The first wait for a message. It doubles while nothing comes.
+const SHORTEST_WAIT: Duration = Duration::from_millis(250);
+
+const LONGEST_WAIT: Duration = Duration::from_secs(2);
+
+/// How often a reader that waits looks whether its user was signed out.
+const SIGN_OUT_CHECK: Duration = Duration::from_secs(5);
+
+/// Serves HTTP readers.
+#[derive(Debug)]
+pub struct Reader<V, A, S, O, C, M, W, R> {
+    pub verifier: V,
+    /// Asked what a user may do, if a channel's rule says so.
+    pub authorizer: A,
+    pub store: S,
+    pub outbox: O,
+    pub clock: C,
+    pub metrics: M,
+    pub workers: W,
+    pub random: R,
+    pub rules: ChannelRules,
+    pub origins: OriginPolicy,
+    pub delivery: DeliverySettings,
+    pub fanout: FanoutSettings,
+    /// How long a stream lasts.
+    pub stream_time: Duration,
+    /// The longest body of a request to publish, in bytes.
+    pub max_message_bytes: usize,
+}
+
+/// Who asks, as the request says.
+#[derive(Debug, Clone, Default)]
+pub struct Credentials {
+    /// The `Origin` header.
+    pub origin: Option<String>,
+    /// The token from each source that held one.
+    pub tokens: Vec<BearerToken>,
+}
+
+impl<V, A, S, O, C, M, W, R> Reader<V, A, S, O, C, M, W, R>
+where
+    V: TokenVerifier,
+    A: Authorizer,
+    S: LogAppends
+        + LogPeeks
+        + LogReads
+        + NewBroadcasts
+        + Removals
+        + SegmentOffers
+        + SessionRefresh
+        + Subscribers
+        + Subscriptions,
+    O: Outbox,
+    C: Clock,
+    M: Metrics,
+    W: Workers,
+    R: Randomness,
+{
+    /// Whether pages of this origin may use the reader.
+    #[must_use]
+    pub fn allows_origin(&self, origin: Option<&str>) -> bool {
+        self.origins.allows(origin)
+    }
+
+    /// Whose request this is.
+    ///
+    /// # Errors
+    /// [`Refusal`].
+    pub async fn identify(&self, credentials: &Credentials) -> Result<Identity, Refusal> {
+        if !self.allows_origin(credentials.origin.as_deref()) {
+            return Err(Refusal::Origin);
+        }
+        let token = match credentials.tokens.as_slice() {
+            [] => return Err(Refusal::NoToken),
+            [token] => token,
+            _ => return Err(Refusal::SeveralTokens),
+        };
+        let verified = self.verifier.verify(token.reveal(), self.clock.now()).await;
+        let identity = verified.map_err(Refusal::Token)?;
+        if self.is_signed_out(&identity).await? {
+            return Err(Refusal::SignedOut);
+        }
+        Ok(identity)
+    }
+
+    /// Opens a stream. Its first event says what became of each channel, and what
+    /// the reader has missed follows.
+    ///
+    /// # Errors
+    /// [`Refusal`], also if none of the channels can be read.
+    pub async fn stream(
+        &self,
+        identity: Identity,
+        channels: Vec<(Address, Option<Position>)>,
+    ) -> Result<(EventStream, Vec<Event>), Refusal> {
+        let watch = self.watch(identity, channels).await?;
+        let begun = self.begin(watch).await?;
+        self.metrics.record(MetricEvent::ReaderServed("stream"));
+        Ok(begun)
+    }
+
+    /// Answers a poll: at once if there are messages, otherwise after the wait.
+    ///
+    /// # Errors
+    /// [`Refusal`], also if none of the channels can be read.
+    pub async fn poll(
+        &self,
+        identity: Identity,
+        channels: Vec<(Address, Option<Position>)>,
+        wait: Duration,
+    ) -> Result<Messages, Refusal> {
+        let mut watch = self.watch(identity, channels).await?;
+        let begun = self.clock.now();
+        let mut pause = SHORTEST_WAIT;
+        loop {
+            let read = self.read(&mut watch).await?;
+            let waited = self.clock.now().since(begun);
+            let has_news = !read.messages.is_empty() || !read.lost.is_empty();
+            if has_news || waited >= wait {
+                self.metrics.record(MetricEvent::ReaderServed("poll"));
+                return Ok(Messages {
+                    messages: read.messages.into_iter().map(|(frame, _)| frame).collect(),
+                    cursor: watch.cursor().to_string(),
+                    channels: watch.states().channels,
+                });
+            }
+            self.clock.sleep(pause.min(wait - waited)).await;
+            pause = (pause * 2).min(LONGEST_WAIT);
+            self.check(&mut watch).await?;
+        }
+    }
+
+    /// Publishes a message.
+    ///
+    /// # Errors
+    /// [`Refusal`].
+    pub async fn publish(
+        &self,
+        identity: &Identity,
+        body: &str,
+        request_id: &MessageId,
+    ) -> Result<Published, Refusal> {
+        let message = Publish::parse(body, self.max_message_bytes)?;
+        let (judge, now) = (self.judge(), self.clock.now());
+        let caller = caller(identity);
+        let allowed = judge.allows(caller, &message.channel, Action::Publish, now);
+        if allowed.await.is_none() {
+            return Err(forbidden().into());
+        }
+        let handler = PublishHandler {
+            judge,
+            fanout: Fanout {
+                store: &self.store,
+                outbox: &self.outbox,
+                clock: &self.clock,
+                metrics: &self.metrics,
+                workers: &self.workers,
+                random: &self.random,
+                delivery: self.delivery,
+                settings: self.fanout,
+            },
+        };
+        let published = handler.publish(&identity.user_id, message, None, request_id);
+        let published = published.await?;
+        self.metrics.record(MetricEvent::ReaderServed("publish"));
+        Ok(published)
+    }
+
+    /// Counts a request that was refused.
+    pub fn count_refusal(&self, refusal: &Refusal) {
+        self.metrics
+            .record(MetricEvent::ReaderRefused(refusal.code()));
+    }
+
+    fn judge(&self) -> Judge<'_, A, M> {
+        Judge {
+            rules: &self.rules,
+            authorizer: &self.authorizer,
+            metrics: &self.metrics,
+        }
+    }
+
+    async fn is_signed_out(&self, identity: &Identity) -> Result<bool, Refusal> {
+        let mark = self.store.signed_out_at(&identity.user_id).await?;
+        Ok(mark.is_some_and(|mark| identity.issued_at <= mark))
+    }
+}
+
+fn caller(identity: &Identity) -> Caller<'_> {
+    Caller {
+        user_id: &identity.user_id,
+        claims: &identity.claims,
+        token_expires_at: identity.expires_at,
+    }
+}

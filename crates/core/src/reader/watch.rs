@@ -1,0 +1,327 @@
+use belfry_protocol::{
+    Action, Address, ChannelError, ChannelRefused, ChannelState, Cursor, ErrorCode, HistoryPage,
+    MessageFrame, Position, Subscribed, SubscribedTo,
+};
+use futures_util::future::{join_all, try_join_all};
+
+use super::{Reader, Refusal, SIGN_OUT_CHECK, caller};
+use crate::frames::{Found, HistoryReader, PAGE_BYTES, forbidden_channel};
+use crate::log::{LogKey, RecoveryReader};
+use crate::ports::{
+    Authorizer, Clock, Identity, LogAppends, LogPeeks, LogReads, Metrics, NewBroadcasts, Outbox,
+    Randomness, Removals, SegmentOffers, SessionRefresh, StoreError, Subscribers, Subscriptions,
+    TokenVerifier, Workers,
+};
+use crate::time::{UnixMillis, UnixSeconds};
+
+/// The channels of a reader, and how far it has read each of them.
+#[derive(Debug)]
+pub(super) struct Watch {
+    identity: Identity,
+    channels: Vec<Watched>,
+    sign_out_checked_at: UnixMillis,
+}
+
+#[derive(Debug)]
+enum Watched {
+    Refused(ChannelRefused),
+    Open(OpenChannel),
+}
+
+#[derive(Debug)]
+struct OpenChannel {
+    address: Address,
+    log: LogKey,
+    /// When the application is asked again, if it decides.
+    asked_until: Option<UnixSeconds>,
+    /// Everything up to it was read. `None`: the reader begins with the newest.
+    position: Option<Position>,
+    /// What the last read found, without the messages. `None`: nothing was read.
+    page: Option<HistoryPage>,
+}
+
+/// What a read found.
+#[derive(Debug, Default)]
+pub(super) struct Read {
+    /// The cursor before the messages.
+    pub(super) begins_at: Cursor,
+    /// Messages, and the cursor after each.
+    pub(super) messages: Vec<(MessageFrame, String)>,
+    /// Channels whose messages cannot all be had.
+    pub(super) lost: Vec<SubscribedTo>,
+}
+
+impl Watch {
+    pub(super) fn cursor(&self) -> Cursor {
+        let positions = self.channels.iter().map(|channel| match channel {
+            Watched::Refused(_) => None,
+            Watched::Open(open) => open.position.clone(),
+        });
+        positions.collect()
+    }
+
+    pub(super) fn states(&self) -> Subscribed {
+        let channels = self.channels.iter().map(|channel| match channel {
+            Watched::Refused(refused) => SubscribedTo::Refused(refused.clone()),
+            Watched::Open(open) => open.state(),
+        });
+        Subscribed {
+            channels: channels.collect(),
+        }
+    }
+
+    fn open(&self) -> impl Iterator<Item = &OpenChannel> {
+        self.channels.iter().filter_map(|channel| match channel {
+            Watched::Refused(_) => None,
+            Watched::Open(open) => Some(open),
+        })
+    }
+
+    fn open_mut(&mut self) -> impl Iterator<Item = (usize, &mut OpenChannel)> {
+        let channels = self.channels.iter_mut().enumerate();
+        channels.filter_map(|(index, channel)| match channel {
+            Watched::Refused(_) => None,
+            Watched::Open(open) => Some((index, open)),
+        })
+    }
+
+    /// Takes over what was found in a channel's log. Returns its messages.
+    fn take_over(&mut self, index: usize, found: Found, read: &mut Read) -> Vec<MessageFrame> {
+        let Watched::Open(open) = &mut self.channels[index] else {
+            return Vec::new();
+        };
+        let is_first = open.page.is_none();
+        let mut bytes = PAGE_BYTES;
+        let mut page = found.into_page(&mut bytes);
+        let messages = page.messages.take().unwrap_or_default();
+        page.more = None;
+        let is_lost = page.recovered == Some(false);
+        if is_lost || open.position.is_none() {
+            open.position = Some(Position {
+                epoch: page.epoch.clone(),
+                seq: page.seq,
+            });
+        }
+        open.page = Some(page);
+        if is_lost && !is_first {
+            read.lost.push(open.state());
+        }
+        messages
+    }
+
+    /// Goes on by one message.
+    fn step(&mut self, index: usize) {
+        if let Watched::Open(open) = &mut self.channels[index]
+            && let (Some(position), Some(page)) = (&mut open.position, &open.page)
+        {
+            // A position before the first message may be of any epoch.
+            position.epoch = page.epoch.clone();
+            position.seq += 1;
+        }
+    }
+}
+
+impl OpenChannel {
+    fn state(&self) -> SubscribedTo {
+        SubscribedTo::Yes(ChannelState {
+            channel: self.address.clone(),
+            until: None,
+            presence: None,
+            history: self.page.clone(),
+        })
+    }
+
+    /// Whether its log may have something new. An old view of the log never
+    /// has: what it does not show, a later one does.
+    fn may_be_behind(&self, newest: Option<&Position>) -> bool {
+        let (Some(position), Some(_)) = (&self.position, &self.page) else {
+            return true;
+        };
+        newest.is_some_and(|newest| newest.epoch != position.epoch || newest.seq > position.seq)
+    }
+}
+
+impl<V, A, S, O, C, M, W, R> Reader<V, A, S, O, C, M, W, R>
+where
+    V: TokenVerifier,
+    A: Authorizer,
+    S: LogAppends
+        + LogPeeks
+        + LogReads
+        + NewBroadcasts
+        + Removals
+        + SegmentOffers
+        + SessionRefresh
+        + Subscribers
+        + Subscriptions,
+    O: Outbox,
+    C: Clock,
+    M: Metrics,
+    W: Workers,
+    R: Randomness,
+{
+    /// Judges the channels. One that is refused does not affect the others.
+    pub(super) async fn watch(
+        &self,
+        identity: Identity,
+        channels: Vec<(Address, Option<Position>)>,
+    ) -> Result<Watch, Refusal> {
+        let judged = channels
+            .into_iter()
+            .map(|(address, position)| self.judged(&identity, address, position));
+        let channels = join_all(judged).await;
+        let all_refused = channels
+            .iter()
+            .all(|one| matches!(one, Watched::Refused(_)));
+        if let Some(Watched::Refused(first)) = channels.first()
+            && all_refused
+        {
+            return Err(first.error.clone().into());
+        }
+        Ok(Watch {
+            identity,
+            channels,
+            sign_out_checked_at: self.clock.now(),
+        })
+    }
+
+    async fn judged(
+        &self,
+        identity: &Identity,
+        address: Address,
+        position: Option<Position>,
+    ) -> Watched {
+        match self.may_read(identity, &address).await {
+            Ok((log, asked_until)) => Watched::Open(OpenChannel {
+                address,
+                log,
+                asked_until,
+                position,
+                page: None,
+            }),
+            Err(error) => Watched::Refused(ChannelRefused {
+                channel: address,
+                error,
+            }),
+        }
+    }
+
+    /// The log of a channel that the user may read, and until when that is
+    /// certain.
+    async fn may_read(
+        &self,
+        identity: &Identity,
+        address: &Address,
+    ) -> Result<(LogKey, Option<UnixSeconds>), ChannelError> {
+        let mut asked_until = None;
+        if let Address::Channel(name) = address {
+            let (judge, now) = (self.judge(), self.clock.now());
+            let allowed = judge.allows(caller(identity), name, Action::Subscribe, now);
+            let allowed = allowed.await.ok_or_else(forbidden_channel)?;
+            asked_until = allowed.by_application.then_some(allowed.ends_at);
+        }
+        let log = self.history(identity).log_of(address);
+        Ok((log.ok_or_else(no_history)?, asked_until))
+    }
+
+    fn history<'a>(&'a self, identity: &'a Identity) -> HistoryReader<'a, S, C, R> {
+        HistoryReader {
+            rules: &self.rules,
+            user: &identity.user_id,
+            log: RecoveryReader {
+                store: &self.store,
+                clock: &self.clock,
+                random: &self.random,
+            },
+        }
+    }
+
+    /// Reads what is new.
+    pub(super) async fn read(&self, watch: &mut Watch) -> Result<Read, StoreError> {
+        let logs: Vec<LogKey> = watch
+            .open()
+            .filter(|open| open.page.is_some())
+            .map(|open| open.log.clone())
+            .collect();
+        let newest = if logs.is_empty() {
+            Default::default()
+        } else {
+            self.store.peek(&logs).await?
+        };
+        let identity = watch.identity.clone();
+        let history = &self.history(&identity);
+        let behind: Vec<_> = watch
+            .open_mut()
+            .filter(|(_, open)| open.may_be_behind(newest.get(&open.log)))
+            .map(|(index, open)| (index, open.address.clone(), open.position.clone()))
+            .collect();
+        let found = behind.into_iter().map(async |(index, address, position)| {
+            let found = history
+                .recover(&address, position.as_ref(), u64::MAX)
+                .await?;
+            Ok::<_, StoreError>((index, found))
+        });
+        let mut read = Read::default();
+        let mut messages = Vec::new();
+        for (index, found) in try_join_all(found).await? {
+            if let Some(found) = found {
+                messages.push((index, watch.take_over(index, found, &mut read)));
+            }
+        }
+        read.begins_at = watch.cursor();
+        for (index, messages) in messages {
+            for message in messages {
+                watch.step(index);
+                read.messages.push((message, watch.cursor().to_string()));
+            }
+        }
+        Ok(read)
+    }
+
+    /// Looks whether the reader may go on. Returns the channels that it may no
+    /// longer read.
+    pub(super) async fn check(&self, watch: &mut Watch) -> Result<Vec<Address>, Refusal> {
+        let now = self.clock.now();
+        if watch.identity.expires_at.has_passed(now) {
+            return Err(Refusal::TokenExpired);
+        }
+        if now.since(watch.sign_out_checked_at) >= SIGN_OUT_CHECK {
+            watch.sign_out_checked_at = now;
+            if self.is_signed_out(&watch.identity).await? {
+                return Err(Refusal::SignedOut);
+            }
+        }
+        let identity = watch.identity.clone();
+        let mut ended = Vec::new();
+        for channel in &mut watch.channels {
+            let Watched::Open(open) = channel else {
+                continue;
+            };
+            if !open.asked_until.is_some_and(|until| until.has_passed(now)) {
+                continue;
+            }
+            match self.may_read(&identity, &open.address).await {
+                Ok((_, asked_until)) => open.asked_until = asked_until,
+                Err(error) => {
+                    let address = open.address.clone();
+                    ended.push(address.clone());
+                    *channel = Watched::Refused(ChannelRefused {
+                        channel: address,
+                        error,
+                    });
+                }
+            }
+        }
+        if !ended.is_empty() && watch.open().next().is_none() {
+            return Err(forbidden_channel().into());
+        }
+        Ok(ended)
+    }
+}
+
+fn no_history() -> ChannelError {
+    ChannelError {
+        code: ErrorCode::InvalidMessage,
+        message: "no history of this channel is kept, so it cannot be read over HTTP".into(),
+    }
+}
