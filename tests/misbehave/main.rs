@@ -1,6 +1,7 @@
 //! A Lambda function that does what its event tells it to, for tests of the
-//! local stack and of API Gateway. A handshake carries the order in the query
-//! parameter `do`, a message and any other event in `body`.
+//! local stack and of API Gateway. A handshake and a request to a function URL
+//! carry the order in the query parameter `do`, a message and any other event in
+//! `body`.
 //!
 //! If a client's `User-Agent` is `watched-by:ID`, the function posts every
 //! event of that connection to the connection ID. API Gateway puts the user
@@ -12,7 +13,11 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use aws_sdk_lambda::primitives::Blob;
-use lambda_runtime::{Error, LambdaEvent, run, service_fn};
+use axum::http::{HeaderMap, HeaderValue, StatusCode};
+use lambda_runtime::streaming::{self, Body};
+use lambda_runtime::{
+    Error, FunctionResponse, LambdaEvent, MetadataPrelude, StreamResponse, run, service_fn,
+};
 use serde_json::{Value, json};
 
 /// Attempts of the order `fail` in this process.
@@ -49,7 +54,24 @@ struct Clients {
     lambda: aws_sdk_lambda::Client,
 }
 
-async fn handle(clients: &Clients, event: LambdaEvent<Value>) -> Result<Value, Error> {
+type Response = FunctionResponse<Value, Body>;
+
+async fn handle(clients: &Clients, event: LambdaEvent<Value>) -> Result<Response, Error> {
+    let order = order(&event.payload).to_owned();
+    match order.split_once(' ').unwrap_or((&order, "")) {
+        ("stream", order) => Ok(Response::StreamingResponse(stream(order)?)),
+        _ => obey(clients, event).await.map(Response::BufferedResponse),
+    }
+}
+
+fn order(event: &Value) -> &str {
+    event["queryStringParameters"]["do"]
+        .as_str()
+        .or(event["body"].as_str())
+        .unwrap_or("ok")
+}
+
+async fn obey(clients: &Clients, event: LambdaEvent<Value>) -> Result<Value, Error> {
     let (event, context) = event.into_parts();
     let agent = event["requestContext"]["identity"]["userAgent"].as_str();
     if let Some(watcher) = agent.and_then(|agent| agent.strip_prefix("watched-by:")) {
@@ -63,15 +85,13 @@ async fn handle(clients: &Clients, event: LambdaEvent<Value>) -> Result<Value, E
     if let Some(source) = event["source"].as_str() {
         eprintln!("ticked: {source} {event}");
     }
-    let order = event["queryStringParameters"]["do"]
-        .as_str()
-        .or(event["body"].as_str())
-        .unwrap_or("ok");
+    let order = order(&event);
     match order.split_once(' ').unwrap_or((order, "")) {
         ("crash", _) => exit(7),
         ("panic", _) => panic!("told to panic"),
         ("hang", _) => std::future::pending().await,
         ("nonsense", _) => Ok(json!([1, "two"])),
+        ("return", output) => Ok(serde_json::from_str(output)?),
         ("error", _) => {
             eprintln!("told to fail: {}", context.request_id);
             Err("told to fail".into())
@@ -129,4 +149,58 @@ async fn handle(clients: &Clients, event: LambdaEvent<Value>) -> Result<Value, E
 
 fn answer(body: &str) -> Result<Value, Error> {
     Ok(json!({"statusCode": 200, "body": body}))
+}
+
+/// A response that is streamed as the order says.
+fn stream(order: &str) -> Result<StreamResponse<Body>, Error> {
+    let mut headers = HeaderMap::new();
+    headers.insert("content-type", HeaderValue::from_static("text/plain"));
+    headers.insert("www-authenticate", HeaderValue::from_static("Bearer"));
+    let metadata_prelude = MetadataPrelude {
+        status_code: StatusCode::CREATED,
+        headers,
+        cookies: vec!["a=1".into(), "b=2".into()],
+    };
+    let (mut body, stream) = streaming::channel();
+    let order = order.to_owned();
+    tokio::spawn(async move {
+        match order.split_once(' ').unwrap_or((&order, "")) {
+            ("nothing", _) => {}
+            // The rest comes when the gate opens.
+            ("wait", file) => {
+                let _ = body.send_data("first ".into()).await;
+                eprintln!("waiting at the gate");
+                while !Path::new(file).exists() {
+                    tokio::time::sleep(Duration::from_millis(5)).await;
+                }
+                let _ = body.send_data("last".into()).await;
+                eprintln!("streamed to the end");
+            }
+            ("crash", _) => {
+                let _ = body.send_data("first ".into()).await;
+                tokio::time::sleep(Duration::from_millis(50)).await;
+                exit(7);
+            }
+            ("abort", _) => {
+                let _ = body.send_data("first ".into()).await;
+                body.abort();
+            }
+            ("pour", bytes) => {
+                let mut left: usize = bytes.parse().unwrap_or_default();
+                while left > 0 {
+                    let chunk = left.min(64 * 1024);
+                    let _ = body.send_data("x".repeat(chunk).into()).await;
+                    left -= chunk;
+                }
+                eprintln!("poured everything");
+            }
+            (text, _) => {
+                let _ = body.send_data(text.to_owned().into()).await;
+            }
+        }
+    });
+    Ok(StreamResponse {
+        metadata_prelude,
+        stream,
+    })
 }

@@ -1,5 +1,6 @@
 //! A local stack of its own for each test.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
@@ -29,6 +30,11 @@ pub struct Ready {
     pub lambda: String,
     pub dynamodb: String,
     pub issuer: String,
+    /// The function URL of `ReaderFunction`, if the template has one.
+    pub reader: Option<String>,
+    /// Every function URL by its function's logical id.
+    #[serde(rename = "functionUrls")]
+    pub function_urls: BTreeMap<String, String>,
 }
 
 /// The settings of a stack before its start.
@@ -244,6 +250,13 @@ impl Stack {
     #[must_use]
     pub fn misbehaving() -> StackBuilder {
         StackBuilder::default().template(&repository().join("tests/templates/misbehave.yaml"))
+    }
+
+    /// A stack whose functions, which do what their events tell them to, have
+    /// URLs.
+    #[must_use]
+    pub fn with_urls() -> StackBuilder {
+        StackBuilder::default().template(&repository().join("tests/templates/urls.yaml"))
     }
 
     /// The local stack's process id.

@@ -14,6 +14,7 @@ mod examples;
 mod fanout;
 mod faults;
 mod frames;
+mod function_urls;
 mod functions;
 mod gone;
 mod handshake;

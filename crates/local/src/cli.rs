@@ -72,6 +72,10 @@ pub(crate) struct RunArgs {
     #[arg(long, value_name = "PORT", default_value_t = 8000)]
     pub dynamodb_port: u16,
 
+    /// Port of the first function URL, like --url-port 3102; each further one has the next port; 0 picks free ports [default: 100 above --port]
+    #[arg(long, value_name = "PORT")]
+    pub url_port: Option<u16>,
+
     /// Address to listen on; with --host 0.0.0.0 everyone on the network can invoke the functions [default: 127.0.0.1 and ::1]
     #[arg(long, value_name = "ADDRESS", value_parser = loopback_or_all)]
     pub host: Option<IpAddr>,
@@ -205,6 +209,25 @@ pub(crate) struct EndpointArgs {
 }
 
 const DEFAULT_ENDPOINT: &str = "http://127.0.0.1:3001";
+
+/// From the stack's port to its first function URL's.
+const URL_PORT_OFFSET: u16 = 100;
+
+impl RunArgs {
+    /// The port of a function URL. The local stack's first is number 0.
+    pub(crate) fn function_url_port(&self, number: u16) -> u16 {
+        let first = match (self.url_port, self.port) {
+            (Some(port), _) => port,
+            (None, 0) => 0,
+            // Past the last port, any free one.
+            (None, port) => port.checked_add(URL_PORT_OFFSET).unwrap_or_default(),
+        };
+        if first == 0 {
+            return 0;
+        }
+        first.checked_add(number).unwrap_or_default()
+    }
+}
 
 impl EndpointArgs {
     /// Whether it is another one than the default.

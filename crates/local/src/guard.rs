@@ -28,6 +28,8 @@ pub(crate) struct Guard {
     /// The path of the WebSocket URL. `$connect` itself decides which origins may
     /// open a connection.
     websocket: Option<Arc<str>>,
+    /// Whether pages of every origin may call.
+    serves_pages: bool,
 }
 
 /// A host without its port: an address, or a name in lower case.
@@ -60,7 +62,15 @@ impl Guard {
                 .collect(),
             listens_everywhere: host.is_some_and(|host| host.is_unspecified()),
             websocket: None,
+            serves_pages: false,
         }
+    }
+
+    /// Leaves every request's origin to the function behind this port.
+    #[must_use]
+    pub(crate) fn with_pages(mut self) -> Self {
+        self.serves_pages = true;
+        self
     }
 
     /// Leaves the origin of a WebSocket handshake at this path to `$connect`.
@@ -73,7 +83,7 @@ impl Guard {
     pub(crate) fn check<B>(&self, request: &Request<B>) -> Result<(), Refusal> {
         let headers = request.headers();
         let host = self.host(request).ok_or(Refusal::ForeignHost)?;
-        if self.is_handshake(request) {
+        if self.serves_pages || self.is_handshake(request) {
             return Ok(());
         }
         let is_cross_site = |value: &HeaderValue| value == "cross-site";
@@ -179,9 +189,17 @@ impl Refusal {
     }
 }
 
-/// Removes every permission for pages of other origins to read a response. The
-/// embedded DynamoDB gives it to all.
-pub(crate) fn remove_cors(headers: &mut HeaderMap) {
+impl Guard {
+    /// Removes every permission for pages of other origins to read a response,
+    /// unless this port serves them. The embedded DynamoDB gives it to all.
+    pub(crate) fn remove_cors(&self, headers: &mut HeaderMap) {
+        if !self.serves_pages {
+            remove_cors(headers);
+        }
+    }
+}
+
+fn remove_cors(headers: &mut HeaderMap) {
     let names: Vec<_> = headers
         .keys()
         .filter(|name| name.as_str().starts_with("access-control-"))
@@ -331,6 +349,27 @@ mod tests {
         for own in ["none", "same-origin", "same-site"] {
             assert_eq!(site(own), Ok(()), "{own}");
         }
+    }
+
+    #[test]
+    fn a_function_decides_about_the_origin_of_a_request_to_its_url() {
+        let guard = Guard::default().with_pages();
+        let from_page = |host| {
+            let headers = [
+                ("Host", host),
+                ("Origin", "http://evil.example"),
+                ("Sec-Fetch-Site", "cross-site"),
+            ];
+            check(&guard, "/events", &headers)
+        };
+        assert_eq!(from_page("localhost:1"), Ok(()));
+        assert_eq!(from_page("evil.example"), Err(Refusal::ForeignHost));
+        let mut headers = HeaderMap::new();
+        headers.insert("access-control-allow-origin", HeaderValue::from_static("*"));
+        guard.remove_cors(&mut headers);
+        assert_eq!(headers.len(), 1);
+        Guard::default().remove_cors(&mut headers);
+        assert!(headers.is_empty());
     }
 
     #[test]

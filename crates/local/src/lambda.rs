@@ -7,6 +7,7 @@ mod function;
 mod function_name;
 mod invoke_api;
 mod output;
+mod response_stream;
 mod runtime_api;
 mod schedule;
 mod trace;
@@ -29,6 +30,7 @@ pub(crate) use asynchronous::{DeadLetters, RetryDelays};
 use function::Function;
 use function_name::{FunctionName, LATEST, UnresolvedName};
 pub(crate) use invoke_api::router as invoke_router;
+pub(crate) use response_stream::ResponseStream;
 use runtime_api::RuntimeRegistry;
 pub(crate) use runtime_api::router as runtime_router;
 pub(crate) use schedule::start as start_schedules;
@@ -92,6 +94,19 @@ impl Invocation {
             payload,
         }
     }
+
+    /// An event that names its own request id and trace.
+    pub(crate) fn identified(request_id: String, trace: String, payload: Bytes) -> Self {
+        Self {
+            request_id,
+            trace,
+            payload,
+        }
+    }
+
+    pub(crate) fn payload(&self) -> &Bytes {
+        &self.payload
+    }
 }
 
 /// The result of an invocation.
@@ -102,6 +117,13 @@ pub(crate) struct Outcome {
     pub is_error: bool,
     /// The end of the invocation's log.
     pub log_tail: Bytes,
+}
+
+/// How a function that may stream its response responded.
+pub(crate) enum Streamed {
+    /// At once, or with an error.
+    Complete(Outcome),
+    Stream(ResponseStream),
 }
 
 /// Why a function was not invoked.
@@ -116,6 +138,17 @@ pub(crate) enum NotInvoked {
     },
     #[error("the local stack is stopping")]
     Stopping,
+}
+
+impl NotInvoked {
+    /// Lambda's name for a limit.
+    pub(crate) fn throttle_reason(reserved: bool) -> &'static str {
+        if reserved {
+            "ReservedFunctionConcurrentInvocationLimitExceeded"
+        } else {
+            "ConcurrentInvocationLimitExceeded"
+        }
+    }
 }
 
 /// The stack's functions.
@@ -217,9 +250,31 @@ impl Lambda {
     ) -> Result<Outcome, NotInvoked> {
         let function = self.find(name)?;
         let permit = function.acquire().await?;
-        let run = tokio::spawn(async move { function.invoke(permit, invocation).await });
+        let run = tokio::spawn(async move { function.invoke(permit, invocation, None).await });
         // The task is lost only if the async runtime shuts down.
         run.await.unwrap_or(Err(NotInvoked::Stopping))
+    }
+
+    /// Like [`Self::invoke`], but returns as soon as the function begins to stream
+    /// its response.
+    pub(crate) async fn stream(
+        &self,
+        name: &str,
+        invocation: Invocation,
+    ) -> Result<Streamed, NotInvoked> {
+        let function = self.find(name)?;
+        let permit = function.acquire().await?;
+        let (sink, head) = response_stream::channel();
+        let mut run =
+            tokio::spawn(async move { function.invoke(permit, invocation, Some(sink)).await });
+        tokio::select! {
+            // A short response may have ended by now.
+            biased;
+            Ok(head) = head => Ok(Streamed::Stream(ResponseStream::new(head, run))),
+            outcome = &mut run => {
+                outcome.unwrap_or(Err(NotInvoked::Stopping)).map(Streamed::Complete)
+            }
+        }
     }
 
     /// Accepts an asynchronous event. It is retried if the function fails, and

@@ -15,6 +15,7 @@ mod code;
 mod database;
 mod duration;
 mod fault;
+mod function_url;
 mod guard;
 mod ids;
 mod issuer;

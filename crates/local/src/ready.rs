@@ -1,5 +1,6 @@
 //! The output of `belfry run` when the stack is ready.
 
+use std::collections::BTreeMap;
 use std::io::{self, Write};
 
 use serde::Serialize;
@@ -14,6 +15,12 @@ pub(crate) struct Ready {
     pub lambda: String,
     pub dynamodb: String,
     pub issuer: String,
+    /// The URL of `ReaderFunction`, if the stack has one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reader: Option<String>,
+    /// Every function URL by its function's logical id.
+    #[serde(rename = "functionUrls")]
+    pub function_urls: BTreeMap<String, String>,
 }
 
 impl Ready {
@@ -32,8 +39,13 @@ impl Ready {
             lambda,
             dynamodb,
             issuer,
+            function_urls,
             ..
         } = self;
+        let function_urls: String = function_urls
+            .iter()
+            .map(|(function, url)| format!("  Function URL {url} ({function})\n"))
+            .collect();
         writeln!(
             out,
             "
@@ -44,7 +56,7 @@ Belfry is running. Ctrl-C stops it; nothing is kept.
   Lambda       {lambda}
   DynamoDB     {dynamodb}
   Issuer       {issuer}
-
+{function_urls}
 Connect as alice:
 
   npx --yes wscat@6.1.0 --connect \"{websocket}?token=$({belfry} token --user alice --endpoint {lambda})\"

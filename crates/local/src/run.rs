@@ -14,6 +14,7 @@ use crate::cli;
 use crate::code::{Code, CodeError};
 use crate::database::{self, TableError};
 use crate::fault::{self, Faults};
+use crate::function_url;
 use crate::guard::Guard;
 use crate::issuer::{CLIENT_ID, Issuer, SigningError};
 use crate::lambda::{self, Lambda};
@@ -24,7 +25,9 @@ use crate::origins::{self, InvalidOrigin};
 use crate::rate_limiter::RateLimiter;
 use crate::ready::Ready;
 use crate::server;
-use crate::template::{FunctionSpec, ScheduleSpec, StackSpec, Template, TemplateError};
+use crate::template::{
+    FunctionSpec, FunctionUrlSpec, ScheduleSpec, StackSpec, Template, TemplateError,
+};
 use crate::websocket::{Limits, WebSocketApi};
 
 /// API Gateway's maximum lifetime of a connection.
@@ -37,6 +40,9 @@ const MIN_LIFETIME_SECONDS: u64 = 10;
 
 /// The parameter that tells the functions the rules of channels.
 const CHANNEL_RULES: &str = "ChannelRules";
+
+/// The logical id of the function that serves HTTP readers.
+const READER: &str = "ReaderFunction";
 
 /// The parameter with the function that rules with `ask` ask.
 const AUTHORIZE_FUNCTION: &str = "AuthorizeFunction";
@@ -128,6 +134,8 @@ pub(crate) async fn run(arguments: cli::RunArgs) -> Result<(), RunError> {
     check_binaries(&stack, &settings.binaries, arguments.release)?;
     log_ignored(&stack);
 
+    let urls = function_urls(&stack, &arguments).await?;
+
     let functions = stack.functions.values();
     let faults = Faults::new(functions.map(|spec| spec.name.clone()).collect());
     for spec in &arguments.faults {
@@ -142,6 +150,10 @@ pub(crate) async fn run(arguments: cli::RunArgs) -> Result<(), RunError> {
     let lambda = Lambda::new(specs, &settings, &faults);
     let guard = Guard::new(arguments.host, &arguments.allowed_hosts);
     let websocket_path = format!("/{}", stack.api.stage);
+    let urls_by_id: BTreeMap<_, _> = urls
+        .iter()
+        .map(|url| (url.id.clone(), format!("http://{}", url.address)))
+        .collect();
     let ready = Ready {
         event: "ready",
         websocket: format!("ws://{address}{websocket_path}"),
@@ -149,6 +161,8 @@ pub(crate) async fn run(arguments: cli::RunArgs) -> Result<(), RunError> {
         lambda: url,
         dynamodb: settings.dynamodb_url.clone(),
         issuer: issuer.url().to_owned(),
+        reader: urls_by_id.get(READER).cloned(),
+        function_urls: urls_by_id,
     };
     let limits = limits(&arguments.api_gateway);
     let api = WebSocketApi::new(stack.api, lambda.clone(), limits, faults.clone(), address);
@@ -171,6 +185,11 @@ pub(crate) async fn run(arguments: cli::RunArgs) -> Result<(), RunError> {
         guard.clone(),
     );
     let mut database = tokio::spawn(serving);
+    for url in urls {
+        let router = function_url::router(lambda.clone(), &url.function, url.spec, url.address);
+        let guard = guard.clone().with_pages();
+        tokio::spawn(server::serve(url.listeners, router, guard));
+    }
     let guard = guard.with_websocket(&websocket_path);
     tokio::spawn(server::serve(listeners, router, guard));
     let every = arguments.lambda.schedule_every;
@@ -192,6 +211,38 @@ pub(crate) async fn run(arguments: cli::RunArgs) -> Result<(), RunError> {
     }
     lambda.stop().await;
     Ok(())
+}
+
+/// A function URL and its sockets.
+struct BoundUrl {
+    /// The function's logical id.
+    id: String,
+    function: FunctionSpec,
+    spec: FunctionUrlSpec,
+    listeners: Listeners,
+    address: SocketAddr,
+}
+
+/// Listens for each function URL of the stack.
+async fn function_urls(
+    stack: &StackSpec,
+    arguments: &cli::RunArgs,
+) -> Result<Vec<BoundUrl>, RunError> {
+    let mut urls = Vec::new();
+    for (id, function) in &stack.functions {
+        let Some(spec) = &function.url else { continue };
+        let number = u16::try_from(urls.len()).unwrap_or(u16::MAX);
+        let port = arguments.function_url_port(number);
+        let listeners = listen(arguments, port, "--url-port").await?;
+        urls.push(BoundUrl {
+            id: id.clone(),
+            function: function.clone(),
+            spec: spec.clone(),
+            address: listeners.reachable()?,
+            listeners,
+        });
+    }
+    Ok(urls)
 }
 
 /// The resources that the local stack does not emulate: one line at INFO, and

@@ -22,7 +22,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tower_service::Service;
 
-use crate::guard::{self, Guard};
+use crate::guard::Guard;
 use crate::listen::Listeners;
 
 /// The longest request head that is recorded, in bytes.
@@ -136,6 +136,7 @@ async fn serve_client(stream: TcpStream, address: SocketAddr, router: Router, gu
     let service = service_fn(move |mut request: Request<Incoming>| {
         request.extensions_mut().insert(client.clone());
         let checked = guard.check(&request);
+        let guard = guard.clone();
         // A router is always ready.
         let mut router = router.clone();
         async move {
@@ -145,7 +146,7 @@ async fn serve_client(stream: TcpStream, address: SocketAddr, router: Router, gu
                 return Ok(refusal.response());
             }
             let mut response = router.call(request.map(Body::new)).await?;
-            guard::remove_cors(response.headers_mut());
+            guard.remove_cors(response.headers_mut());
             Ok::<_, Infallible>(response)
         }
     });

@@ -12,6 +12,7 @@ mod conditions;
 mod error;
 mod event_invoke_config;
 mod function;
+mod function_url;
 mod intrinsics;
 mod parameters;
 mod properties;
@@ -32,6 +33,7 @@ use serde_json::{Map, Value};
 pub(crate) use api::ApiSpec;
 pub(crate) use error::TemplateError;
 pub(crate) use function::FunctionSpec;
+pub(crate) use function_url::{CorsSpec, FunctionUrlSpec, InvokeMode, UrlAuth};
 pub(crate) use schedule::{ScheduleKind, ScheduleSpec};
 pub(crate) use table::TableSpec;
 

@@ -142,7 +142,7 @@ impl EventQueue {
 
 async fn attempt(function: &Function, invocation: &Invocation) -> Result<Outcome, NotInvoked> {
     let permit = function.acquire().await?;
-    function.invoke(permit, invocation.clone()).await
+    function.invoke(permit, invocation.clone(), None).await
 }
 
 /// The record that Lambda sends to an on-failure destination. `failed` is the

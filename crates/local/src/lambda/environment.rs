@@ -11,16 +11,21 @@ use tokio::process::Child;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::output::ProcessOutput;
+use super::response_stream::StreamSink;
 use super::runtime_api::{
     FunctionResponse, RuntimeEvent, RuntimeLink, RuntimeMessage, RuntimeRegistry,
 };
-use super::{Invocation, Settings};
+use super::{Invocation, Settings, error_payload};
 use crate::fault::FunctionFault;
 use crate::template::FunctionSpec;
 
 /// How long a function may take to ask for its first event (AWS: "the Init
 /// phase is limited to 10 seconds").
 const INIT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long a process that breaks off its response may take to end. If it lives
+/// on, only the response has failed.
+const EXIT_GRACE: Duration = Duration::from_secs(1);
 
 /// Why an environment failed and cannot be used again.
 #[derive(Debug, thiserror::Error)]
@@ -148,15 +153,18 @@ impl Environment {
                 _ => Ok(()),
             },
             RuntimeMessage::InitError(error) => Err(EnvironmentError::InitError(error)),
-            RuntimeMessage::Response { .. } => Err(EnvironmentError::Init),
+            RuntimeMessage::Response { .. } | RuntimeMessage::Incomplete { .. } => {
+                Err(EnvironmentError::Init)
+            }
         }
     }
 
     /// Sends an event to the function, which must be ready, and waits for its
-    /// response.
+    /// response. A streamed response goes to the sink, and its end is returned.
     pub(super) async fn handle(
         &mut self,
         invocation: Invocation,
+        sink: Option<StreamSink>,
         limit: Duration,
         fault: Option<FunctionFault>,
     ) -> Result<FunctionResponse, EnvironmentError> {
@@ -165,6 +173,7 @@ impl Environment {
         let started = Instant::now();
         self.runtime.send(RuntimeEvent {
             invocation,
+            sink,
             deadline: SystemTime::now() + limit,
             arn: self.arn.clone(),
         });
@@ -221,10 +230,24 @@ impl Environment {
                     request_id: answered,
                     response,
                 } if answered == request_id => return Ok(response),
+                RuntimeMessage::Incomplete {
+                    request_id: answered,
+                } if answered == request_id => return self.incomplete_response().await,
                 // A late response to an earlier event, or a message out of order.
                 _ => {}
             }
         }
+    }
+
+    /// The runtime has broken off its response, mostly because its process ended.
+    async fn incomplete_response(&mut self) -> Result<FunctionResponse, EnvironmentError> {
+        if let Ok(status) = timeout(EXIT_GRACE, self.child.wait()).await {
+            return Err(status.map_or(EnvironmentError::Init, EnvironmentError::Exit));
+        }
+        Ok(FunctionResponse {
+            payload: error_payload("Runtime.TruncatedResponse", "the response is incomplete"),
+            is_error: true,
+        })
     }
 
     /// Waits for the runtime's next message, and prints the output meanwhile.

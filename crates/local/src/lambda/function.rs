@@ -8,6 +8,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::Instant;
 
 use super::environment::{Environment, EnvironmentError};
+use super::response_stream::StreamSink;
 use super::runtime_api::RuntimeRegistry;
 use super::{Invocation, NotInvoked, Outcome, Settings, error_payload};
 use crate::fault::Faults;
@@ -82,11 +83,13 @@ impl Function {
         })
     }
 
-    /// Runs one event to its end.
+    /// Runs one event to its end. With a sink, the function may stream its
+    /// response.
     pub(super) async fn invoke(
         &self,
         _permit: Permit,
         invocation: Invocation,
+        sink: Option<StreamSink>,
     ) -> Result<Outcome, NotInvoked> {
         let request_id = invocation.request_id.clone();
         let ready = tokio::select! {
@@ -100,7 +103,7 @@ impl Function {
         };
         let fault = self.faults.on_event(&self.spec.name);
         let response = tokio::select! {
-            response = environment.handle(invocation, self.spec.timeout, fault) => Some(response),
+            response = environment.handle(invocation, sink, self.spec.timeout, fault) => Some(response),
             () = self.stop_requested() => None,
         };
         let log_tail = environment.log_tail();

@@ -175,11 +175,7 @@ impl InvokeError {
                 user_error(unknown.to_string()),
             ),
             Self::NotInvoked(throttled @ NotInvoked::Throttled { reserved }) => {
-                let reason = if reserved {
-                    "ReservedFunctionConcurrentInvocationLimitExceeded"
-                } else {
-                    "ConcurrentInvocationLimitExceeded"
-                };
+                let reason = NotInvoked::throttle_reason(reserved);
                 (
                     StatusCode::TOO_MANY_REQUESTS,
                     "TooManyRequestsException",

@@ -8,8 +8,9 @@ use std::time::SystemTime;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::rejection::BytesRejection;
-use axum::extract::{DefaultBodyLimit, Path, State};
-use axum::http::{Response, StatusCode};
+use axum::extract::{DefaultBodyLimit, FromRequest, Path, Request, State};
+use axum::http::header::CONTENT_TYPE;
+use axum::http::{HeaderMap, Response, StatusCode};
 use axum::routing::{get, post};
 use bytes::Bytes;
 use nix::sys::signal::{Signal, killpg};
@@ -17,6 +18,7 @@ use nix::unistd::Pid;
 use tokio::sync::mpsc::error::TryRecvError;
 use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
 
+use super::response_stream::{StreamEnd, StreamSink, pass_on};
 use super::{Invocation, error_payload};
 use crate::ids;
 
@@ -24,9 +26,14 @@ use crate::ids;
 /// message.
 const MAX_RESPONSE_BYTES: usize = 6_291_556;
 
+/// The header by which a runtime announces a streamed response.
+const RESPONSE_MODE: &str = "lambda-runtime-function-response-mode";
+
 /// An event for a function's runtime.
 pub(super) struct RuntimeEvent {
     pub(super) invocation: Invocation,
+    /// Takes the response if it is streamed.
+    pub(super) sink: Option<StreamSink>,
     pub(super) deadline: SystemTime,
     pub(super) arn: String,
 }
@@ -44,6 +51,10 @@ pub(super) enum RuntimeMessage {
         request_id: String,
         response: FunctionResponse,
     },
+    /// A streamed response broke off.
+    Incomplete {
+        request_id: String,
+    },
     InitError(String),
 }
 
@@ -56,7 +67,23 @@ pub(super) struct RuntimeRegistry(Arc<Mutex<HashMap<String, RuntimeHandle>>>);
 struct RuntimeHandle {
     events: Arc<tokio::sync::Mutex<UnboundedReceiver<RuntimeEvent>>>,
     messages: UnboundedSender<RuntimeMessage>,
+    /// The current event's sink, with the event's request id.
+    sink: Arc<Mutex<Option<(String, StreamSink)>>>,
     process_group: Arc<OnceLock<Pid>>,
+}
+
+impl RuntimeHandle {
+    fn sink(&self) -> MutexGuard<'_, Option<(String, StreamSink)>> {
+        self.sink
+            .lock()
+            .expect("no code panics while holding the lock")
+    }
+
+    /// The sink for a response to this event, once.
+    fn take_sink(&self, request_id: &str) -> Option<StreamSink> {
+        let taken = self.sink().take_if(|(current, _)| current == request_id);
+        taken.map(|(_, sink)| sink)
+    }
 }
 
 /// A stopped process group. Lambda freezes an environment between events: no
@@ -103,6 +130,7 @@ impl RuntimeRegistry {
         let handle = RuntimeHandle {
             events: Arc::new(tokio::sync::Mutex::new(events_receiver)),
             messages: messages_sender,
+            sink: Arc::default(),
             process_group: Arc::clone(&process_group),
         };
         self.lock().insert(id.clone(), handle);
@@ -201,6 +229,8 @@ async fn next(
         }
     };
     let event = event.ok_or(StatusCode::FORBIDDEN)?;
+    let request_id = &event.invocation.request_id;
+    *runtime.sink() = event.sink.map(|sink| (request_id.clone(), sink));
     let deadline = event
         .deadline
         .duration_since(SystemTime::UNIX_EPOCH)
@@ -224,9 +254,52 @@ async fn next(
 async fn response(
     registry: State<RuntimeRegistry>,
     path: Path<(String, String)>,
-    payload: Result<Bytes, BytesRejection>,
+    request: Request,
 ) -> Reply {
+    let (environment, request_id) = &*path;
+    let sink = registry.find(environment)?.take_sink(request_id);
+    if let Some(sink) = sink
+        && is_streaming(request.headers())
+    {
+        return stream(&registry, path, request, sink).await;
+    }
+    let payload = Bytes::from_request(request, &()).await;
     respond(&registry, path, payload, false)
+}
+
+fn is_streaming(headers: &HeaderMap) -> bool {
+    let mode = headers.get(RESPONSE_MODE);
+    mode.is_some_and(|mode| mode.as_bytes().eq_ignore_ascii_case(b"streaming"))
+}
+
+async fn stream(
+    registry: &RuntimeRegistry,
+    Path((environment, request_id)): Path<(String, String)>,
+    request: Request,
+    sink: StreamSink,
+) -> Reply {
+    let content_type = request.headers().get(CONTENT_TYPE).cloned();
+    let (response, reply) = match pass_on(sink, content_type, request.into_body()).await {
+        StreamEnd::Response(response) => (response, Ok(StatusCode::ACCEPTED)),
+        StreamEnd::TooLarge(response) => (response, Err(StatusCode::PAYLOAD_TOO_LARGE)),
+        StreamEnd::Incomplete => {
+            send(
+                registry,
+                &environment,
+                RuntimeMessage::Incomplete { request_id },
+            )?;
+            return Err(StatusCode::BAD_REQUEST);
+        }
+    };
+    send(
+        registry,
+        &environment,
+        RuntimeMessage::Response {
+            request_id,
+            response,
+        },
+    )?;
+    reply
 }
 
 async fn error(

@@ -7,6 +7,7 @@ use serde_json::{Map, Value};
 
 use super::TemplateError;
 use super::event_invoke_config::{self, EventInvokeConfig};
+use super::function_url::{self, FunctionUrlSpec};
 use super::intrinsics::Scope;
 use super::properties::{NOT_SUPPORTED, Properties, integer, unsupported};
 use super::schedule::{self, ScheduleSpec};
@@ -23,12 +24,14 @@ pub(crate) struct FunctionSpec {
     pub reserved_concurrency: Option<usize>,
     pub event_invoke: EventInvokeConfig,
     pub schedules: Vec<ScheduleSpec>,
+    pub url: Option<FunctionUrlSpec>,
 }
 
 /// Properties that `Globals` may set for all functions.
-const COMMON: [&str; 5] = [
+const COMMON: [&str; 6] = [
     "Environment",
     "EventInvokeConfig",
+    "FunctionUrlConfig",
     "MemorySize",
     "ReservedConcurrentExecutions",
     "Timeout",
@@ -82,6 +85,7 @@ impl FunctionSpec {
             reserved_concurrency: None,
             event_invoke: EventInvokeConfig::default(),
             schedules: Vec::new(),
+            url: None,
         }
     }
 }
@@ -139,6 +143,7 @@ pub(super) fn read(
             own_or_common("EventInvokeConfig")?.as_ref(),
         )?,
         schedules: schedule::read(id, properties)?,
+        url: function_url::read(properties, own_or_common("FunctionUrlConfig")?.as_ref())?,
     })
 }
 
