@@ -7,6 +7,8 @@
 //! event of that connection to the connection ID. API Gateway puts the user
 //! agent in each event, so a test can see the events wherever this runs.
 
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::path::Path;
 use std::process::{Command, exit};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -91,6 +93,10 @@ async fn obey(clients: &Clients, event: LambdaEvent<Value>) -> Result<Value, Err
         ("panic", _) => panic!("told to panic"),
         ("hang", _) => std::future::pending().await,
         ("nonsense", _) => Ok(json!([1, "two"])),
+        ("raw", end) => {
+            stream_raw(&context.request_id, end)?;
+            Ok(Value::Null)
+        }
         ("return", output) => Ok(serde_json::from_str(output)?),
         ("error", _) => {
             eprintln!("told to fail: {}", context.request_id);
@@ -151,6 +157,35 @@ fn answer(body: &str) -> Result<Value, Error> {
     Ok(json!({"statusCode": 200, "body": body}))
 }
 
+/// Streams a response without the runtime, which cannot end one badly.
+fn stream_raw(request_id: &str, end: &str) -> Result<(), Error> {
+    let api = std::env::var("AWS_LAMBDA_RUNTIME_API")?;
+    let api = api.trim_start_matches("http://");
+    let (host, path) = api.split_once('/').unwrap_or((api, ""));
+    let mut stream = TcpStream::connect(host)?;
+    write!(
+        stream,
+        "POST /{path}/2018-06-01/runtime/invocation/{request_id}/response HTTP/1.1\r\n\
+         Host: {host}\r\nConnection: close\r\nExpect: 100-continue\r\n\
+         Content-Type: text/html\r\nLambda-Runtime-Function-Response-Mode: streaming\r\n\
+         Transfer-Encoding: chunked\r\nTrailer: Lambda-Runtime-Function-Error-Type\r\n\r\n"
+    )?;
+    // Someone reads the response now.
+    let mut go_on = [0; "HTTP/1.1 100 Continue\r\n\r\n".len()];
+    stream.read_exact(&mut go_on)?;
+    stream.write_all(b"6\r\nfirst \r\n")?;
+    match end {
+        // The request is never finished.
+        "abort" => return Ok(()),
+        "trailers" => {
+            stream.write_all(b"0\r\nLambda-Runtime-Function-Error-Type: Told.ToFail\r\n\r\n")?;
+        }
+        _ => stream.write_all(b"0\r\n\r\n")?,
+    }
+    stream.read_to_end(&mut Vec::new())?;
+    Ok(())
+}
+
 /// A response that is streamed as the order says.
 fn stream(order: &str) -> Result<StreamResponse<Body>, Error> {
     let mut headers = HeaderMap::new();
@@ -180,10 +215,6 @@ fn stream(order: &str) -> Result<StreamResponse<Body>, Error> {
                 let _ = body.send_data("first ".into()).await;
                 tokio::time::sleep(Duration::from_millis(50)).await;
                 exit(7);
-            }
-            ("abort", _) => {
-                let _ = body.send_data("first ".into()).await;
-                body.abort();
             }
             ("pour", bytes) => {
                 let mut left: usize = bytes.parse().unwrap_or_default();

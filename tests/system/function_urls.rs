@@ -1,5 +1,7 @@
 //! Function URLs, called as clients do.
 
+mod complete;
+mod pages;
 mod streams;
 
 use belfry_tests::{Stack, http};

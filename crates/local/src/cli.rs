@@ -521,6 +521,24 @@ mod tests {
     }
 
     #[test]
+    fn function_urls_have_the_ports_from_the_first_on() {
+        let port = |flags: &[&str], number| {
+            let arguments = ["belfry", "run"].iter().chain(flags);
+            let Command::Run(arguments) = Cli::try_parse_from(arguments).unwrap().command else {
+                panic!("not `run`")
+            };
+            arguments.function_url_port(number)
+        };
+        assert_eq!((port(&[], 0), port(&[], 1)), (3101, 3102));
+        assert_eq!(port(&["--port", "4000"], 0), 4100);
+        assert_eq!(port(&["--port", "0"], 1), 0);
+        assert_eq!(port(&["--port", "65535"], 0), 0);
+        assert_eq!(port(&["--url-port", "3102", "--port", "0"], 2), 3104);
+        assert_eq!(port(&["--url-port", "0"], 1), 0);
+        assert_eq!(port(&["--url-port", "65535"], 1), 0);
+    }
+
+    #[test]
     fn every_flag_of_run_with_a_value_shows_an_example() {
         let command = Cli::command();
         let run = command.find_subcommand("run").unwrap();

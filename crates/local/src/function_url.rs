@@ -20,7 +20,7 @@ use futures_util::stream;
 use serde_json::{Value, json};
 
 use crate::ids;
-use crate::lambda::{Invocation, Lambda, NotInvoked, Outcome, ResponseStream, Streamed};
+use crate::lambda::{Invocation, Lambda, NotInvoked, Outcome, ResponseStream, StreamCut, Streamed};
 use crate::rate_limiter::RateLimiter;
 use crate::server::ClientInfo;
 use crate::template::{FunctionSpec, FunctionUrlSpec, InvokeMode, UrlAuth};
@@ -126,6 +126,12 @@ impl FunctionUrl {
         if !self.rate.allows() {
             return Err(UrlError::Throttled { reserved: true });
         }
+        if let Some(limit) = self.lambda.busy_environments(&self.function) {
+            tracing::warn!(
+                function = self.function,
+                "a request waits: all {limit} processes are busy; on AWS more would start, and here with --environments"
+            );
+        }
         match self.spec.invoke_mode {
             InvokeMode::Buffered => {
                 let outcome = self.lambda.invoke(&self.function, invocation).await?;
@@ -175,20 +181,54 @@ impl FunctionUrl {
             let first = first.map_err(|_| UrlError::Failed)?;
             (response::bare_head(content_type), first)
         };
-        let chunks = stream::unfold((rest, stream), async |(rest, mut stream)| {
-            let chunk = if rest.is_empty() {
-                stream.next().await?
-            } else {
-                Ok(rest)
-            };
-            Some((chunk, (Bytes::new(), stream)))
-        });
+        let body = StreamedBody {
+            function: self.function.clone(),
+            rest,
+            stream,
+            is_empty: true,
+        };
+        let chunks = stream::unfold(body, StreamedBody::next);
         Ok(head.map(|()| Body::from_stream(chunks)))
     }
 
     fn malformed(&self, malformed: Malformed) -> UrlError {
         tracing::warn!(function = self.function, reason = %malformed, "the function's output is no HTTP response");
         UrlError::Malformed
+    }
+}
+
+/// The body of a streamed response.
+struct StreamedBody {
+    /// The function's name.
+    function: String,
+    /// What arrived together with the head.
+    rest: Bytes,
+    stream: ResponseStream,
+    is_empty: bool,
+}
+
+impl StreamedBody {
+    async fn next(mut self) -> Option<(Result<Bytes, StreamCut>, Self)> {
+        let rest = std::mem::take(&mut self.rest);
+        let chunk = if rest.is_empty() {
+            self.stream.next().await
+        } else {
+            Some(Ok(rest))
+        };
+        match &chunk {
+            Some(Ok(_)) => self.is_empty = false,
+            Some(Err(cut)) => {
+                tracing::warn!(function = self.function, reason = %cut, "a streamed response was cut");
+            }
+            None if self.is_empty => {
+                tracing::warn!(
+                    function = self.function,
+                    "a streamed response without a body: on AWS, clients have waited for its end for minutes; send at least one byte"
+                );
+            }
+            None => {}
+        }
+        chunk.map(|chunk| (chunk, self))
     }
 }
 

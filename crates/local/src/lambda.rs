@@ -30,7 +30,7 @@ pub(crate) use asynchronous::{DeadLetters, RetryDelays};
 use function::Function;
 use function_name::{FunctionName, LATEST, UnresolvedName};
 pub(crate) use invoke_api::router as invoke_router;
-pub(crate) use response_stream::ResponseStream;
+pub(crate) use response_stream::{ResponseStream, StreamCut};
 use runtime_api::RuntimeRegistry;
 pub(crate) use runtime_api::router as runtime_router;
 pub(crate) use schedule::start as start_schedules;
@@ -233,6 +233,12 @@ impl Lambda {
             return Err(UnresolvedName::NotFound(format!("{arn}:{qualifier}")));
         }
         Ok(function.name)
+    }
+
+    /// How many processes a function may have, if all of them are busy. A further
+    /// event waits.
+    pub(crate) fn busy_environments(&self, name: &str) -> Option<usize> {
+        self.functions.get(name)?.busy_environments()
     }
 
     fn find(&self, name: &str) -> Result<Arc<Function>, NotInvoked> {

@@ -145,18 +145,24 @@ impl Environment {
 
     /// Waits until the function asks for an event.
     pub(super) async fn ready(&mut self) -> Result<(), EnvironmentError> {
-        let message = timeout(INIT_TIMEOUT, self.next_message()).await;
-        match message.unwrap_or(Err(EnvironmentError::Init))? {
-            // It may have died since it asked.
-            RuntimeMessage::Next => match self.child.try_wait() {
-                Ok(Some(status)) => Err(EnvironmentError::Exit(status)),
-                _ => Ok(()),
-            },
-            RuntimeMessage::InitError(error) => Err(EnvironmentError::InitError(error)),
-            RuntimeMessage::Response { .. } | RuntimeMessage::Incomplete { .. } => {
-                Err(EnvironmentError::Init)
+        let ready = async {
+            loop {
+                match self.next_message().await? {
+                    // It may have died since it asked.
+                    RuntimeMessage::Next => match self.child.try_wait() {
+                        Ok(Some(status)) => return Err(EnvironmentError::Exit(status)),
+                        _ => return Ok(()),
+                    },
+                    RuntimeMessage::InitError(error) => {
+                        return Err(EnvironmentError::InitError(error));
+                    }
+                    // A late response to an earlier event.
+                    RuntimeMessage::Response { .. } | RuntimeMessage::Incomplete { .. } => {}
+                }
             }
-        }
+        };
+        let ready = timeout(INIT_TIMEOUT, ready).await;
+        ready.unwrap_or(Err(EnvironmentError::Init))
     }
 
     /// Sends an event to the function, which must be ready, and waits for its

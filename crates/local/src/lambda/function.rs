@@ -66,6 +66,12 @@ impl Function {
         self.settings.arn(&self.spec.name)
     }
 
+    /// This machine's limit, if it is reached.
+    pub(super) fn busy_environments(&self) -> Option<usize> {
+        let is_busy = self.environments.available_permits() == 0;
+        is_busy.then_some(self.settings.max_environments)
+    }
+
     /// Waits until this machine can run one more event. Lambda then runs or
     /// refuses it. Cancelling this leaves the queue.
     pub(super) async fn acquire(&self) -> Result<Permit, NotInvoked> {

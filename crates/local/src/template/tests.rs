@@ -35,8 +35,9 @@ fn refused(text: &str) -> String {
     error.to_string()
 }
 
-fn originals() -> [String; 2] {
-    ["template.yaml", "tests/templates/misbehave.yaml"].map(|path| {
+fn originals() -> [String; 3] {
+    let misbehave = "tests/templates/misbehave.yaml";
+    ["template.yaml", misbehave, "tests/templates/urls.yaml"].map(|path| {
         let root = concat!(env!("CARGO_MANIFEST_DIR"), "/../../");
         std::fs::read_to_string(format!("{root}{path}")).unwrap()
     })

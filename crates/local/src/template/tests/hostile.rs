@@ -179,7 +179,7 @@ proptest! {
 
     #[test]
     fn a_changed_template_is_read_or_refused(
-        which in 0..2_usize,
+        which in 0..3_usize,
         changes in changes(),
     ) {
         check(&changed(&originals()[which], &changes))?;
@@ -187,7 +187,7 @@ proptest! {
 
     #[test]
     fn any_value_in_a_template_is_read_or_refused(
-        which in 0..2_usize,
+        which in 0..3_usize,
         steps in prop::collection::vec(any::<prop::sample::Index>(), 1..8),
         value in value(),
     ) {
