@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use aws_sdk_lambda::primitives::Blob;
 use belfry_tests::{Gate, Stack, soon, until};
 use nix::sys::signal::Signal;
 use reqwest::{RequestBuilder, Response};
@@ -170,6 +171,21 @@ async fn a_complete_response_is_passed_on_as_it_is() {
     assert_eq!(response.headers()["content-type"], "application/json");
     let expected = r#"{"body":"hello","statusCode":200}"#;
     assert_eq!(body(response).await, (expected.into(), true));
+}
+
+#[tokio::test]
+async fn an_invocation_without_the_url_gets_the_whole_output() {
+    let stack = Stack::with_urls().start().await;
+    let payload = Blob::new(r#"{"body":"stream hello"}"#);
+    let invocation = stack.lambda().invoke().function_name("ReaderFunction");
+    let output = invocation.payload(payload).send().await.unwrap();
+    assert_eq!(output.function_error(), None);
+    let output = output.payload().unwrap().as_ref();
+    let output = std::str::from_utf8(output).unwrap();
+    let (prelude, body) = output.split_once("\0\0\0\0\0\0\0\0").unwrap();
+    assert_eq!(body, "hello");
+    let prelude: Value = serde_json::from_str(prelude).unwrap();
+    assert_eq!(prelude["statusCode"], 201);
 }
 
 #[tokio::test]

@@ -160,11 +160,12 @@ fn text(value: &HeaderValue) -> String {
 #[cfg(test)]
 mod tests {
     use axum::http::Request;
+    use proptest::prelude::*;
 
     use super::*;
 
-    fn event_of(request: axum::http::request::Builder, body: &'static [u8]) -> Value {
-        let (parts, body) = request.body(Bytes::from_static(body)).unwrap().into_parts();
+    fn event_of(request: axum::http::request::Builder, body: Bytes) -> Value {
+        let (parts, body) = request.body(body).unwrap().into_parts();
         let arrival = Arrival {
             address: ([127, 0, 0, 1], 3101).into(),
             client: [127, 0, 0, 1].into(),
@@ -176,7 +177,7 @@ mod tests {
 
     #[test]
     fn a_bare_request_has_no_optional_fields() {
-        let event = event_of(Request::get("/"), b"");
+        let event = event_of(Request::get("/"), Bytes::new());
         let fields: Vec<_> = event.as_object().unwrap().keys().collect();
         let expected = [
             "headers",
@@ -196,7 +197,10 @@ mod tests {
 
     #[test]
     fn paths_and_queries_are_raw_and_parameters_decoded() {
-        let event = event_of(Request::get("/a%2Fb/%41?q=1&r=%2Fx&r=y+z&%C3%BC&q="), b"");
+        let event = event_of(
+            Request::get("/a%2Fb/%41?q=1&r=%2Fx&r=y+z&%C3%BC&q="),
+            Bytes::new(),
+        );
         assert_eq!(event["rawPath"], "/a%2Fb/%41");
         assert_eq!(event["rawQueryString"], "q=1&r=%2Fx&r=y+z&%C3%BC&q=");
         let expected = json!({"q": "1,", "r": "/x,y z", "ü": ""});
@@ -214,7 +218,7 @@ mod tests {
             .header("X-Forwarded-For", "192.0.2.1")
             .header("X-Amzn-Trace-Id", "forged")
             .header("User-Agent", "test");
-        let event = event_of(request, b"");
+        let event = event_of(request, Bytes::new());
         let headers = json!({
             "user-agent": "test",
             "x-a": "1,2",
@@ -228,11 +232,41 @@ mod tests {
         assert_eq!(event["requestContext"]["http"]["userAgent"], "test");
     }
 
+    proptest! {
+        #[test]
+        fn any_request_becomes_an_event_that_says_the_same(
+            query in "[!-\"$-~]{0,40}",
+            header in prop::collection::vec(any::<u8>().prop_filter("allowed in a header", |byte| {
+                HeaderValue::from_bytes(&[*byte]).is_ok()
+            }), 0..20),
+            body in prop::collection::vec(any::<u8>(), 0..40),
+            is_text in any::<bool>(),
+        ) {
+            let Ok(uri) = format!("/?{query}").parse::<axum::http::Uri>() else {
+                return Ok(());
+            };
+            let content_type = if is_text { "text/plain" } else { "image/png" };
+            let request = Request::post(uri)
+                .header("x-a", HeaderValue::from_bytes(&header).unwrap())
+                .header("cookie", HeaderValue::from_bytes(&header).unwrap())
+                .header("content-type", content_type);
+            let event = event_of(request, body.clone().into());
+            prop_assert_eq!(&event["rawQueryString"], &query);
+            let sent = event["body"].as_str().unwrap_or_default();
+            let decoded = if event["isBase64Encoded"] == true {
+                STANDARD.decode(sent).unwrap()
+            } else {
+                sent.as_bytes().to_vec()
+            };
+            prop_assert_eq!(decoded, body);
+        }
+    }
+
     #[test]
     fn a_body_that_is_no_text_is_base64() {
         let body = |content_type: &str, body: &'static [u8]| {
             let request = Request::post("/").header("Content-Type", content_type);
-            let event = event_of(request, body);
+            let event = event_of(request, Bytes::from_static(body));
             (event["body"].clone(), event["isBase64Encoded"] == true)
         };
         for text in [
