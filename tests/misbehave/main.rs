@@ -213,7 +213,7 @@ fn stream(order: &str) -> Result<StreamResponse<Body>, Error> {
             }
             ("crash", _) => {
                 let _ = body.send_data("first ".into()).await;
-                tokio::time::sleep(Duration::from_millis(50)).await;
+                tokio::time::sleep(Duration::from_millis(300)).await;
                 exit(7);
             }
             ("pour", bytes) => {

@@ -218,6 +218,9 @@ impl StreamedBody {
         match &chunk {
             Some(Ok(_)) => self.is_empty = false,
             Some(Err(cut)) => {
+                // The HTTP library drops what it has not sent when a body fails, and
+                // sends when a body has to wait.
+                tokio::task::yield_now().await;
                 tracing::warn!(function = self.function, reason = %cut, "a streamed response was cut");
             }
             None if self.is_empty => {

@@ -130,7 +130,8 @@ async fn a_function_does_not_see_its_client_leave() {
 #[tokio::test]
 async fn an_injected_death_cuts_the_stream() {
     let stack = Stack::with_urls().start().await;
-    let kill = json!({"fault": "function-kill", "function": "ReaderFunction", "delay": "300ms", "times": 1});
+    let kill =
+        json!({"fault": "function-kill", "function": "ReaderFunction", "delay": "1s", "times": 1});
     stack.fault(kill).await;
     let response = stream(&stack, &Gate::closed().body()).await;
     assert_eq!(body(response).await, ("first ".into(), false));

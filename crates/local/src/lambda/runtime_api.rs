@@ -67,22 +67,29 @@ pub(super) struct RuntimeRegistry(Arc<Mutex<HashMap<String, RuntimeHandle>>>);
 struct RuntimeHandle {
     events: Arc<tokio::sync::Mutex<UnboundedReceiver<RuntimeEvent>>>,
     messages: UnboundedSender<RuntimeMessage>,
-    /// The current event's sink, with the event's request id.
-    sink: Arc<Mutex<Option<(String, StreamSink)>>>,
+    pending: Arc<Mutex<Option<PendingEvent>>>,
     process_group: Arc<OnceLock<Pid>>,
 }
 
+/// The event that has no response yet.
+struct PendingEvent {
+    request_id: String,
+    sink: Option<StreamSink>,
+}
+
 impl RuntimeHandle {
-    fn sink(&self) -> MutexGuard<'_, Option<(String, StreamSink)>> {
-        self.sink
+    fn pending(&self) -> MutexGuard<'_, Option<PendingEvent>> {
+        self.pending
             .lock()
             .expect("no code panics while holding the lock")
     }
 
-    /// The sink for a response to this event, once.
-    fn take_sink(&self, request_id: &str) -> Option<StreamSink> {
-        let taken = self.sink().take_if(|(current, _)| current == request_id);
-        taken.map(|(_, sink)| sink)
+    /// Begins the only response to an event. 403 if that has begun already, or for
+    /// an earlier event.
+    fn begin_response(&self, request_id: &str) -> Result<PendingEvent, StatusCode> {
+        let is_this = |event: &mut PendingEvent| event.request_id == request_id;
+        let event = self.pending().take_if(is_this);
+        event.ok_or(StatusCode::FORBIDDEN)
     }
 }
 
@@ -130,7 +137,7 @@ impl RuntimeRegistry {
         let handle = RuntimeHandle {
             events: Arc::new(tokio::sync::Mutex::new(events_receiver)),
             messages: messages_sender,
-            sink: Arc::default(),
+            pending: Arc::default(),
             process_group: Arc::clone(&process_group),
         };
         self.lock().insert(id.clone(), handle);
@@ -229,8 +236,10 @@ async fn next(
         }
     };
     let event = event.ok_or(StatusCode::FORBIDDEN)?;
-    let request_id = &event.invocation.request_id;
-    *runtime.sink() = event.sink.map(|sink| (request_id.clone(), sink));
+    *runtime.pending() = Some(PendingEvent {
+        request_id: event.invocation.request_id.clone(),
+        sink: event.sink,
+    });
     let deadline = event
         .deadline
         .duration_since(SystemTime::UNIX_EPOCH)
@@ -257,8 +266,8 @@ async fn response(
     request: Request,
 ) -> Reply {
     let (environment, request_id) = &*path;
-    let sink = registry.find(environment)?.take_sink(request_id);
-    if let Some(sink) = sink
+    let event = registry.find(environment)?.begin_response(request_id)?;
+    if let Some(sink) = event.sink
         && is_streaming(request.headers())
     {
         return stream(&registry, path, request, sink).await;
@@ -307,6 +316,8 @@ async fn error(
     path: Path<(String, String)>,
     payload: Result<Bytes, BytesRejection>,
 ) -> Reply {
+    let (environment, request_id) = &*path;
+    registry.find(environment)?.begin_response(request_id)?;
     respond(&registry, path, payload, true)
 }
 
