@@ -38,6 +38,9 @@ const MAX_READ_BYTES: usize = 16 * 1024 * 1024;
 /// URLs" in the Lambda developer guide).
 const RATE_PER_EXECUTION: usize = 10;
 
+/// Lambda's name for that limit.
+const RATE_LIMIT: &str = "ReservedFunctionInvocationRateLimitExceeded";
+
 /// The content type of a streamed response that begins with a prelude.
 const INTEGRATION_RESPONSE: &str = "application/vnd.awslambda.http-integration-response";
 
@@ -58,10 +61,8 @@ struct FunctionUrl {
 enum UrlError {
     Unsigned,
     TooLarge,
-    Throttled {
-        /// Whether the limit is the function's own reserved concurrency.
-        reserved: bool,
-    },
+    /// With Lambda's name for the limit.
+    Throttled(&'static str),
     /// The function failed, or its output is no response.
     Failed,
     Malformed,
@@ -124,7 +125,7 @@ impl FunctionUrl {
             return Err(UrlError::TooLarge);
         }
         if !self.rate.allows() {
-            return Err(UrlError::Throttled { reserved: true });
+            return Err(UrlError::Throttled(RATE_LIMIT));
         }
         if let Some(limit) = self.lambda.busy_environments(&self.function) {
             tracing::warn!(
@@ -259,7 +260,9 @@ fn output(outcome: Outcome) -> Result<Bytes, UrlError> {
 impl From<NotInvoked> for UrlError {
     fn from(error: NotInvoked) -> Self {
         match error {
-            NotInvoked::Throttled { reserved } => Self::Throttled { reserved },
+            NotInvoked::Throttled { reserved } => {
+                Self::Throttled(NotInvoked::throttle_reason(reserved))
+            }
             NotInvoked::Stopping => Self::Stopping,
             // A URL belongs to a function of the stack.
             NotInvoked::Unknown(_) => Self::Failed,
@@ -281,14 +284,10 @@ impl UrlError {
                 "RequestTooLargeException",
                 json!({"Message": format!("Request must be smaller than {MAX_EVENT_BYTES} bytes for the InvokeFunction operation")}),
             ),
-            Self::Throttled { reserved } => (
+            Self::Throttled(reason) => (
                 StatusCode::TOO_MANY_REQUESTS,
                 "TooManyRequestsException",
-                json!({
-                    "Reason": NotInvoked::throttle_reason(reserved),
-                    "Type": "User",
-                    "message": NotInvoked::Throttled { reserved }.to_string(),
-                }),
+                json!({"Reason": reason, "Type": "User", "message": "Rate Exceeded."}),
             ),
             Self::Failed => return Self::failed(StatusCode::BAD_GATEWAY),
             Self::Malformed => return Self::failed(assumed::MALFORMED),

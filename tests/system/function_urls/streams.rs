@@ -273,13 +273,17 @@ async fn a_reserved_concurrency_of_zero_switches_the_url_off() {
 #[tokio::test]
 async fn requests_above_ten_a_second_for_each_reserved_execution_are_a_429() {
     let stack = Stack::with_urls().parameter("Reserved", "1").start().await;
-    let mut statuses = Vec::new();
-    // One after another, so that concurrency is not what refuses them.
-    while !statuses.contains(&429) {
-        assert!(statuses.len() < 1_000, "no limit");
-        statuses.push(stream(&stack, "hello").await.status().as_u16());
-    }
-    assert!(statuses.len() > 10, "{statuses:?}");
+    let refused_for = async |reason: &str| {
+        let requests = (0..50).map(|_| stream(&stack, "hello"));
+        let responses = futures_util::future::join_all(requests).await;
+        let bodies = futures_util::future::join_all(responses.into_iter().map(body)).await;
+        bodies.iter().any(|(body, _)| body.contains(reason))
+    };
+    let reason = "ReservedFunctionInvocationRateLimitExceeded";
+    until("a request exceeds the rate", async || {
+        refused_for(reason).await
+    })
+    .await;
 }
 
 #[tokio::test]
