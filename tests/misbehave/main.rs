@@ -208,8 +208,9 @@ fn stream(order: &str) -> Result<StreamResponse<Body>, Error> {
                 while !Path::new(file).exists() {
                     tokio::time::sleep(Duration::from_millis(5)).await;
                 }
-                let _ = body.send_data("last".into()).await;
-                eprintln!("streamed to the end");
+                if body.send_data("last".into()).await.is_ok() {
+                    eprintln!("streamed to the end");
+                }
             }
             ("crash", _) => {
                 let _ = body.send_data("first ".into()).await;
@@ -220,7 +221,9 @@ fn stream(order: &str) -> Result<StreamResponse<Body>, Error> {
                 let mut left: usize = bytes.parse().unwrap_or_default();
                 while left > 0 {
                     let chunk = left.min(64 * 1024);
-                    let _ = body.send_data("x".repeat(chunk).into()).await;
+                    if body.send_data("x".repeat(chunk).into()).await.is_err() {
+                        return;
+                    }
                     left -= chunk;
                 }
                 eprintln!("poured everything");
