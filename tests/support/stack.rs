@@ -30,7 +30,7 @@ pub struct Ready {
     pub lambda: String,
     pub dynamodb: String,
     pub issuer: String,
-    /// The function URL of `ReaderFunction`, if the template has one.
+    /// The function URL of `Reader`, if the template has one.
     pub reader: Option<String>,
     /// Every function URL by its function's logical id.
     #[serde(rename = "functionUrls")]

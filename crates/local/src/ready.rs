@@ -15,7 +15,7 @@ pub(crate) struct Ready {
     pub lambda: String,
     pub dynamodb: String,
     pub issuer: String,
-    /// The URL of `ReaderFunction`, if the stack has one.
+    /// The URL of `Reader`, if the stack has one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reader: Option<String>,
     /// Every function URL by its function's logical id.

@@ -42,7 +42,7 @@ const MIN_LIFETIME_SECONDS: u64 = 10;
 const CHANNEL_RULES: &str = "ChannelRules";
 
 /// The logical id of the function that serves HTTP readers.
-const READER: &str = "ReaderFunction";
+const READER: &str = "Reader";
 
 /// The parameter with the function that rules with `ask` ask.
 const AUTHORIZE_FUNCTION: &str = "AuthorizeFunction";

@@ -15,7 +15,7 @@ async fn stream(stack: &Stack, order: &str) -> Response {
 }
 
 fn request(stack: &Stack, order: &str) -> RequestBuilder {
-    super::order(stack, "ReaderFunction", &format!("stream {order}"))
+    super::order(stack, "Reader", &format!("stream {order}"))
 }
 
 async fn chunk(response: &mut Response) -> Option<String> {
@@ -28,7 +28,7 @@ async fn the_client_reads_while_the_function_runs() {
     let stack = Stack::with_urls().start().await;
     assert_eq!(
         stack.ready.reader.as_ref(),
-        stack.ready.function_urls.get("ReaderFunction")
+        stack.ready.function_urls.get("Reader")
     );
     let gate = Gate::closed();
     let mut response = stream(&stack, &gate.body()).await;
@@ -70,10 +70,7 @@ async fn a_function_that_dies_in_mid_stream_cuts_it() {
     assert_eq!(body(response).await, ("first ".into(), false));
     stack
         .logs
-        .wait_for(&[
-            "ReaderFunction",
-            "Runtime exited with error: exit status: 7",
-        ])
+        .wait_for(&["Reader", "Runtime exited with error: exit status: 7"])
         .await;
     let response = stream(&stack, "again").await;
     assert_eq!(body(response).await, ("again".into(), true));
@@ -83,7 +80,7 @@ async fn a_function_that_dies_in_mid_stream_cuts_it() {
 async fn a_runtime_may_stream_without_a_prelude_and_report_an_error() {
     let stack = Stack::with_urls().start().await;
     for (end, complete) in [("well", true), ("trailers", false), ("abort", false)] {
-        let order = super::order(&stack, "ReaderFunction", &format!("raw {end}"));
+        let order = super::order(&stack, "Reader", &format!("raw {end}"));
         let response = order.send().await.unwrap();
         assert_eq!(response.status(), 200, "{end}");
         assert_eq!(response.headers()["content-type"], "text/html", "{end}");
@@ -103,7 +100,7 @@ async fn a_timeout_cuts_the_stream() {
     assert_eq!(body(response).await, ("first ".into(), false));
     stack
         .logs
-        .wait_for(&["ReaderFunction", "Task timed out after 1.00 seconds"])
+        .wait_for(&["Reader", "Task timed out after 1.00 seconds"])
         .await;
 }
 
@@ -117,26 +114,22 @@ async fn a_function_does_not_see_its_client_leave() {
     gate.open();
     stack
         .logs
-        .wait_for(&["ReaderFunction", "streamed to the end"])
+        .wait_for(&["Reader", "streamed to the end"])
         .await;
     // Nobody reads a response that would fill every buffer, either.
     drop(stream(&stack, "pour 5000000").await);
-    stack
-        .logs
-        .wait_for(&["ReaderFunction", "poured everything"])
-        .await;
+    stack.logs.wait_for(&["Reader", "poured everything"]).await;
 }
 
 #[tokio::test]
 async fn an_injected_death_cuts_the_stream() {
     let stack = Stack::with_urls().start().await;
-    let kill =
-        json!({"fault": "function-kill", "function": "ReaderFunction", "delay": "1s", "times": 1});
+    let kill = json!({"fault": "function-kill", "function": "Reader", "delay": "1s", "times": 1});
     stack.fault(kill).await;
     let response = stream(&stack, &Gate::closed().body()).await;
     assert_eq!(body(response).await, ("first ".into(), false));
     // The whole body arrives before the response would count.
-    let lose = json!({"fault": "function-lose-answer", "function": "ReaderFunction", "times": 1});
+    let lose = json!({"fault": "function-lose-answer", "function": "Reader", "times": 1});
     stack.fault(lose).await;
     let response = stream(&stack, "everything").await;
     assert_eq!(body(response).await, ("everything".into(), false));
@@ -148,10 +141,7 @@ async fn an_injected_death_cuts_the_stream() {
 async fn a_function_that_fails_before_its_response_is_a_502() {
     let stack = Stack::with_urls().start().await;
     for order in ["error", "crash", "panic"] {
-        let response = super::order(&stack, "ReaderFunction", order)
-            .send()
-            .await
-            .unwrap();
+        let response = super::order(&stack, "Reader", order).send().await.unwrap();
         assert_eq!(response.status(), 502, "{order}");
         assert_eq!(
             body(response).await,
@@ -164,7 +154,7 @@ async fn a_function_that_fails_before_its_response_is_a_502() {
 #[tokio::test]
 async fn a_complete_response_is_passed_on_as_it_is() {
     let stack = Stack::with_urls().start().await;
-    let response = super::order(&stack, "ReaderFunction", "hello")
+    let response = super::order(&stack, "Reader", "hello")
         .send()
         .await
         .unwrap();
@@ -178,7 +168,7 @@ async fn a_complete_response_is_passed_on_as_it_is() {
 async fn an_invocation_without_the_url_gets_the_whole_output() {
     let stack = Stack::with_urls().start().await;
     let payload = Blob::new(r#"{"body":"stream hello"}"#);
-    let invocation = stack.lambda().invoke().function_name("ReaderFunction");
+    let invocation = stack.lambda().invoke().function_name("Reader");
     let output = invocation.payload(payload).send().await.unwrap();
     assert_eq!(output.function_error(), None);
     let output = output.payload().unwrap().as_ref();
@@ -197,11 +187,7 @@ async fn a_stream_without_a_body_is_logged() {
     assert_eq!(body(response).await, (String::new(), true));
     stack
         .logs
-        .wait_for(&[
-            "WARN",
-            "a streamed response without a body",
-            "ReaderFunction",
-        ])
+        .wait_for(&["WARN", "a streamed response without a body", "Reader"])
         .await;
 }
 
@@ -217,7 +203,7 @@ async fn a_request_that_waits_for_a_process_is_logged() {
     let opens_the_gate = async {
         stack
             .logs
-            .wait_for(&["WARN", "all 1 processes are busy", "ReaderFunction"])
+            .wait_for(&["WARN", "all 1 processes are busy", "Reader"])
             .await;
         gate.open();
     };
