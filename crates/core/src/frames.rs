@@ -50,11 +50,11 @@ use crate::channels::ChannelRules;
 use crate::connections::{CloseReason, Closed, Connection, close_with_reason};
 use crate::log::RecoveryReader;
 use crate::ports::{
-    Acks, Arrival, Authorizer, Callee, Clock, Leave, Locks, LogAppends, LogReads, Metrics,
+    Acks, Arrival, Authorizer, Callee, Clock, Leave, Left, Locks, LogAppends, LogReads, Metrics,
     NewBroadcasts, Outbox, Presence, Randomness, Removals, SegmentOffers, SessionRefresh, Sessions,
     Subscribers, Subscriptions, TokenVerifier, Touched, Workers,
 };
-use crate::presence::{Announcer, Change, PresenceSettings};
+use crate::presence::{Announcement, Announcer, Change, PresenceSettings};
 use crate::time::UnixMillis;
 
 /// Handles `$default`: answers a client's frame.
@@ -196,13 +196,8 @@ where
                 if connection.has_session {
                     let judge = self.judge();
                     let (store, outbox, clock) = (&self.store, &self.outbox, &self.clock);
-                    let (leaves, ended) =
-                        Box::pin(rejudge(&judge, store, outbox, clock, &connection)).await?;
-                    Box::pin(self.announce_leaves(&leaves)).await;
-                    if !ended.is_empty() {
-                        let locks = self.locks();
-                        Box::pin(locks.leave(&connection.id, &ended)).await?;
-                    }
+                    let left = Box::pin(rejudge(&judge, store, outbox, clock, &connection)).await?;
+                    Box::pin(self.tell_of(&connection, &left)).await?;
                 }
                 Some(reply)
             }
@@ -214,10 +209,8 @@ where
                 let connection = self.touch(id).await?;
                 let now = self.now();
                 let handled = unsubscribe::handle(&self.store, &connection, frame.data, now);
-                let (unsubscribed, leaves) = Box::pin(handled).await?;
-                Box::pin(self.announce_leaves(&leaves)).await;
-                let locks = self.locks();
-                Box::pin(locks.leave(&connection.id, &unsubscribed.channels)).await?;
+                let (unsubscribed, left) = Box::pin(handled).await?;
+                Box::pin(self.tell_of(&connection, &left)).await?;
                 Some(ServerFrame::Unsubscribed(
                     self.reply(frame.id, unsubscribed),
                 ))
@@ -316,22 +309,33 @@ where
     async fn announce_arrivals(
         &self,
         connection: &Connection,
-        arrivals: &[Arrival],
+        arrivals: &[(Arrival, Option<u64>)],
     ) -> Result<(), Rejection> {
         let (announcer, user) = (self.announcer(), &connection.user_id);
-        for arrival in arrivals {
+        for (arrival, count) in arrivals {
             let change = if arrival.is_update {
                 Change::Updated(&arrival.info)
             } else {
                 Change::Joined(&arrival.info)
             };
-            let (channel, own) = (&arrival.channel, Some(&connection.id));
-            announcer
-                .announce(channel, user, change, arrival.at, own)
-                .await?;
-            self.store.announced(channel, user).await?;
+            let announcement = Announcement {
+                channel: &arrival.channel,
+                user,
+                change,
+                at: arrival.at,
+                count: *count,
+            };
+            let own = Some(&connection.id);
+            announcer.announce(announcement, own).await?;
+            self.store.announced(&arrival.channel, user).await?;
         }
         Ok(())
+    }
+
+    /// Releases what a connection has left in channels, and tells the others.
+    async fn tell_of(&self, connection: &Connection, left: &Left) -> Result<(), Rejection> {
+        self.announce_leaves(&left.leaves).await;
+        self.locks().leave(&connection.id, &left.locks).await
     }
 
     /// Tells the others in the channels that a user has left. If that fails, a

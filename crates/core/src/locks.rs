@@ -8,7 +8,7 @@
 
 use std::time::Duration;
 
-use belfry_protocol::{ChannelName, ConnectionId, MAX_LOCKS};
+use belfry_protocol::{ConnectionId, MAX_LOCKS};
 
 use crate::connections::Connection;
 use crate::ports::{Clock, FreeLock, LockKey, LockState, Locks, StoreError, Swapped};
@@ -137,42 +137,32 @@ impl<S: Locks, C: Clock> LockKeeper<'_, S, C> {
         Ok(free)
     }
 
-    /// Releases the locks of a connection in some channels.
+    /// Releases locks of a connection's list.
     ///
     /// # Errors
     /// [`StoreError`]. Some locks may be released.
-    pub async fn unlock_channels(
+    pub async fn unlock_all(
         &self,
         id: &ConnectionId,
-        channels: &[ChannelName],
+        keys: &[LockKey],
     ) -> Result<Vec<FreeLock>, StoreError> {
-        let mut keys = self.store.listed_locks(id).await?;
-        keys.retain(|key| channels.contains(&key.channel));
         if keys.is_empty() {
             return Ok(Vec::new());
         }
-        let free = release_all(self.store, &keys, id).await?;
-        self.store.unlist_locks(id, &keys).await?;
+        let free = release_all(self.store, id, keys).await?;
+        self.store.unlist_locks(id, keys).await?;
         Ok(free)
     }
 }
 
-/// Releases every lock of a connection that has ended. Its list stays.
+/// Releases locks of a connection. Its list stays.
 ///
 /// # Errors
 /// [`StoreError`]. Some locks may be released.
-pub async fn release_of<S: Locks>(
+pub async fn release_all<S: Locks>(
     store: &S,
     id: &ConnectionId,
-) -> Result<Vec<FreeLock>, StoreError> {
-    let keys = store.listed_locks(id).await?;
-    release_all(store, &keys, id).await
-}
-
-async fn release_all<S: Locks>(
-    store: &S,
     keys: &[LockKey],
-    id: &ConnectionId,
 ) -> Result<Vec<FreeLock>, StoreError> {
     let released = keys.iter().map(|key| store.release_lock(key, id));
     let released = futures_util::future::try_join_all(released).await?;

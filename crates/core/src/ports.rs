@@ -62,7 +62,7 @@ pub use sessions::{Extended, Extension, NotServed, SessionRefresh, Sessions, Tou
 pub use sign_outs::SignOuts;
 pub use store_error::StoreError;
 pub use subscriptions::{
-    Departure, Departures, Due, JoinsPresence, Listing, SubscribeResult, SubscriberPage,
+    Departure, Departures, Due, JoinsPresence, Left, Listing, SubscribeResult, SubscriberPage,
     Subscribers, Subscription, Subscriptions,
 };
 pub use verifier::{CLOCK_LEEWAY, Identity, MAX_TOKEN_LIFETIME, TokenVerifier, VerifyError};

@@ -25,7 +25,7 @@ use std::time::Duration;
 
 use belfry_protocol::{ChannelName, Member, Present};
 
-pub(crate) use announcer::{Announcer, Change};
+pub(crate) use announcer::{Announcement, Announcer, Change};
 
 use crate::ports::{Presence, PresentUsers, StoreError};
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use aws_sdk_dynamodb::types::{Put, TransactWriteItem};
 use belfry_core::UnixMillis;
 use belfry_core::connections::shard_of;
-use belfry_core::ports::{Departure, Departures, Due, StoreError};
+use belfry_core::ports::{Departure, Departures, Due, LockKey, StoreError};
 use belfry_protocol::ConnectionId;
 use futures_util::future::try_join_all;
 
@@ -38,11 +38,15 @@ impl Departures for DynamoDb {
         Ok(due)
     }
 
-    async fn depart(&self, departure: &Departure) -> Result<(), StoreError> {
-        let (id, state) = (&departure.connection, &self.tables.state);
+    async fn depart(&self, departure: &Departure) -> Result<Vec<LockKey>, StoreError> {
         let left_at = departure.due_at.minus(DUE_AFTER);
-        self.end_subscriptions(id, left_at).await?;
-        self.delete(state, state::session(id)).await?;
+        self.end_subscriptions(&departure.connection, left_at).await
+    }
+
+    async fn forget_departure(&self, departure: &Departure) -> Result<(), StoreError> {
+        let state = &self.tables.state;
+        self.delete(state, state::session(&departure.connection))
+            .await?;
         self.delete(state, departure_key(departure)).await
     }
 }

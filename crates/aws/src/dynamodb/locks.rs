@@ -134,11 +134,6 @@ impl Locks for DynamoDb {
         }
     }
 
-    async fn listed_locks(&self, id: &ConnectionId) -> Result<Vec<LockKey>, StoreError> {
-        let session = self.item(&self.tables.state, state::session(id)).await?;
-        Ok(listed_in(session.as_ref()))
-    }
-
     async fn is_in_session(&self, connection: &Connection) -> Result<bool, StoreError> {
         let item = self
             .item(&self.tables.connections, row_key(&connection.id))

@@ -21,7 +21,7 @@ use aws_sdk_dynamodb::types::{
 use belfry_core::channels::Actions;
 use belfry_core::connections::{Connection, Recipient, shard_of};
 use belfry_core::ports::{
-    JoinsPresence, Leave, Listing, LockKey, Locks, Segment, StoreError, SubscribeResult,
+    JoinsPresence, Leave, Left, Listing, LockKey, Locks, Segment, StoreError, SubscribeResult,
     SubscriberPage, Subscribers, Subscription, Subscriptions,
 };
 use belfry_core::{UnixMillis, UnixSeconds};
@@ -31,7 +31,10 @@ use futures_util::future::try_join_all;
 use super::locks::listed_in;
 use super::row::{Item, integer, member_key, number, string, text};
 use super::transaction::send_past_transactions;
-use super::{BATCH_ATTEMPTS, Consistency, DynamoDb, failed, sdk_failed, state, wanted, written};
+use super::{
+    BATCH_ATTEMPTS, Consistency, DynamoDb, condition_failed, failed, sdk_failed, state, wanted,
+    written,
+};
 
 const QUERY: &str = "Query";
 
@@ -98,7 +101,7 @@ impl Subscriptions for DynamoDb {
         connection: &Connection,
         channels: &[ChannelName],
         now: UnixMillis,
-    ) -> Result<Vec<Leave>, StoreError> {
+    ) -> Result<Left, StoreError> {
         let id = &connection.id;
         let session = self.session(id).await?;
         let present = channels.iter();
@@ -106,8 +109,9 @@ impl Subscriptions for DynamoDb {
         let present: Vec<_> = present.collect();
         let leaves = self.leave_now(connection, &present, now).await?;
         self.delete_subscriptions(id, channels).await?;
-        self.drop_channels(id, channels).await?;
-        Ok(leaves)
+        let mut locks = self.drop_channels(id, channels).await?.locks;
+        locks.retain(|key| channels.contains(&key.channel));
+        Ok(Left { leaves, locks })
     }
 
     async fn channels(&self, id: &ConnectionId) -> Result<Vec<ChannelName>, StoreError> {
@@ -224,33 +228,23 @@ impl DynamoDb {
         id: &ConnectionId,
         left_at: UnixMillis,
     ) -> Result<(), StoreError> {
-        let session = self.session(id).await?;
-        self.end_session_in(&session, id, left_at).await?;
-        let locks = session.locks.iter();
-        try_join_all(locks.map(|key| self.release_lock(key, id))).await?;
+        let locks = self.end_subscriptions(id, left_at).await?;
+        try_join_all(locks.iter().map(|key| self.release_lock(key, id))).await?;
         Ok(())
     }
 
     /// Deletes every subscription of a connection that has ended at a time, and
-    /// ends its user's presence after the grace period. Its sets stay.
+    /// ends its user's presence after the grace period. Its sets stay. Returns its
+    /// list of locks.
     pub(super) async fn end_subscriptions(
         &self,
         id: &ConnectionId,
         left_at: UnixMillis,
-    ) -> Result<(), StoreError> {
+    ) -> Result<Vec<LockKey>, StoreError> {
         let session = self.session(id).await?;
-        self.end_session_in(&session, id, left_at).await
-    }
-
-    async fn end_session_in(
-        &self,
-        session: &Session,
-        id: &ConnectionId,
-        left_at: UnixMillis,
-    ) -> Result<(), StoreError> {
         self.delete_subscriptions(id, &session.channels()).await?;
         let Some(user) = &session.user else {
-            return Ok(());
+            return Ok(session.locks);
         };
         let due_at = left_at.plus(self.presence_grace);
         let left = session.present().into_iter().map(async |channel| {
@@ -262,7 +256,8 @@ impl DynamoDb {
             };
             self.leave(&leave).await
         });
-        try_join_all(left).await.map(drop)
+        try_join_all(left).await?;
+        Ok(session.locks)
     }
 
     /// Ends a user's presence by a connection in channels. Returns where that was
@@ -340,11 +335,12 @@ impl DynamoDb {
         Ok(Session::read(updated.attributes()))
     }
 
+    /// Takes channels out of a connection's sets. Returns what is left.
     async fn drop_channels(
         &self,
         id: &ConnectionId,
         channels: &[ChannelName],
-    ) -> Result<(), StoreError> {
+    ) -> Result<Session, StoreError> {
         let names = channels.iter().map(ToString::to_string).collect();
         self.drop_names(id, "DELETE channels :names, present :names", names)
             .await
@@ -359,7 +355,8 @@ impl DynamoDb {
             return Ok(());
         }
         let names = channels.iter().map(ToString::to_string).collect();
-        self.drop_names(id, "DELETE present :names", names).await
+        let dropped = self.drop_names(id, "DELETE present :names", names);
+        dropped.await.map(drop)
     }
 
     async fn drop_names(
@@ -367,7 +364,7 @@ impl DynamoDb {
         id: &ConnectionId,
         expression: &str,
         names: Vec<String>,
-    ) -> Result<(), StoreError> {
+    ) -> Result<Session, StoreError> {
         let update = self
             .client
             .update_item()
@@ -376,8 +373,13 @@ impl DynamoDb {
             .update_expression(expression)
             // Creates nothing.
             .condition_expression("attribute_exists(pk)")
-            .expression_attribute_values(":names", AttributeValue::Ss(names));
-        written(UPDATE, send_past_transactions(update).await).map(drop)
+            .expression_attribute_values(":names", AttributeValue::Ss(names))
+            .return_values(ReturnValue::AllNew);
+        match send_past_transactions(update).await {
+            Ok(updated) => Ok(Session::read(updated.attributes())),
+            Err(error) if condition_failed(&error) => Ok(Session::read(None)),
+            Err(error) => Err(sdk_failed(UPDATE, &error)),
+        }
     }
 
     async fn write_subscriptions(&self, writes: Vec<WriteRequest>) -> Result<(), StoreError> {

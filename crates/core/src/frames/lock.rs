@@ -84,13 +84,13 @@ where
         })
     }
 
-    /// Releases the locks of a connection in channels that it leaves.
+    /// Releases the locks of a connection in channels that it has left.
     pub(super) async fn leave(
         &self,
         id: &ConnectionId,
-        channels: &[belfry_protocol::ChannelName],
+        locks: &[LockKey],
     ) -> Result<(), Rejection> {
-        let free = self.keeper().unlock_channels(id, channels).await?;
+        let free = self.keeper().unlock_all(id, locks).await?;
         self.announce_free(id, &free).await;
         Ok(())
     }

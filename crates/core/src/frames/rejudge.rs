@@ -8,22 +8,21 @@ use futures_util::future::join_all;
 use super::permission::Judge;
 use crate::connections::Connection;
 use crate::ports::{
-    Authorizer, Clock, JoinsPresence, Leave, Metrics, Outbox, StoreError, SubscribeResult,
+    Authorizer, Clock, JoinsPresence, Left, Metrics, Outbox, StoreError, SubscribeResult,
     Subscriptions,
 };
 
 const POST_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// After a newer token: moves the ends of the connection's subscriptions, and
-/// ends those that are no longer allowed. Returns the leaves that are due, and
-/// the channels of the subscriptions that have ended.
+/// ends those that are no longer allowed. Returns what the connection has left.
 pub(super) async fn rejudge<A: Authorizer, M: Metrics, S: Subscriptions, O: Outbox, C: Clock>(
     judge: &Judge<'_, A, M>,
     store: &S,
     outbox: &O,
     clock: &C,
     connection: &Connection,
-) -> Result<(Vec<Leave>, Vec<ChannelName>), StoreError> {
+) -> Result<Left, StoreError> {
     let channels = store.channels(&connection.id).await?;
     let before = store.find_subscriptions(&connection.id, &channels).await?;
     let was_present = |channel: &ChannelName| {
@@ -50,25 +49,27 @@ pub(super) async fn rejudge<A: Authorizer, M: Metrics, S: Subscriptions, O: Outb
             None => ended.push(channel.clone()),
         }
     }
-    let mut left = Vec::new();
+    let mut left = Left::default();
     if !kept.is_empty() {
         let subscribed = store
             .subscribe(connection, &kept, MAX_CHANNELS, now)
             .await?;
         if let SubscribeResult::Subscribed { leaves, .. } = subscribed {
-            left.extend(leaves);
+            left.leaves.extend(leaves);
         }
     }
     if ended.is_empty() {
-        return Ok((left, ended));
+        return Ok(left);
     }
-    left.extend(store.unsubscribe(connection, &ended, now).await?);
+    let of_ended = store.unsubscribe(connection, &ended, now).await?;
+    left.leaves.extend(of_ended.leaves);
+    left.locks = of_ended.locks;
     let told = ServerFrame::Unsubscribed(Envelope {
         version: Version,
         id: None,
         timestamp: Some(now.to_timestamp()),
         data: Unsubscribed {
-            channels: ended.clone(),
+            channels: ended,
             reason: Some(ErrorCode::Forbidden),
         },
         correlation_id: None,
@@ -79,5 +80,5 @@ pub(super) async fn rejudge<A: Authorizer, M: Metrics, S: Subscriptions, O: Outb
     if let Err(error) = posted {
         tracing::warn!(event = "connection.reason-not-sent", connectionId = %connection.id, reason = %error, "the client was not told that subscriptions have ended");
     }
-    Ok((left, ended))
+    Ok(left)
 }

@@ -47,7 +47,8 @@ where
     ) -> Result<(Subscribed, PresenceChanges), Rejection> {
         let wanted: Vec<ChannelWanted> = List::into_vec(frame.channels);
         let judged = join_all(wanted.iter().map(|one| self.judge(connection, one))).await;
-        let (too_many, changes) = self.subscribe(connection, &wanted, &judged).await?;
+        let subscribed = self.subscribe(connection, &wanted, &judged).await?;
+        let (too_many, arrivals, leaves) = subscribed;
         let outcomes = wanted
             .into_iter()
             .zip(judged)
@@ -66,19 +67,36 @@ where
                 }
                 Ok::<_, StoreError>((wanted.channel, allowed, found, present))
             });
-        let mut bytes = PAGE_BYTES;
-        let channels = try_join_all(outcomes).await?.into_iter();
-        let channels = channels.map(|(channel, allowed, found, present)| match allowed {
-            Err(error) => SubscribedTo::Refused(ChannelRefused { channel, error }),
-            Ok(allowed) => SubscribedTo::Yes(ChannelState {
-                channel,
-                until: allowed
-                    .by_application
-                    .then(|| allowed.ends_at.to_millis().to_timestamp()),
-                presence: present.map(|present| within(present, &mut bytes)),
-                history: found.map(|found| found.into_page(&mut bytes)),
-            }),
+        let outcomes = try_join_all(outcomes).await?;
+        let counted = arrivals.into_iter().map(|arrival| {
+            let mut listed = outcomes.iter().filter_map(|(channel, _, _, present)| {
+                let is_of = matches!(channel, Address::Channel(name) if *name == arrival.channel);
+                present.as_ref().filter(|_| is_of)
+            });
+            let count = listed
+                .next()
+                .and_then(|present| (!present.more).then_some(present.count));
+            (arrival, count)
         });
+        let changes = PresenceChanges {
+            arrivals: counted.collect(),
+            leaves,
+        };
+        let mut bytes = PAGE_BYTES;
+        let channels =
+            outcomes
+                .into_iter()
+                .map(|(channel, allowed, found, present)| match allowed {
+                    Err(error) => SubscribedTo::Refused(ChannelRefused { channel, error }),
+                    Ok(allowed) => SubscribedTo::Yes(ChannelState {
+                        channel,
+                        until: allowed
+                            .by_application
+                            .then(|| allowed.ends_at.to_millis().to_timestamp()),
+                        presence: present.map(|present| within(present, &mut bytes)),
+                        history: found.map(|found| found.into_page(&mut bytes)),
+                    }),
+                });
         let subscribed = Subscribed {
             channels: channels.collect(),
         };
@@ -146,13 +164,14 @@ where
         }
     }
 
-    /// Writes the subscriptions. Returns the channels that were too many.
+    /// Writes the subscriptions. Returns the channels that were too many, and what
+    /// the others in the channels are to be told.
     async fn subscribe(
         &self,
         connection: &Connection,
         wanted: &[ChannelWanted],
         judged: &[Result<Allowed, ChannelError>],
-    ) -> Result<(Vec<ChannelName>, PresenceChanges), Rejection> {
+    ) -> Result<(Vec<ChannelName>, Vec<Arrival>, Vec<Leave>), Rejection> {
         let mut subscriptions: Vec<Subscription> = Vec::new();
         for (wanted, judged) in wanted.iter().zip(judged) {
             let (Address::Channel(name), Ok(allowed)) = (&wanted.channel, judged) else {
@@ -180,7 +199,7 @@ where
                 too_many,
                 arrivals,
                 leaves,
-            } => Ok((too_many, PresenceChanges { arrivals, leaves })),
+            } => Ok((too_many, arrivals, leaves)),
             SubscribeResult::Ended => Err(NotServed::Unknown.into()),
         }
     }
@@ -189,7 +208,9 @@ where
 /// What the others in the channels are to be told.
 #[derive(Debug, Default)]
 pub(super) struct PresenceChanges {
-    pub(super) arrivals: Vec<Arrival>,
+    /// Each with the number of users, which was listed after the arrival was
+    /// written. `None` if they are too many to announce each.
+    pub(super) arrivals: Vec<(Arrival, Option<u64>)>,
     pub(super) leaves: Vec<Leave>,
 }
 

@@ -2,6 +2,7 @@ mod acks;
 mod calls;
 mod channels;
 mod locks;
+mod presence;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 

@@ -10,7 +10,7 @@ use super::check::{Check, Checked};
 use super::deadlines::EndReason;
 use crate::broadcast::{DeliverySettings, Fanout, FanoutSettings};
 use crate::frames::lock::{released, to_frame};
-use crate::locks::release_of;
+use crate::locks::release_all;
 use crate::ports::{
     Capacity, Clock, ConnectionLookup, Departure, Departures, Due, DueConnections, FreeLock,
     Listing, Locks, MetricEvent, Metrics, NewBroadcasts, Outbox, Presence, Randomness, Removals,
@@ -167,14 +167,16 @@ where
         complete && all_ended
     }
 
-    /// Releases the locks that are left, tells of those, and then forgets the
-    /// departure: a sweep that dies before that is repeated by the next one.
+    /// Ends the subscriptions, releases the locks that are left, tells of those,
+    /// and then forgets the departure: a sweep that dies before that is repeated
+    /// by the next one.
     async fn depart(&self, departure: &Departure) -> Result<(), StoreError> {
-        let free = release_of(&self.store, &departure.connection).await?;
+        let locks = self.store.depart(departure).await?;
+        let free = release_all(&self.store, &departure.connection, &locks).await?;
         for lock in &free {
             self.announce(lock).await?;
         }
-        self.store.depart(departure).await
+        self.store.forget_departure(departure).await
     }
 
     /// Tells the subscribers of a channel that may lock that a lock is free.

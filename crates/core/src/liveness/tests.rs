@@ -443,7 +443,7 @@ async fn who_may_lock_is_told_of_locks_that_a_departure_released() {
     };
     sweeper.store.disconnect(&rows[0].id, START).await.unwrap();
     // A sweep that dies before it forgets the departure is repeated.
-    sweeper.store.fail_next("depart");
+    sweeper.store.fail_next("forget_departure");
     for told in 1..=2 {
         sweep_at(&sweeper, after(60 * told)).await;
         assert_eq!(sweeper.outbox.posted("c2").len() as u64, told);

@@ -44,7 +44,11 @@ pub struct FreeLock {
 ///
 /// A lock's state may be forgotten a day after its `until`, not before. The list
 /// of a connection has every lock that it holds: a lock is listed before it is
-/// taken, and taken off the list after it is released.
+/// taken, and taken off the list after it is released. [`Subscriptions`] and
+/// [`Departures`] read the list when a connection leaves channels.
+///
+/// [`Subscriptions`]: super::Subscriptions
+/// [`Departures`]: super::Departures
 pub trait Locks: Send + Sync {
     fn find_lock(
         &self,
@@ -83,12 +87,6 @@ pub trait Locks: Send + Sync {
         key: &LockKey,
         id: &ConnectionId,
     ) -> impl Future<Output = Result<Option<FreeLock>, StoreError>> + Send;
-
-    /// The list of a connection's locks.
-    fn listed_locks(
-        &self,
-        id: &ConnectionId,
-    ) -> impl Future<Output = Result<Vec<LockKey>, StoreError>> + Send;
 
     /// Whether the connection is still there and its session lasts.
     fn is_in_session(

@@ -2,7 +2,7 @@ use std::future::Future;
 
 use belfry_protocol::{Action, ChannelName, ConnectionId, PresenceInfo};
 
-use super::{Arrival, DueCount, Leave, Segment, StoreError};
+use super::{Arrival, DueCount, Leave, LockKey, Segment, StoreError};
 use crate::channels::Actions;
 use crate::connections::{Connection, Recipient};
 use crate::time::{UnixMillis, UnixSeconds};
@@ -52,6 +52,17 @@ pub enum SubscribeResult {
     Ended,
 }
 
+/// Result of [`Subscriptions::unsubscribe`].
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Left {
+    /// Due now: where the user was present by this connection alone, it leaves at
+    /// once.
+    pub leaves: Vec<Leave>,
+    /// To be released: the locks in these channels that the connection holds or
+    /// may hold.
+    pub locks: Vec<LockKey>,
+}
+
 /// A connection's subscriptions.
 ///
 /// Reads are consistent. Subscriptions end with their connection, however it
@@ -69,15 +80,13 @@ pub trait Subscriptions: Send + Sync {
         now: UnixMillis,
     ) -> impl Future<Output = Result<SubscribeResult, StoreError>> + Send;
 
-    /// Ends subscriptions. Those that do not exist are no error. Where the user
-    /// was present by this connection alone, it leaves at once: the result has
-    /// what is due now.
+    /// Ends subscriptions. Those that do not exist are no error.
     fn unsubscribe(
         &self,
         connection: &Connection,
         channels: &[ChannelName],
         now: UnixMillis,
-    ) -> impl Future<Output = Result<Vec<Leave>, StoreError>> + Send;
+    ) -> impl Future<Output = Result<Left, StoreError>> + Send;
 
     /// The channels that a connection is or may be subscribed to.
     fn channels(
@@ -147,9 +156,19 @@ pub trait Departures: Send + Sync {
     /// What is due. The rest is due in the next sweep if it is too much.
     fn due_list(&self, now: UnixMillis) -> impl Future<Output = Result<Due, StoreError>> + Send;
 
-    /// Ends the subscriptions and forgets the departure, with the list of the
-    /// connection's locks: release them before.
-    fn depart(&self, departure: &Departure) -> impl Future<Output = Result<(), StoreError>> + Send;
+    /// Ends the subscriptions. Returns the locks that the connection holds or may
+    /// hold, to be released. A repeated call returns the same.
+    fn depart(
+        &self,
+        departure: &Departure,
+    ) -> impl Future<Output = Result<Vec<LockKey>, StoreError>> + Send;
+
+    /// Forgets a departure that was processed, with the list of the connection's
+    /// locks.
+    fn forget_departure(
+        &self,
+        departure: &Departure,
+    ) -> impl Future<Output = Result<(), StoreError>> + Send;
 }
 
 /// What is due.

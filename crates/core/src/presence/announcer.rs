@@ -18,6 +18,18 @@ pub(crate) enum Change<'a> {
     Left,
 }
 
+/// A change of a user's presence in a channel, to be announced.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Announcement<'a> {
+    pub(crate) channel: &'a ChannelName,
+    pub(crate) user: &'a UserId,
+    pub(crate) change: Change<'a>,
+    pub(crate) at: UnixMillis,
+    /// How many users were present after the change. `None` if they are too many
+    /// to announce each.
+    pub(crate) count: Option<u64>,
+}
+
 /// Tells those who are present in a channel who comes and goes.
 #[derive(Debug)]
 pub(crate) struct Announcer<'a, S, O, C, M, W, R> {
@@ -38,17 +50,20 @@ where
     /// for that, a count is made due.
     pub(crate) async fn announce(
         &self,
-        channel: &ChannelName,
-        user: &UserId,
-        change: Change<'_>,
-        at: UnixMillis,
+        announcement: Announcement<'_>,
         except: Option<&ConnectionId>,
     ) -> Result<(), StoreError> {
-        let store = self.fanout.store;
-        let present = store.present(channel, self.settings.announced).await?;
-        if present.more {
-            return store.count_later(channel, self.fanout.clock.now()).await;
-        }
+        let Announcement {
+            channel,
+            user,
+            change,
+            at,
+            count,
+        } = announcement;
+        let Some(count) = count else {
+            let now = self.fanout.clock.now();
+            return self.fanout.store.count_later(channel, now).await;
+        };
         let data = PresenceChange {
             channel: channel.clone(),
             user_id: Some(user.clone()),
@@ -56,7 +71,7 @@ where
                 Change::Joined(info) | Change::Updated(info) => Some(info.clone()),
                 Change::Left => None,
             },
-            count: present.users.len() as u64,
+            count,
             at: Some(at.to_timestamp()),
         };
         let frame = self.envelope(data);
@@ -68,23 +83,46 @@ where
         self.post(channel, &frame, except).await
     }
 
+    /// How many users are present. `None` if they are too many to announce each.
+    pub(crate) async fn count_announced(
+        &self,
+        channel: &ChannelName,
+    ) -> Result<Option<u64>, StoreError> {
+        let store = self.fanout.store;
+        let present = store.present(channel, self.settings.announced).await?;
+        Ok((!present.more).then_some(present.users.len() as u64))
+    }
+
     /// Makes a user who has not come back absent, and tells the others. Also tells
     /// them what they should have been told before.
     pub(crate) async fn leave(&self, leave: &Leave) -> Result<(), StoreError> {
         let (store, now) = (self.fanout.store, self.fanout.clock.now());
-        let (channel, user) = (&leave.channel, &leave.user);
         match store.make_absent(leave, now).await? {
             LeaveOutcome::AsKnown => {}
-            LeaveOutcome::Absent(at) => {
-                self.announce(channel, user, Change::Left, at, None).await?;
-            }
+            LeaveOutcome::Absent(at) => self.tell(leave, Change::Left, at).await?,
             LeaveOutcome::Unannounced(Arrival { info, at, .. }) => {
-                let change = Change::Updated(&info);
-                self.announce(channel, user, change, at, None).await?;
-                store.announced(channel, user).await?;
+                self.tell(leave, Change::Updated(&info), at).await?;
+                store.announced(&leave.channel, &leave.user).await?;
             }
         }
         store.forget_leave(leave).await
+    }
+
+    /// Announces what came of a leave.
+    async fn tell(
+        &self,
+        leave: &Leave,
+        change: Change<'_>,
+        at: UnixMillis,
+    ) -> Result<(), StoreError> {
+        let announcement = Announcement {
+            channel: &leave.channel,
+            user: &leave.user,
+            change,
+            at,
+            count: self.count_announced(&leave.channel).await?,
+        };
+        self.announce(announcement, None).await
     }
 
     /// Counts the users of a large channel, and announces the number.

@@ -103,11 +103,16 @@ impl World {
             } else {
                 Change::Joined(&arrival.info)
             };
-            let own = connection_id(id);
-            self.announcer()
-                .announce(&room(), &user_id, change, arrival.at, Some(&own))
-                .await
-                .unwrap();
+            let (announcer, own) = (self.announcer(), connection_id(id));
+            let announcement = Announcement {
+                channel: &room(),
+                user: &user_id,
+                change,
+                at: arrival.at,
+                count: announcer.count_announced(&room()).await.unwrap(),
+            };
+            let announced = announcer.announce(announcement, Some(&own)).await;
+            announced.unwrap();
             self.store.announced(&room(), &user_id).await.unwrap();
         }
     }
@@ -116,6 +121,7 @@ impl World {
         let due = self.store.due_list(self.now()).await.unwrap();
         for departure in &due.departures {
             self.store.depart(departure).await.unwrap();
+            self.store.forget_departure(departure).await.unwrap();
         }
         let announcer = self.announcer();
         for leave in &due.leaves {
@@ -354,7 +360,7 @@ async fn explore(steps: Vec<Step>) -> Result<(), TestCaseError> {
                     continue;
                 };
                 let left = world.store.unsubscribe(&row, &[room()], world.now()).await;
-                for leave in left.unwrap() {
+                for leave in left.unwrap().leaves {
                     if !dies {
                         world.announcer().leave(&leave).await.unwrap();
                     }

@@ -17,7 +17,7 @@ use super::Store;
 use super::locks::{key, open};
 use super::log_histories::{Gate, Running};
 use crate::connections::Connection;
-use crate::locks::{LockKeeper, LockOutcome, TAKEOVER, release_of};
+use crate::locks::{LockKeeper, LockOutcome, TAKEOVER, release_all};
 use crate::ports::{Clock, LockState};
 use crate::testing::START;
 use crate::time::UnixMillis;
@@ -344,8 +344,11 @@ async fn check_the_end<S: Store>(store: &S, world: &Arc<World>, connections: &[C
     let due = world.now().plus(Duration::from_secs(60));
     for departure in store.due_list(due).await.expect("due_list").departures {
         let id = &departure.connection;
-        release_of(store, id).await.expect("release_of");
-        store.depart(&departure).await.expect("depart");
+        let listed = store.depart(&departure).await.expect("depart");
+        let released = release_all(store, id, &listed).await;
+        released.expect("release_all");
+        let forgotten = store.forget_departure(&departure).await;
+        forgotten.expect("forget_departure");
         if let Some(state) = holder().await
             && state.connection == *id
         {

@@ -2,10 +2,11 @@ use std::time::Duration;
 
 use belfry_protocol::{ChannelName, ConnectionId, LockName};
 
+use super::store::State;
 use super::{BUCKET, FakeStore, START, Store, connection, connection_id, put};
 use crate::connections::Connection;
-use crate::locks::release_of;
-use crate::ports::{FreeLock, LockKey, LockState, Locks, StoreError, Swapped, Touched};
+use crate::locks::release_all;
+use crate::ports::{FreeLock, Left, LockKey, LockState, Locks, StoreError, Swapped, Touched};
 use crate::time::UnixMillis;
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
@@ -22,6 +23,21 @@ impl StoredLock {
         if self.state.connection == *id {
             self.state.until = UnixMillis(0);
         }
+    }
+}
+
+impl State {
+    pub(super) fn release_locks_of(&mut self, id: &ConnectionId) {
+        for key in self.listed_locks_of(id) {
+            if let Some(lock) = self.locks.get_mut(&key) {
+                lock.release_if_of(id);
+            }
+        }
+    }
+
+    pub(super) fn listed_locks_of(&self, id: &ConnectionId) -> Vec<LockKey> {
+        let listed = self.listed_locks.iter().filter(|one| one.0 == *id);
+        listed.map(|(_, key)| key.clone()).collect()
     }
 }
 
@@ -96,12 +112,6 @@ impl Locks for FakeStore {
                 fencing: lock.state.fencing,
             }
         }))
-    }
-
-    async fn listed_locks(&self, id: &ConnectionId) -> Result<Vec<LockKey>, StoreError> {
-        let state = self.working("listed_locks")?;
-        let listed = state.listed_locks.iter().filter(|one| one.0 == *id);
-        Ok(listed.map(|(_, key)| key.clone()).collect())
     }
 
     async fn is_in_session(&self, connection: &Connection) -> Result<bool, StoreError> {
@@ -202,7 +212,9 @@ async fn a_connection_lists_so_many_locks<S: Store>(store: &S) {
         assert_eq!(store.list_lock(&row, key, 2).await, Ok(fits));
     }
     let listed = async || {
-        let mut keys = store.listed_locks(&row.id).await.expect("listed_locks");
+        let channels = [a.channel.clone()];
+        let left = store.unsubscribe(&row, &channels, START).await;
+        let mut keys = left.expect("unsubscribe").locks;
         keys.sort();
         keys
     };
@@ -212,9 +224,11 @@ async fn a_connection_lists_so_many_locks<S: Store>(store: &S) {
         assert_eq!(store.unlist_locks(&row.id, &keys).await, Ok(()));
         assert_eq!(listed().await, std::slice::from_ref(&b));
     }
+    let other = [ChannelName::parse("room:8").expect("a name")];
+    let left = store.unsubscribe(&row, &other, START).await;
+    assert_eq!(left, Ok(Left::default()), "no lock of another channel");
     let unknown = connection_id("unknown");
     assert_eq!(store.unlist_locks(&unknown, &[a]).await, Ok(()));
-    assert_eq!(store.listed_locks(&unknown).await, Ok(vec![]));
 }
 
 async fn locks_are_released_with_their_connection<S: Store>(store: &S) {
@@ -238,9 +252,14 @@ async fn locks_are_released_with_their_connection<S: Store>(store: &S) {
     // A sweep does it again, and tells what is free.
     let later = START.plus(Duration::from_secs(60));
     let due = store.due_list(later).await.expect("due_list").departures;
-    let free = release_of(store, &row.id).await.expect("release_of");
-    let fencing = 7;
-    assert_eq!(free, [FreeLock { key: mine, fencing }]);
-    assert_eq!(store.depart(&due[0]).await, Ok(()));
-    assert_eq!(store.listed_locks(&row.id).await, Ok(vec![]));
+    for _ in 0..2 {
+        let mut listed = store.depart(&due[0]).await.expect("depart");
+        listed.sort();
+        assert_eq!(listed, [mine.clone(), taken.clone()]);
+        let free = release_all(store, &row.id, &listed).await;
+        let (key, fencing) = (mine.clone(), 7);
+        assert_eq!(free, Ok(vec![FreeLock { key, fencing }]));
+    }
+    assert_eq!(store.forget_departure(&due[0]).await, Ok(()));
+    assert_eq!(store.depart(&due[0]).await, Ok(vec![]));
 }

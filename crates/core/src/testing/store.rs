@@ -49,7 +49,12 @@ pub(super) struct State {
     pub(super) acks: BTreeMap<(LogKey, UserId), (Position, UnixMillis)>,
     pub(super) locks: BTreeMap<LockKey, StoredLock>,
     pub(super) listed_locks: BTreeSet<(ConnectionId, LockKey)>,
+    calls: HashMap<&'static str, u32>,
     failing: bool,
+    /// Fails after so many calls.
+    fails_after: Option<u32>,
+    /// Those who remove rows die right after it.
+    leaves_remains: bool,
     fails_next: Option<&'static str>,
     hangs_on: Option<&'static str>,
     pub(super) before_removal: BTreeMap<ConnectionId, Change>,
@@ -123,11 +128,9 @@ impl State {
     pub(super) fn remove(&mut self, id: &ConnectionId, now: UnixMillis) {
         let row = self.rows.remove(id);
         if row.is_some_and(|row| row.connection.has_session) {
-            self.end_subscriptions(id, now);
-            for (_, key) in self.listed_locks.iter().filter(|one| one.0 == *id) {
-                if let Some(lock) = self.locks.get_mut(key) {
-                    lock.release_if_of(id);
-                }
+            if !self.leaves_remains {
+                self.end_subscriptions(id, now);
+                self.release_locks_of(id);
             }
             self.departures.push(Departure {
                 connection: id.clone(),
@@ -172,6 +175,12 @@ impl FakeStore {
         operation: &'static str,
     ) -> Result<MutexGuard<'_, State>, StoreError> {
         let mut state = self.state();
+        *state.calls.entry(operation).or_default() += 1;
+        match &mut state.fails_after {
+            Some(0) => state.failing = true,
+            Some(calls) => *calls -= 1,
+            None => {}
+        }
         let fails_now = state.fails_next.take_if(|next| *next == operation);
         if state.failing || fails_now.is_some() {
             return Err(StoreError {
@@ -241,9 +250,32 @@ impl FakeStore {
         self.state().rows.is_empty()
     }
 
+    /// How often an operation was called.
+    #[must_use]
+    pub fn calls(&self, operation: &str) -> u32 {
+        self.state().calls.get(operation).copied().unwrap_or(0)
+    }
+
     /// Makes every later call fail.
     pub fn fail_from_now_on(&self) {
         self.state().failing = true;
+    }
+
+    /// Makes every call fail after so many, as if the caller died there.
+    pub fn fail_after(&self, calls: u32) {
+        self.state().fails_after = Some(calls);
+    }
+
+    /// Ends what [`Self::fail_after`] began.
+    pub fn recover(&self) {
+        let mut state = self.state();
+        (state.failing, state.fails_after) = (false, None);
+    }
+
+    /// Whether those who remove rows die right after it, and leave the rest to a
+    /// sweep.
+    pub fn leave_remains(&self, yes: bool) {
+        self.state().leaves_remains = yes;
     }
 
     /// Makes the next call of an operation fail.

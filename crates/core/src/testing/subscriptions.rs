@@ -7,7 +7,7 @@ use super::{BUCKET, FakeStore, START, Store, connection, connection_id, put, use
 use crate::channels::Actions;
 use crate::connections::{Connection, Recipient, shard_of};
 use crate::ports::{
-    Departure, Departures, Due, JoinsPresence, Leave, Listing, Segment, StoreError,
+    Departure, Departures, Due, JoinsPresence, Leave, Left, Listing, LockKey, Segment, StoreError,
     SubscribeResult, SubscriberPage, Subscribers, Subscription, Subscriptions, Touched,
 };
 use crate::time::{UnixMillis, UnixSeconds};
@@ -80,7 +80,7 @@ impl Subscriptions for FakeStore {
         connection: &Connection,
         channels: &[ChannelName],
         now: UnixMillis,
-    ) -> Result<Vec<Leave>, StoreError> {
+    ) -> Result<Left, StoreError> {
         let mut state = self.working("unsubscribe")?;
         let mut leaves = Vec::new();
         for channel in channels {
@@ -88,7 +88,9 @@ impl Subscriptions for FakeStore {
             let key = (channel.clone(), connection.id.clone());
             state.subscriptions.remove(&key);
         }
-        Ok(leaves)
+        let mut locks = state.listed_locks_of(&connection.id);
+        locks.retain(|key| channels.contains(&key.channel));
+        Ok(Left { leaves, locks })
     }
 
     async fn channels(&self, id: &ConnectionId) -> Result<Vec<ChannelName>, StoreError> {
@@ -201,9 +203,14 @@ impl Departures for FakeStore {
         })
     }
 
-    async fn depart(&self, departure: &Departure) -> Result<(), StoreError> {
+    async fn depart(&self, departure: &Departure) -> Result<Vec<LockKey>, StoreError> {
         let mut state = self.working("depart")?;
         state.end_subscriptions(&departure.connection, departure.due_at);
+        Ok(state.listed_locks_of(&departure.connection))
+    }
+
+    async fn forget_departure(&self, departure: &Departure) -> Result<(), StoreError> {
+        let mut state = self.working("forget_departure")?;
         let gone = &departure.connection;
         state.listed_locks.retain(|(owner, _)| owner != gone);
         state.departures.retain(|one| one != departure);
@@ -304,7 +311,8 @@ async fn a_subscriber_is_listed_until_it_unsubscribes<S: Store>(store: &S) {
     assert_eq!(page.recipients, [Recipient::from(&one)]);
     for _ in 0..2 {
         let left = [names[0].clone(), names[2].clone()];
-        assert_eq!(store.unsubscribe(&one, &left, START).await, Ok(vec![]));
+        let unsubscribed = store.unsubscribe(&one, &left, START).await;
+        assert_eq!(unsubscribed, Ok(Left::default()));
         assert_eq!(list(store, "room:7", START).await, ["c2"]);
         assert_eq!(store.channels(&one.id).await, Ok(vec![channel("room:8")]));
     }
@@ -385,8 +393,16 @@ async fn subscriptions_end_with_their_connection<S: Store>(store: &S) {
     ids.sort();
     assert_eq!(ids, ["c1", "c2"]);
     for departure in &due {
-        assert_eq!(store.depart(departure).await, Ok(()));
-        assert_eq!(store.depart(departure).await, Ok(()), "repeated");
+        for _ in 0..2 {
+            assert_eq!(store.depart(departure).await, Ok(vec![]));
+        }
+    }
+    assert_eq!(
+        store.due_list(later).await.expect("due_list").departures,
+        due
+    );
+    for departure in due.iter().chain(&due) {
+        assert_eq!(store.forget_departure(departure).await, Ok(()));
     }
     assert_eq!(store.due_list(later).await, Ok(Due::default()));
     for id in ["c1", "c2"] {

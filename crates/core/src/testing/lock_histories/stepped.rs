@@ -170,12 +170,6 @@ impl<S: Locks> Locks for Stepped<'_, S> {
         self.answer(released).await
     }
 
-    async fn listed_locks(&self, id: &ConnectionId) -> Result<Vec<LockKey>, StoreError> {
-        self.gate.pass().await;
-        let listed = self.store.listed_locks(id).await;
-        self.answer(listed).await
-    }
-
     async fn is_in_session(&self, connection: &Connection) -> Result<bool, StoreError> {
         self.gate.pass().await;
         if self.is(LockMutant::DoesNotLookAgain) {
