@@ -10,6 +10,7 @@ mod channel_rules;
 mod channels;
 mod clients;
 mod command_line;
+mod endings;
 mod examples;
 mod fanout;
 mod faults;

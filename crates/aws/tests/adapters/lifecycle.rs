@@ -1,22 +1,25 @@
 //! Everything that can happen to a connection, in every order, while calls to
 //! the database conflict, are throttled, lose their answers, or come late.
 
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use aws_sdk_dynamodb::Client;
 use belfry_aws::{Clients, DynamoDb};
-use belfry_core::UnixSeconds;
 use belfry_core::channels::Claims;
 use belfry_core::connections::{Connection, Recipient};
 use belfry_core::liveness::Liveness;
+use belfry_core::locks::{LockKeeper, release_all};
 use belfry_core::ports::{
     Admission, Admissions, Admitted, ConnectionLookup, Departures, Disconnections, DueConnections,
-    Extension, JoinsPresence, Listing, Presence, Removals, Segment, SessionRefresh, Sessions,
-    SignOuts, StoreError, SubscribeResult, Subscribers, Subscription, Subscriptions, Touched,
+    Extension, JoinsPresence, Listing, LockKey, Locks, Presence, Removals, Segment, SessionRefresh,
+    Sessions, SignOuts, StoreError, SubscribeResult, Subscribers, Subscription, Subscriptions,
+    Touched,
 };
 use belfry_core::presence::PRESENCE_GRACE;
-use belfry_core::testing::{BUCKET, LIMITS, START, connection, connection_id, user_id};
-use belfry_protocol::{ChannelName, PresenceInfo};
+use belfry_core::testing::{BUCKET, LIMITS, START, TestClock, connection, connection_id, user_id};
+use belfry_core::{UnixMillis, UnixSeconds};
+use belfry_protocol::{ChannelName, LockName, PresenceInfo};
 
 use crate::database::{endpoint, expect_counters, expect_sets, tables};
 use crate::proxy::{Proxy, Trouble};
@@ -37,14 +40,27 @@ enum Incident {
     Ping,
     SignOut,
     Subscribe,
+    Unsubscribe,
+    Lock,
 }
 
 use Incident::{
-    Connect, Disconnect, Frame, NewToken, Ping, Removal, SignOut, Subscribe, Successor,
+    Connect, Disconnect, Frame, Lock, NewToken, Ping, Removal, SignOut, Subscribe, Successor,
+    Unsubscribe,
 };
 
-const ALL: [Incident; 9] = [
-    Connect, Disconnect, Removal, Successor, Frame, NewToken, Ping, SignOut, Subscribe,
+const ALL: [Incident; 11] = [
+    Connect,
+    Disconnect,
+    Removal,
+    Successor,
+    Frame,
+    NewToken,
+    Ping,
+    SignOut,
+    Subscribe,
+    Unsubscribe,
+    Lock,
 ];
 
 /// The incidents that end a connection.
@@ -80,6 +96,13 @@ impl Story {
 
     fn channel(&self) -> ChannelName {
         ChannelName::parse(format!("of:{}", self.id)).unwrap()
+    }
+
+    fn lock(&self) -> LockKey {
+        LockKey {
+            channel: self.channel(),
+            name: LockName::parse("title").unwrap(),
+        }
     }
 
     /// The connection whose client an incident may let in.
@@ -136,6 +159,25 @@ impl Story {
                     }
                 }
             }
+            Unsubscribe => {
+                if let Touched::Live(row) = store.touch(&row.id, &BUCKET, START).await? {
+                    let channels = [self.channel()];
+                    let left = store.unsubscribe(&row, &channels, START).await?;
+                    keeper(store).unlock_all(&row.id, &left.locks).await?;
+                    for leave in &left.leaves {
+                        store.make_absent(leave, START).await?;
+                        store.forget_leave(leave).await?;
+                    }
+                }
+            }
+            // A subscription came before, whose frame has marked the row.
+            Lock => {
+                let begun = store.begin_session(&row.id, &BUCKET, START).await?;
+                if let Touched::Live(row) = begun {
+                    let lifetime = Duration::from_secs(30);
+                    keeper(store).lock(&row, &self.lock(), lifetime).await?;
+                }
+            }
             NewToken => {
                 let extension = Extension {
                     user_id: user_id(&self.user),
@@ -168,6 +210,15 @@ impl Story {
             }
         }
         Ok(false)
+    }
+}
+
+/// Functions' clocks do not matter here.
+fn keeper(store: &DynamoDb) -> LockKeeper<'_, DynamoDb, TestClock> {
+    static CLOCK: LazyLock<TestClock> = LazyLock::new(TestClock::default);
+    LockKeeper {
+        store,
+        clock: &CLOCK,
     }
 }
 
@@ -217,7 +268,10 @@ async fn expect_consistent(
     // A sweep, when no frame can be under way any more.
     let later = START.plus(Duration::from_secs(60));
     for departure in store.due_list(later).await.unwrap().departures {
-        store.depart(&departure).await.unwrap();
+        let locks = store.depart(&departure).await.unwrap();
+        let released = release_all(&store, &departure.connection, &locks).await;
+        released.unwrap();
+        store.forget_departure(&departure).await.unwrap();
     }
     let later = later.plus(PRESENCE_GRACE);
     for leave in store.due_list(later).await.unwrap().leaves {
@@ -234,6 +288,9 @@ async fn expect_consistent(
     if first.is_none() {
         assert_eq!(subscribers, 0, "{context}: it outlives its connection");
         assert_eq!(present, 0, "{context}: its user is still present");
+        let lock = store.find_lock(&story.lock()).await.unwrap();
+        let until = lock.map_or(UnixMillis(0), |lock| lock.until);
+        assert_eq!(until, UnixMillis(0), "{context}: its lock is still held");
     }
 }
 
@@ -340,6 +397,16 @@ async fn frames_and_sweeps_survive_everything_else() {
 #[tokio::test]
 async fn a_subscription_survives_everything_else() {
     explore(Subscribe).await;
+}
+
+#[tokio::test]
+async fn its_end_survives_everything_else() {
+    explore(Unsubscribe).await;
+}
+
+#[tokio::test]
+async fn a_lock_survives_everything_else() {
+    explore(Lock).await;
 }
 
 /// Runs each pair in both orders with trouble at each call of the first, and

@@ -1,6 +1,7 @@
 mod acks;
 mod calls;
 mod channels;
+mod endings;
 mod locks;
 mod presence;
 
