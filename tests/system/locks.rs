@@ -60,3 +60,23 @@ async fn one_of_two_pages_edits_and_the_other_is_told() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn an_editor_that_opens_shows_who_edits_what() {
+    let stack = Stack::talkative().start().await;
+    let mut alice = join(&stack, "alice").await;
+    let locked = lock(&mut alice).await;
+    let mut bob = stack.connect("bob").await;
+    let channels = json!({"channels": [{"channel": ROOM, "locks": true}]});
+    let answer = ask(&mut bob, "subscribe", channels).await;
+    let held = json!({"name": "title", "holder": {"userId": "alice"},
+        "until": locked["data"]["until"], "fencing": locked["data"]["fencing"]});
+    assert_eq!(
+        answer["data"]["channels"][0]["locks"],
+        json!({"held": [held]})
+    );
+    // The changes that follow are told.
+    let data = json!({"channel": ROOM, "name": "title"});
+    ask(&mut alice, "unlock", data).await;
+    assert_eq!(bob.receive().await["type"], "lock.changed");
+}

@@ -7,6 +7,7 @@
 pub mod broadcast;
 pub mod channels;
 pub mod connections;
+mod fitting;
 pub mod frames;
 pub mod liveness;
 pub mod locks;

@@ -8,15 +8,19 @@
 
 use std::time::Duration;
 
-use belfry_protocol::{ConnectionId, MAX_LOCKS};
+use belfry_protocol::{ChannelName, ConnectionId, HeldLock, HeldLocks, Holder, MAX_LOCKS};
 
 use crate::connections::Connection;
-use crate::ports::{Clock, FreeLock, LockKey, LockState, Locks, StoreError, Swapped};
+use crate::fitting::fitting;
+use crate::ports::{Clock, FreeLock, LockKey, LockPage, LockState, Locks, StoreError, Swapped};
 use crate::time::UnixMillis;
 
 /// How long after its `until` a lock can be taken by another connection: twice
 /// what a clock may be wrong, and a second.
 pub const TAKEOVER: Duration = Duration::from_secs(5);
+
+/// The most locks of a channel that an answer lists.
+const LISTED: usize = 100;
 
 /// How often a lock is attempted while others change it.
 const ATTEMPTS: u32 = 8;
@@ -167,6 +171,35 @@ pub async fn release_all<S: Locks>(
     let released = keys.iter().map(|key| store.release_lock(key, id));
     let released = futures_util::future::try_join_all(released).await?;
     Ok(released.into_iter().flatten().collect())
+}
+
+/// The locks of a channel that are held.
+pub(crate) async fn held<S: Locks>(
+    store: &S,
+    channel: &ChannelName,
+    now: UnixMillis,
+) -> Result<HeldLocks, StoreError> {
+    let LockPage { locks, more } = store.held_locks(channel, LISTED, now).await?;
+    let held = locks.into_iter().map(|(name, state)| HeldLock {
+        name,
+        until: state.until.to_timestamp(),
+        fencing: state.fencing,
+        holder: Holder {
+            user_id: state.user_id,
+        },
+    });
+    Ok(HeldLocks {
+        held: held.collect(),
+        more,
+    })
+}
+
+/// As many of the locks as fit into the bytes that are left.
+pub(crate) fn within(mut locks: HeldLocks, bytes: &mut usize) -> HeldLocks {
+    let all = locks.held.len();
+    locks.held = fitting(locks.held, bytes, serde_json::to_string);
+    locks.more |= locks.held.len() < all;
+    locks
 }
 
 fn is_held_by(state: &LockState, connection: &Connection) -> bool {

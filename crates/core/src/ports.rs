@@ -46,7 +46,7 @@ pub use consistency::Consistency;
 pub use cursor::Cursor;
 pub use disconnections::{Disconnections, TOMBSTONE_LIFETIME};
 pub use due_connections::DueConnections;
-pub use locks::{FreeLock, LockKey, LockState, Locks, Swapped};
+pub use locks::{FreeLock, LockKey, LockPage, LockState, Locks, Swapped};
 pub use logs::{Advanced, LogAppends, LogPeeks, LogReads, Tail};
 pub use metrics::{MetricEvent, Metrics, Recoveries, WaitingDepartures};
 pub use outbox::{Outbox, PostError};

@@ -27,6 +27,7 @@ use belfry_protocol::{ChannelName, Member, Present};
 
 pub(crate) use announcer::{Announcement, Announcer, Change};
 
+use crate::fitting::fitting;
 use crate::ports::{Presence, PresentUsers, StoreError};
 
 /// How presence is announced.
@@ -70,14 +71,8 @@ pub(crate) async fn present<S: Presence>(
 
 /// As many of the members as fit into the bytes that are left.
 pub(crate) fn within(mut present: Present, bytes: &mut usize) -> Present {
-    let fits = |member: &Member| {
-        let length = serde_json::to_string(member).map_or(usize::MAX, |text| text.len() + 1);
-        let left = bytes.checked_sub(length);
-        *bytes = left.unwrap_or(*bytes);
-        left.is_some()
-    };
     let all = present.members.len();
-    present.members = present.members.into_iter().take_while(fits).collect();
+    present.members = fitting(present.members, bytes, serde_json::to_string);
     present.more |= present.members.len() < all;
     present
 }

@@ -8,8 +8,8 @@ use serde_json::Value;
 
 use crate::list::Item;
 use crate::{
-    Address, ChannelName, Epoch, ErrorCode, Kind, List, MessageFrame, MessageId, Position,
-    PresenceInfo, Present, Timestamp, shape,
+    Address, ChannelName, Epoch, ErrorCode, HeldLocks, Kind, List, MessageFrame, MessageId,
+    Position, PresenceInfo, Present, Timestamp, shape,
 };
 
 /// The most channels that a connection may be subscribed to.
@@ -39,6 +39,10 @@ pub struct ChannelWanted {
     /// Makes the user present in the channel, and tells the others this.
     #[serde(default)]
     pub presence: Option<PresenceInfo>,
+    /// Whether the answer has the channel's locks that are held. The default is
+    /// `false`.
+    #[serde(default)]
+    pub locks: Option<bool>,
 }
 
 impl Item for ChannelWanted {
@@ -263,6 +267,9 @@ pub struct ChannelState {
     /// Who is present. Absent if the client did not ask to be present.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub presence: Option<Present>,
+    /// The locks that are held. Absent if the client did not ask for them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub locks: Option<HeldLocks>,
     /// What was missed. Absent if the channel has no history.
     #[serde(flatten)]
     pub history: Option<HistoryPage>,

@@ -59,7 +59,8 @@ pub use ids::{ConnectionId, Epoch, FrameId, Group, InvalidText, Kind, MessageId,
 pub use json::{JsonError, MAX_DEPTH};
 pub use list::List;
 pub use lock_frames::{
-    Holder, Lock, LockChanged, LockName, LockSeconds, Locked, MAX_LOCKS, Unlock, Unlocked,
+    HeldLock, HeldLocks, Holder, Lock, LockChanged, LockName, LockSeconds, Locked, MAX_LOCKS,
+    Unlock, Unlocked,
 };
 pub use message::{Message, MessageData, MessageFrame, Sender};
 pub use notification::{Announcement, AnnouncementLevel, NotificationData, SetCreated, Upload};

@@ -182,6 +182,29 @@ pub struct Holder {
     pub user_id: UserId,
 }
 
+/// The locks of a channel that are held.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct HeldLocks {
+    /// The locks, in no particular order. The others are free.
+    pub held: Vec<HeldLock>,
+    /// `true` if there may be more than `held` has, otherwise absent.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub more: bool,
+}
+
+/// A lock that is held.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct HeldLock {
+    /// The lock's name in the channel.
+    pub name: LockName,
+    /// Who holds the lock.
+    pub holder: Holder,
+    /// Until when, unless the holder locks again.
+    pub until: Timestamp,
+    /// The fencing number of the holder.
+    pub fencing: u64,
+}
+
 /// The `data` of a `lock.changed` frame.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct LockChanged {

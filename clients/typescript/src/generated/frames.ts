@@ -93,6 +93,8 @@ export interface ChannelState {
   channel: Address;
   /** The channel's present epoch. */
   epoch?: Epoch;
+  /** The locks that are held. Absent if the client did not ask for them. */
+  locks?: HeldLocks;
   /** The messages after the position, without a gap. */
   messages?: Array<KeptFrame>;
   /** Whether more messages follow the last one: ask for them with `history`. */
@@ -113,6 +115,8 @@ export interface ChannelState {
 export interface ChannelWanted {
   /** The channel. `@me` and `@all` need no subscription; with `since` they recover what was missed. */
   channel: Address;
+  /** Whether the answer has the channel's locks that are held. The default is `false`. */
+  locks?: boolean;
   /** Makes the user present in the channel, and tells the others this. */
   presence?: PresenceInfo;
   /** The server answers with the messages after this: a position, or what the user has acknowledged. */
@@ -146,6 +150,26 @@ export interface ErrorData {
 
 /** The sender's id for a frame: 1 to 128 characters without control characters. */
 export type FrameId = string;
+
+/** A lock that is held. */
+export interface HeldLock {
+  /** The fencing number of the holder. */
+  fencing: number;
+  /** Who holds the lock. */
+  holder: Holder;
+  /** The lock's name in the channel. */
+  name: LockName;
+  /** Until when, unless the holder locks again. */
+  until: Timestamp;
+}
+
+/** The locks of a channel that are held. */
+export interface HeldLocks {
+  /** The locks, in no particular order. The others are free. */
+  held: Array<HeldLock>;
+  /** `true` if there may be more than `held` has, otherwise absent. */
+  more?: boolean;
+}
 
 /** The `data` of a `hello` frame. */
 export interface HelloData {

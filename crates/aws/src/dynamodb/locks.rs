@@ -9,7 +9,7 @@ use aws_sdk_dynamodb::operation::update_item::UpdateItemError;
 use aws_sdk_dynamodb::types::{AttributeValue, ReturnValue, ReturnValuesOnConditionCheckFailure};
 use belfry_core::UnixMillis;
 use belfry_core::connections::Connection;
-use belfry_core::ports::{FreeLock, LockKey, LockState, Locks, StoreError, Swapped};
+use belfry_core::ports::{FreeLock, LockKey, LockPage, LockState, Locks, StoreError, Swapped};
 use belfry_protocol::{ChannelName, ConnectionId, LockName, UserId};
 
 use super::row::{Item, integer, member_key, number, string, text};
@@ -21,10 +21,53 @@ const KEPT: std::time::Duration = std::time::Duration::from_secs(24 * 60 * 60);
 
 const UPDATE: &str = "UpdateItem";
 
+const QUERY: &str = "Query";
+
+const MALFORMED: &str = "a malformed lock";
+
+/// The prefix of the sort keys of locks.
+const LOCKS: &str = "l#";
+
+/// The most locks of a channel that a listing reads, free ones included.
+const READ: i32 = 1_000;
+
 impl Locks for DynamoDb {
     async fn find_lock(&self, key: &LockKey) -> Result<Option<LockState>, StoreError> {
         let item = self.item(&self.tables.subscriptions, item_key(key)).await?;
         item.as_ref().map(lock).transpose()
+    }
+
+    async fn held_locks(
+        &self,
+        channel: &ChannelName,
+        limit: usize,
+        now: UnixMillis,
+    ) -> Result<LockPage, StoreError> {
+        let page = self
+            .client
+            .query()
+            .table_name(&self.tables.subscriptions)
+            .key_condition_expression("channel = :channel AND begins_with(#member, :locks)")
+            .filter_expression("lockedUntil > :now")
+            // `member` is a reserved word of DynamoDB.
+            .expression_attribute_names("#member", "member")
+            .expression_attribute_values(":channel", text(channel.as_str()))
+            .expression_attribute_values(":locks", text(LOCKS))
+            .expression_attribute_values(":now", number(now.0))
+            .limit(READ)
+            .consistent_read(true)
+            .send()
+            .await
+            .map_err(|error| sdk_failed(QUERY, &error))?;
+        let of_page = page.items().iter().map(|item| {
+            let read = || LockName::parse(string(item, "member").ok()?.strip_prefix(LOCKS)?).ok();
+            let name = read().ok_or_else(|| failed(QUERY, MALFORMED))?;
+            Ok((name, lock(item)?))
+        });
+        let mut locks = of_page.collect::<Result<Vec<_>, StoreError>>()?;
+        let more = locks.len() > limit || page.last_evaluated_key().is_some();
+        locks.truncate(limit);
+        Ok(LockPage { locks, more })
     }
 
     async fn list_lock(
@@ -152,7 +195,7 @@ pub(super) fn listed_in(session: Option<&Item>) -> Vec<LockKey> {
 }
 
 fn item_key(key: &LockKey) -> Item {
-    member_key(key.channel.as_str(), &format!("l#{}", key.name))
+    member_key(key.channel.as_str(), &format!("{LOCKS}{}", key.name))
 }
 
 /// A lock in a connection's list. No name contains a space.
@@ -178,5 +221,5 @@ fn lock(item: &Item) -> Result<LockState, StoreError> {
             fencing: integer(item, "fencing").ok()?,
         })
     };
-    read().ok_or_else(|| failed("GetItem", "a malformed lock"))
+    read().ok_or_else(|| failed("GetItem", MALFORMED))
 }

@@ -26,8 +26,8 @@ use belfry_core::log::{
 use belfry_core::ports::{
     Acks, Admission, Admissions, Admitted, Advanced, Capacity, Clock, ConnectionLookup, Departures,
     Disconnections, DueConnections, Extended, Extension, JoinsPresence, LeaveOutcome, Listing,
-    LockKey, LogAppends, LogPeeks, LogReads, Presence, Receipts, Removals, Segment, SessionRefresh,
-    Sessions, SubscribeResult, Subscribers, Subscription, Subscriptions, Touched,
+    LockKey, Locks, LogAppends, LogPeeks, LogReads, Presence, Receipts, Removals, Segment,
+    SessionRefresh, Sessions, SubscribeResult, Subscribers, Subscription, Subscriptions, Touched,
 };
 use belfry_core::testing::{
     FakeMetrics, FakeOutbox, FakeWorkers, LIMITS, START, SeededRandomness, TestClock, connection,
@@ -681,6 +681,9 @@ async fn locks() {
     lock(&one, &body).await;
     lock(&one, &other).await;
     meter.reset();
+    let held = store.held_locks(&channel, 100, clock.now()).await.unwrap();
+    assert_eq!(held.locks.len(), 3);
+    meter.expect("locks: listing those that are held");
     assert!(keeper.unlock(&one.id, &other).await.unwrap().is_some());
     meter.expect("unlock");
     lock(&two, &other).await;

@@ -1,6 +1,6 @@
 use belfry_protocol::{
     Action, Address, ChannelError, ChannelName, ChannelRefused, ChannelState, ChannelWanted,
-    ErrorCode, List, MAX_CHANNELS, Present, Since, Subscribe, Subscribed, SubscribedTo,
+    ErrorCode, HeldLocks, List, MAX_CHANNELS, Present, Since, Subscribe, Subscribed, SubscribedTo,
 };
 use futures_util::future::{join_all, try_join_all};
 
@@ -9,9 +9,10 @@ use super::permission::{Allowed, Judge, forbidden_channel};
 use super::rejection::Rejection;
 use crate::channels::Actions;
 use crate::connections::Connection;
+use crate::locks;
 use crate::ports::{
-    Acks, Arrival, Authorizer, Clock, JoinsPresence, Leave, LogReads, Metrics, NotServed, Presence,
-    Randomness, StoreError, SubscribeResult, Subscription, Subscriptions,
+    Acks, Arrival, Authorizer, Clock, JoinsPresence, Leave, Locks, LogReads, Metrics, NotServed,
+    Presence, Randomness, StoreError, SubscribeResult, Subscription, Subscriptions,
 };
 use crate::presence::{PresenceSettings, present, within};
 
@@ -35,7 +36,7 @@ impl<A, M, S, C, R> SubscribeHandler<'_, A, M, S, C, R>
 where
     A: Authorizer,
     M: Metrics,
-    S: Acks + Subscriptions + LogReads + Presence,
+    S: Acks + Locks + Subscriptions + LogReads + Presence,
     C: Clock,
     R: Randomness,
 {
@@ -60,18 +61,21 @@ where
                     }
                     (_, judged) => judged,
                 };
-                let (mut found, mut present) = (None, None);
+                let mut listed = Listed::default();
                 if allowed.is_ok() {
-                    found = self.recover(channel, since.clone()).await?;
-                    present = self.present(&wanted).await?;
+                    listed = Listed {
+                        found: self.recover(channel, since.clone()).await?,
+                        present: self.present(&wanted).await?,
+                        locks: self.locks(&wanted).await?,
+                    };
                 }
-                Ok::<_, StoreError>((wanted.channel, allowed, found, present))
+                Ok::<_, StoreError>((wanted.channel, allowed, listed))
             });
         let outcomes = try_join_all(outcomes).await?;
         let counted = arrivals.into_iter().map(|arrival| {
-            let mut listed = outcomes.iter().filter_map(|(channel, _, _, present)| {
+            let mut listed = outcomes.iter().filter_map(|(channel, _, listed)| {
                 let is_of = matches!(channel, Address::Channel(name) if *name == arrival.channel);
-                present.as_ref().filter(|_| is_of)
+                listed.present.as_ref().filter(|_| is_of)
             });
             let count = listed
                 .next()
@@ -83,20 +87,20 @@ where
             leaves,
         };
         let mut bytes = PAGE_BYTES;
-        let channels =
-            outcomes
-                .into_iter()
-                .map(|(channel, allowed, found, present)| match allowed {
-                    Err(error) => SubscribedTo::Refused(ChannelRefused { channel, error }),
-                    Ok(allowed) => SubscribedTo::Yes(ChannelState {
-                        channel,
-                        until: allowed
-                            .by_application
-                            .then(|| allowed.ends_at.to_millis().to_timestamp()),
-                        presence: present.map(|present| within(present, &mut bytes)),
-                        history: found.map(|found| found.into_page(&mut bytes)),
-                    }),
-                });
+        let channels = outcomes
+            .into_iter()
+            .map(|(channel, allowed, listed)| match allowed {
+                Err(error) => SubscribedTo::Refused(ChannelRefused { channel, error }),
+                Ok(allowed) => SubscribedTo::Yes(ChannelState {
+                    channel,
+                    until: allowed
+                        .by_application
+                        .then(|| allowed.ends_at.to_millis().to_timestamp()),
+                    presence: listed.present.map(|one| within(one, &mut bytes)),
+                    locks: listed.locks.map(|one| locks::within(one, &mut bytes)),
+                    history: listed.found.map(|found| found.into_page(&mut bytes)),
+                }),
+            });
         let subscribed = Subscribed {
             channels: channels.collect(),
         };
@@ -107,6 +111,18 @@ where
         match (&wanted.channel, &wanted.presence) {
             (Address::Channel(name), Some(_)) => {
                 present(self.store, name, self.presence).await.map(Some)
+            }
+            _ => Ok(None),
+        }
+    }
+
+    /// The locks that are held. Listed after the subscription was written, so a
+    /// change that this does not see is posted.
+    async fn locks(&self, wanted: &ChannelWanted) -> Result<Option<HeldLocks>, StoreError> {
+        match &wanted.channel {
+            Address::Channel(name) if wanted.locks == Some(true) => {
+                let now = self.history.now();
+                locks::held(self.store, name, now).await.map(Some)
             }
             _ => Ok(None),
         }
@@ -140,7 +156,10 @@ where
         let name = match &wanted.channel {
             Address::Channel(name) => name,
             Address::Me | Address::All if wanted.presence.is_some() => {
-                return Err(no_presence());
+                return Err(not_allowed("presence is"));
+            }
+            Address::Me | Address::All if wanted.locks == Some(true) => {
+                return Err(not_allowed("locks are"));
             }
             Address::Me | Address::All => {
                 return Ok(Allowed {
@@ -158,7 +177,12 @@ where
             Some(allowed)
                 if wanted.presence.is_some() && !allowed.actions.contains(Action::Presence) =>
             {
-                Err(no_presence())
+                Err(not_allowed("presence is"))
+            }
+            Some(allowed)
+                if wanted.locks == Some(true) && !allowed.actions.contains(Action::Lock) =>
+            {
+                Err(not_allowed("locks are"))
             }
             Some(allowed) => Ok(allowed),
         }
@@ -205,6 +229,14 @@ where
     }
 }
 
+/// What the answer says about a channel.
+#[derive(Default)]
+struct Listed {
+    found: Option<Found>,
+    present: Option<Present>,
+    locks: Option<HeldLocks>,
+}
+
 /// What the others in the channels are to be told.
 #[derive(Debug, Default)]
 pub(super) struct PresenceChanges {
@@ -214,10 +246,10 @@ pub(super) struct PresenceChanges {
     pub(super) leaves: Vec<Leave>,
 }
 
-fn no_presence() -> ChannelError {
+fn not_allowed(what: &str) -> ChannelError {
     ChannelError {
         code: ErrorCode::Forbidden,
-        message: "presence is not allowed in this channel".into(),
+        message: format!("{what} not allowed in this channel"),
     }
 }
 

@@ -25,6 +25,14 @@ pub struct LockState {
     pub fencing: u64,
 }
 
+/// Locks of a channel.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct LockPage {
+    pub locks: Vec<(LockName, LockState)>,
+    /// Whether there may be more.
+    pub more: bool,
+}
+
 /// Result of [`Locks::swap_lock`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Swapped {
@@ -54,6 +62,15 @@ pub trait Locks: Send + Sync {
         &self,
         key: &LockKey,
     ) -> impl Future<Output = Result<Option<LockState>, StoreError>> + Send;
+
+    /// The locks of a channel whose `until` is later than `now`, `limit` of them
+    /// at most.
+    fn held_locks(
+        &self,
+        channel: &ChannelName,
+        limit: usize,
+        now: UnixMillis,
+    ) -> impl Future<Output = Result<LockPage, StoreError>> + Send;
 
     /// Adds a lock to a connection's list. Returns `false`, with nothing added,
     /// if `most` others are on it.

@@ -6,7 +6,9 @@ use super::store::State;
 use super::{BUCKET, FakeStore, START, Store, connection, connection_id, put};
 use crate::connections::Connection;
 use crate::locks::release_all;
-use crate::ports::{FreeLock, Left, LockKey, LockState, Locks, StoreError, Swapped, Touched};
+use crate::ports::{
+    FreeLock, Left, LockKey, LockPage, LockState, Locks, StoreError, Swapped, Touched,
+};
 use crate::time::UnixMillis;
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
@@ -53,6 +55,23 @@ impl Locks for FakeStore {
     async fn find_lock(&self, key: &LockKey) -> Result<Option<LockState>, StoreError> {
         let state = self.working("find_lock")?;
         Ok(state.locks.get(key).map(|lock| lock.state.clone()))
+    }
+
+    async fn held_locks(
+        &self,
+        channel: &ChannelName,
+        limit: usize,
+        now: UnixMillis,
+    ) -> Result<LockPage, StoreError> {
+        let state = self.working("held_locks")?;
+        let of_channel = state.locks.iter();
+        let held = of_channel
+            .filter(|(key, lock)| key.channel == *channel && lock.state.until > now)
+            .map(|(key, lock)| (key.name.clone(), lock.state.clone()));
+        let mut locks: Vec<_> = held.take(limit + 1).collect();
+        let more = locks.len() > limit;
+        locks.truncate(limit);
+        Ok(LockPage { locks, more })
     }
 
     async fn list_lock(
@@ -127,6 +146,7 @@ pub(super) async fn contract<S: Store>(new: impl AsyncFn() -> S) {
     only_its_holder_releases_a_lock(&new().await).await;
     a_connection_lists_so_many_locks(&new().await).await;
     locks_are_released_with_their_connection(&new().await).await;
+    locks_that_are_held_are_listed(&new().await).await;
 }
 
 pub(super) fn key(name: &str) -> LockKey {
@@ -262,4 +282,38 @@ async fn locks_are_released_with_their_connection<S: Store>(store: &S) {
     }
     assert_eq!(store.forget_departure(&due[0]).await, Ok(()));
     assert_eq!(store.depart(&due[0]).await, Ok(vec![]));
+}
+
+async fn locks_that_are_held_are_listed<S: Store>(store: &S) {
+    let row = connection("c1", "alice");
+    let room = key("a").channel;
+    let listed = async |limit| store.held_locks(&room, limit, START).await;
+    assert_eq!(listed(100).await, Ok(LockPage::default()));
+    let elsewhere = LockKey {
+        channel: ChannelName::parse("room:8").expect("a name"),
+        ..key("a")
+    };
+    let mut expected = Vec::new();
+    // The second one's seconds are over.
+    for (key, seconds) in [
+        (key("a"), 30),
+        (key("b"), 0),
+        (key("c"), 5),
+        (elsewhere, 30),
+    ] {
+        let state = held(&row, seconds, 7);
+        let swapped = store.swap_lock(&key, None, &state).await;
+        assert_eq!(swapped, Ok(Swapped::Yes));
+        if key.channel == room && seconds > 0 {
+            expected.push((key.name, state));
+        }
+    }
+    let (locks, more) = (expected.clone(), false);
+    assert_eq!(listed(2).await, Ok(LockPage { locks, more }));
+    let (locks, more) = (expected[..1].to_vec(), true);
+    assert_eq!(listed(1).await, Ok(LockPage { locks, more }));
+    let released = store.release_lock(&key("a"), &row.id).await;
+    assert!(released.expect("release_lock").is_some());
+    let (locks, more) = (expected[1..].to_vec(), false);
+    assert_eq!(listed(100).await, Ok(LockPage { locks, more }));
 }

@@ -232,3 +232,62 @@ async fn the_end_of_a_connection_releases_its_locks() {
     let taken = lock(&dispatcher, "c2", "room:7", "title").await;
     assert_eq!(taken["type"], "locked");
 }
+
+/// Subscribes, asks for the locks, and returns the entry of the answer.
+async fn subscribe_with_locks(dispatcher: &Fixture, id: &str, channel: &str) -> Value {
+    let data = json!({"channels": [{"channel": channel, "locks": true}]});
+    let answer = frame(dispatcher, id, "subscribe", data).await;
+    answer["data"]["channels"][0].clone()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_newcomer_sees_which_locks_are_held() {
+    let dispatcher = all_in("room:7").await;
+    let none = subscribe_with_locks(&dispatcher, "c1", "room:7").await;
+    assert_eq!(none["locks"], json!({"held": []}));
+    let held = lock(&dispatcher, "c2", "room:7", "title").await;
+    lock(&dispatcher, "c2", "room:7", "free").await;
+    unlock(&dispatcher, "c2", "room:7", "free").await;
+    let entry = subscribe_with_locks(&dispatcher, "c1", "room:7").await;
+    let held = json!({"name": "title", "holder": {"userId": "bob"},
+        "until": held["data"]["until"], "fencing": held["data"]["fencing"]});
+    assert_eq!(entry["locks"], json!({"held": [held]}));
+    for locks in [json!(false), json!(null)] {
+        let data = json!({"channels": [{"channel": "room:7", "locks": locks}]});
+        let answer = frame(&dispatcher, "c1", "subscribe", data).await;
+        assert_eq!(answer["data"]["channels"][0].get("locks"), None);
+    }
+    // Its seconds are over, though nobody else can take it yet.
+    dispatcher.clock.advance(Duration::from_secs(31));
+    let entry = subscribe_with_locks(&dispatcher, "c1", "room:7").await;
+    assert_eq!(entry["locks"], json!({"held": []}));
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_may_not_lock_sees_no_locks() {
+    let dispatcher = with_rules().await;
+    for address in ["news", "@me", "@all"] {
+        let entry = subscribe_with_locks(&dispatcher, "c1", address).await;
+        assert_eq!(entry["error"]["code"], "FORBIDDEN", "{entry}");
+    }
+    assert_eq!(dispatcher.store.calls("held_locks"), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_lists_a_hundred_locks() {
+    let dispatcher = with_rules().await;
+    for n in 0..101 {
+        let id = format!("h{}", n / 20);
+        if n % 20 == 0 {
+            dispatcher.store.put(&id, "holder").await;
+            dispatcher.outbox.open(&id);
+            subscribe(&dispatcher, &id, "room:7").await;
+        }
+        let data = json!({"channel": "room:7", "name": format!("n{n}"), "seconds": 300});
+        let locked = frame(&dispatcher, &id, "lock", data).await;
+        assert_eq!(locked["type"], "locked", "{locked}");
+    }
+    let entry = subscribe_with_locks(&dispatcher, "c1", "room:7").await;
+    assert_eq!(entry["locks"]["held"].as_array().unwrap().len(), 100);
+    assert_eq!(entry["locks"]["more"], true);
+}

@@ -1,11 +1,11 @@
 use std::sync::{Arc, Mutex};
 
-use belfry_protocol::ConnectionId;
+use belfry_protocol::{ChannelName, ConnectionId};
 
 use super::LockMutant;
 use crate::connections::Connection;
 use crate::locks::TAKEOVER;
-use crate::ports::{FreeLock, LockKey, LockState, Locks, StoreError, Swapped};
+use crate::ports::{FreeLock, LockKey, LockPage, LockState, Locks, StoreError, Swapped};
 use crate::testing::connection_id;
 use crate::testing::log_histories::Gate;
 use crate::time::UnixMillis;
@@ -94,6 +94,15 @@ impl<S: Locks> Locks for Stepped<'_, S> {
         self.gate.pass().await;
         let state = self.store.find_lock(key).await?;
         self.answer(Ok(self.seen(state))).await
+    }
+
+    async fn held_locks(
+        &self,
+        channel: &ChannelName,
+        limit: usize,
+        now: UnixMillis,
+    ) -> Result<LockPage, StoreError> {
+        self.store.held_locks(channel, limit, now).await
     }
 
     async fn list_lock(
