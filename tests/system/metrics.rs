@@ -77,9 +77,10 @@ async fn every_function_reports_what_is_documented() {
     let mut alice = stack.connect("alice").await;
     alice.ask(r#"{"type":"ping","version":"1.0"}"#).await;
     alice.ask("nonsense").await;
-    let channel =
-        r#"{"type":"subscribe","version":"1.0","data":{"channels":[{"channel":"demo:a"}]}}"#;
+    let channel = r#"{"type":"subscribe","version":"1.0","data":{"channels":[{"channel":"demo:a","presence":{}}]}}"#;
     alice.ask(channel).await;
+    let lock = r#"{"type":"lock","version":"1.0","data":{"channel":"demo:a","name":"title"}}"#;
+    alice.ask(lock).await;
     let message = r#"{"type":"publish","version":"1.0","data":{"channel":"demo:a","kind":"k"}}"#;
     let published = alice.ask(message).await;
     let after = &published["data"]["position"];
@@ -115,6 +116,8 @@ async fn every_function_reports_what_is_documented() {
                 "SubscriptionsMade",
                 "MessagesAppended",
                 "RecoveriesComplete",
+                "PresenceJoined",
+                "LocksTaken",
             ],
         ),
         (
@@ -148,7 +151,7 @@ async fn every_function_reports_what_is_documented() {
     assert_eq!(of("Connect", "Reason"), words(&["origin", "token"]));
     assert_eq!(
         of("Default", "Type"),
-        words(&["hello", "history", "ping", "publish", "subscribe"])
+        words(&["hello", "history", "lock", "ping", "publish", "subscribe"])
     );
     assert_eq!(of("Default", "Code"), words(&["INVALID_MESSAGE"]));
 }
@@ -178,7 +181,11 @@ fn the_table_names_every_metric_of_the_code() {
         "Append",
         "Authorizations",
         "Departures",
+        "Leaves",
         "Oldest",
+        "Presence",
+        "Announcements",
+        "Locks",
     ];
     for literal in literals {
         if prefixes.iter().any(|prefix| literal.starts_with(prefix)) {

@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use std::time::Duration;
 
 use belfry_core::connections::Refusal;
-use belfry_core::ports::{Clock, MetricEvent, Metrics, Recoveries, VerifyError, WaitingDepartures};
+use belfry_core::ports::{Clock, MetricEvent, Metrics, Recoveries, VerifyError, Waiting};
 use belfry_protocol::{Failures, SweepReport};
 use serde_json::{Map, Value, json};
 
@@ -54,6 +54,10 @@ impl<C: Clock> EmfMetrics<C> {
                 recoveries,
             } => (None, subscribed(*made, *refused, recoveries)),
             MetricEvent::HistoryRead(read) => (None, recoveries(read).collect()),
+            MetricEvent::PresenceJoined => (None, one("PresenceJoined")),
+            MetricEvent::PresenceLeft => (None, one("PresenceLeft")),
+            MetricEvent::AnnouncementFailed => (None, one("AnnouncementsFailed")),
+            MetricEvent::LockTaken { is_takeover } => (None, lock_taken(*is_takeover)),
             MetricEvent::AuthorizationFailed => (None, one("AuthorizationsFailed")),
             MetricEvent::Called { served, took } => (None, called(*served, *took)),
             MetricEvent::Posted {
@@ -68,7 +72,8 @@ impl<C: Clock> EmfMetrics<C> {
                 report,
                 took,
                 departures,
-            } => (None, sweep(report, *took, departures)),
+                leaves,
+            } => (None, sweep(report, *took, departures, leaves)),
         };
         let mut line = Map::new();
         line.insert("Stack".into(), self.stack.as_str().into());
@@ -158,6 +163,12 @@ fn recoveries(recoveries: &Recoveries) -> impl Iterator<Item = Metric> + use<> {
     ])
 }
 
+fn lock_taken(is_takeover: bool) -> Vec<Metric> {
+    let mut metrics = one("LocksTaken");
+    metrics.extend(counted([("LocksTakenOver", u64::from(is_takeover))]));
+    metrics
+}
+
 fn called(served: bool, took: Duration) -> Vec<Metric> {
     let outcome = if served { "CallsServed" } else { "CallsFailed" };
     vec![
@@ -191,7 +202,12 @@ fn posted(success: u64, failures: &Failures, latencies: &[Duration]) -> Vec<Metr
     metrics
 }
 
-fn sweep(report: &SweepReport, took: Duration, departures: &WaitingDepartures) -> Vec<Metric> {
+fn sweep(
+    report: &SweepReport,
+    took: Duration,
+    departures: &Waiting,
+    leaves: &Waiting,
+) -> Vec<Metric> {
     let mut metrics = vec![
         count("ConnectionsOpen", report.connections),
         duration("SweepDuration", milliseconds(took)),
@@ -207,15 +223,23 @@ fn sweep(report: &SweepReport, took: Duration, departures: &WaitingDepartures) -
         ("SweepGone", report.gone),
         ("SweepFailed", report.failed),
         ("SweepIncomplete", u64::from(!report.complete)),
-        ("DeparturesWaiting", departures.number),
     ]));
-    if departures.number > 0 {
-        metrics.push(duration(
-            "OldestDepartureAge",
-            milliseconds(departures.oldest),
-        ));
-    }
+    metrics.extend(waiting(
+        "DeparturesWaiting",
+        "OldestDepartureAge",
+        departures,
+    ));
+    metrics.extend(waiting("LeavesWaiting", "OldestLeaveAge", leaves));
     metrics
+}
+
+fn waiting(
+    number: &'static str,
+    oldest: &'static str,
+    waiting: &Waiting,
+) -> impl Iterator<Item = Metric> + use<> {
+    let age = (waiting.number > 0).then(|| duration(oldest, milliseconds(waiting.oldest)));
+    counted([(number, waiting.number)]).chain(age)
 }
 
 fn milliseconds(duration: Duration) -> u64 {
@@ -375,12 +399,13 @@ mod tests {
             ..idle
         };
         let took = Duration::from_millis(12);
-        let departures = WaitingDepartures::default();
+        let (departures, leaves) = (Waiting::default(), Waiting::default());
         let of = |report| {
             metrics(&line(&MetricEvent::SweepDone {
                 report,
                 took,
                 departures,
+                leaves,
             }))
         };
         assert_eq!(
@@ -402,16 +427,20 @@ mod tests {
     }
 
     #[test]
-    fn departures_are_in_the_line_of_their_sweep() {
+    fn what_waits_is_in_the_line_of_its_sweep() {
         let event = MetricEvent::SweepDone {
             report: SweepReport {
                 complete: true,
                 ..SweepReport::default()
             },
             took: Duration::from_millis(12),
-            departures: WaitingDepartures {
+            departures: Waiting {
                 number: 2,
                 oldest: Duration::ZERO,
+            },
+            leaves: Waiting {
+                number: 1,
+                oldest: Duration::from_millis(40),
             },
         };
         let expected = named(&[
@@ -419,6 +448,8 @@ mod tests {
             ("SweepDuration", "Milliseconds", 12.into()),
             ("DeparturesWaiting", "Count", 2.into()),
             ("OldestDepartureAge", "Milliseconds", 0.into()),
+            ("LeavesWaiting", "Count", 1.into()),
+            ("OldestLeaveAge", "Milliseconds", 40.into()),
         ]);
         assert_eq!(metrics(&line(&event)), expected);
     }
@@ -467,6 +498,20 @@ mod tests {
             (
                 MetricEvent::AuthorizationFailed,
                 vec![("AuthorizationsFailed", 1)],
+            ),
+            (MetricEvent::PresenceJoined, vec![("PresenceJoined", 1)]),
+            (MetricEvent::PresenceLeft, vec![("PresenceLeft", 1)]),
+            (
+                MetricEvent::AnnouncementFailed,
+                vec![("AnnouncementsFailed", 1)],
+            ),
+            (
+                MetricEvent::LockTaken { is_takeover: false },
+                vec![("LocksTaken", 1)],
+            ),
+            (
+                MetricEvent::LockTaken { is_takeover: true },
+                vec![("LocksTaken", 1), ("LocksTakenOver", 1)],
             ),
         ] {
             let counts = expected.iter();

@@ -50,9 +50,9 @@ use crate::channels::ChannelRules;
 use crate::connections::{CloseReason, Closed, Connection, close_with_reason};
 use crate::log::RecoveryReader;
 use crate::ports::{
-    Acks, Arrival, Authorizer, Callee, Clock, Leave, Left, Locks, LogAppends, LogReads, Metrics,
-    NewBroadcasts, Outbox, Presence, Randomness, Removals, SegmentOffers, SessionRefresh, Sessions,
-    Subscribers, Subscriptions, TokenVerifier, Touched, Workers,
+    Acks, Arrival, Authorizer, Callee, Clock, Leave, Left, Locks, LogAppends, LogReads,
+    MetricEvent, Metrics, NewBroadcasts, Outbox, Presence, Randomness, Removals, SegmentOffers,
+    SessionRefresh, Sessions, Subscribers, Subscriptions, TokenVerifier, Touched, Workers,
 };
 use crate::presence::{Announcement, Announcer, Change, PresenceSettings};
 use crate::time::UnixMillis;
@@ -343,6 +343,7 @@ where
     async fn announce_leaves(&self, leaves: &[Leave]) {
         for leave in leaves {
             if let Err(error) = self.announcer().leave(leave).await {
+                self.metrics.record(MetricEvent::AnnouncementFailed);
                 tracing::warn!(event = "presence.not-announced", reason = %error, "could not announce that a user has left a channel; a sweep does it");
             }
         }

@@ -29,13 +29,31 @@ const ATTEMPTS: u32 = 8;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum LockOutcome {
     /// The connection holds the lock.
-    Locked(LockState),
+    Locked(Grant),
     /// Another connection holds it.
     Held(LockState),
     /// The connection is on its limit.
     TooMany,
     /// The connection has ended and holds nothing.
     Ended,
+}
+
+/// A lock that a connection holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Grant {
+    pub state: LockState,
+    pub kind: GrantKind,
+}
+
+/// How a connection came to hold a lock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum GrantKind {
+    /// It held the lock before.
+    Renewal,
+    /// The lock was free.
+    New,
+    /// The last holder had let its seconds end.
+    Takeover,
 }
 
 /// Takes and releases locks.
@@ -64,7 +82,10 @@ impl<S: Locks, C: Clock> LockKeeper<'_, S, C> {
             let new = match &seen {
                 Some(state) if is_held_by(state, connection) => {
                     if state.until >= until {
-                        return Ok(LockOutcome::Locked(state.clone()));
+                        return Ok(LockOutcome::Locked(Grant {
+                            state: state.clone(),
+                            kind: GrantKind::Renewal,
+                        }));
                     }
                     LockState {
                         until,
@@ -85,8 +106,12 @@ impl<S: Locks, C: Clock> LockKeeper<'_, S, C> {
                     fencing: next_fencing(seen.as_ref(), now),
                 },
             };
-            let takes = seen.as_ref().is_none_or(|seen| seen.fencing != new.fencing);
-            if takes && !is_listed {
+            let kind = match &seen {
+                Some(seen) if seen.fencing == new.fencing => GrantKind::Renewal,
+                Some(seen) if seen.until > UnixMillis(0) => GrantKind::Takeover,
+                Some(_) | None => GrantKind::New,
+            };
+            if kind != GrantKind::Renewal && !is_listed {
                 is_listed = self.store.list_lock(connection, key, MAX_LOCKS).await?;
                 if !is_listed {
                     return Ok(LockOutcome::TooMany);
@@ -107,7 +132,7 @@ impl<S: Locks, C: Clock> LockKeeper<'_, S, C> {
                 self.store.release_lock(key, &connection.id).await?;
                 return Ok(LockOutcome::Ended);
             }
-            return Ok(LockOutcome::Locked(new));
+            return Ok(LockOutcome::Locked(Grant { state: new, kind }));
         }
         Err(StoreError {
             operation: "lock",

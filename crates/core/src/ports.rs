@@ -48,7 +48,7 @@ pub use disconnections::{Disconnections, TOMBSTONE_LIFETIME};
 pub use due_connections::DueConnections;
 pub use locks::{FreeLock, LockKey, LockPage, LockState, Locks, Swapped};
 pub use logs::{Advanced, LogAppends, LogPeeks, LogReads, Tail};
-pub use metrics::{MetricEvent, Metrics, Recoveries, WaitingDepartures};
+pub use metrics::{MetricEvent, Metrics, Recoveries, Waiting};
 pub use outbox::{Outbox, PostError};
 pub use presence::{Arrival, DueCount, Leave, LeaveOutcome, Presence, PresentUser, PresentUsers};
 pub use randomness::Randomness;

@@ -9,10 +9,11 @@ use super::permission::{Judge, forbidden};
 use super::rejection::Rejection;
 use crate::broadcast::Fanout;
 use crate::connections::Connection;
-use crate::locks::{LockKeeper, LockOutcome};
+use crate::locks::{Grant, GrantKind, LockKeeper, LockOutcome};
 use crate::ports::{
-    Authorizer, Clock, FreeLock, Listing, LockKey, LockState, Locks, Metrics, NewBroadcasts,
-    NotServed, Outbox, Randomness, Removals, SegmentOffers, Subscribers, Subscriptions, Workers,
+    Authorizer, Clock, FreeLock, Listing, LockKey, LockState, Locks, MetricEvent, Metrics,
+    NewBroadcasts, NotServed, Outbox, Randomness, Removals, SegmentOffers, Subscribers,
+    Subscriptions, Workers,
 };
 use crate::time::UnixMillis;
 
@@ -44,7 +45,8 @@ where
         self.judge(connection, &key).await?;
         let lifetime = Duration::from_secs(u64::from(frame.seconds.0));
         match self.keeper().lock(connection, &key, lifetime).await? {
-            LockOutcome::Locked(state) => {
+            LockOutcome::Locked(Grant { state, kind }) => {
+                self.count(kind);
                 let changed = held(&key, &state);
                 self.announce(&connection.id, &key, changed).await;
                 Ok(Locked {
@@ -93,6 +95,16 @@ where
         let free = self.keeper().unlock_all(id, locks).await?;
         self.announce_free(id, &free).await;
         Ok(())
+    }
+
+    fn count(&self, kind: GrantKind) {
+        let is_takeover = match kind {
+            GrantKind::Renewal => return,
+            GrantKind::New => false,
+            GrantKind::Takeover => true,
+        };
+        let taken = MetricEvent::LockTaken { is_takeover };
+        self.fanout.metrics.record(taken);
     }
 
     fn keeper(&self) -> LockKeeper<'_, S, C> {
@@ -145,6 +157,7 @@ where
             .run(&key.channel, listing, frame, exclude, &work)
             .await;
         if let Err(error) = told {
+            fanout.metrics.record(MetricEvent::AnnouncementFailed);
             tracing::warn!(event = "lock.not-announced", connectionId = %id, reason = %error, "could not tell the subscribers of a channel that a lock has changed");
         }
     }

@@ -14,7 +14,7 @@ use crate::locks::release_all;
 use crate::ports::{
     Capacity, Clock, ConnectionLookup, Departure, Departures, Due, DueConnections, FreeLock,
     Listing, Locks, MetricEvent, Metrics, NewBroadcasts, Outbox, Presence, Randomness, Removals,
-    SegmentOffers, StoreError, Subscribers, WaitingDepartures, Workers,
+    SegmentOffers, StoreError, Subscribers, Waiting, Workers,
 };
 use crate::presence::{Announcer, PresenceSettings};
 use crate::time::UnixMillis;
@@ -104,14 +104,16 @@ where
             }
         }
         let now = self.clock.now();
-        let departures = match self.store.due_list(now).await {
+        let (departures, leaves) = match self.store.due_list(now).await {
             Ok(due) => {
                 complete &= self.process(&due, deadline).await;
-                waiting(&due.departures, now)
+                let departures = due.departures.iter().map(|one| one.due_at);
+                let leaves = due.leaves.iter().map(|one| one.due_at);
+                (waiting(departures, now), waiting(leaves, now))
             }
             Err(error) => {
                 unlisted = Some(error);
-                WaitingDepartures::default()
+                Default::default()
             }
         };
         report.complete = complete && all_ended;
@@ -121,6 +123,7 @@ where
             report,
             took,
             departures,
+            leaves,
         });
         unlisted.map_or(Ok(report), Err)
     }
@@ -138,12 +141,12 @@ where
         let announcer = self.announcer();
         complete &= self
             .each(&due.leaves, deadline, async |leave| {
-                not_announced(announcer.leave(leave).await);
+                self.not_announced(announcer.leave(leave).await);
             })
             .await;
         complete &= self
             .each(&due.counts, deadline, async |count| {
-                not_announced(announcer.count(count).await);
+                self.not_announced(announcer.count(count).await);
             })
             .await;
         complete
@@ -187,6 +190,13 @@ where
         fanout.run(channel, listing, frame, None, &id).await
     }
 
+    fn not_announced(&self, announced: Result<(), StoreError>) {
+        if let Err(error) = announced {
+            self.metrics.record(MetricEvent::AnnouncementFailed);
+            tracing::warn!(event = "presence.not-announced", reason = %error, "could not announce who is present in a channel; the next sweep retries");
+        }
+    }
+
     fn fanout(&self) -> Fanout<'_, S, O, C, M, W, R> {
         Fanout {
             store: &self.store,
@@ -224,17 +234,10 @@ where
     }
 }
 
-fn not_announced(announced: Result<(), StoreError>) {
-    if let Err(error) = announced {
-        tracing::warn!(event = "presence.not-announced", reason = %error, "could not announce who is present in a channel; the next sweep retries");
-    }
-}
-
-fn waiting(due: &[Departure], now: UnixMillis) -> WaitingDepartures {
-    let ages = due.iter().map(|departure| now.since(departure.due_at));
-    WaitingDepartures {
+fn waiting(due: impl ExactSizeIterator<Item = UnixMillis>, now: UnixMillis) -> Waiting {
+    Waiting {
         number: due.len() as u64,
-        oldest: ages.max().unwrap_or_default(),
+        oldest: due.map(|at| now.since(at)).max().unwrap_or_default(),
     }
 }
 

@@ -2,10 +2,10 @@ use std::time::Duration;
 
 use super::*;
 use crate::connections::Connection;
-use crate::locks::{LockKeeper, LockOutcome};
+use crate::locks::{Grant, LockKeeper, LockOutcome};
 use crate::ports::{
     Clock, Disconnections, JoinsPresence, LockKey, MetricEvent, Outbox, PostError, Sessions,
-    SignOuts, Subscription, Subscriptions, Touched, WaitingDepartures,
+    SignOuts, Subscription, Subscriptions, Touched, Waiting,
 };
 use crate::testing::{
     BUCKET, DELIVERY, FANOUT, FakeMetrics, FakeOutbox, FakeStore, FakeWorkers, LIVENESS, PRESENCE,
@@ -105,7 +105,8 @@ async fn a_silent_client_is_pinged_once_and_closed_after_the_grace() {
     let done = MetricEvent::SweepDone {
         report: silent,
         took: Duration::ZERO,
-        departures: WaitingDepartures::default(),
+        departures: Waiting::default(),
+        leaves: Waiting::default(),
     };
     assert_eq!(sweeper.metrics.take(), [done]);
     assert!(!sweeper.outbox.is_open("c1"));
@@ -376,9 +377,9 @@ async fn departures_that_wait_are_counted_with_the_age_of_the_oldest() {
             other => panic!("{other:?}"),
         }
     };
-    assert_eq!(counted(after(30)).await, WaitingDepartures::default());
+    assert_eq!(counted(after(30)).await, Waiting::default());
     sweeper.store.fail_next("depart");
-    let both = WaitingDepartures {
+    let both = Waiting {
         number: 2,
         oldest: Duration::from_secs(25),
     };
@@ -386,7 +387,7 @@ async fn departures_that_wait_are_counted_with_the_age_of_the_oldest() {
     let left = counted(after(120)).await;
     assert_eq!(left.number, 1, "it could not be processed before");
     assert!(left.oldest >= Duration::from_secs(75), "{left:?}");
-    assert_eq!(counted(after(180)).await, WaitingDepartures::default());
+    assert_eq!(counted(after(180)).await, Waiting::default());
 }
 
 #[tokio::test(start_paused = true)]
@@ -438,7 +439,7 @@ async fn who_may_lock_is_told_of_locks_that_a_departure_released() {
     };
     let minute = Duration::from_secs(60);
     let locked = keeper.lock(&rows[0], &key, minute).await;
-    let Ok(LockOutcome::Locked(held)) = locked else {
+    let Ok(LockOutcome::Locked(Grant { state: held, .. })) = locked else {
         panic!("{locked:?}")
     };
     sweeper.store.disconnect(&rows[0].id, START).await.unwrap();

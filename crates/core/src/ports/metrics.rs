@@ -39,6 +39,17 @@ pub enum MetricEvent {
     },
     /// A client read what it has missed.
     HistoryRead(Recoveries),
+    /// A user has come to a channel.
+    PresenceJoined,
+    /// A user has left a channel.
+    PresenceLeft,
+    /// The others could not be told of a change of presence or of a lock.
+    AnnouncementFailed,
+    /// A connection has taken a lock.
+    LockTaken {
+        /// Whether the last holder had let its seconds end.
+        is_takeover: bool,
+    },
     /// The application could not be asked what a user may do, or gave an odd
     /// answer.
     AuthorizationFailed,
@@ -70,7 +81,9 @@ pub enum MetricEvent {
     SweepDone {
         report: SweepReport,
         took: Duration,
-        departures: WaitingDepartures,
+        departures: Waiting,
+        /// Users who may have left a channel.
+        leaves: Waiting,
     },
 }
 
@@ -83,9 +96,9 @@ pub struct Recoveries {
     pub too_far: u64,
 }
 
-/// The departures that a sweep found due.
+/// What a sweep found due, of one kind.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct WaitingDepartures {
+pub struct Waiting {
     pub number: u64,
     /// How long the oldest has been due.
     pub oldest: Duration,

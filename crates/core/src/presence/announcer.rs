@@ -5,8 +5,8 @@ use belfry_protocol::{
 use super::PresenceSettings;
 use crate::broadcast::Fanout;
 use crate::ports::{
-    Arrival, Clock, DueCount, Leave, LeaveOutcome, Listing, Metrics, NewBroadcasts, Outbox,
-    Presence, Randomness, Removals, SegmentOffers, StoreError, Subscribers, Workers,
+    Arrival, Clock, DueCount, Leave, LeaveOutcome, Listing, MetricEvent, Metrics, NewBroadcasts,
+    Outbox, Presence, Randomness, Removals, SegmentOffers, StoreError, Subscribers, Workers,
 };
 use crate::time::UnixMillis;
 
@@ -60,6 +60,11 @@ where
             at,
             count,
         } = announcement;
+        match change {
+            Change::Joined(_) => self.fanout.metrics.record(MetricEvent::PresenceJoined),
+            Change::Left => self.fanout.metrics.record(MetricEvent::PresenceLeft),
+            Change::Updated(_) => {}
+        }
         let Some(count) = count else {
             let now = self.fanout.clock.now();
             return self.fanout.store.count_later(channel, now).await;

@@ -17,7 +17,7 @@ use super::Store;
 use super::locks::{key, open};
 use super::log_histories::{Gate, Running};
 use crate::connections::Connection;
-use crate::locks::{LockKeeper, LockOutcome, TAKEOVER, release_all};
+use crate::locks::{Grant, LockKeeper, LockOutcome, TAKEOVER, release_all};
 use crate::ports::{Clock, LockState};
 use crate::testing::START;
 use crate::time::UnixMillis;
@@ -213,7 +213,7 @@ impl<S: Store> Client<'_, S> {
                 continue;
             }
             match locked {
-                Ok(LockOutcome::Locked(state)) => self.world.believe(Belief {
+                Ok(LockOutcome::Locked(Grant { state, .. })) => self.world.believe(Belief {
                     client: self.number,
                     from,
                     until: clock.truly(state.until),

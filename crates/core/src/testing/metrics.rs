@@ -4,7 +4,7 @@ use std::time::Duration;
 use belfry_protocol::{ErrorCode, Failures, SweepReport};
 
 use crate::connections::Refusal;
-use crate::ports::{MetricEvent, Metrics, Recoveries, WaitingDepartures};
+use crate::ports::{MetricEvent, Metrics, Recoveries, Waiting};
 
 /// Remembers what was recorded.
 #[derive(Debug, Default)]
@@ -51,6 +51,10 @@ pub fn metrics_contract(metrics: &impl Metrics) -> Vec<MetricEvent> {
             complete: 1,
             ..Recoveries::default()
         }),
+        MetricEvent::PresenceJoined,
+        MetricEvent::PresenceLeft,
+        MetricEvent::AnnouncementFailed,
+        MetricEvent::LockTaken { is_takeover: true },
         MetricEvent::AuthorizationFailed,
         MetricEvent::Called {
             served: true,
@@ -68,9 +72,13 @@ pub fn metrics_contract(metrics: &impl Metrics) -> Vec<MetricEvent> {
         MetricEvent::SweepDone {
             report: SweepReport::default(),
             took: Duration::ZERO,
-            departures: WaitingDepartures {
+            departures: Waiting {
                 number: 1,
                 oldest: Duration::MAX,
+            },
+            leaves: Waiting {
+                number: 2,
+                oldest: Duration::ZERO,
             },
         },
     ];

@@ -291,3 +291,30 @@ async fn an_answer_lists_a_hundred_locks() {
     assert_eq!(entry["locks"]["held"].as_array().unwrap().len(), 100);
     assert_eq!(entry["locks"]["more"], true);
 }
+
+#[tokio::test(start_paused = true)]
+async fn locks_that_are_taken_are_counted() {
+    let dispatcher = all_in("room:7").await;
+    let counted = async |id: &str| {
+        drop(dispatcher.metrics.take());
+        lock(&dispatcher, id, "room:7", "title").await;
+        let events = dispatcher.metrics.take().into_iter();
+        let taken = events.filter_map(|event| match event {
+            MetricEvent::LockTaken { is_takeover } => Some(is_takeover),
+            _ => None,
+        });
+        taken.collect::<Vec<_>>()
+    };
+    assert_eq!(counted("c1").await, [false]);
+    assert_eq!(counted("c1").await, [true; 0], "a renewal");
+    assert_eq!(counted("c2").await, [true; 0], "refused");
+    dispatcher.clock.advance(Duration::from_secs(60));
+    assert_eq!(counted("c2").await, [true]);
+    unlock(&dispatcher, "c2", "room:7", "title").await;
+    assert_eq!(counted("c1").await, [false]);
+    // The others are not told.
+    dispatcher.store.fail_next("subscribers");
+    unlock(&dispatcher, "c1", "room:7", "title").await;
+    let failed = MetricEvent::AnnouncementFailed;
+    assert!(dispatcher.metrics.take().contains(&failed));
+}

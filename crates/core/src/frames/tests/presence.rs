@@ -28,6 +28,19 @@ async fn one_listing_serves_the_newcomer_and_the_others() {
         assert_eq!(frame["type"], change);
         assert_eq!(frame["data"]["count"], 2, "{frame}");
     }
+    let count = |counted: &MetricEvent| {
+        let events = dispatcher.metrics.take();
+        events.iter().filter(|event| *event == counted).count()
+    };
+    assert_eq!(count(&MetricEvent::PresenceJoined), 2);
+    let leave = r#"{"type":"unsubscribe","version":"1.0","data":{"channels":["room:7"]}}"#;
+    send(&dispatcher, "c2", leave).await;
+    assert_eq!(count(&MetricEvent::PresenceLeft), 1);
+    come(&dispatcher, "c2", json!({})).await;
+    dispatcher.store.fail_next("make_absent");
+    send(&dispatcher, "c2", leave).await;
+    assert_eq!(count(&MetricEvent::AnnouncementFailed), 1);
+    come(&dispatcher, "c2", json!({})).await;
     // Of more than are announced one by one, a count is due.
     for n in 3..=7 {
         let id = format!("c{n}");
@@ -35,7 +48,8 @@ async fn one_listing_serves_the_newcomer_and_the_others() {
         come(&dispatcher, &id, json!({})).await;
     }
     let posted = dispatcher.outbox.posted("c1");
-    assert_eq!(posted.len(), 2 + PRESENCE.announced - 2);
+    let told = posted.iter().filter(|frame| frame.contains("user-"));
+    assert_eq!(told.count(), PRESENCE.announced - 2);
     let later = dispatcher.now().plus(Duration::from_secs(60));
     let due = dispatcher.store.due_list(later).await.unwrap();
     assert_eq!(due.counts.len(), 1, "{due:?}");
