@@ -62,7 +62,7 @@ ON_TABLES = {
         "Connections/index/userId-index": "Query",
         "State": "BatchGetItem GetItem PutItem Query UpdateItem",
         "Messages": "GetItem PutItem Query",
-        "Subscriptions": "BatchGetItem BatchWriteItem DeleteItem Query UpdateItem",
+        "Subscriptions": "BatchGetItem BatchWriteItem DeleteItem GetItem Query UpdateItem",
     },
     "Worker": {
         "Connections": "BatchGetItem DeleteItem GetItem Scan",

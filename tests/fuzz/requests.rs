@@ -12,12 +12,13 @@ use proptest::prelude::*;
 use crate::config;
 use crate::mutate::{Corpus, mutated};
 use crate::schema::{
-    BROADCAST_INQUIRY, BROADCAST_REQUEST, OPERATOR_REQUEST, RECEIPTS_REQUEST, SERVER_FRAME,
-    SWEEP_REQUEST, is_beyond_schemas, judged,
+    BROADCAST_INQUIRY, BROADCAST_REQUEST, OPERATOR_REQUEST, PRESENCE_REQUEST, RECEIPTS_REQUEST,
+    SERVER_FRAME, SWEEP_REQUEST, is_beyond_schemas, judged,
 };
 
 static BROADCASTS: LazyLock<Corpus> = LazyLock::new(|| Corpus::of_cases("broadcast-requests.json"));
 static INQUIRIES: LazyLock<Corpus> = LazyLock::new(|| Corpus::of_cases("broadcast-inquiries.json"));
+static PRESENCE: LazyLock<Corpus> = LazyLock::new(|| Corpus::of_cases("presence-requests.json"));
 static RECEIPTS: LazyLock<Corpus> = LazyLock::new(|| Corpus::of_cases("receipts-requests.json"));
 static SWEEPS: LazyLock<Corpus> = LazyLock::new(|| Corpus::of_cases("sweep-requests.json"));
 static OPERATORS: LazyLock<Corpus> = LazyLock::new(|| Corpus::of_cases("operator-requests.json"));
@@ -64,6 +65,9 @@ proptest! {
             parsed @ Ok(BroadcasterRequest::Receipts(_)) => {
                 agrees(&RECEIPTS_REQUEST, &text, &parsed)?;
             }
+            parsed @ Ok(BroadcasterRequest::Presence(_)) => {
+                agrees(&PRESENCE_REQUEST, &text, &parsed)?;
+            }
             parsed => agrees(&BROADCAST_INQUIRY, &text, &parsed)?,
         }
     }
@@ -71,8 +75,24 @@ proptest! {
     #[test]
     fn a_request_for_receipts_is_accepted_as_its_schema_says(text in mutated(&RECEIPTS)) {
         match BroadcasterRequest::parse(&text) {
-            Ok(BroadcasterRequest::Send(_) | BroadcasterRequest::Inquire(_)) => {}
+            Ok(
+                BroadcasterRequest::Send(_)
+                | BroadcasterRequest::Inquire(_)
+                | BroadcasterRequest::Presence(_),
+            ) => {}
             parsed => agrees(&RECEIPTS_REQUEST, &text, &parsed)?,
+        }
+    }
+
+    #[test]
+    fn a_request_for_presence_is_accepted_as_its_schema_says(text in mutated(&PRESENCE)) {
+        match BroadcasterRequest::parse(&text) {
+            Ok(
+                BroadcasterRequest::Send(_)
+                | BroadcasterRequest::Inquire(_)
+                | BroadcasterRequest::Receipts(_),
+            ) => {}
+            parsed => agrees(&PRESENCE_REQUEST, &text, &parsed)?,
         }
     }
 

@@ -14,6 +14,8 @@ pub(crate) static BROADCAST_INQUIRY: LazyLock<Validator> =
     LazyLock::new(|| schema("broadcast-inquiry.json"));
 pub(crate) static RECEIPTS_REQUEST: LazyLock<Validator> =
     LazyLock::new(|| schema("receipts-request.json"));
+pub(crate) static PRESENCE_REQUEST: LazyLock<Validator> =
+    LazyLock::new(|| schema("presence-request.json"));
 pub(crate) static SWEEP_REQUEST: LazyLock<Validator> =
     LazyLock::new(|| schema("sweep-request.json"));
 pub(crate) static OPERATOR_REQUEST: LazyLock<Validator> =

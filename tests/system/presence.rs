@@ -177,6 +177,37 @@ async fn presence_ends_however_the_connection_does() {
 }
 
 #[tokio::test]
+async fn a_server_is_told_who_is_present() {
+    let stack = stack().start().await;
+    let ask = async || {
+        let asked = stack.broadcast(&json!({"action": "presence", "channel": ROOM}));
+        asked.await.unwrap()
+    };
+    let nobody = json!({"channel": ROOM, "members": [], "count": 0});
+    assert_eq!(ask().await, nobody);
+    let mut tabs = Vec::new();
+    for _ in 0..2 {
+        let mut tab = stack.connect("alice").await;
+        come(&mut tab, json!({"name": "Alice"})).await;
+        tabs.push(tab);
+    }
+    let members = json!([{"userId": "alice", "connections": 2, "info": {"name": "Alice"}}]);
+    let alice = json!({"channel": ROOM, "members": members, "count": 1});
+    assert_eq!(ask().await, alice);
+    for tab in &mut tabs {
+        ask_to_leave(tab).await;
+    }
+    assert_eq!(ask().await, nobody);
+    let wrong = stack.broadcast(&json!({"action": "presence", "channel": "@all"}));
+    let refused = wrong.await.unwrap_err();
+    assert_eq!(refused["errorType"], "InvalidRequest", "{refused}");
+}
+
+async fn ask_to_leave(socket: &mut Socket) {
+    ask(socket, "unsubscribe", json!({"channels": [ROOM]})).await;
+}
+
+#[tokio::test]
 async fn of_a_large_channel_the_number_is_told() {
     let stack = stack().parameter("PresenceAnnounced", "2").start().await;
     let mut watcher = stack.connect("watcher").await;
@@ -191,6 +222,10 @@ async fn of_a_large_channel_the_number_is_told() {
     let (_, last) = &others[4];
     assert_eq!(last["presence"]["more"], true, "{last}");
     assert_eq!(last["presence"]["members"].as_array().unwrap().len(), 2);
+    let asked = stack.broadcast(&json!({"action": "presence", "channel": ROOM}));
+    let told = asked.await.unwrap();
+    assert_eq!(told["members"].as_array().unwrap().len(), 2, "{told}");
+    assert_eq!(told["more"], true, "{told}");
     watcher.expect_nothing().await;
 }
 

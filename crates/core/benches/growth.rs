@@ -18,6 +18,7 @@ use belfry_core::ports::{
     ReaderPage, Receipts, RecipientPage, Recipients, Removals, Reservation, Segment, SegmentLeases,
     SegmentOffers, SegmentStates, SegmentView, StoreError, SubscriberPage, Subscribers, Tail,
 };
+use belfry_core::presence::PresenceSettings;
 use belfry_core::testing::{
     FakeMetrics, FakeStore, FakeWorkers, START, SeededRandomness, TestClock,
 };
@@ -459,6 +460,7 @@ fn core(count: u32) -> Core {
             max_workers: MAX_WORKERS,
             all_interval: Duration::ZERO,
         },
+        presence: PresenceSettings { announced: 100 },
     }
 }
 

@@ -6,8 +6,10 @@ use belfry_aws::apigateway::ManagementOutbox;
 use belfry_aws::{DynamoDb, LambdaWorkers, SystemClock, SystemRandomness};
 use belfry_core::UnixMillis;
 use belfry_core::broadcast::{Broadcaster, Call, Delivered, FanoutSettings};
+use belfry_core::presence::PresenceSettings;
 use belfry_protocol::{
-    BroadcastInquiry, BroadcastReport, BroadcasterRequest, MessageId, ReceiptsReport,
+    BroadcastInquiry, BroadcastReport, BroadcasterRequest, MessageId, PresentInChannel,
+    ReceiptsReport,
 };
 use lambda_runtime::{Context, LambdaEvent};
 use serde::Serialize;
@@ -31,6 +33,7 @@ const FAILURES: FailureEvents = FailureEvents {
 pub struct Settings {
     worker: fanout::Settings,
     fanout: FanoutSettings,
+    presence: PresenceSettings,
 }
 
 impl Settings {
@@ -50,6 +53,7 @@ impl Settings {
                 max_workers: worker.max_workers,
                 all_interval: Duration::from_secs(all_interval),
             },
+            presence: environment.presence()?,
             worker,
         })
     }
@@ -62,6 +66,7 @@ pub async fn build(settings: Settings) -> UseCase {
     Broadcaster {
         worker: fanout::build(settings.worker).await,
         fanout: settings.fanout,
+        presence: settings.presence,
     }
 }
 
@@ -71,11 +76,13 @@ pub async fn build(settings: Settings) -> UseCase {
 pub enum Answer {
     Report(BroadcastReport),
     Receipts(ReceiptsReport),
+    Presence(PresentInChannel),
 }
 
 enum Done {
     Delivered(Box<Delivered>),
     Receipts(ReceiptsReport),
+    Presence(PresentInChannel),
 }
 
 /// Handles one request. The payload is parsed from text: a parser that ignored
@@ -96,6 +103,10 @@ pub async fn handle(
         Ok(Done::Receipts(report)) => {
             tracing::info!(event = "receipts.reported", requestId = %request_id, "reported who has read a message");
             Ok(Answer::Receipts(report))
+        }
+        Ok(Done::Presence(present)) => {
+            tracing::info!(event = "presence.reported", requestId = %request_id, "reported who is present in a channel");
+            Ok(Answer::Presence(present))
         }
         Err(error) => {
             error.log(FAILURES, &request_id, None);
@@ -137,6 +148,9 @@ async fn broadcast(
             let receipts = broadcaster.receipts(request, deadline);
             Ok(Done::Receipts(Box::pin(receipts).await?))
         }
+        BroadcasterRequest::Presence(request) => {
+            Ok(Done::Presence(broadcaster.presence(request).await?))
+        }
     }
 }
 
@@ -163,6 +177,7 @@ mod tests {
                 ("STACK_NAME", ""),
                 ("CONNECTIONS_PER_WORKER", "0"),
                 ("BROADCAST_ALL_INTERVAL_SECONDS", "soon"),
+                ("PRESENCE_ANNOUNCED", "101"),
                 ("MAX_WORKERS", "101"),
                 ("CHANNEL_RULES", "{}"),
             ],

@@ -1,5 +1,6 @@
 //! What callers of the broadcaster send, and the reports they get.
 
+mod presence;
 mod receipts;
 mod report;
 mod wait_seconds;
@@ -8,6 +9,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+pub use presence::PresenceRequest;
 pub(crate) use receipts::ReceiptsFields;
 pub use receipts::{Receipt, ReceiptsHistory, ReceiptsReport, ReceiptsRequest};
 pub use report::{BroadcastReport, BroadcastStatus, Failures};
@@ -35,6 +37,8 @@ pub enum BroadcasterRequest {
     Inquire(BroadcastInquiry),
     /// Say who has acknowledged a message.
     Receipts(ReceiptsRequest),
+    /// Say who is present in a channel.
+    Presence(PresenceRequest),
 }
 
 /// A request about an earlier broadcast. `action` selects what to do.
@@ -68,9 +72,11 @@ pub enum BroadcastInquiry {
 }
 
 /// Every `action`, for the check and its error message.
-const ACTIONS: &[&str] = &["report", "resume", RECEIPTS];
+const ACTIONS: &[&str] = &["report", "resume", RECEIPTS, PRESENCE];
 
 const RECEIPTS: &str = "receipts";
+
+const PRESENCE: &str = "presence";
 
 /// A request to send one message to the connections of a target.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -228,6 +234,9 @@ impl BroadcasterRequest {
         if let Some(action) = object.get("action") {
             if action == RECEIPTS {
                 return ReceiptsRequest::read(object).map(Self::Receipts);
+            }
+            if action == PRESENCE {
+                return request::read(object, &[]).map(Self::Presence);
             }
             return request::read_action(object, ACTIONS).map(Self::Inquire);
         }

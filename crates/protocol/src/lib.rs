@@ -38,7 +38,8 @@ pub use advice::Advice;
 pub use broadcast::{
     BroadcastInquiry, BroadcastReport, BroadcastRequest, BroadcastStatus, BroadcasterRequest,
     Failures, MAX_FRAME_BYTES, MAX_STORED_FRAME_BYTES, MAX_WAIT_SECONDS, Notice, NoticeType,
-    Receipt, ReceiptsHistory, ReceiptsReport, ReceiptsRequest, Target, WaitSeconds,
+    PresenceRequest, Receipt, ReceiptsHistory, ReceiptsReport, ReceiptsRequest, Target,
+    WaitSeconds,
 };
 pub use call::{Call, CallAction};
 pub use channel::{Address, ChannelName};

@@ -7,7 +7,8 @@ use serde_json::Value;
 use crate::broadcast::ReceiptsFields;
 use crate::{
     BroadcastInquiry, BroadcastReport, BroadcastRequest, ChannelsFile, ClientFrame, OperatorReport,
-    OperatorRequest, ReceiptsReport, ServerFrame, SweepReport, SweepRequest,
+    OperatorRequest, PresenceRequest, PresentInChannel, ReceiptsReport, ServerFrame, SweepReport,
+    SweepRequest,
 };
 
 /// All schemas (JSON Schema 2020-12) with the names of their files in
@@ -22,6 +23,8 @@ pub fn all() -> Vec<(&'static str, Value)> {
         ("broadcast-report.json", schema::<BroadcastReport>(true)),
         ("receipts-request.json", schema::<ReceiptsFields>(false)),
         ("receipts-report.json", schema::<ReceiptsReport>(true)),
+        ("presence-request.json", schema::<PresenceRequest>(false)),
+        ("presence-report.json", schema::<PresentInChannel>(true)),
         ("sweep-request.json", schema::<SweepRequest>(false)),
         ("sweep-report.json", schema::<SweepReport>(true)),
         ("operator-request.json", schema::<OperatorRequest>(false)),

@@ -29,12 +29,14 @@ use belfry_core::ports::{
     LockKey, Locks, LogAppends, LogPeeks, LogReads, Presence, Receipts, Removals, Segment,
     SessionRefresh, Sessions, SubscribeResult, Subscribers, Subscription, Subscriptions, Touched,
 };
+use belfry_core::presence::PresenceSettings;
 use belfry_core::testing::{
     FakeMetrics, FakeOutbox, FakeWorkers, LIMITS, START, SeededRandomness, TestClock, connection,
     connection_id, user_id,
 };
 use belfry_protocol::{
-    Action, BroadcastRequest, ChannelName, Epoch, LockName, MessageId, Position, PresenceInfo,
+    Action, BroadcastRequest, BroadcasterRequest, ChannelName, Epoch, LockName, MessageId,
+    Position, PresenceInfo,
 };
 use futures_util::StreamExt;
 use serde_json::{Value, json};
@@ -367,6 +369,7 @@ async fn broadcasts() {
             max_workers: 4,
             all_interval: Duration::from_secs(60),
         },
+        presence: PresenceSettings { announced: 100 },
     };
     let send = async |broadcaster: &Costed, id: &str, is_named, target: Value| {
         let request =
@@ -394,6 +397,12 @@ async fn broadcasts() {
     let to_room = json!({"type": "channel", "channel": "room:7"});
     assert_eq!(send(&broadcaster, "m4", false, to_room.clone()).await, 0);
     meter.expect("broadcast to a channel without history");
+    let asked = json!({"action": "presence", "channel": "room:7"}).to_string();
+    let Ok(BroadcasterRequest::Presence(asked)) = BroadcasterRequest::parse(&asked) else {
+        panic!("{asked}")
+    };
+    broadcaster.presence(asked).await.unwrap();
+    meter.expect("presence: a server asks who is present");
 
     let rules = r#"{"version":"1.0","user":{"history":{"seconds":600}},
         "all":{"history":{"seconds":600}},

@@ -1,8 +1,8 @@
 use std::time::Duration;
 
 use belfry_protocol::{
-    BroadcastInquiry, BroadcastReport, BroadcastRequest, BroadcastStatus, ReceiptsReport,
-    ReceiptsRequest, Target, WaitSeconds,
+    BroadcastInquiry, BroadcastReport, BroadcastRequest, BroadcastStatus, PresenceRequest,
+    PresentInChannel, ReceiptsReport, ReceiptsRequest, Target, WaitSeconds,
 };
 use futures_util::future::{join, join_all};
 
@@ -13,9 +13,11 @@ use super::tally::Tally;
 use super::{Broadcast, BroadcastError, Call, Delivered, WORKER_START, Worker, expires_at};
 use crate::ports::{
     Begun, BroadcastRecord, BroadcastRecords, Capacity, Clock, Listing, LogAppends, LogReads,
-    MetricEvent, Metrics, NewBroadcasts, Outbox, Randomness, Receipts, Recipients, Removals,
-    Segment, SegmentLeases, SegmentOffers, SegmentStates, StoreError, Subscribers, Workers,
+    MetricEvent, Metrics, NewBroadcasts, Outbox, Presence, Randomness, Receipts, Recipients,
+    Removals, Segment, SegmentLeases, SegmentOffers, SegmentStates, StoreError, Subscribers,
+    Workers,
 };
+use crate::presence::{PresenceSettings, present};
 use crate::time::UnixMillis;
 
 /// Makes broadcasts: remembers them, limits their rate, splits the large ones
@@ -31,6 +33,7 @@ pub struct Broadcaster<S, O, C, M, W, R> {
     /// ports, too.
     pub worker: Worker<S, O, C, M, W, R>,
     pub fanout: FanoutSettings,
+    pub presence: PresenceSettings,
 }
 
 /// When a broadcast is split, and how often one may go to everyone.
@@ -42,6 +45,20 @@ pub struct FanoutSettings {
     pub max_workers: u32,
     /// Minimum interval between two broadcasts to everyone.
     pub all_interval: Duration,
+}
+
+impl<S: Presence, O, C, M, W, R> Broadcaster<S, O, C, M, W, R> {
+    /// Answers who is present in a channel.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn presence(&self, request: PresenceRequest) -> Result<PresentInChannel, StoreError> {
+        let PresenceRequest { channel, .. } = request;
+        Ok(PresentInChannel {
+            present: present(&self.worker.store, &channel, self.presence).await?,
+            channel,
+        })
+    }
 }
 
 /// How many subscribers tell how many a channel has.

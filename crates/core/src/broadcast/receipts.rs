@@ -16,6 +16,9 @@ const USERS: usize = 100;
 /// Users that are read at a time to count them.
 const PAGE: usize = 1_000;
 
+/// The most pages that are read to count, or to find the users of a report.
+const PAGES: usize = 100;
+
 /// Maximum concurrent reads of several users' positions.
 const READS: usize = 8;
 
@@ -73,7 +76,7 @@ where
         };
         let limit = if is_first { PAGE } else { USERS };
         let (mut after, mut more) = (request.after, false);
-        loop {
+        for number in 1.. {
             let now = self.time_left()?;
             let listing = self
                 .store
@@ -87,11 +90,15 @@ where
             report.users.extend(page.readers.into_iter().take(room));
             after = page.next;
             let is_full = report.users.len() == USERS;
-            if after.is_none() || !is_first && is_full {
-                more |= after.is_some();
+            let is_last = number == PAGES || !is_first && is_full;
+            if after.is_none() || is_last {
                 break;
             }
         }
+        if after.is_some() && is_first {
+            report.count = None;
+        }
+        report.next = after;
         if more {
             report.next = report.users.last().map(|user| user.user_id.clone());
         }
@@ -99,7 +106,7 @@ where
     }
 
     /// How many users have acknowledged the message of a broadcast. `None` if
-    /// its history is no longer kept.
+    /// its history is no longer kept, or if there are too many to count.
     pub(super) async fn acknowledged(
         &self,
         broadcast: &Broadcast,
@@ -109,7 +116,7 @@ where
         };
         if let Some(log) = broadcast.audience.log() {
             return match &broadcast.position {
-                Some(position) => self.count(&log, position).await.map(Some),
+                Some(position) => self.count(&log, position).await,
                 None => Ok(Some(0)),
             };
         }
@@ -127,18 +134,24 @@ where
         Ok(Some(sum))
     }
 
-    async fn count(&self, log: &LogKey, position: &Position) -> Result<u64, BroadcastError> {
+    /// `None` if there are too many to count.
+    async fn count(
+        &self,
+        log: &LogKey,
+        position: &Position,
+    ) -> Result<Option<u64>, BroadcastError> {
         let (mut count, mut after) = (0, None);
-        loop {
+        for _ in 0..PAGES {
             let now = self.time_left()?;
             let listing = self.store.readers(log, position, after.as_ref(), PAGE, now);
             let page = listing.await?;
             count += page.readers.len() as u64;
             after = page.next;
             if after.is_none() {
-                return Ok(count);
+                return Ok(Some(count));
             }
         }
+        Ok(None)
     }
 
     fn time_left(&self) -> Result<UnixMillis, BroadcastError> {

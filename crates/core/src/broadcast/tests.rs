@@ -3,6 +3,7 @@
 
 mod kept;
 mod large;
+mod presence;
 mod receipts;
 mod small;
 
@@ -10,6 +11,7 @@ use std::time::Duration;
 
 use super::{Broadcaster, DeliverySettings, FanoutSettings, Worker};
 use crate::channels::ChannelRules;
+use crate::presence::PresenceSettings;
 use crate::testing::{
     FakeMetrics, FakeOutbox, FakeStore, FakeWorkers, SeededRandomness, TestClock,
 };
@@ -39,5 +41,10 @@ async fn broadcaster(
         worker.outbox.open(&id);
     }
     worker.clock.advance(Duration::from_secs(60));
-    Broadcaster { worker, fanout }
+    let presence = PresenceSettings { announced: 1 };
+    Broadcaster {
+        worker,
+        fanout,
+        presence,
+    }
 }

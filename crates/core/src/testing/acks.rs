@@ -1,3 +1,5 @@
+use std::ops::Bound;
+
 use belfry_protocol::{Epoch, Position, Receipt, UserId};
 
 use super::{FakeStore, START, Store, user_id};
@@ -48,10 +50,12 @@ impl Receipts for FakeStore {
         now: UnixMillis,
     ) -> Result<ReaderPage, StoreError> {
         let state = self.working("readers")?;
-        let of_log = state
-            .acks
-            .iter()
-            .filter(|((key, user), _)| key == log && after.is_none_or(|after| user > after));
+        let from_after = match after {
+            Some(after) => Bound::Excluded((log.clone(), after.clone())),
+            None => Bound::Unbounded,
+        };
+        let acks = state.acks.range((from_after, Bound::Unbounded));
+        let of_log = acks.filter(|((key, _), _)| key == log).take(limit + 1);
         let of_log: Vec<_> = of_log.collect();
         let page = &of_log[..limit.min(of_log.len())];
         let last = page.last().filter(|_| page.len() < of_log.len());

@@ -102,12 +102,13 @@ pub struct ReceiptsReport {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub epoch: Option<Epoch>,
     /// How many users have acknowledged the message. Only in the answer to a
-    /// request without `after`.
+    /// request without `after`, and only if at most 100,000 users have
+    /// acknowledged anything there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub count: Option<u64>,
     /// Up to 100 of them.
     pub users: Vec<Receipt>,
-    /// More users follow: send this as `after`.
+    /// More users may follow: send this as `after`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next: Option<UserId>,
 }

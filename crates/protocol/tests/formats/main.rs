@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 
 use belfry_protocol::{
     BroadcastReport, BroadcastRequest, BroadcasterRequest, ChannelsFile, ClientFrame,
-    InvalidRequest, MAX_FRAME_BYTES, OperatorReport, OperatorRequest, ReceiptsReport, ServerFrame,
-    SignOutReport, SweepReport, SweepRequest, schemas,
+    InvalidRequest, MAX_FRAME_BYTES, OperatorReport, OperatorRequest, PresentInChannel,
+    ReceiptsReport, ServerFrame, SignOutReport, SweepReport, SweepRequest, schemas,
 };
 use jsonschema::Validator;
 use serde::de::DeserializeOwned;
@@ -37,7 +37,7 @@ enum Outcome {
     Refused(&'static str, String),
 }
 
-const FORMATS: [Format; 12] = [
+const FORMATS: [Format; 14] = [
     Format {
         schema: "client-frame.json",
         cases: "client-frames.json",
@@ -79,6 +79,18 @@ const FORMATS: [Format; 12] = [
         cases: "receipts-reports.json",
         tag: None,
         read: |text| written(text, |report: ReceiptsReport| report),
+    },
+    Format {
+        schema: "presence-request.json",
+        cases: "presence-requests.json",
+        tag: None,
+        read: |text| request(BroadcasterRequest::parse(text)),
+    },
+    Format {
+        schema: "presence-report.json",
+        cases: "presence-reports.json",
+        tag: None,
+        read: |text| written(text, |report: PresentInChannel| report),
     },
     Format {
         schema: "sweep-request.json",

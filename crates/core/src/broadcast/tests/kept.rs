@@ -45,6 +45,15 @@ pub(super) async fn fixture(connections_per_worker: u32) -> Fixture {
 }
 
 async fn subscribe(fixture: &Fixture, id: &str, channel_name: &str) {
+    subscribe_with(fixture, id, channel_name, JoinsPresence::No).await;
+}
+
+pub(super) async fn subscribe_with(
+    fixture: &Fixture,
+    id: &str,
+    channel_name: &str,
+    presence: JoinsPresence,
+) {
     let store = &fixture.worker.store;
     let (_, user) = PEOPLE.into_iter().find(|(one, _)| *one == id).unwrap();
     let begun = store
@@ -56,7 +65,7 @@ async fn subscribe(fixture: &Fixture, id: &str, channel_name: &str) {
         ends_at: UnixSeconds(u64::MAX),
         allowed: None,
         actions: Actions::default(),
-        presence: JoinsPresence::No,
+        presence,
     };
     let row = connection(id, user);
     let subscribed = store.subscribe(&row, &[wanted], 50, START).await;

@@ -130,6 +130,33 @@ async fn many_users_are_listed_page_by_page_and_counted_once() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn very_many_users_are_listed_and_not_counted() {
+    let fixture = fixture(10).await;
+    let position = send(&fixture, &to_room(), Some("m"))
+        .await
+        .position
+        .unwrap();
+    let sent = fixture.send(with_receipts(&to_room()), call(&fixture, Some("n")));
+    let second = sent.await.unwrap().report.position.unwrap();
+    // The last one alone has read the second message.
+    for n in 0..100_001 {
+        let position = if n == 100_000 { &second } else { &position };
+        ack(&fixture, &room(), &format!("user-{n:06}"), position).await;
+    }
+    let first = json!({"channel": "room:7", "seq": 1});
+    let found = ask(&fixture, first).await.unwrap();
+    assert_eq!((found.count, found.users.len()), (None, 100));
+    assert_eq!(found.next, Some(user_id("user-000099")));
+    let mut rare = json!({"channel": "room:7", "seq": 2});
+    let found = ask(&fixture, rare.clone()).await.unwrap();
+    assert_eq!((found.count, found.users.len()), (None, 0));
+    rare["after"] = json!(found.next.unwrap());
+    let found = ask(&fixture, rare).await.unwrap();
+    assert_eq!((found.users.len(), found.next), (1, None));
+    assert_eq!(report(&fixture, "n").await.acknowledged, None);
+}
+
+#[tokio::test(start_paused = true)]
 async fn without_a_history_nothing_is_acknowledged() {
     let fixture = fixture(10).await;
     let asked = ask(&fixture, json!({"channel": "talk:7", "seq": 1})).await;
