@@ -1,15 +1,18 @@
 //! The log of a channel, which lets a client recover what it has missed.
 //!
-//! A log is a head and entries. The head names the epoch and holds the newest
-//! entry whole; the entries before it are stored one by one.
+//! A log is a head and entries. The head names the epoch and holds the entries
+//! that were appended last whole: one, or several that were appended together.
+//! The entries before them are stored one by one.
 //!
 //! Invariants:
 //! - Moving the head is the moment of publication. It moves from `n` to
-//!   `n + 1`, on condition that it is at `n`, so numbers have no holes and no
-//!   number is given twice.
+//!   `n + k` if `k` messages are appended together, on condition that it is at
+//!   `n`, so numbers have no holes and no number is given twice. The head is one
+//!   item, so of messages that are appended together a reader finds all or none.
 //! - **Every entry before the head's is stored.** Whoever moves the head makes
-//!   sure first that the head's own entry is stored ([`Appender`]). So a
-//!   publisher may die anywhere: what is published is never lost.
+//!   sure first that the head's own entries are stored ([`Appender`]). So a
+//!   publisher may die anywhere: what is published is never lost. Of several
+//!   entries the newest is stored last: it tells that the others are.
 //! - A reader reads the head first and the entries before it afterwards
 //!   ([`Recovery`]). Those were stored before the head moved, so a gap means
 //!   that entries have expired, and nothing else.

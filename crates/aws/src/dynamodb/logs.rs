@@ -9,7 +9,9 @@ use std::collections::HashMap;
 use std::ops::RangeInclusive;
 
 use aws_sdk_dynamodb::operation::put_item::PutItemError;
-use aws_sdk_dynamodb::types::{Put, ReturnValuesOnConditionCheckFailure, TransactWriteItem};
+use aws_sdk_dynamodb::types::{
+    AttributeValue, Put, ReturnValuesOnConditionCheckFailure, TransactWriteItem,
+};
 use belfry_core::UnixSeconds;
 use belfry_core::log::{AppendId, Entry, Head, LogKey};
 use belfry_core::ports::{Advanced, Consistency, LogAppends, LogPeeks, LogReads, StoreError, Tail};
@@ -22,6 +24,10 @@ use super::{BATCH, BATCH_GET, DynamoDb, failed, sdk_failed, state, wanted, writt
 use crate::randomness::SystemRandomness;
 
 const HEAD: &str = "head";
+
+/// The head's attribute with the frames that were appended together with the
+/// newest one.
+const FRAMES_BEFORE: &str = "framesBefore";
 
 const PUT: &str = "PutItem";
 
@@ -217,6 +223,10 @@ impl DynamoDb {
         expires_at: UnixSeconds,
     ) -> Result<Put, StoreError> {
         let mut item = key(log, HEAD);
+        if !to.frames_before.is_empty() {
+            let frames = to.frames_before.iter().map(text).collect();
+            item.insert(FRAMES_BEFORE.into(), AttributeValue::L(frames));
+        }
         item.extend([
             ("epoch".into(), text(to.epoch.as_str())),
             ("seq".into(), number(to.newest.seq)),
@@ -282,7 +292,12 @@ fn entry_item(log: &LogKey, epoch: &Epoch, entry: &Entry) -> Item {
 fn head(item: &Item, operation: &'static str) -> Result<Head, StoreError> {
     let read = || {
         let position = position(item)?;
+        let frames_before = frames_before(item)?;
+        if position.seq <= frames_before.len() as u64 {
+            return None;
+        }
         Some(Head {
+            frames_before,
             newest: Entry {
                 expires_at: UnixSeconds(integer(item, "entryExpiresAt").ok()?),
                 ..any_entry(item)?
@@ -291,6 +306,14 @@ fn head(item: &Item, operation: &'static str) -> Result<Head, StoreError> {
         })
     };
     read().ok_or_else(|| failed(operation, MALFORMED_HEAD))
+}
+
+fn frames_before(item: &Item) -> Option<Vec<String>> {
+    let Some(frames) = item.get(FRAMES_BEFORE) else {
+        return Some(Vec::new());
+    };
+    let frames = frames.as_l().ok()?.iter();
+    frames.map(|frame| frame.as_s().ok().cloned()).collect()
 }
 
 fn entry(item: &Item, operation: &'static str) -> Result<Entry, StoreError> {

@@ -441,18 +441,21 @@ async fn logs() {
         random: &random,
     };
     let log = LogKey::channel("room:7");
-    let publish = async |id: &str, remember_until, is_stored: bool| {
+    let publish_together = async |count, id: &str, remember_until, is_stored: bool| {
         let message = Message {
             id: &AppendId(id.into()),
             retention: Duration::from_secs(600),
             remember_until,
-            frame: |_: &Position| "x".repeat(700),
+            frames: |_: &Position| vec!["x".repeat(700); count],
         };
         let appended = appender.append(&log, &message).await.unwrap();
         if is_stored {
             appender.store(&log, &appended).await.unwrap();
         }
         appended.position
+    };
+    let publish = async |id: &str, remember_until, is_stored| {
+        publish_together(1, id, remember_until, is_stored).await
     };
     let first = publish("m1", None, true).await;
     let other = LogKey::channel("room:8");
@@ -484,6 +487,8 @@ async fn logs() {
     meter.expect("log: recovery, nothing missed");
     assert_eq!(recovered(&first).await, 4);
     meter.expect("log: recovery, 4 messages missed");
+    publish_together(10, "m6", Some(tomorrow), true).await;
+    meter.expect("log: 10 messages that are appended together, with an id");
 }
 
 #[tokio::test]
@@ -609,6 +614,7 @@ async fn acknowledgements() {
     };
     let head = Head {
         epoch: at(9).epoch,
+        frames_before: Vec::new(),
         newest,
     };
     let end = after(86_400).to_seconds();

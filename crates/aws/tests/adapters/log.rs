@@ -74,6 +74,7 @@ async fn a_transaction_that_holds_the_head_does_not_count_as_moved() {
     let store = store_at(&proxy.endpoint);
     let head = Head {
         epoch: Epoch::parse("19b76da0800aaaaaaaa").unwrap(),
+        frames_before: Vec::new(),
         newest: Entry {
             seq: 1,
             append_id: AppendId("m".into()),

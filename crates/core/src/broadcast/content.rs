@@ -121,12 +121,12 @@ where
             retention: message.history.retention,
             // An invocation may be retried, and a request repeated.
             remember_until: Some(message.sent_at.plus(MEMORY).to_seconds()),
-            frame: |position: &Position| message.frame(Some(position)),
+            frames: |position: &Position| vec![message.frame(Some(position))],
         };
         let appended = self.appender.append(log, &append).await?;
         Ok(Published {
             position: appended.position.clone(),
-            frame: appended.frame.as_str().into(),
+            frame: appended.newest_frame().into(),
             appended: Some(appended),
         })
     }

@@ -119,7 +119,7 @@ where
                     id: &id,
                     retention: history.retention,
                     remember_until: message.is_named.then_some(remember_until),
-                    frame: |position: &Position| message.text(Some(position)),
+                    frames: |position: &Position| vec![message.text(Some(position))],
                 },
             )
             .await;
@@ -131,7 +131,7 @@ where
             }
             Err(AppendError::Store(error)) => return Err(error.into()),
         };
-        let frame = appended.frame.clone();
+        let frame = appended.newest_frame().to_owned();
         let (stored, posted) = join(
             appender.store(&log, &appended),
             self.post(message, frame, exclude),

@@ -1,6 +1,7 @@
 use std::time::Duration;
 
 use belfry_protocol::Position;
+use futures_util::future::try_join_all;
 
 use super::{AppendId, Entry, Head, LogKey, epoch};
 use crate::ports::{
@@ -21,7 +22,7 @@ const MAX_BACKOFF: Duration = Duration::from_millis(200);
 /// knows that nothing was published, even if all its messages have expired.
 pub(super) const HEAD_LIFETIME: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 
-/// A message to append.
+/// A message to append, or several that are appended together.
 #[derive(Debug, Clone, Copy)]
 pub struct Message<'a, F> {
     pub id: &'a AppendId,
@@ -29,28 +30,35 @@ pub struct Message<'a, F> {
     /// Set if the message may come again, in another invocation: until when it
     /// is remembered.
     pub remember_until: Option<UnixSeconds>,
-    /// Makes the frame of the message at a position.
-    pub frame: F,
+    /// Makes the frames of the messages, at least one. The first one has this
+    /// position, and the others those after it.
+    pub frames: F,
 }
 
-/// A message that is published.
+/// Messages that are published.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Appended {
+    /// That of the newest one.
     pub position: Position,
-    pub frame: String,
-    /// When the message expires, unless its entry is certainly stored, or
-    /// another invocation appended it. Invariant: one who did not append a
+    /// In the order of their positions.
+    pub frames: Vec<String>,
+    /// The head that was published, unless its entries are certainly stored, or
+    /// another invocation appended them. Invariant: one who did not append a
     /// message never stores it from its own data: its clock is another one.
-    unstored: Option<(AppendId, UnixSeconds)>,
+    unstored: Option<Head>,
 }
 
 impl Appended {
     fn new(head: Head) -> Self {
         Self {
             position: head.position(),
-            frame: head.newest.frame,
-            unstored: Some((head.newest.append_id, head.newest.expires_at)),
+            frames: head.entries().map(|entry| entry.frame).collect(),
+            unstored: Some(head),
         }
+    }
+
+    pub(crate) fn newest_frame(&self) -> &str {
+        self.frames.last().map_or("", String::as_str)
     }
 }
 
@@ -81,14 +89,15 @@ where
     R: Randomness,
     M: Metrics,
 {
-    /// Publishes a message: gives it the next number and makes it the newest.
+    /// Publishes a message: gives it the next number and makes it the newest. Of
+    /// several messages all are published at once, or none.
     ///
-    /// [`Self::store`] then stores its entry. If that never happens, the next
+    /// [`Self::store`] then stores the entries. If that never happens, the next
     /// append does it.
     ///
     /// # Errors
     /// [`AppendError`].
-    pub async fn append<F: Fn(&Position) -> String>(
+    pub async fn append<F: Fn(&Position) -> Vec<String>>(
         &self,
         log: &LogKey,
         message: &Message<'_, F>,
@@ -107,8 +116,7 @@ where
                 && !tail.is_stored
                 && !tail.head.newest.expires_at.has_passed(now)
             {
-                let (epoch, newest) = (&tail.head.epoch, &tail.head.newest);
-                self.store.store(log, epoch, newest).await?;
+                self.store_entries(log, &tail.head).await?;
             }
             let from = head.map(Head::position);
             let to = self.next(from.as_ref(), message, now);
@@ -123,18 +131,23 @@ where
                 }
                 Advanced::Before(position) => {
                     let head = self.store.head(log).await?;
-                    let own = self.find_own(log, &position, message.id, head).await?;
+                    let count = to.frames_before.len() as u64;
+                    let own = self.find_own(log, &position, count, message, head);
                     // If the log has it no more, nobody can tell the difference.
-                    return Ok(own.unwrap_or_else(|| Appended {
-                        frame: (message.frame)(&position),
-                        position,
-                        unstored: None,
-                    }));
+                    return Ok(match own.await? {
+                        Some(own) => own,
+                        None => Appended {
+                            frames: (message.frames)(&first(&position, count)),
+                            position,
+                            unstored: None,
+                        },
+                    });
                 }
                 Advanced::Moved(head) => {
+                    let count = to.frames_before.len() as u64;
                     let attempted = to.position();
-                    let own = self.find_own(log, &attempted, message.id, head).await?;
-                    if let Some(own) = own {
+                    let own = self.find_own(log, &attempted, count, message, head);
+                    if let Some(own) = own.await? {
                         self.count_appended(retries);
                         return Ok(own);
                     }
@@ -151,22 +164,28 @@ where
         }
     }
 
-    /// Stores the entry of a message that was appended.
+    /// Stores the entries of messages that were appended.
     ///
     /// # Errors
-    /// [`StoreError`]. The message is published all the same.
+    /// [`StoreError`]. The messages are published all the same.
     pub async fn store(&self, log: &LogKey, appended: &Appended) -> Result<(), StoreError> {
-        let Some((id, expires_at)) = &appended.unstored else {
-            return Ok(());
-        };
-        let entry = Entry {
-            seq: appended.position.seq,
-            append_id: id.clone(),
-            expires_at: *expires_at,
-            frame: appended.frame.clone(),
-        };
-        let epoch = &appended.position.epoch;
-        self.store.store(log, epoch, &entry).await
+        match &appended.unstored {
+            Some(head) => self.store_entries(log, head).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Stores the entries that a head holds, the newest one last: see the
+    /// invariants of the log.
+    async fn store_entries(&self, log: &LogKey, head: &Head) -> Result<(), StoreError> {
+        if !head.frames_before.is_empty() {
+            let before: Vec<_> = head.entries().take(head.frames_before.len()).collect();
+            let stored = before
+                .iter()
+                .map(|entry| self.store.store(log, &head.epoch, entry));
+            try_join_all(stored).await?;
+        }
+        self.store.store(log, &head.epoch, &head.newest).await
     }
 
     /// Each retry follows a conflict.
@@ -177,7 +196,7 @@ where
     }
 
     /// The head after the message was appended.
-    fn next<F: Fn(&Position) -> String>(
+    fn next<F: Fn(&Position) -> Vec<String>>(
         &self,
         from: Option<&Position>,
         message: &Message<'_, F>,
@@ -193,28 +212,33 @@ where
                 seq: 1,
             },
         };
+        let mut frames = (message.frames)(&position);
+        let newest = frames.pop().expect("a message has a frame");
         Head {
             newest: Entry {
-                seq: position.seq,
+                seq: position.seq + frames.len() as u64,
                 append_id: message.id.clone(),
                 expires_at: now.plus(message.retention).to_seconds(),
-                frame: (message.frame)(&position),
+                frame: newest,
             },
+            frames_before: frames,
             epoch: position.epoch,
         }
     }
 
-    /// The message as it was published, where an earlier attempt put it. The
+    /// The message as it was published, where an earlier attempt put it, `count`
+    /// messages before it included. The
     /// answer to that attempt may have been lost, and the call repeated below
     /// this function or by the client, perhaps with other content. Others may
     /// have moved the head on since; before that, they stored the entry, unless
     /// it had expired. So this rests on a retention that is much longer than an
     /// attempt takes and than clocks differ: a minute at least.
-    async fn find_own(
+    async fn find_own<F: Fn(&Position) -> Vec<String>>(
         &self,
         log: &LogKey,
         attempted: &Position,
-        id: &AppendId,
+        count: u64,
+        message: &Message<'_, F>,
         head: Option<Head>,
     ) -> Result<Option<Appended>, StoreError> {
         let Some(head) = head.filter(|head| head.epoch == attempted.epoch) else {
@@ -222,13 +246,36 @@ where
         };
         let seq = attempted.seq;
         if head.newest.seq <= seq {
-            return Ok(own(&head, id));
+            return Ok(own(&head, message.id));
         }
+        let is_own = |entry: &Entry| entry.append_id == *message.id;
         let entries = self.store.entries(log, &head.epoch, seq..=seq).await?;
-        let own = entries.into_iter().find(|entry| entry.append_id == *id);
-        Ok(own.map(|entry| Appended {
+        let Some(newest) = entries.into_iter().find(is_own) else {
+            return Ok(None);
+        };
+        let mut frames = Vec::new();
+        if count > 0 {
+            let first = first(attempted, count);
+            frames = (message.frames)(&first);
+            let mut next = first.seq;
+            // Those that the log has no more stay as they are made here.
+            while next < seq {
+                let page = self.store.entries(log, &head.epoch, next..=seq - 1).await?;
+                let Some(last) = page.last() else { break };
+                next = last.seq + 1;
+                for entry in page.into_iter().filter(is_own) {
+                    let index = usize::try_from(entry.seq - first.seq).unwrap_or(usize::MAX);
+                    if let Some(frame) = frames.get_mut(index) {
+                        *frame = entry.frame;
+                    }
+                }
+            }
+            frames.pop();
+        }
+        frames.push(newest.frame);
+        Ok(Some(Appended {
             position: attempted.clone(),
-            frame: entry.frame,
+            frames,
             unstored: None,
         }))
     }
@@ -240,6 +287,15 @@ where
             .min(MAX_BACKOFF);
         let wait = self.random.between(Duration::ZERO, longest);
         self.clock.sleep(wait).await;
+    }
+}
+
+/// The position of the first of several messages, if this is that of the newest
+/// one and `count` come before it.
+fn first(newest: &Position, count: u64) -> Position {
+    Position {
+        epoch: newest.epoch.clone(),
+        seq: newest.seq.saturating_sub(count),
     }
 }
 

@@ -39,8 +39,9 @@ impl fmt::Display for LogKey {
     }
 }
 
-/// Identifies one message among all that are ever appended to a log, whoever
-/// sent them. A repetition of the same append has the same id.
+/// Identifies one append among all that are ever made to a log, whoever makes
+/// them. A repetition of the same append has the same id. Messages that are
+/// appended together have one id.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct AppendId(pub String);
 
@@ -59,11 +60,33 @@ pub struct Entry {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Head {
     pub epoch: Epoch,
+    /// The frames of the messages that were appended together with the newest
+    /// one. They come right before it.
+    pub frames_before: Vec<String>,
     /// The newest message.
     pub newest: Entry,
 }
 
 impl Head {
+    /// The number of the first message that was appended together with the
+    /// newest one.
+    #[must_use]
+    pub fn first(&self) -> u64 {
+        self.newest.seq - self.frames_before.len() as u64
+    }
+
+    /// The entries of the messages that were appended together, the newest one
+    /// last.
+    pub fn entries(&self) -> impl Iterator<Item = Entry> + '_ {
+        let before = (self.first()..).zip(&self.frames_before);
+        let before = before.map(|(seq, frame)| Entry {
+            seq,
+            frame: frame.clone(),
+            ..self.newest.clone()
+        });
+        before.chain([self.newest.clone()])
+    }
+
     #[must_use]
     pub fn position(&self) -> Position {
         Position {

@@ -169,8 +169,7 @@ impl<S: LogReads, C: Clock, R: Randomness> RecoveryReader<'_, S, C, R> {
         first: u64,
         last: u64,
     ) -> Result<Vec<Entry>, StoreError> {
-        let newest = head.newest;
-        let stored = last.min(newest.seq - 1);
+        let stored = last.min(head.first() - 1);
         let mut entries = if first <= stored {
             let numbers = first..=stored;
             self.store.entries(log, &head.epoch, numbers).await?
@@ -180,8 +179,11 @@ impl<S: LogReads, C: Clock, R: Randomness> RecoveryReader<'_, S, C, R> {
         let gap = (first..).zip(&entries).position(|(n, e)| n != e.seq);
         entries.truncate(gap.unwrap_or(entries.len()));
         let next = entries.last().map_or(first, |entry| entry.seq + 1);
-        if next == newest.seq && next <= last {
-            entries.push(newest);
+        if next >= head.first() {
+            let held = head
+                .entries()
+                .filter(|entry| (next..=last).contains(&entry.seq));
+            entries.extend(held);
         }
         Ok(entries)
     }

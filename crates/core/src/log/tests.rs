@@ -43,12 +43,19 @@ impl Fixture {
     }
 
     async fn append_as(&self, id: &str, is_stored: bool) -> Position {
+        self.append_together(1, id, is_stored).await.position
+    }
+
+    async fn append_together(&self, count: u64, id: &str, is_stored: bool) -> Appended {
         let id = AppendId(id.into());
         let message = Message {
             id: &id,
             retention: RETENTION,
             remember_until: None,
-            frame: |position: &Position| format!("frame {}", position.seq),
+            frames: |first: &Position| {
+                let frames = (first.seq..).take(count as usize);
+                frames.map(|seq| format!("frame {seq}")).collect()
+            },
         };
         let appender = Appender {
             store: &self.store,
@@ -60,7 +67,7 @@ impl Fixture {
         if is_stored {
             appender.store(&room(), &appended).await.unwrap();
         }
-        appended.position
+        appended
     }
 
     fn reader(&self) -> RecoveryReader<'_, FakeStore, TestClock, SeededRandomness> {
@@ -254,6 +261,60 @@ async fn a_repeated_append_finds_its_own_message() {
     assert_eq!(log.metrics.take(), [appended.clone(), appended]);
 }
 
+#[tokio::test(start_paused = true)]
+async fn messages_that_are_appended_together_follow_each_other() {
+    let log = Fixture::default();
+    let first = log.append_as("a", false).await;
+    let together = log.append_together(3, "b", false).await;
+    assert_eq!(together.position.seq, 4);
+    assert_eq!(together.frames, ["frame 2", "frame 3", "frame 4"]);
+    // They are in the head, then stored, then followed by another message.
+    for round in 0..3 {
+        let recovery = log.since(&first).await;
+        assert_eq!(recovery.lost, None);
+        let expected: Vec<u64> = (2..=if round < 2 { 4 } else { 5 }).collect();
+        assert_eq!(numbers(&recovery), expected);
+        let frames = recovery.entries.iter().map(|entry| entry.frame.clone());
+        let expected: Vec<_> = expected.iter().map(|seq| format!("frame {seq}")).collect();
+        assert_eq!(frames.collect::<Vec<_>>(), expected);
+        match round {
+            // A repetition appends nothing, and stores them.
+            0 => assert_eq!(log.append_together(3, "b", true).await, together),
+            _ => assert_eq!(log.append_as("c", false).await.seq, 5),
+        }
+    }
+    // From the middle of them, and page by page.
+    let mut position = together.position.clone();
+    for since in [1, 2, 3] {
+        position.seq = since;
+        let limits = RecoveryLimits {
+            messages: 1,
+            ..limits()
+        };
+        let page = log.with_limits(&position, limits).await;
+        assert_eq!((numbers(&page), page.more), (vec![since + 1], true));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn if_their_publisher_dies_the_next_one_stores_all_of_them() {
+    let log = Fixture::default();
+    let together = log.append_together(3, "a", false).await;
+    // It may die after the first of its entries, too.
+    for stored in 0..3 {
+        let epoch = &together.position.epoch;
+        let head = log.store.head(&room()).await.unwrap().unwrap();
+        for entry in head.entries().take(stored) {
+            log.store.store(&room(), epoch, &entry).await.unwrap();
+        }
+        let last = log.append_together(3, &format!("b{stored}"), false).await;
+        let first = last.position.seq - 5;
+        let mut page = log.store.entries(&room(), epoch, first..=first + 2).await;
+        let page = page.as_mut().unwrap();
+        assert_eq!(page.len(), 3, "{stored}");
+    }
+}
+
 /// A store on which another publisher is faster at each of so many attempts.
 struct Crowd {
     log: Fixture,
@@ -274,7 +335,7 @@ impl Crowd {
             id,
             retention: RETENTION,
             remember_until: None,
-            frame: |_: &Position| String::new(),
+            frames: |_: &Position| vec![String::new()],
         };
         let metrics = FakeMetrics::default();
         let appender = Appender {

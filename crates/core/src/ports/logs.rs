@@ -12,8 +12,8 @@ use crate::time::UnixSeconds;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Tail {
     pub head: Head,
-    /// Whether the head's entry is stored as well. It may be although this
-    /// says that it is not.
+    /// Whether the newest entry is stored as well. It may be although this says
+    /// that it is not.
     pub is_stored: bool,
 }
 

@@ -33,6 +33,9 @@ const SKEW: Duration = Duration::from_secs(3);
 pub enum Mutant {
     /// An append does not store the head's entry before it moves the head.
     SkipsHealing,
+    /// Of the entries of messages that were appended together, an append stores
+    /// only the newest before it moves the head.
+    HealsNewestOnly,
     /// The entry is stored before the head moves.
     StoresBeforeAdvancing,
     /// The head moves, wherever it is.
@@ -52,8 +55,9 @@ pub enum Mutant {
 }
 
 impl Mutant {
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::SkipsHealing,
+        Self::HealsNewestOnly,
         Self::StoresBeforeAdvancing,
         Self::AdvancesBlindly,
         Self::IgnoresLostAnswers,
@@ -85,7 +89,11 @@ impl Gate {
             );
             match opened {
                 Ok(_) => Poll::Ready(()),
-                Err(_) => Poll::Pending,
+                // Another call of the same actor may have had the turn.
+                Err(_) => {
+                    self.0.store(Self::WAITING, Ordering::SeqCst);
+                    Poll::Pending
+                }
             }
         };
         poll_fn(open).await;

@@ -126,6 +126,7 @@ pub(super) async fn contract<S: Store>(new: impl AsyncFn() -> S) {
     a_log_begins_empty(&new().await).await;
     the_head_moves_from_where_it_is_only(&new().await).await;
     a_log_begins_once(&new().await).await;
+    a_head_holds_all_that_was_appended_together(&new().await).await;
     an_entry_is_stored_once(&new().await).await;
     entries_are_listed_in_order(&new().await).await;
     a_message_is_appended_once_to_each_log(&new().await).await;
@@ -156,6 +157,7 @@ fn entry(seq: u64, id: &str) -> Entry {
 fn head(seq: u64, id: &str) -> Head {
     Head {
         epoch: epoch(),
+        frames_before: Vec::new(),
         newest: entry(seq, id),
     }
 }
@@ -201,11 +203,41 @@ async fn the_head_moves_from_where_it_is_only<S: Store>(store: &S) {
 async fn a_log_begins_once<S: Store>(store: &S) {
     let other = Head {
         epoch: Epoch::parse("other").expect("an epoch"),
-        newest: entry(1, "b"),
+        ..head(1, "b")
     };
     assert_eq!(advance(store, None, &head(1, "a")).await, Advanced::Yes);
     let moved = advance(store, None, &other).await;
     assert_eq!(moved, Advanced::Moved(Some(head(1, "a"))));
+}
+
+async fn a_head_holds_all_that_was_appended_together<S: Store>(store: &S) {
+    let together = Head {
+        frames_before: vec!["ü".into(), String::new()],
+        ..head(4, "b")
+    };
+    assert_eq!(advance(store, None, &head(1, "a")).await, Advanced::Yes);
+    let a = head(1, "a").newest;
+    assert_eq!(store.store(&room(), &epoch(), &a).await, Ok(()));
+    assert_eq!(advance(store, Some(1), &together).await, Advanced::Yes);
+    let found = LogReads::head(store, &room()).await;
+    assert_eq!(found, Ok(Some(together.clone())));
+    let moved = advance(store, Some(1), &head(2, "c")).await;
+    assert_eq!(moved, Advanced::Moved(Some(together.clone())));
+    // Each of its entries is stored by itself, the newest one last.
+    for entry in together.entries() {
+        let tail = store.tail(&room()).await.expect("tail").expect("a tail");
+        assert!(!tail.is_stored, "{}", entry.seq);
+        assert_eq!(tail.head, together);
+        let stored = store.store(&room(), &epoch(), &entry).await;
+        assert_eq!(stored, Ok(()));
+    }
+    let tail = store.tail(&room()).await.expect("tail").expect("a tail");
+    assert!(tail.is_stored);
+    let entries = store.entries(&room(), &epoch(), 2..=4).await;
+    assert_eq!(entries, Ok(together.entries().collect()));
+    assert_eq!(advance(store, Some(4), &head(5, "d")).await, Advanced::Yes);
+    let found = LogReads::head(store, &room()).await;
+    assert_eq!(found, Ok(Some(head(5, "d"))));
 }
 
 async fn an_entry_is_stored_once<S: Store>(store: &S) {

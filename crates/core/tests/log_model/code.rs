@@ -32,6 +32,27 @@ pub(crate) struct Stored {
     pub(crate) expires_at: Seconds,
 }
 
+impl Stored {
+    /// How many messages were appended together with this one, and come before
+    /// it, if it is the newest of them.
+    pub(crate) fn before(self) -> u8 {
+        u8::from(self.name == PAIR)
+    }
+
+    /// The messages that were appended together, if this is the newest of them.
+    pub(crate) fn together(self) -> impl Iterator<Item = Self> {
+        let Place { epoch, seq } = self.place;
+        let seqs = seq - self.before()..=seq;
+        seqs.map(move |seq| Self {
+            place: Place { epoch, seq },
+            ..self
+        })
+    }
+}
+
+/// Two messages that both publishers append together.
+pub(crate) const PAIR: char = 'p';
+
 /// What an actor is doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Task {
@@ -266,9 +287,12 @@ impl Epochs {
     }
 
     pub(crate) fn head(&self, stored: Stored) -> Head {
+        let mut entries: Vec<_> = stored.together().map(|one| self.entry(one)).collect();
+        let newest = entries.pop().expect("an entry");
         Head {
             epoch: self.epoch(stored.place.epoch),
-            newest: self.entry(stored),
+            frames_before: entries.into_iter().map(|entry| entry.frame).collect(),
+            newest,
         }
     }
 
@@ -280,6 +304,14 @@ impl Epochs {
             expires_at: UnixSeconds(START.to_seconds().0 + u64::from(stored.expires_at)),
             frame: script::frame(stored.name, &position),
         }
+    }
+
+    /// # Panics
+    /// If it is not the head that belongs at its place.
+    pub(crate) fn newest(&self, head: &Head) -> Stored {
+        let stored = self.stored(&head.epoch, &head.newest);
+        assert_eq!(self.head(stored), *head);
+        stored
     }
 
     /// # Panics

@@ -5,6 +5,7 @@
 //! the clock and the network are modelled. A step is a call of a port, or a part
 //! of one: a query reads item by item, and pages end early. Each publisher
 //! appends a message of its own and one that both append, which is remembered.
+//! In one of the plans that one is two messages that are appended together.
 //! It may die at any call.
 //!
 //! Lost answers: the SDK times out and repeats a request that moves the head,

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use belfry_core::testing::Mutant;
 use stateright::{Model, Property};
 
-use super::code::{Code, Place, Seconds};
+use super::code::{Code, PAIR, Place, Seconds};
 use super::situations::Situation;
 use super::world::{Promise, Publisher, TICK, Time, Work, World};
 
@@ -154,8 +154,12 @@ impl LogModel {
             if !self.is(Mutant::AdvancesBlindly) {
                 in_flight.take_if(|request| request.advance.from != head);
             }
-            let entry = &mut publisher.entry;
-            entry.take_if(|entry| store.entry(entry.place).is_some());
+            // Of a pair, the second one may have yet to be stored.
+            while let Some(entry) = publisher.entry
+                && store.entry(entry.place).is_some()
+            {
+                publisher.entry = world.truth.next(&entry);
+            }
         }
         if world.truth.head_was_deleted {
             let epoch = head.map(|head| head.epoch);
@@ -174,6 +178,7 @@ impl Model for LogModel {
             [['a', SHARED], ['b', SHARED]],
             [['a', SHARED], [SHARED, 'b']],
             [[SHARED, 'a'], [SHARED, 'b']],
+            [['a', PAIR], [PAIR, 'b']],
         ];
         plans.map(World::new).into()
     }
@@ -215,6 +220,7 @@ impl Model for LogModel {
             Action::StoreOwn(number) => {
                 let entry = publisher(&mut world, number).entry.take()?;
                 world.store.store(entry);
+                publisher(&mut world, number).entry = world.truth.next(&entry);
             }
             Action::List(number) => self.list(&mut world, number)?,
             Action::Post(number) => self.post(&mut world, number)?,

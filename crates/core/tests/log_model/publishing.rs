@@ -3,7 +3,7 @@
 use belfry_core::testing::Mutant;
 
 use super::calls::{pending_steps, read};
-use super::code::{Advance, Answer, Call, Outcome, Place, Seconds, Stored, Task};
+use super::code::{Advance, Answer, Call, Outcome, PAIR, Place, Seconds, Stored, Task};
 use super::model::{Action, Fault, LogModel, SHARED, Scope, Step, publisher, work};
 use super::situations::Situation;
 use super::world::{InFlight, Posting, Progress, Promise, TICK, Time, World};
@@ -79,7 +79,7 @@ impl LogModel {
             Task::Append {
                 publisher: number,
                 name,
-                is_shared: name == SHARED && !self.is(Mutant::ForgetsMessages),
+                is_shared: matches!(name, SHARED | PAIR) && !self.is(Mutant::ForgetsMessages),
                 lasts,
             },
             now,
@@ -124,7 +124,8 @@ impl LogModel {
             true => Situation::HealedInVain,
             false => Situation::Healed,
         });
-        if !self.is(Mutant::SkipsHealing) {
+        let is_left_out = self.is(Mutant::HealsNewestOnly) && world.truth.next(&entry).is_some();
+        if !self.is(Mutant::SkipsHealing) && !is_left_out {
             world.store.store(entry);
         }
         Answer::Done

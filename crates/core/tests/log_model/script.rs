@@ -17,7 +17,7 @@ use belfry_core::testing::{FakeMetrics, START, SeededRandomness};
 use belfry_core::{UnixMillis, UnixSeconds};
 use belfry_protocol::{Epoch, Position};
 
-use super::code::{Advance, Answer, Answered, Call, Epochs, Next, Outcome, Seconds, Task};
+use super::code::{Advance, Answer, Answered, Call, Epochs, Next, Outcome, PAIR, Seconds, Task};
 
 /// Pages are small, so that a recovery has more than one.
 const LIMITS: RecoveryLimits = RecoveryLimits {
@@ -142,7 +142,7 @@ impl Script<'_> {
             id: &id,
             retention: Duration::from_secs(lasts.into()),
             remember_until: is_shared.then_some(forever.to_seconds()),
-            frame: |position: &Position| frame(name, position),
+            frames: |first: &Position| frames(name, first),
         };
         let appender = Appender {
             store: self,
@@ -155,7 +155,9 @@ impl Script<'_> {
             Err(AppendError::Busy) => return Outcome::Busy,
             Err(AppendError::Store(error)) => unreachable!("{NO_FAULT}: {error}"),
         };
-        assert_eq!(appended.frame, frame(name, &appended.position));
+        let mut first = appended.position.clone();
+        first.seq -= appended.frames.len() as u64 - 1;
+        assert_eq!(appended.frames, frames(name, &first));
         let place = self.epochs.place(&appended.position);
         self.ask(Call::Appended(place)).await;
         let stored = appender.store(log, &appended).await;
@@ -165,6 +167,15 @@ impl Script<'_> {
 }
 
 /// What a message's frame says.
+fn frames(name: char, first: &Position) -> Vec<String> {
+    let count = if name == PAIR { 2 } else { 1 };
+    let positions = (first.seq..).take(count).map(|seq| Position {
+        epoch: first.epoch.clone(),
+        seq,
+    });
+    positions.map(|position| frame(name, &position)).collect()
+}
+
 pub(crate) fn frame(name: char, position: &Position) -> String {
     format!("{name} {} {}", position.epoch, position.seq)
 }
@@ -237,7 +248,7 @@ impl LogAppends for Script<'_> {
     ) -> Result<Advanced, StoreError> {
         let call = Call::Advance(Advance {
             from: from.map(|from| self.epochs.place(from)),
-            to: self.epochs.stored(&to.epoch, &to.newest),
+            to: self.epochs.newest(to),
             expires_at: super::code::seconds(expires_at),
             is_remembered: remember_until.is_some(),
         });

@@ -40,7 +40,8 @@ impl World {
             return true;
         };
         let is_earlier = |message: &&Stored| {
-            message.place.epoch == newest.place.epoch && message.place.seq < newest.place.seq
+            message.place.epoch == newest.place.epoch
+                && message.place.seq < newest.place.seq - newest.before()
         };
         let mut earlier = self.truth.published.iter().filter(is_earlier);
         earlier.all(|message| self.time.is_past(message.expires_at) || self.store.has(message))
@@ -317,12 +318,26 @@ impl Truth {
     pub(crate) fn publish(&mut self, message: Stored) {
         let before = self.published.last().map(|last| last.place);
         let same_epoch = before.filter(|before| before.epoch == message.place.epoch);
-        if message.place.seq != same_epoch.map_or(1, |before| before.seq + 1) {
+        let first = message.place.seq - message.before();
+        if first != same_epoch.map_or(1, |before| before.seq + 1) {
             self.break_promise(Promise::NumbersHaveNoHoles);
         }
         if self.published.iter().any(|one| one.name == message.name) {
             self.break_promise(Promise::NoMessageTwice);
         }
-        self.published.push(message);
+        self.published.extend(message.together());
+    }
+
+    /// The message that was appended together with this one, and comes after it.
+    pub(crate) fn next(&self, message: &Stored) -> Option<Stored> {
+        let Place { epoch, seq } = message.place;
+        let next = Place {
+            epoch,
+            seq: seq + 1,
+        };
+        let mut published = self.published.iter();
+        published
+            .find(|one| one.place == next && one.name == message.name)
+            .copied()
     }
 }

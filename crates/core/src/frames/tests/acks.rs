@@ -186,7 +186,7 @@ async fn messages_to_the_user_are_acknowledged_without_a_subscription() {
             id: &AppendId(id.into()),
             retention: Duration::from_secs(600),
             remember_until: None,
-            frame: |position: &Position| json!({"position": position}).to_string(),
+            frames: |position: &Position| vec![json!({"position": position}).to_string()],
         };
         let appended = appender.append(&log, &message).await.unwrap();
         appender.store(&log, &appended).await.unwrap();

@@ -371,7 +371,7 @@ async fn a_client_recovers_what_servers_sent_to_its_user() {
         id: &id,
         retention: Duration::from_secs(600),
         remember_until: None,
-        frame: |_: &Position| r#"{"type":"notification"}"#.to_owned(),
+        frames: |_: &Position| vec![r#"{"type":"notification"}"#.to_owned()],
     };
     let log = LogKey::user(&user_id("alice"));
     appender.append(&log, &message).await.unwrap();

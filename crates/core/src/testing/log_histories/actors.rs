@@ -4,6 +4,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use belfry_protocol::Position;
+
 use super::stepped::Stepped;
 use super::world::{LIMITS, RETENTION, World, frame};
 use super::{Gate, Mutant, SKEW};
@@ -81,12 +83,14 @@ impl<'a, S: LogAppends + LogReads> Actor<'a, S> {
 
     async fn publish(&self) {
         for number in 0..=self.choose(5) {
-            // One of two is a broadcast that several invocations work on.
+            // One of two is a broadcast that several invocations work on. Some
+            // are of several messages.
             let is_shared = self.choose(2) == 0;
-            let name = if is_shared {
-                format!("shared-{}", self.choose(3))
+            let (name, count) = if is_shared {
+                let number = self.choose(3);
+                (format!("shared-{number}"), number + 1)
             } else {
-                format!("{}-{number}", self.number)
+                (format!("{}-{number}", self.number), 1 + number % 2)
             };
             let id = AppendId(name);
             let long = START.plus(Duration::from_secs(100 * 86_400));
@@ -94,7 +98,12 @@ impl<'a, S: LogAppends + LogReads> Actor<'a, S> {
                 id: &id,
                 retention: RETENTION,
                 remember_until: is_shared.then_some(long.to_seconds()),
-                frame: |position: &_| frame(&id, position),
+                frames: |first: &Position| {
+                    let positions = positions(first, count);
+                    let frames = positions.iter().enumerate();
+                    let frames = frames.map(|(part, position)| frame(&id, part, position));
+                    frames.collect()
+                },
             };
             let metrics = FakeMetrics::default();
             let appender = Appender {
@@ -108,7 +117,10 @@ impl<'a, S: LogAppends + LogReads> Actor<'a, S> {
             let appended = appender.append(self.log, &message).await;
             drop(at_work);
             let Ok(appended) = appended else { continue };
-            self.world.acknowledge(&id, &appended.position);
+            let mut first = appended.position.clone();
+            first.seq -= count as u64 - 1;
+            let positions = positions(&first, count);
+            self.world.acknowledge(&id, &positions, &appended.frames);
             if self.choose(2) == 0 {
                 let _ = appender.store(self.log, &appended).await;
             }
@@ -119,9 +131,9 @@ impl<'a, S: LogAppends + LogReads> Actor<'a, S> {
             };
             for subscriber in listed {
                 self.gate.pass().await;
-                self.world.receive(subscriber, appended.position.clone());
+                self.world.receive(subscriber, &positions);
             }
-            self.world.posted_to_all(appended.position.clone());
+            self.world.posted_to_all(&positions);
             if self.choose(2) == 0 {
                 let _ = appender.store(self.log, &appended).await;
             }
@@ -185,6 +197,15 @@ impl<'a, S: LogAppends + LogReads> Actor<'a, S> {
             self.world.subscribe(self.number);
         }
     }
+}
+
+/// The positions of messages that are appended together.
+fn positions(first: &Position, count: usize) -> Vec<Position> {
+    let at = |seq| Position {
+        epoch: first.epoch.clone(),
+        seq,
+    };
+    (first.seq..).take(count).map(at).collect()
 }
 
 /// The world's clock, wrong by a few seconds. A sleep lets time pass for

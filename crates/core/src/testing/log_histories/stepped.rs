@@ -91,12 +91,17 @@ impl<S: LogAppends + LogReads> Stepped<'_, S> {
                 .await?;
         }
         if advanced == Advanced::Yes {
-            self.world.publish(Published {
-                position: to.position(),
-                id: to.newest.append_id.clone(),
-                expires_at: to.newest.expires_at,
+            let published = to.entries().enumerate().map(|(part, entry)| Published {
+                position: Position {
+                    epoch: to.epoch.clone(),
+                    seq: entry.seq,
+                },
+                id: entry.append_id,
+                part,
+                expires_at: entry.expires_at,
                 head_expires_at: expires_at,
             });
+            self.world.publish(published);
         }
         if self.is(Mutant::IgnoresLostAnswers)
             && let Advanced::Moved(head) = &mut advanced
@@ -213,6 +218,12 @@ impl<S: LogAppends + LogReads> LogAppends for Stepped<'_, S> {
             .contains(&entry.append_id);
         if !is_own && self.is(Mutant::SkipsHealing) {
             return Ok(());
+        }
+        if !is_own && self.is(Mutant::HealsNewestOnly) {
+            let head = self.store.head(log).await?;
+            if head.is_some_and(|head| head.newest.seq > entry.seq) {
+                return Ok(());
+            }
         }
         self.gate.pass().await;
         let stored = self.store.store(log, epoch, entry).await;

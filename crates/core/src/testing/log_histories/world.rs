@@ -23,6 +23,8 @@ pub(super) const LIMITS: RecoveryLimits = RecoveryLimits {
 pub(super) struct Published {
     pub(super) position: Position,
     pub(super) id: AppendId,
+    /// Its number among those that were appended together.
+    pub(super) part: usize,
     pub(super) expires_at: UnixSeconds,
     pub(super) head_expires_at: UnixSeconds,
 }
@@ -39,7 +41,7 @@ struct State {
     at_work: usize,
     /// In the order of publication.
     published: Vec<Published>,
-    acknowledged: Vec<(AppendId, Position)>,
+    acknowledged: Vec<(AppendId, usize, Position)>,
     /// Messages that were posted to everyone listed.
     posted: HashSet<Position>,
     subscribers: BTreeSet<usize>,
@@ -99,13 +101,21 @@ impl World {
         self.state().published.len()
     }
 
-    pub(super) fn publish(&self, message: Published) {
-        self.state().published.push(message);
+    pub(super) fn publish(&self, messages: impl Iterator<Item = Published>) {
+        self.state().published.extend(messages);
     }
 
-    pub(super) fn acknowledge(&self, id: &AppendId, position: &Position) {
-        let acknowledged = (id.clone(), position.clone());
-        self.state().acknowledged.push(acknowledged);
+    pub(super) fn acknowledge(&self, id: &AppendId, positions: &[Position], frames: &[String]) {
+        let acknowledged = positions.iter().enumerate();
+        let acknowledged =
+            acknowledged.map(|(part, position)| (id.clone(), part, position.clone()));
+        self.state().acknowledged.extend(acknowledged);
+        self.note(|_| {
+            let expected = positions.iter().enumerate();
+            let expected = expected.map(|(part, position)| frame(id, part, position));
+            let is_right = expected.eq(frames.iter().cloned());
+            (!is_right).then(|| format!("{id:?} is posted as {frames:?}"))
+        });
     }
 
     pub(super) fn subscribe(&self, subscriber: usize) {
@@ -116,17 +126,14 @@ impl World {
         self.state().subscribers.iter().copied().collect()
     }
 
-    pub(super) fn receive(&self, subscriber: usize, position: Position) {
+    pub(super) fn receive(&self, subscriber: usize, positions: &[Position]) {
         let mut state = self.state();
-        state
-            .received
-            .entry(subscriber)
-            .or_default()
-            .insert(position);
+        let received = state.received.entry(subscriber).or_default();
+        received.extend(positions.iter().cloned());
     }
 
-    pub(super) fn posted_to_all(&self, position: Position) {
-        self.state().posted.insert(position);
+    pub(super) fn posted_to_all(&self, positions: &[Position]) {
+        self.state().posted.extend(positions.iter().cloned());
     }
 
     pub(super) fn follow(&self, subscriber: usize, from: usize) {
@@ -204,7 +211,7 @@ impl State {
             entry.seq != real.position.seq
                 || told.newest.epoch != real.position.epoch
                 || entry.append_id != real.id
-                || entry.frame != frame(&real.id, &real.position)
+                || entry.frame != frame(&real.id, real.part, &real.position)
         });
         if let Some((entry, real)) = other {
             return Some(format!("recovered {entry:?} instead of {real:?}"));
@@ -247,15 +254,16 @@ impl State {
             }
             before = Some(position);
         }
-        let ids: HashSet<_> = self.published.iter().map(|message| &message.id).collect();
-        let is_repeated = ids.len() < self.published.len();
+        let names = self.published.iter().map(|one| (&one.id, one.part));
+        let names: HashSet<_> = names.collect();
+        let is_repeated = names.len() < self.published.len();
         is_repeated.then(|| format!("a message is in the log twice: {:?}", self.published))
     }
 
     fn wrong_acknowledgement(&self) -> Option<String> {
-        let is_published = |(id, position): &&(AppendId, Position)| {
+        let is_published = |(id, part, position): &&(AppendId, usize, Position)| {
             let mut published = self.published.iter();
-            published.any(|message| message.position == *position && message.id == *id)
+            published.any(|one| one.position == *position && one.id == *id && one.part == *part)
         };
         let mut acknowledged = self.acknowledged.iter();
         let lost = acknowledged.find(|one| !is_published(one))?;
@@ -276,8 +284,8 @@ impl State {
 }
 
 /// What a message's frame says.
-pub(super) fn frame(id: &AppendId, position: &Position) -> String {
-    format!("{} {} {}", id.0, position.epoch, position.seq)
+pub(super) fn frame(id: &AppendId, part: usize, position: &Position) -> String {
+    format!("{} {part} {} {}", id.0, position.epoch, position.seq)
 }
 
 struct WorldClock<'a>(&'a World);
