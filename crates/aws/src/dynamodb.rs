@@ -15,6 +15,7 @@ mod counter_audit;
 mod departures;
 mod disconnections;
 mod due_connections;
+mod hooks;
 mod locks;
 mod logs;
 mod new_broadcasts;
@@ -42,7 +43,11 @@ use belfry_core::ports::{Consistency, StoreError};
 use belfry_core::presence::PRESENCE_GRACE;
 use belfry_protocol::ConnectionId;
 
+use self::hooks::Hooks;
 use self::row::{CONNECTION_ID, Item, Row, text};
+use crate::clock::SystemClock;
+use crate::lambda::LambdaHooks;
+use crate::metrics::EmfMetrics;
 use crate::sdk_error::describe;
 
 /// The condition of a live row. DynamoDB may keep rows for days after their
@@ -77,6 +82,7 @@ pub struct DynamoDb {
     client: Client,
     tables: Tables,
     presence_grace: Duration,
+    hooks: Option<Hooks>,
 }
 
 impl DynamoDb {
@@ -86,6 +92,7 @@ impl DynamoDb {
             client,
             tables,
             presence_grace: PRESENCE_GRACE,
+            hooks: None,
         }
     }
 
@@ -94,6 +101,15 @@ impl DynamoDb {
     pub fn with_presence_grace(self, presence_grace: Duration) -> Self {
         Self {
             presence_grace,
+            ..self
+        }
+    }
+
+    /// Writes events for the application's hook, and has `function` deliver them.
+    #[must_use]
+    pub fn with_hooks(self, function: LambdaHooks, metrics: EmfMetrics<SystemClock>) -> Self {
+        Self {
+            hooks: Some(Hooks { function, metrics }),
             ..self
         }
     }

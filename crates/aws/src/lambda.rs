@@ -1,4 +1,5 @@
 mod callee;
+mod hooks;
 
 use std::ops::RangeInclusive;
 use std::time::Duration;
@@ -14,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 pub use callee::{CALL_TIME, LambdaCallee};
+pub use hooks::{HooksTask, LambdaHooks, LambdaListener, SubjectName};
 
 use crate::sdk_error::describe;
 

@@ -19,6 +19,9 @@ pub use clients::Clients;
 pub use clock::SystemClock;
 pub use dynamodb::{DynamoDb, Tables};
 pub use http::Http;
-pub use lambda::{CALL_TIME, LambdaAuthorizer, LambdaCallee, LambdaWorkers, SegmentTask};
+pub use lambda::{
+    CALL_TIME, HooksTask, LambdaAuthorizer, LambdaCallee, LambdaHooks, LambdaListener,
+    LambdaWorkers, SegmentTask, SubjectName,
+};
 pub use metrics::EmfMetrics;
 pub use randomness::SystemRandomness;

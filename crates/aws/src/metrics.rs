@@ -60,6 +60,13 @@ impl<C: Clock> EmfMetrics<C> {
             MetricEvent::LockTaken { is_takeover } => (None, lock_taken(*is_takeover)),
             MetricEvent::AuthorizationFailed => (None, one("AuthorizationsFailed")),
             MetricEvent::Called { served, took } => (None, called(*served, *took)),
+            MetricEvent::HookEventsDelivered {
+                delivered,
+                failed,
+                given_up,
+            } => (None, hook_events(*delivered, *failed, *given_up)),
+            MetricEvent::HookEventsWaiting { oldest } => (None, hook_events_waiting(*oldest)),
+            MetricEvent::HookNotStarted => (None, one("HooksNotStarted")),
             MetricEvent::Posted {
                 success,
                 failures,
@@ -175,6 +182,19 @@ fn called(served: bool, took: Duration) -> Vec<Metric> {
         count(outcome, 1),
         duration("CallDuration", milliseconds(took)),
     ]
+}
+
+fn hook_events(delivered: u64, failed: u64, given_up: u64) -> Vec<Metric> {
+    let counts = [
+        ("HookEventsDelivered", delivered),
+        ("HookEventsFailed", failed),
+        ("HookEventsGivenUp", given_up),
+    ];
+    counted(counts).collect()
+}
+
+fn hook_events_waiting(oldest: Duration) -> Vec<Metric> {
+    vec![duration("OldestHookEventAge", milliseconds(oldest))]
 }
 
 fn broadcast(recipients: u64, took: Duration) -> Vec<Metric> {

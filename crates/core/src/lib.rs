@@ -9,6 +9,7 @@ pub mod channels;
 pub mod connections;
 mod fitting;
 pub mod frames;
+pub mod hooks;
 pub mod liveness;
 pub mod locks;
 pub mod log;

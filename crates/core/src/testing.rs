@@ -10,6 +10,7 @@ mod callee;
 mod clock;
 mod disconnections;
 mod due_connections;
+mod hooks;
 mod lock_histories;
 mod locks;
 mod log_histories;
@@ -35,6 +36,7 @@ use belfry_protocol::{ConnectionId, UserId};
 pub use authorizer::FakeAuthorizer;
 pub use callee::{CallBehaviour, FakeCallee, callee_contract};
 pub use clock::{TestClock, clock_contract};
+pub use hooks::{FakeDeadLetters, FakeListener, hooks_contract};
 pub use lock_histories::{LockMutant, explore_lock};
 pub use log_histories::{Mutant, explore_log};
 pub use metrics::{FakeMetrics, metrics_contract};
@@ -257,7 +259,7 @@ async fn live<S: Store>(store: &S, id: &str) -> Option<Connection> {
 
 /// Expects that one of 5,000 histories with a mutant breaks a promise.
 #[cfg(test)]
-async fn breaks_a_promise(
+pub(crate) async fn breaks_a_promise(
     mutant: impl std::fmt::Debug,
     explore: impl AsyncFn(u64) -> Result<(), String>,
 ) {

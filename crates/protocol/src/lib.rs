@@ -15,6 +15,7 @@ mod channel_rules;
 mod client;
 mod envelope;
 mod error;
+mod hook;
 mod ids;
 mod json;
 mod list;
@@ -56,6 +57,7 @@ pub use channel_rules::{
 pub use client::{AuthRefresh, ClientFrame, Hello, HelloData};
 pub use envelope::{Bare, Envelope};
 pub use error::{ErrorCode, ErrorData, Refused};
+pub use hook::{ConnectionEvent, HookEvent, PresenceEvent};
 pub use ids::{ConnectionId, Epoch, FrameId, Group, InvalidText, Kind, MessageId, UserId};
 pub use json::{JsonError, MAX_DEPTH};
 pub use list::List;

@@ -6,9 +6,9 @@ use serde_json::Value;
 
 use crate::broadcast::ReceiptsFields;
 use crate::{
-    BroadcastInquiry, BroadcastReport, BroadcastRequest, ChannelsFile, ClientFrame, OperatorReport,
-    OperatorRequest, PresenceRequest, PresentInChannel, ReceiptsReport, ServerFrame, SweepReport,
-    SweepRequest,
+    BroadcastInquiry, BroadcastReport, BroadcastRequest, ChannelsFile, ClientFrame, HookEvent,
+    OperatorReport, OperatorRequest, PresenceRequest, PresentInChannel, ReceiptsReport,
+    ServerFrame, SweepReport, SweepRequest,
 };
 
 /// All schemas (JSON Schema 2020-12) with the names of their files in
@@ -29,6 +29,7 @@ pub fn all() -> Vec<(&'static str, Value)> {
         ("sweep-report.json", schema::<SweepReport>(true)),
         ("operator-request.json", schema::<OperatorRequest>(false)),
         ("operator-report.json", schema::<OperatorReport>(true)),
+        ("hook-event.json", schema::<HookEvent>(true)),
         ("channels.json", schema::<ChannelsFile>(false)),
     ]
 }

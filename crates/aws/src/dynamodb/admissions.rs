@@ -8,8 +8,10 @@ use aws_sdk_dynamodb::types::{
 use belfry_core::connections::{
     Connection, ConnectionLimits, END_BY_SIGN_OUT, Recipient, shard_of,
 };
+use belfry_core::hooks::{HookSubject, PendingEvent};
 use belfry_core::ports::{Admission, Admissions, Admitted, Removals, StoreError};
 use belfry_protocol::ConnectionId;
+use futures_util::future::join;
 use tokio::time::{Instant, timeout};
 use uuid::Uuid;
 
@@ -79,7 +81,11 @@ impl Admissions for DynamoDb {
         // On the heap: their state must not be a part of every caller's future.
         let written = Box::pin(self.write_somewhere(admission, limits)).await;
         let admitted = match written {
-            Ok(Admitted::Yes) => Box::pin(self.confirm(connection)).await,
+            Ok(Admitted::Yes) => {
+                let subject = HookSubject::Connection(connection.id.clone());
+                let delivery = Box::pin(self.start_delivery(&subject));
+                join(Box::pin(self.confirm(connection)), delivery).await.0
+            }
             refused_or_failed => refused_or_failed,
         };
         if admitted.is_err() {
@@ -228,13 +234,14 @@ impl DynamoDb {
         {
             return Ok(WriteResult::NoRoom);
         }
-        let items = [
+        let mut items = vec![
             self.put(connection, counted_in.shard())?,
             self.join_user(admission, counted_in, limits)?,
             self.count(connection, counted_in, limits)?,
         ];
+        items.extend(self.put_event(&PendingEvent::opened(connection))?);
         let attempt = |retries| TransactionAttempt {
-            items: items.to_vec(),
+            items: items.clone(),
             token: (is_first && retries == 0).then(|| name(connection)),
         };
         let conditions = match self.transact(IMPATIENT, attempt).await? {

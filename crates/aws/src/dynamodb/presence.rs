@@ -14,6 +14,7 @@ use aws_sdk_dynamodb::types::{
 };
 use belfry_core::UnixMillis;
 use belfry_core::connections::{Connection, shard_of};
+use belfry_core::hooks::PendingEvent;
 use belfry_core::ports::{
     Arrival, DueCount, Leave, LeaveOutcome, Presence, PresentUser, PresentUsers, StoreError,
 };
@@ -21,6 +22,7 @@ use belfry_protocol::{ChannelName, PresenceInfo, UserId};
 
 use super::departures::{due_item, due_key};
 use super::row::{Item, integer, member_key, number, string, text};
+use super::transaction::send_past_transactions;
 use super::{DynamoDb, failed, sdk_failed, state, written};
 
 const QUERY: &str = "Query";
@@ -73,7 +75,7 @@ impl Presence for DynamoDb {
             .update_expression("SET isAnnounced = :yes")
             .condition_expression("attribute_exists(channel) AND attribute_not_exists(absentBy)")
             .expression_attribute_values(":yes", AttributeValue::Bool(true));
-        written(UPDATE, update.send().await).map(drop)
+        written(UPDATE, send_past_transactions(update).await).map(drop)
     }
 
     async fn make_absent(
@@ -100,7 +102,8 @@ impl Presence for DynamoDb {
                 .return_values_on_condition_check_failure(
                     ReturnValuesOnConditionCheckFailure::AllOld,
                 );
-            let old = match refused(update.send().await.map(drop))? {
+            let event = PendingEvent::left(&leave.channel, &leave.user, at);
+            let old = match Box::pin(self.update_with_event(update, Some(&event))).await? {
                 None => return Ok(LeaveOutcome::Absent(at)),
                 Some(old) => old,
             };
@@ -205,7 +208,7 @@ impl DynamoDb {
             .expression_attribute_values(":end", number(end.0))
             .expression_attribute_values(":info", text(&json))
             .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld);
-        let Some(mut old) = refused(unchanged.send().await.map(drop))? else {
+        let Some(mut old) = self.update_with_event(unchanged, None).await? else {
             return Ok(None);
         };
         for _ in 0..ATTEMPTS {
@@ -226,7 +229,11 @@ impl DynamoDb {
                 .return_values_on_condition_check_failure(
                     ReturnValuesOnConditionCheckFailure::AllOld,
                 );
-            match refused(change.send().await.map(drop))? {
+            // The others may not know of the last arrival, but the application does.
+            let was_absent = before == 0 || old.contains_key("absentBy");
+            let event = PendingEvent::joined(channel, &connection.user_id, at);
+            let event = was_absent.then_some(&event);
+            match Box::pin(self.update_with_event(change, event)).await? {
                 None => {
                     return Ok(Some(Arrival {
                         channel: channel.clone(),
@@ -265,7 +272,7 @@ impl DynamoDb {
             .return_values(ReturnValue::AllNew);
         // If others are left, or the connection had left before, the sweep finds
         // that out.
-        match update.send().await {
+        match send_past_transactions(update).await {
             Ok(output) => {
                 let user = output.attributes.unwrap_or_default();
                 Ok(!user.contains_key(CONNECTIONS))
@@ -371,7 +378,7 @@ fn one(id: &str) -> AttributeValue {
 
 /// The item that did not meet a condition; empty if there was none. `None` if
 /// the write was made.
-fn refused(
+pub(super) fn refused(
     result: Result<(), aws_sdk_dynamodb::error::SdkError<UpdateItemError>>,
 ) -> Result<Option<Item>, StoreError> {
     let error = match result {

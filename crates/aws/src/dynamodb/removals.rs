@@ -1,6 +1,7 @@
 use aws_sdk_dynamodb::types::{Delete, TransactWriteItem, Update};
 use belfry_core::UnixMillis;
 use belfry_core::connections::Recipient;
+use belfry_core::hooks::{HookSubject, PendingEvent};
 use belfry_core::ports::{Removals, StoreError};
 
 use super::row::{Row, number};
@@ -38,8 +39,12 @@ impl DynamoDb {
     /// it is gone, was replaced or was marked.
     pub(super) async fn remove(&self, row: &Row, now: UnixMillis) -> Result<bool, StoreError> {
         let removed = self.remove_row(row, now).await?;
+        let id = &row.connection.id;
+        if removed {
+            let subject = HookSubject::Connection(id.clone());
+            Box::pin(self.start_delivery(&subject)).await;
+        }
         if removed && row.connection.has_session {
-            let id = &row.connection.id;
             // A sweep does it again.
             if let Err(error) = Box::pin(self.leave_channels(id, now)).await {
                 tracing::warn!(event = "connection.subscriptions-left", connectionId = %id, reason = %error, "could not end the subscriptions of a connection; a sweep does it");
@@ -77,6 +82,7 @@ impl DynamoDb {
         if connection.has_session {
             items.push(self.put_departure(&connection.id, now)?);
         }
+        items.extend(self.put_event(&PendingEvent::closed(connection, now))?);
         let without_count = items.len();
         if is_counted {
             items.push(self.count_down(row.shard)?);

@@ -85,6 +85,16 @@ pub(super) fn due(shard: u32, sk: &str) -> Item {
     item(&due_pk(shard), sk)
 }
 
+/// A shard of what the application is to be told.
+pub(super) fn hooks_pk(shard: u8) -> String {
+    format!("hooks#{shard:02}")
+}
+
+/// Something that the application is to be told.
+pub(super) fn hooks(shard: u8, sk: &str) -> Item {
+    item(&hooks_pk(shard), sk)
+}
+
 /// The last broadcast to everyone.
 pub(super) fn last_to_all() -> Item {
     item("broadcasts#all", "last")

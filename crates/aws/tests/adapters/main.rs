@@ -6,6 +6,7 @@ mod counter_audit;
 mod database;
 mod dynamodb;
 mod events;
+mod hooks;
 mod jwks;
 mod lambda;
 mod lifecycle;

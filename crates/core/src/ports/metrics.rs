@@ -63,6 +63,19 @@ pub enum MetricEvent {
     ReaderServed(&'static str),
     /// An HTTP reader was refused, or its stream ended before its time.
     ReaderRefused(ErrorCode),
+    /// The application was told of events, or could not be.
+    HookEventsDelivered {
+        delivered: u64,
+        failed: u64,
+        given_up: u64,
+    },
+    /// A run found events waiting.
+    HookEventsWaiting {
+        /// How long the oldest event has waited.
+        oldest: Duration,
+    },
+    /// An event was written, but its delivery could not be started at once.
+    HookNotStarted,
     /// One invocation has done its part of a broadcast.
     Posted {
         /// Posts that were accepted.

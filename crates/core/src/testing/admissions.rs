@@ -4,6 +4,7 @@ use futures_util::future::join_all;
 use super::store::Row;
 use super::{FakeStore, LIMITS, START, Store, admit, connection, connection_id, find, live, put};
 use crate::connections::{Connection, ConnectionLimits, Recipient};
+use crate::hooks::PendingEvent;
 use crate::ports::{Admission, Admissions, Admitted, Capacity, ConnectionLookup, StoreError};
 
 impl Admissions for FakeStore {
@@ -50,6 +51,7 @@ impl Admissions for FakeStore {
             return Ok(Admitted::AtCapacity);
         }
         state.rows.insert(new.id.clone(), Row::new(new));
+        state.write_event(PendingEvent::opened(new));
         Ok(Admitted::Yes)
     }
 }

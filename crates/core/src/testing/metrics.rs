@@ -60,6 +60,15 @@ pub fn metrics_contract(metrics: &impl Metrics) -> Vec<MetricEvent> {
             served: true,
             took: Duration::MAX,
         },
+        MetricEvent::HookEventsDelivered {
+            delivered: 1,
+            failed: 0,
+            given_up: u64::MAX,
+        },
+        MetricEvent::HookEventsWaiting {
+            oldest: Duration::MAX,
+        },
+        MetricEvent::HookNotStarted,
         MetricEvent::Posted {
             success: 0,
             failures: Failures::default(),

@@ -6,6 +6,7 @@ use belfry_protocol::{ChannelName, ConnectionId, PresenceInfo, UserId};
 use super::{BUCKET, FakeStore, START, Store, connection, connection_id, put};
 use crate::channels::Actions;
 use crate::connections::Connection;
+use crate::hooks::PendingEvent;
 use crate::ports::{
     Arrival, Due, DueCount, JoinsPresence, Leave, LeaveOutcome, Listing, Presence, PresentUser,
     PresentUsers, Segment, StoreError, SubscribeResult, Subscription, Touched,
@@ -69,6 +70,11 @@ impl PresenceState {
             is_update,
             at: user.changed_at,
         })
+    }
+
+    pub(super) fn is_absent(&self, channel: &ChannelName, user: &UserId) -> bool {
+        let user = self.users.get(&(channel.clone(), user.clone()));
+        user.is_none_or(|user| user.absent_by.is_some())
     }
 
     /// Returns whether it was the last connection.
@@ -156,7 +162,8 @@ impl Presence for FakeStore {
                 })
             });
         }
-        if user.absent_by.is_none() {
+        let has_left = user.absent_by.is_none();
+        if has_left {
             user.absent_by = Some(leave.clone());
             user.is_announced = false;
             user.changed_at = now.max(UnixMillis(user.changed_at.0 + 1));
@@ -164,7 +171,11 @@ impl Presence for FakeStore {
         if user.absent_by.as_ref() != Some(leave) {
             return Ok(LeaveOutcome::AsKnown);
         }
-        Ok(LeaveOutcome::Absent(user.changed_at))
+        let at = user.changed_at;
+        if has_left {
+            state.write_event(PendingEvent::left(&leave.channel, &leave.user, at));
+        }
+        Ok(LeaveOutcome::Absent(at))
     }
 
     async fn forget_leave(&self, leave: &Leave) -> Result<(), StoreError> {

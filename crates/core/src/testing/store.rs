@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use belfry_protocol::{ChannelName, ConnectionId, Position, UserId};
 
+use super::hooks::HookState;
 use super::locks::StoredLock;
 use super::logs::Logs;
 use super::presence::PresenceState;
@@ -12,6 +13,7 @@ use super::subscriptions::Subscribed;
 use super::{LIMITS, START, connection, connection_id};
 use crate::connections::Connection;
 use crate::frames::{BucketLevel, TokenBucket};
+use crate::hooks::PendingEvent;
 use crate::log::LogKey;
 use crate::ports::{
     Admission, Admissions, Admitted, Departure, JoinsPresence, Leave, LockKey, NotServed,
@@ -50,6 +52,7 @@ pub(super) struct State {
     pub(super) locks: BTreeMap<LockKey, StoredLock>,
     pub(super) listed_locks: BTreeSet<(ConnectionId, LockKey)>,
     calls: HashMap<&'static str, u32>,
+    pub(super) hooks: HookState,
     failing: bool,
     /// Fails after so many calls.
     fails_after: Option<u32>,
@@ -126,8 +129,11 @@ impl Row {
 impl State {
     /// Removes a row, and what belongs to it.
     pub(super) fn remove(&mut self, id: &ConnectionId, now: UnixMillis) {
-        let row = self.rows.remove(id);
-        if row.is_some_and(|row| row.connection.has_session) {
+        let Some(row) = self.rows.remove(id) else {
+            return;
+        };
+        self.write_event(PendingEvent::closed(&row.connection, now));
+        if row.connection.has_session {
             if !self.leaves_remains {
                 self.end_subscriptions(id, now);
                 self.release_locks_of(id);
@@ -163,7 +169,7 @@ impl State {
 }
 
 impl FakeStore {
-    fn state(&self) -> MutexGuard<'_, State> {
+    pub(super) fn state(&self) -> MutexGuard<'_, State> {
         self.state
             .lock()
             .expect("no test panics while it holds the store")
@@ -242,6 +248,17 @@ impl FakeStore {
         let state = self.state();
         let row = state.rows.get(&connection_id(id));
         row.map(|row| row.connection.clone())
+    }
+
+    /// The rows, live or not.
+    #[must_use]
+    pub fn rows(&self) -> Vec<Connection> {
+        let state = self.state();
+        state
+            .rows
+            .values()
+            .map(|row| row.connection.clone())
+            .collect()
     }
 
     /// Whether there are no rows at all.

@@ -6,6 +6,7 @@ use super::store::State;
 use super::{BUCKET, FakeStore, START, Store, connection, connection_id, put, user_id};
 use crate::channels::Actions;
 use crate::connections::{Connection, Recipient, shard_of};
+use crate::hooks::PendingEvent;
 use crate::ports::{
     Departure, Departures, Due, JoinsPresence, Leave, Left, Listing, LockKey, Segment, StoreError,
     SubscribeResult, SubscriberPage, Subscribers, Subscription, Subscriptions, Touched,
@@ -52,7 +53,12 @@ impl Subscriptions for FakeStore {
                 JoinsPresence::AsBefore => JoinsPresence::AsBefore,
                 JoinsPresence::With(info) => {
                     let id = &connection.id;
-                    arrivals.extend(state.presence.join(channel, user, id, info, now));
+                    let was_absent = state.presence.is_absent(channel, user);
+                    let arrival = state.presence.join(channel, user, id, info, now);
+                    if let (true, Some(arrival)) = (was_absent, &arrival) {
+                        state.write_event(PendingEvent::joined(channel, user, arrival.at));
+                    }
+                    arrivals.extend(arrival);
                     JoinsPresence::AsBefore
                 }
             };
