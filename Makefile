@@ -172,7 +172,7 @@ clients/node_modules/.package-lock.json: clients/typescript/package.json
 test-examples: $(AWS) $(MINISTACK) test-tools
 	@echo "Running the examples as their README says…"
 	@.venv/aws/bin/python tests/deploy/examples_test.py
-	@node --test --test-reporter=dot examples/authorize/index.test.mjs examples/quote/index.test.mjs
+	@node --test --test-reporter=dot examples/authorize/index.test.mjs examples/quote/index.test.mjs examples/last-seen/index.test.mjs
 
 test-templates: $(SAM)
 	@echo "Checking the templates…"

@@ -126,6 +126,35 @@ impl Stack {
         }
     }
 
+    /// Makes every event that the application is to be told of more than a day
+    /// old.
+    ///
+    /// # Panics
+    /// If an item cannot be read or written.
+    pub async fn age_hook_events(&self) {
+        for mut item in self.state().await {
+            if !text(&item, "pk").starts_with("hooks#") {
+                continue;
+            }
+            let key = text(&item, "sk");
+            let [subject, at, kind] = key.split('#').collect::<Vec<_>>()[..] else {
+                panic!("{key}")
+            };
+            let at: u64 = at.parse().expect("a time");
+            let at = at - 25 * 60 * 60 * 1_000;
+            let delete = self.dynamodb().delete_item().table_name("State");
+            let delete = delete
+                .key("pk", item["pk"].clone())
+                .key("sk", item["sk"].clone());
+            item.insert("at".into(), AttributeValue::N(at.to_string()));
+            let earlier = format!("{subject}#{at:013}#{kind}");
+            item.insert("sk".into(), AttributeValue::S(earlier));
+            let put = self.dynamodb().put_item().table_name("State");
+            put.set_item(Some(item)).send().await.expect("PutItem");
+            delete.send().await.expect("DeleteItem");
+        }
+    }
+
     /// The items of a channel's log: its entries, and its head at the end.
     ///
     /// # Panics

@@ -20,6 +20,7 @@ mod functions;
 mod gone;
 mod handshake;
 mod histories;
+mod hooks;
 mod invoke;
 mod keys;
 mod lifetime;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use belfry_aws::apigateway::ManagementOutbox;
-use belfry_aws::{Clients, DynamoDb, EmfMetrics, SystemClock, Tables};
+use belfry_aws::{Clients, DynamoDb, EmfMetrics, LambdaHooks, SystemClock, Tables};
 
 use crate::environment::{Environment, SettingError};
 
@@ -14,6 +14,7 @@ pub(crate) struct Common {
     pub(crate) region: String,
     tables: Tables,
     presence_grace: Duration,
+    hooks_function: Option<String>,
     metrics: Metrics,
 }
 
@@ -30,6 +31,7 @@ impl Common {
                 state: environment.required("WEBSOCKET_STATE_TABLE")?,
             },
             presence_grace: Duration::from_secs(grace),
+            hooks_function: environment.optional("HOOKS_FUNCTION"),
             metrics: EmfMetrics::new(stack, SystemClock),
         })
     }
@@ -38,9 +40,17 @@ impl Common {
     /// first event: a starting function has a whole processor.
     pub(crate) async fn open(self) -> Adapters {
         let clients = Clients::load(self.region).await;
+        let store =
+            DynamoDb::new(clients.dynamodb(), self.tables).with_presence_grace(self.presence_grace);
+        let store = match self.hooks_function {
+            None => store,
+            Some(function) => {
+                let function = LambdaHooks::new(clients.lambda(), function);
+                store.with_hooks(function, self.metrics.clone())
+            }
+        };
         Adapters {
-            store: DynamoDb::new(clients.dynamodb(), self.tables)
-                .with_presence_grace(self.presence_grace),
+            store,
             metrics: self.metrics,
             clients,
         }

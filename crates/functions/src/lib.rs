@@ -9,6 +9,7 @@ pub mod disconnect;
 mod environment;
 mod error;
 mod fanout;
+pub mod hooks;
 mod logging;
 pub mod operator;
 pub mod reader;

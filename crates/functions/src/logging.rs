@@ -15,7 +15,7 @@ use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
 use tracing_subscriber::util::SubscriberInitExt;
 
 /// The fields that a log line may have beside `timestamp`, `level` and `message`.
-const FIELDS: [&str; 38] = [
+const FIELDS: [&str; 40] = [
     "action",
     "closed",
     "code",
@@ -25,10 +25,12 @@ const FIELDS: [&str; 38] = [
     "durationMs",
     "errorType",
     "event",
+    "eventId",
     "expired",
     "failed",
     "failedSample",
     "failure",
+    "givenUp",
     "gone",
     "kept",
     "messageId",
