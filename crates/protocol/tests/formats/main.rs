@@ -5,7 +5,7 @@ use std::fmt::Display;
 use std::path::{Path, PathBuf};
 
 use belfry_protocol::{
-    BroadcastReport, BroadcastRequest, BroadcasterRequest, ChannelsFile, ClientFrame,
+    BroadcastReport, BroadcastRequest, BroadcasterRequest, ChannelsFile, ClientFrame, HookEvent,
     InvalidRequest, MAX_FRAME_BYTES, OperatorReport, OperatorRequest, PresentInChannel,
     ReceiptsReport, ServerFrame, SignOutReport, SweepReport, SweepRequest, schemas,
 };
@@ -37,7 +37,7 @@ enum Outcome {
     Refused(&'static str, String),
 }
 
-const FORMATS: [Format; 14] = [
+const FORMATS: [Format; 15] = [
     Format {
         schema: "client-frame.json",
         cases: "client-frames.json",
@@ -117,6 +117,12 @@ const FORMATS: [Format; 14] = [
         read: |text| written(text, OperatorReport::SignOut as fn(SignOutReport) -> _),
     },
     Format {
+        schema: "hook-event.json",
+        cases: "hook-events.json",
+        tag: Some("type"),
+        read: hook_event,
+    },
+    Format {
         schema: "channels.json",
         cases: "channels.json",
         tag: None,
@@ -136,6 +142,14 @@ fn server_frame(text: &str) -> Outcome {
     if let (Ok(frame), Outcome::Accepted(_)) = (serde_json::from_str::<ServerFrame>(text), &outcome)
     {
         assert_eq!(frame.to_json(), text);
+    }
+    outcome
+}
+
+fn hook_event(text: &str) -> Outcome {
+    let outcome = written(text, |event: HookEvent| event);
+    if let (Ok(event), Outcome::Accepted(_)) = (serde_json::from_str::<HookEvent>(text), &outcome) {
+        assert_eq!(event.to_json(), text);
     }
     outcome
 }
