@@ -475,6 +475,27 @@ mod tests {
     }
 
     #[test]
+    fn events_of_hooks_are_counted_without_zeros() {
+        let event = MetricEvent::HookEventsDelivered {
+            delivered: 2,
+            failed: 1,
+            given_up: 0,
+        };
+        let expected = named(&[
+            ("HookEventsDelivered", "Count", 2.into()),
+            ("HookEventsFailed", "Count", 1.into()),
+        ]);
+        assert_eq!(metrics(&line(&event)), expected);
+        let event = MetricEvent::HookEventsWaiting {
+            oldest: Duration::from_secs(65),
+        };
+        let expected = named(&[("OldestHookEventAge", "Milliseconds", 65_000.into())]);
+        assert_eq!(metrics(&line(&event)), expected);
+        let expected = named(&[("HooksNotStarted", "Count", 1.into())]);
+        assert_eq!(metrics(&line(&MetricEvent::HookNotStarted)), expected);
+    }
+
+    #[test]
     fn channels_are_counted_without_zeros() {
         let recovered = Recoveries {
             complete: 2,

@@ -10,16 +10,11 @@ use lambda_runtime::LambdaEvent;
 
 use crate::common::{Common, Metrics};
 use crate::environment::{Environment, SettingError};
-use crate::error::{FailureEvents, FunctionError};
+use crate::error::FunctionError;
 
-/// Time left after the last delivery: to forget the event.
-const FINISHING_TIME: Duration = Duration::from_secs(5);
-
-const FAILURES: FailureEvents = FailureEvents {
-    what: "hooks",
-    refused: "hooks.refused",
-    failed: "hooks.failed",
-};
+/// Time left after the last delivery: to forget the event, and so that a function
+/// that is slow does not look as if this one were.
+const FINISHING_TIME: Duration = Duration::from_secs(15);
 
 #[derive(Debug)]
 pub struct Settings {
@@ -90,7 +85,8 @@ pub async fn handle(
         }
         Err(error) => {
             let error = FunctionError::from(error);
-            error.log(FAILURES, request_id, None);
+            let reason = &error.message;
+            tracing::error!(event = "hooks.failed", requestId = %request_id, errorType = error.error_type, reason, "could not tell the application of all events; the next run retries");
             if is_repeated { Ok(()) } else { Err(error) }
         }
     }

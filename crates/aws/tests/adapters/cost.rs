@@ -18,6 +18,7 @@ use belfry_core::broadcast::{Broadcaster, Call, DeliverySettings, FanoutSettings
 use belfry_core::channels::{Actions, ChannelRules, Claims};
 use belfry_core::connections::{Connection, MAX_KEPT_BYTES, Recipient};
 use belfry_core::frames::TokenBucket;
+use belfry_core::hooks::HookSubject;
 use belfry_core::liveness::Liveness;
 use belfry_core::locks::{LockKeeper, LockOutcome, release_all};
 use belfry_core::log::{
@@ -25,8 +26,8 @@ use belfry_core::log::{
 };
 use belfry_core::ports::{
     Acks, Admission, Admissions, Admitted, Advanced, Capacity, Clock, ConnectionLookup, Departures,
-    Disconnections, DueConnections, Extended, Extension, JoinsPresence, LeaveOutcome, Listing,
-    LockKey, Locks, LogAppends, LogPeeks, LogReads, Presence, Receipts, Removals, Segment,
+    Disconnections, DueConnections, Extended, Extension, HookEvents, JoinsPresence, LeaveOutcome,
+    Listing, LockKey, Locks, LogAppends, LogPeeks, LogReads, Presence, Receipts, Removals, Segment,
     SessionRefresh, Sessions, SubscribeResult, Subscribers, Subscription, Subscriptions, Touched,
 };
 use belfry_core::presence::PresenceSettings;
@@ -43,6 +44,7 @@ use serde_json::{Value, json};
 
 use crate::counter_audit::ids_of_shard;
 use crate::database::{endpoint, tables};
+use crate::hooks::hooked;
 
 /// Capacity units.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
@@ -717,4 +719,54 @@ async fn locks() {
     assert_eq!(free.len(), 2);
     store.forget_departure(&due[0]).await.unwrap();
     meter.expect("sweep: a departure from a channel, with 2 locks");
+}
+
+#[tokio::test]
+async fn hooks() {
+    let (meter, store) = meter().await;
+    let store = hooked(store);
+    let row = |id: &str| Connection {
+        user_id: user_id(&"🔔".repeat(128)),
+        ..connection(id, "alice")
+    };
+    let one = row("R0oXAdfD0kwCH6w=");
+    assert_eq!(
+        store.admit(admission(&one), LIMITS).await,
+        Ok(Admitted::Yes)
+    );
+    meter.expect("connect, with a hook");
+    store.disconnect(&one.id, after(1)).await.unwrap();
+    meter.expect("disconnect, with a hook");
+    let subject = HookSubject::Connection(one.id.clone());
+    let events = store.events_of(&subject).await.unwrap().events;
+    store.forget_event(&events[0]).await.unwrap();
+    meter.expect("hooks: telling of an event");
+    store.forget_event(&events[1]).await.unwrap();
+    meter.reset();
+    assert_eq!(store.waiting().await.unwrap().len(), 0);
+    meter.expect("hooks: a run of the schedule when nothing waits");
+
+    let two = row("R0oXAdfD0kwCHxx=");
+    store.admit(admission(&two), LIMITS).await.unwrap();
+    let bucket = TokenBucket::per_minute(600);
+    let begun = store.begin_session(&two.id, &bucket, START).await.unwrap();
+    let Touched::Live(two) = begun else {
+        panic!("{begun:?}")
+    };
+    meter.reset();
+    let channel = ChannelName::parse("room:1").unwrap();
+    let wanted = [Subscription {
+        channel: channel.clone(),
+        ends_at: two.token_expires_at,
+        allowed: None,
+        actions: Actions::default(),
+        presence: JoinsPresence::With(PresenceInfo::default()),
+    }];
+    store.subscribe(&two, &wanted, 50, after(1)).await.unwrap();
+    store.announced(&channel, &two.user_id).await.unwrap();
+    meter.expect("presence: subscribing, the user's first connection, with a hook");
+    let left = store.unsubscribe(&two, &[channel], after(2)).await.unwrap();
+    store.make_absent(&left[0], after(2)).await.unwrap();
+    store.forget_leave(&left[0]).await.unwrap();
+    meter.expect("presence: unsubscribing, the user's last connection, with a hook");
 }

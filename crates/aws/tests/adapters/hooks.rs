@@ -46,9 +46,13 @@ fn metrics() -> EmfMetrics<SystemClock> {
     EmfMetrics::new("belfry-test".into(), SystemClock)
 }
 
-/// The store of an application with a hook. Nobody delivers its events.
-pub(crate) fn with_hooks(client: Client) -> DynamoDb {
-    DynamoDb::new(client, tables()).with_hooks(function(&SINK), metrics())
+/// The store as that of an application with a hook. Nobody delivers its events.
+pub(crate) fn hooked(store: DynamoDb) -> DynamoDb {
+    store.with_hooks(function(&SINK), metrics())
+}
+
+fn with_hooks(client: Client) -> DynamoDb {
+    hooked(DynamoDb::new(client, tables()))
 }
 
 #[tokio::test]
