@@ -766,7 +766,7 @@ async fn hooks() {
     store.announced(&channel, &two.user_id).await.unwrap();
     meter.expect("presence: subscribing, the user's first connection, with a hook");
     let left = store.unsubscribe(&two, &[channel], after(2)).await.unwrap();
-    store.make_absent(&left[0], after(2)).await.unwrap();
-    store.forget_leave(&left[0]).await.unwrap();
+    store.make_absent(&left.leaves[0], after(2)).await.unwrap();
+    store.forget_leave(&left.leaves[0]).await.unwrap();
     meter.expect("presence: unsubscribing, the user's last connection, with a hook");
 }

@@ -127,6 +127,7 @@ impl OpenChannel {
             channel: self.address.clone(),
             until: None,
             presence: None,
+            locks: None,
             history: self.page.clone(),
         })
     }

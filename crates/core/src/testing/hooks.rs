@@ -314,8 +314,8 @@ async fn a_user_joins_and_leaves_in_turn<S: Store + HookEvents>(store: &S) {
     assert_eq!(announced, Ok(()));
     join(store, &two, "b", after(2)).await;
     let channels = [room()];
-    let left = store.unsubscribe(&one, &channels, after(3)).await;
-    let leaves = left.expect("unsubscribe").leaves;
+    let unsubscribed = store.unsubscribe(&one, &channels, after(3)).await;
+    let leaves = unsubscribed.expect("unsubscribe").leaves;
     assert_eq!(leaves, [], "the other tab is there");
     sweep(store, after(3)).await;
     assert_eq!(types(store, &member("alice")).await, [joined]);
