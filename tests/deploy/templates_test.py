@@ -57,6 +57,12 @@ ON_TABLES = {
         "State": "DeleteItem GetItem PutItem UpdateItem",
         "Subscriptions": "BatchGetItem BatchWriteItem DeleteItem GetItem Query UpdateItem",
     },
+    "Reader": {
+        "Connections": "DeleteItem GetItem",
+        "Messages": "BatchGetItem GetItem PutItem Query",
+        "State": "GetItem PutItem UpdateItem",
+        "Subscriptions": "BatchWriteItem DeleteItem Query UpdateItem",
+    },
     "Broadcaster": {
         "Connections": "BatchGetItem DeleteItem GetItem Scan",
         "Connections/index/userId-index": "Query",
@@ -87,7 +93,17 @@ ON_TABLES = {
     },
 }
 
-FUNCTIONS = ["Connect", "Disconnect", "Default", "Broadcaster", "Worker", "Sweeper", "Operator", "Hooks"]
+FUNCTIONS = [
+    "Connect",
+    "Disconnect",
+    "Default",
+    "Reader",
+    "Broadcaster",
+    "Worker",
+    "Sweeper",
+    "Operator",
+    "Hooks",
+]
 
 
 def read(path):
@@ -190,6 +206,7 @@ class Roles(unittest.TestCase):
             may_invoke,
             {
                 "DefaultRole": {"Worker"},
+                "ReaderRole": {"Worker"},
                 "SweeperRole": {"Worker"},
                 "AskAuthorizeFunction": {"AuthorizeFunction"},
                 "InvokeCallFunction": {"CallFunction"},
@@ -204,7 +221,7 @@ class Roles(unittest.TestCase):
             },
         )
         asks = of_type(self.template, "AWS::IAM::Policy")["AskAuthorizeFunction"]
-        self.assertEqual(asks["Roles"], [{"Ref": "DefaultRole"}])
+        self.assertIn({"Ref": "DefaultRole"}, asks["Roles"])
 
     def test_only_default_may_invoke_the_applications_functions_and_only_those_that_are_set(self):
         named = set()
@@ -216,7 +233,10 @@ class Roles(unittest.TestCase):
                 continue
             parameter = statement["Resource"]["Ref"]
             named.add(parameter)
-            self.assertEqual(resource["Properties"]["Roles"], [{"Ref": "DefaultRole"}], name)
+            # Rules are asked by whoever subscribes a client or serves a reader.
+            reader = {"Fn::If": ["HasReader", {"Ref": "ReaderRole"}, {"Ref": "AWS::NoValue"}]}
+            judges = [reader] if parameter == "AuthorizeFunction" else []
+            self.assertEqual(resource["Properties"]["Roles"], [{"Ref": "DefaultRole"}, *judges], name)
             condition = self.template["Conditions"][resource["Condition"]]
             self.assertEqual(condition, {"Fn::Not": [{"Fn::Equals": [{"Ref": parameter}, ""]}]}, name)
         self.assertEqual(named, {"AuthorizeFunction", "CallFunction"})
@@ -236,7 +256,10 @@ class Roles(unittest.TestCase):
         functions = of_type(self.template, "AWS::Lambda::Function")
         writers = of_type(self.template, "AWS::IAM::Policy")["StartHooks"]["Roles"]
         for function in FUNCTIONS:
-            self.assertIn({"Ref": f"{function}Role"}, writers)
+            role = {"Ref": f"{function}Role"}
+            if function == "Reader":
+                role = {"Fn::If": ["HasReader", role, {"Ref": "AWS::NoValue"}]}
+            self.assertIn(role, writers)
             if function != "Hooks":
                 self.assertEqual(functions[function]["Environment"]["Variables"]["HOOKS_FUNCTION"], name, function)
 
@@ -487,7 +510,7 @@ class Channels(unittest.TestCase):
             for name, function in functions.items()
             if "CHANNEL_RULES" in function.get("Environment", {}).get("Variables", {})
         }
-        self.assertEqual(given, {"Connect", "Default", "Broadcaster", "Worker"})
+        self.assertEqual(given, {"Connect", "Default", "Reader", "Broadcaster", "Worker"})
 
 
 class Examples(unittest.TestCase):

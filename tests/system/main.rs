@@ -32,6 +32,7 @@ mod metrics;
 mod outage;
 mod pages;
 mod presence;
+mod readers;
 mod rows;
 mod scale;
 mod start;

@@ -180,8 +180,8 @@ async fn presence_ends_however_the_connection_does() {
 async fn a_server_is_told_who_is_present() {
     let stack = stack().start().await;
     let ask = async || {
-        let asked = stack.broadcast(&json!({"action": "presence", "channel": ROOM}));
-        asked.await.unwrap()
+        let request = json!({"action": "presence", "channel": ROOM});
+        stack.broadcast(&request).await.unwrap()
     };
     let nobody = json!({"channel": ROOM, "members": [], "count": 0});
     assert_eq!(ask().await, nobody);
@@ -198,8 +198,8 @@ async fn a_server_is_told_who_is_present() {
         ask_to_leave(tab).await;
     }
     assert_eq!(ask().await, nobody);
-    let wrong = stack.broadcast(&json!({"action": "presence", "channel": "@all"}));
-    let refused = wrong.await.unwrap_err();
+    let wrong = json!({"action": "presence", "channel": "@all"});
+    let refused = stack.broadcast(&wrong).await.unwrap_err();
     assert_eq!(refused["errorType"], "InvalidRequest", "{refused}");
 }
 
@@ -222,8 +222,8 @@ async fn of_a_large_channel_the_number_is_told() {
     let (_, last) = &others[4];
     assert_eq!(last["presence"]["more"], true, "{last}");
     assert_eq!(last["presence"]["members"].as_array().unwrap().len(), 2);
-    let asked = stack.broadcast(&json!({"action": "presence", "channel": ROOM}));
-    let told = asked.await.unwrap();
+    let request = json!({"action": "presence", "channel": ROOM});
+    let told = stack.broadcast(&request).await.unwrap();
     assert_eq!(told["members"].as_array().unwrap().len(), 2, "{told}");
     assert_eq!(told["more"], true, "{told}");
     watcher.expect_nothing().await;

@@ -147,8 +147,7 @@ impl Environment {
 
     /// The longest frame that is parsed.
     pub(crate) fn max_message_bytes(&self) -> Result<usize, SettingError> {
-        let most = 256..=MAX_FRAME_BYTES as u64;
-        let bytes = self.number("MAX_MESSAGE_BYTES", 16_384, most)?;
+        let bytes = self.number("MAX_MESSAGE_BYTES", 16_384, 256..=MAX_FRAME_BYTES as u64)?;
         Ok(usize::try_from(bytes).unwrap_or(MAX_FRAME_BYTES))
     }
 

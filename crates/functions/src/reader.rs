@@ -39,7 +39,7 @@ impl Settings {
     /// [`SettingError`], which names the variable.
     pub fn read(environment: &Environment) -> Result<Self, SettingError> {
         let worker_function = environment.required("WORKER_FUNCTION")?;
-        let stream_seconds = environment.number("STREAM_SECONDS", 55, 1..=870)?;
+        let stream_seconds = environment.number("STREAM_SECONDS", 55, 1..=230)?;
         Ok(Self {
             tokens: Tokens::read(environment)?,
             fanout: fanout::Settings::read(environment, worker_function)?,
