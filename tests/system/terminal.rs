@@ -374,3 +374,69 @@ async fn the_end_of_a_pipe_ends_a_subscriber() {
     let status = soon("the command ends", process.wait()).await.unwrap();
     assert!(status.success(), "{}", said.text());
 }
+
+#[tokio::test]
+async fn what_the_user_has_not_acknowledged_comes_first() {
+    let stack = Stack::talkative().start().await;
+    for n in 1..=3 {
+        frame(&publish(&stack, &n.to_string(), &[]).await);
+    }
+    let arguments = [ROOM, "demo:other", "--since", "acked"];
+    let bob = Subscriber::start(&stack, &arguments).await;
+    bob.said
+        .wait_for(&[ROOM, "nothing is acknowledged; subscribed at"])
+        .await;
+    let last = frame(&publish(&stack, "4", &[]).await);
+    bob.frames.wait_for(&["\"seq\":4"]).await;
+    assert_eq!(bob.contents(), [4]);
+    // Bob reads the second message on another device.
+    let mut phone = stack.connect("bob").await;
+    let epoch = &last["data"]["position"]["epoch"];
+    let data = json!({"channel": ROOM, "epoch": epoch, "seq": 2});
+    let ack = json!({"type": "ack", "version": "1.0", "data": data});
+    assert_eq!(phone.ask(&ack.to_string()).await["type"], "acked");
+    let arguments = [ROOM, "--since", "acked", "--count", "2"];
+    let mut bob = Subscriber::start(&stack, &arguments).await;
+    assert!(bob.ended().await.success());
+    bob.said.wait_for(&[ROOM, "recovered, 2 missed"]).await;
+    assert_eq!(bob.contents(), [3, 4]);
+}
+
+#[tokio::test]
+async fn a_call_prints_its_result_or_says_what_to_do() {
+    let function = repository().join("examples/quote/local.mjs");
+    let function = format!("CallFunction={}", function.display());
+    let stack = Stack::builder().argument("--function").argument(&function);
+    let stack = stack.start().await;
+    let flags = as_user(&stack, "alice");
+    let call = async |stack: &Stack, arguments: &[&str], data: &str| {
+        let flags = as_user(stack, "alice");
+        let mut process = belfry(&[&["call"], arguments, &flags].concat())
+            .stdin(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut input = process.stdin.take().unwrap();
+        // It may end without reading it.
+        let _ = input.write_all(data.as_bytes()).await;
+        drop(input);
+        let ended = soon("the command ends", process.wait_with_output());
+        ended.await.unwrap()
+    };
+    let result = frame(&call(&stack, &["quote.get", "-"], r#"{"id":"q-1"}"#).await);
+    assert_eq!(result["type"], "result", "{result}");
+    assert_eq!(result["data"]["quote"]["version"], 0, "{result}");
+    let result = frame(&call(&stack, &["quote.get"], "").await);
+    assert_eq!(result["data"]["reason"], "invalid", "without data");
+    let wrong = call(&stack, &["quote.get", "-"], "{").await;
+    assert_eq!(wrong.status.code(), Some(1));
+    assert!(said(&wrong).contains("standard input is not JSON"));
+    let wrong = ended(&mut belfry(&[&["call", "no spaces"], &flags[..]].concat())).await;
+    assert_eq!(wrong.status.code(), Some(2));
+
+    let stack = Stack::start().await;
+    let refused = call(&stack, &["quote.get"], "").await;
+    assert_eq!(refused.status.code(), Some(1));
+    let text = said(&refused);
+    assert!(text.contains("FORBIDDEN"), "{text}");
+    assert!(text.contains("--function CallFunction=FILE"), "{text}");
+}

@@ -8,13 +8,13 @@ use std::path::Path;
 
 use belfry_core::channels::{ChannelRules, Claims, ClaimsTooLarge, Decision};
 use belfry_protocol::{
-    Address, Allow, ChannelName, ChannelsFile, Epoch, InvalidChannelRules, InvalidText, Kind,
-    MAX_CHANNEL_RULES_BYTES, MessageId,
+    Address, Allow, CallAction, ChannelName, ChannelsFile, Epoch, InvalidChannelRules, InvalidText,
+    Kind, MAX_CHANNEL_RULES_BYTES, MessageId,
 };
 use serde_json::{Map, Value};
 
 use crate::cli;
-use crate::client::Position;
+use crate::client::{Position, Since};
 
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ChannelsError {
@@ -89,11 +89,22 @@ pub(crate) fn message_id(text: &str) -> Result<String, InvalidText> {
     MessageId::parse(text).map(|id| id.to_string())
 }
 
-/// A position in a channel's history.
-pub(crate) fn position(text: &str) -> Result<Position, String> {
+pub(crate) fn action(text: &str) -> Result<String, InvalidText> {
+    CallAction::parse(text).map(|action| action.to_string())
+}
+
+/// A position in a channel's history, or what the user has acknowledged.
+pub(crate) fn since(text: &str) -> Result<Since, String> {
+    if text == "acked" {
+        return Ok(Since::Acked);
+    }
+    position(text).map(Since::Position)
+}
+
+fn position(text: &str) -> Result<Position, String> {
     let parts = text.rsplit_once(':');
     let parts = parts.and_then(|(epoch, seq)| Some((epoch, seq.parse().ok()?)));
-    let (epoch, seq) = parts.ok_or("must have the form EPOCH:SEQ")?;
+    let (epoch, seq) = parts.ok_or("must have the form EPOCH:SEQ, or be acked")?;
     let epoch = Epoch::parse(epoch).map_err(|error| error.to_string())?;
     Ok(Position {
         epoch: epoch.to_string(),

@@ -10,7 +10,7 @@ use clap::{Args, CommandFactory, Parser, Subcommand};
 use url::{Host as UrlHost, Url};
 
 use crate::channels;
-use crate::client::Position;
+use crate::client::Since;
 use crate::duration;
 use crate::fault::FaultSpec;
 use crate::guard::Host;
@@ -38,6 +38,8 @@ pub(crate) enum Command {
     Subscribe(SubscribeArgs),
     /// Publish a message to a channel
     Publish(PublishArgs),
+    /// Call the application's function as a client does
+    Call(CallArgs),
     /// Work with the rules of channels
     #[command(subcommand)]
     Channels(ChannelsCommand),
@@ -365,9 +367,9 @@ pub(crate) struct SubscribeArgs {
     #[arg(value_name = "CHANNEL", required = true, num_args = 1..=MAX_CHANNELS, value_parser = channels::address)]
     pub channels: Vec<String>,
 
-    /// Print the messages after this position first; only with one channel
-    #[arg(long, value_name = "EPOCH:SEQ", value_parser = channels::position)]
-    pub since: Option<Position>,
+    /// Print the messages after this position first, only with one channel; acked means what the user has acknowledged
+    #[arg(long, value_name = "EPOCH:SEQ|acked", value_parser = channels::since)]
+    pub since: Option<Since>,
 
     /// End after this many messages
     #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u64).range(1..))]
@@ -427,6 +429,28 @@ Prints the frame that confirms the message. The exit code is 1 if the stack refu
 Examples:
   belfry publish demo:chat line.json --kind chat.line --user alice
   echo '{\"text\":\"hi\"}' | belfry publish demo:chat - --kind chat.line --user alice";
+
+#[derive(Debug, Args)]
+#[command(after_help = CALL_HELP)]
+pub(crate) struct CallArgs {
+    /// What the function is asked to do, like quote.edit
+    #[arg(value_parser = channels::action)]
+    pub action: String,
+
+    /// File with the call's data, any JSON; - reads standard input
+    pub file: Option<PathBuf>,
+
+    #[command(flatten)]
+    pub connect: ConnectArgs,
+}
+
+/// The text below the flags in `belfry call --help`.
+const CALL_HELP: &str = "\
+Prints the frame with the result. The exit code is 1 if the stack refuses or the function fails.
+
+Examples:
+  belfry call quote.edit edit.json --user alice
+  echo '{\"id\":\"q-1\"}' | belfry call quote.read - --user alice";
 
 #[derive(Debug, Args)]
 pub(crate) struct ChannelsCheckArgs {

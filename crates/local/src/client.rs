@@ -1,8 +1,9 @@
-//! The commands that talk to a running stack: `token`, `invoke`, `subscribe` and
-//! `publish`.
+//! The commands that talk to a running stack: `token`, `invoke`, `subscribe`,
+//! `publish` and `call`.
 
 mod access;
 mod advice;
+mod call;
 mod catch_up;
 mod follower;
 mod publish;
@@ -13,12 +14,15 @@ mod terminal;
 use std::io::{self, Read};
 use std::path::Path;
 
+use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 
 use crate::cli;
 use crate::issuer::{TokenRequest, Tokens};
-pub(crate) use catch_up::Position;
+pub(crate) use call::call;
+pub(crate) use catch_up::{Position, Since};
 pub(crate) use publish::publish;
+use socket::MAX_MESSAGE_BYTES;
 pub(crate) use subscribe::subscribe;
 pub(crate) use terminal::printable;
 
@@ -130,6 +134,26 @@ fn read(path: &Path, most: u64) -> io::Result<Vec<u8>> {
         file.take(most).read_to_end(&mut bytes)?;
     }
     Ok(bytes)
+}
+
+/// The JSON of a file that becomes the `data` of a frame, unchanged: a number keeps
+/// all of its digits.
+fn frame_data(file: &Path) -> Result<Box<RawValue>, ClientError> {
+    let path = || shown(file);
+    let bytes = read(file, MAX_MESSAGE_BYTES + 1).map_err(|cause| ClientError::File {
+        path: path(),
+        cause,
+    })?;
+    if bytes.len() as u64 > MAX_MESSAGE_BYTES {
+        return Err(ClientError::TooLarge {
+            path: path(),
+            limit: MAX_MESSAGE_BYTES,
+        });
+    }
+    serde_json::from_slice(&bytes).map_err(|cause| ClientError::NotJson {
+        path: path(),
+        cause,
+    })
 }
 
 /// Posts JSON. Returns whether the response is a function's error, and its body.

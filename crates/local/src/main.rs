@@ -55,6 +55,7 @@ fn main() -> ExitCode {
         Command::Publish(arguments) => {
             client::publish(&arguments).map_err(|error| error.to_string())
         }
+        Command::Call(arguments) => client::call(&arguments).map_err(|error| error.to_string()),
         Command::Channels(ChannelsCommand::Check(arguments)) => {
             channels::check(&arguments).map_err(|error| error.to_string())
         }

@@ -2,20 +2,20 @@
 
 use std::fmt::Write as _;
 
-use super::catch_up::Position;
+use super::catch_up::{Position, Since};
 use super::socket::ErrorData;
 use crate::cli::ConnectArgs;
 use crate::issuer::DEFAULT_TTL;
 
-/// The command that goes on after a position.
-pub(super) fn continuing(
-    channel: &str,
-    position: Option<&Position>,
-    connect: &ConnectArgs,
-) -> String {
+/// The command that goes on.
+pub(super) fn continuing(channel: &str, since: Option<&Since>, connect: &ConnectArgs) -> String {
     let mut command = format!("{} subscribe {channel}", program());
-    if let Some(Position { epoch, seq }) = position {
-        flag(&mut command, "since", &format!("{epoch}:{seq}"));
+    match since {
+        Some(Since::Position(Position { epoch, seq })) => {
+            flag(&mut command, "since", &format!("{epoch}:{seq}"));
+        }
+        Some(Since::Acked) => flag(&mut command, "since", "acked"),
+        None => {}
     }
     user(&mut command, connect);
     if connect.content.ttl != DEFAULT_TTL {

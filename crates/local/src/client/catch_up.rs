@@ -16,6 +16,14 @@ pub(crate) struct Position {
     pub(crate) seq: u64,
 }
 
+/// After what the first messages begin.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Since {
+    Position(Position),
+    /// What the user has acknowledged, on any device.
+    Acked,
+}
+
 /// What a message says beside its content.
 #[derive(Deserialize)]
 pub(super) struct Stamp {
@@ -125,6 +133,9 @@ impl CatchUp {
         if page.recovered != Some(true) {
             // What has arrived is all there is up to the newest position.
             self.give_out_up_to(newest.as_ref(), ready);
+            self.position = newest;
+        } else if self.position.is_none() {
+            // The position that was asked about is the newest.
             self.position = newest;
         }
         self.release(ready);

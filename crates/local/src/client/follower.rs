@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use super::advice;
-use super::catch_up::{CatchUp, Page, Position, Ready, Stamp};
+use super::catch_up::{CatchUp, Page, Position, Ready, Since, Stamp};
 use super::socket::{ANSWER_TIMEOUT, ClientSocket, ErrorData, Frame, Lost, no_answer};
 use super::subscribe::End;
 use super::terminal::Terminal;
@@ -36,9 +36,13 @@ fn channels(arguments: &SubscribeArgs) -> Vec<Channel> {
     let mut channels: Vec<Channel> = Vec::new();
     for name in &arguments.channels {
         if channels.iter().all(|channel| channel.name != *name) {
+            let since = match &arguments.since {
+                Some(Since::Position(position)) => Some(position.clone()),
+                Some(Since::Acked) | None => None,
+            };
             channels.push(Channel {
                 name: name.clone(),
-                messages: CatchUp::new(arguments.since.clone()),
+                messages: CatchUp::new(since),
                 resume: arguments.since.clone(),
                 is_announced: false,
                 ask_at: None,
@@ -52,8 +56,8 @@ fn channels(arguments: &SubscribeArgs) -> Vec<Channel> {
 pub(super) struct Channel {
     pub(super) name: String,
     messages: CatchUp,
-    /// The position after which another run would go on.
-    pub(super) resume: Option<Position>,
+    /// After what another run would go on.
+    pub(super) resume: Option<Since>,
     /// Whether the person was told of the subscription.
     is_announced: bool,
     /// When to ask for the history.
@@ -67,6 +71,8 @@ impl Channel {
         let mut since = json!({"channel": self.name});
         if let Some(position) = self.messages.position() {
             since["since"] = json!(position);
+        } else if self.resume == Some(Since::Acked) {
+            since["since"] = json!("acked");
         }
         since
     }
@@ -370,11 +376,13 @@ impl<'a> Follower<'a> {
     fn give_out(&mut self, index: usize, ready: Vec<Ready>) -> Result<(), End> {
         for Ready { position, text } in ready {
             let channel = &mut self.channels[index];
+            let position = position.map(Since::Position);
             channel.resume = position.or(channel.resume.take());
             self.print_message(&text)?;
         }
         let channel = &mut self.channels[index];
-        channel.resume = channel.messages.position().cloned();
+        let position = channel.messages.position().cloned();
+        channel.resume = position.map(Since::Position);
         if channel.messages.has_gap() {
             let soon = || Instant::now() + GAP_TIMEOUT;
             channel.ask_at.get_or_insert_with(soon);
@@ -484,6 +492,9 @@ fn state(
         _ if !is_first => None,
         (Some(true), _) if more => Some("recovered; more messages follow".into()),
         (Some(true), _) => Some(format!("recovered, {messages} missed")),
+        (None, Some(Position { epoch, seq })) if channel.resume == Some(Since::Acked) => Some(
+            format!("nothing is acknowledged; subscribed at {epoch}:{seq}"),
+        ),
         (None, Some(Position { epoch, seq })) => Some(format!("subscribed at {epoch}:{seq}")),
         (None, None) => Some("subscribed; no history, so nothing can be recovered".into()),
     }

@@ -1,14 +1,12 @@
 //! `belfry publish`.
 
-use std::path::Path;
-
 use serde::Serialize;
 use serde_json::value::RawValue;
 
 use super::access::Access;
-use super::socket::{ClientSocket, Lost, MAX_MESSAGE_BYTES};
+use super::socket::{ClientSocket, Lost};
 use super::terminal::Terminal;
-use super::{ClientError, advice, read, shown};
+use super::{ClientError, advice, frame_data};
 use crate::cli::PublishArgs;
 
 #[derive(Serialize)]
@@ -26,30 +24,11 @@ struct Publish<'a> {
 /// Publishes a message and prints the frame that confirms it.
 pub(crate) fn publish(arguments: &PublishArgs) -> Result<(), ClientError> {
     let access = Access::of(&arguments.connect)?;
-    let data = data(&arguments.file)?;
+    let data = frame_data(&arguments.file)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
     runtime.block_on(send(arguments, &access, &data))
-}
-
-/// A file's JSON, unchanged: a number keeps all of its digits.
-fn data(file: &Path) -> Result<Box<RawValue>, ClientError> {
-    let path = || shown(file);
-    let bytes = read(file, MAX_MESSAGE_BYTES + 1).map_err(|cause| ClientError::File {
-        path: path(),
-        cause,
-    })?;
-    if bytes.len() as u64 > MAX_MESSAGE_BYTES {
-        return Err(ClientError::TooLarge {
-            path: path(),
-            limit: MAX_MESSAGE_BYTES,
-        });
-    }
-    serde_json::from_slice(&bytes).map_err(|cause| ClientError::NotJson {
-        path: path(),
-        cause,
-    })
 }
 
 async fn send(

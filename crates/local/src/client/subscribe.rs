@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep_until};
 
 use super::access::Access;
+use super::catch_up::Since;
 use super::follower::{Channel, Follower};
 use super::socket::{ClientSocket, Lost};
 use super::terminal::Terminal;
@@ -34,7 +35,8 @@ impl From<Lost> for End {
 
 /// Prints the messages of channels until something ends it.
 pub(crate) fn subscribe(arguments: &SubscribeArgs) -> Result<(), ClientError> {
-    if arguments.since.is_some() && arguments.channels.len() > 1 {
+    let is_position = matches!(arguments.since, Some(Since::Position(_)));
+    if is_position && arguments.channels.len() > 1 {
         let problem = "--since is a position in one channel; name no other";
         usage(clap::error::ErrorKind::ArgumentConflict, problem).exit();
     }

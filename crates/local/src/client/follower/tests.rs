@@ -148,7 +148,10 @@ async fn follow(flags: &[&str], script: impl AsyncFnOnce(&mut Server)) -> Outcom
         resume: follower
             .channels
             .iter()
-            .map(|channel| channel.resume.as_ref().map(|position| position.seq))
+            .map(|channel| match &channel.resume {
+                Some(Since::Position(position)) => Some(position.seq),
+                Some(Since::Acked) | None => None,
+            })
             .collect(),
         lasted: started.elapsed(),
     }
@@ -322,4 +325,38 @@ async fn an_error_before_the_welcome_is_a_refusal() {
         panic!("{:?}", outcome.end);
     };
     assert_eq!(reason, "API Gateway: Internal server error");
+}
+
+/// Follows from what was acknowledged, with this first answer.
+async fn from_acked(answer: Value, contents: &[u64], said: &str) {
+    let outcome = follow(&["--since", "acked"], async |server| {
+        let hello = server.expect("hello").await;
+        let wanted = json!([{"channel": "demo:a", "since": "acked"}]);
+        assert_eq!(hello["data"]["subscribe"]["channels"], wanted);
+        let data = json!({"userId": "alice", "tokenExpiresAt": "soon", "subscribed": {"channels": [answer]}});
+        server.answer(&hello, "welcome", data).await;
+        server.message(6).await;
+        let sync = server.expect("sync").await;
+        let since = json!({"epoch": "e", "seq": 6});
+        assert_eq!(sync["data"]["channels"][0]["since"], since);
+    })
+    .await;
+    assert_eq!(outcome.contents, contents);
+    assert!(outcome.said.contains(said), "{}", outcome.said);
+    assert_eq!(outcome.resume, [Some(6)]);
+}
+
+#[tokio::test]
+async fn what_was_not_acknowledged_comes_first() {
+    from_acked(history(5, &[4, 5]), &[4, 5, 6], "recovered, 2 missed").await;
+}
+
+#[tokio::test]
+async fn all_may_be_acknowledged() {
+    from_acked(history(5, &[]), &[6], "recovered, 0 missed").await;
+}
+
+#[tokio::test]
+async fn nothing_may_be_acknowledged() {
+    from_acked(at(5), &[6], "nothing is acknowledged; subscribed at e:5").await;
 }
