@@ -12,7 +12,7 @@
 //!   it was kept as a dead letter. So a deliverer may die anywhere, and nothing
 //!   is lost; the next one repeats what was not forgotten.
 //! - **A deliverer tells of an event only if each earlier one of the same subject
-//!   is forgotten or was told by itself.** So several may be at the same
+//!   is forgotten or was told by itself.** So several may work on the same
 //!   subject: the application may hear of an event twice, and of an old one
 //!   after a new one, but never for the first time. That is why a deliverer
 //!   stops at the first failure, and why the store never lists an event without
@@ -42,7 +42,7 @@ const CONCURRENCY: usize = 16;
 /// down, and the run asks it nothing more.
 const FAILURES_IN_A_ROW: u32 = 16;
 
-/// What is younger was written a moment ago, and its own deliverer is at it.
+/// A younger event was written a moment ago, and another invocation delivers it.
 const FRESH: Duration = Duration::from_secs(5);
 
 /// How long an event waits for the application before it becomes a dead letter.

@@ -89,8 +89,8 @@ impl DynamoDb {
         if self.hooks.is_none() {
             return Ok(None);
         }
-        // Twice as long as it may wait.
-        let end = pending.at.plus(GIVE_UP_AFTER * 2).to_seconds();
+        // Long after it was given up, if anything delivers at all.
+        let end = pending.at.plus(GIVE_UP_AFTER * 7).to_seconds();
         let put = Put::builder()
             .table_name(&self.tables.state)
             .set_item(Some(key_of(pending)))

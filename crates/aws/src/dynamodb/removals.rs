@@ -3,6 +3,7 @@ use belfry_core::UnixMillis;
 use belfry_core::connections::Recipient;
 use belfry_core::hooks::{HookSubject, PendingEvent};
 use belfry_core::ports::{Removals, StoreError};
+use futures_util::future::join;
 
 use super::row::{Row, number};
 use super::transaction::{Condition, PATIENT, Transaction};
@@ -39,18 +40,22 @@ impl DynamoDb {
     /// it is gone, was replaced or was marked.
     pub(super) async fn remove(&self, row: &Row, now: UnixMillis) -> Result<bool, StoreError> {
         let removed = self.remove_row(row, now).await?;
-        let id = &row.connection.id;
-        if removed {
-            let subject = HookSubject::Connection(id.clone());
-            Box::pin(self.start_delivery(&subject)).await;
+        if !removed {
+            return Ok(false);
         }
-        if removed && row.connection.has_session {
+        let id = &row.connection.id;
+        let subject = HookSubject::Connection(id.clone());
+        let left = async {
+            if !row.connection.has_session {
+                return;
+            }
             // A sweep does it again.
-            if let Err(error) = Box::pin(self.leave_channels(id, now)).await {
+            if let Err(error) = self.leave_channels(id, now).await {
                 tracing::warn!(event = "connection.subscriptions-left", connectionId = %id, reason = %error, "could not end the subscriptions of a connection; a sweep does it");
             }
-        }
-        Ok(removed)
+        };
+        join(Box::pin(self.start_delivery(&subject)), Box::pin(left)).await;
+        Ok(true)
     }
 
     async fn remove_row(&self, row: &Row, now: UnixMillis) -> Result<bool, StoreError> {

@@ -724,7 +724,7 @@ async fn locks() {
 #[tokio::test]
 async fn hooks() {
     let (meter, store) = meter().await;
-    let store = hooked(store);
+    let store = hooked()(store);
     let row = |id: &str| Connection {
         user_id: user_id(&"🔔".repeat(128)),
         ..connection(id, "alice")

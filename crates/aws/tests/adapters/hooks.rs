@@ -46,13 +46,15 @@ fn metrics() -> EmfMetrics<SystemClock> {
     EmfMetrics::new("belfry-test".into(), SystemClock)
 }
 
-/// The store as that of an application with a hook. Nobody delivers its events.
-pub(crate) fn hooked(store: DynamoDb) -> DynamoDb {
-    store.with_hooks(function(&SINK), metrics())
+/// Makes stores those of an application with a hook. Nobody delivers their
+/// events.
+pub(crate) fn hooked() -> impl Fn(DynamoDb) -> DynamoDb {
+    let function = function(&SINK);
+    move |store| store.with_hooks(function.clone(), metrics())
 }
 
 fn with_hooks(client: Client) -> DynamoDb {
-    hooked(DynamoDb::new(client, tables()))
+    hooked()(DynamoDb::new(client, tables()))
 }
 
 #[tokio::test]
