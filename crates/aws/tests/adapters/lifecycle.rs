@@ -8,13 +8,14 @@ use aws_sdk_dynamodb::Client;
 use belfry_aws::{Clients, DynamoDb};
 use belfry_core::channels::Claims;
 use belfry_core::connections::{Connection, Recipient};
+use belfry_core::hooks::HookSubject;
 use belfry_core::liveness::Liveness;
 use belfry_core::locks::{LockKeeper, release_all};
 use belfry_core::ports::{
     Admission, Admissions, Admitted, ConnectionLookup, Departures, Disconnections, DueConnections,
-    Extension, JoinsPresence, Listing, LockKey, Locks, Presence, Removals, Segment, SessionRefresh,
-    Sessions, SignOuts, StoreError, SubscribeResult, Subscribers, Subscription, Subscriptions,
-    Touched,
+    Extension, HookEvents, JoinsPresence, Listing, LockKey, Locks, Presence, Removals, Segment,
+    SessionRefresh, Sessions, SignOuts, StoreError, SubscribeResult, Subscribers, Subscription,
+    Subscriptions, Touched,
 };
 use belfry_core::presence::PRESENCE_GRACE;
 use belfry_core::testing::{BUCKET, LIMITS, START, TestClock, connection, connection_id, user_id};
@@ -22,6 +23,7 @@ use belfry_core::{UnixMillis, UnixSeconds};
 use belfry_protocol::{ChannelName, LockName, PresenceInfo};
 
 use crate::database::{endpoint, expect_counters, expect_sets, tables};
+use crate::hooks::hooked;
 use crate::proxy::{Proxy, Trouble};
 
 /// Something that happens to a connection.
@@ -236,15 +238,17 @@ pub(crate) fn store_at(endpoint: &str) -> DynamoDb {
 /// `let_in` are connections whose client was let in after everything else that
 /// ends them.
 ///
+/// `store` reaches the database without trouble.
+///
 /// `begun` are the incidents that have begun, `done` those that certainly ended.
 async fn expect_consistent(
     client: &Client,
+    store: &DynamoDb,
     story: &Story,
     (begun, done): (&[Incident], &[Incident]),
     let_in: &[String],
     context: &str,
 ) {
-    let store = DynamoDb::new(client.clone(), tables());
     let row = async |id: &str| {
         let row = store.find(&connection_id(id)).await;
         row.unwrap_or_else(|error| panic!("{context}: {error}"))
@@ -292,6 +296,31 @@ async fn expect_consistent(
         let until = lock.map_or(UnixMillis(0), |lock| lock.until);
         assert_eq!(until, UnixMillis(0), "{context}: its lock is still held");
     }
+    // Nobody has told the application of anything, so all of it waits.
+    let ids = [(story.id.clone(), first), (story.successor(), successor)];
+    for (id, row) in ids {
+        let told = events(store, HookSubject::Connection(connection_id(&id))).await;
+        let expected: &[&[&str]] = match row {
+            Some(_) => &[&["connection.opened"]],
+            None => &[&[], &["connection.opened", "connection.closed"]],
+        };
+        assert!(expected.contains(&&told[..]), "{context}: {id}: {told:?}");
+    }
+    let told = events(store, HookSubject::Member(channel, user_id(&story.user))).await;
+    let in_turn = ["presence.joined", "presence.left"].into_iter().cycle();
+    let in_turn: Vec<_> = in_turn.take(told.len()).collect();
+    assert_eq!(told, in_turn, "{context}");
+    assert_eq!(told.len() % 2, present, "{context}: {told:?}");
+}
+
+/// The types of a subject's events. They are forgotten, because each check scans
+/// the table.
+async fn events(store: &DynamoDb, subject: HookSubject) -> Vec<&'static str> {
+    let events = store.events_of(&subject).await.unwrap().events;
+    for event in &events {
+        store.forget_event(event).await.unwrap();
+    }
+    events.iter().map(|one| one.event.type_name()).collect()
 }
 
 /// Runs each pair, with and without an earlier row: the second incident happens
@@ -301,7 +330,8 @@ async fn explore(first: Incident) {
     use Ending::{Continues, Dies, Fails};
     let database = endpoint().await;
     let client = Client::new(&crate::sdk_config(&database));
-    let direct = store_at(&database);
+    let hooked = hooked();
+    let direct = hooked(store_at(&database));
     let mut stories = 0;
     for second in ALL {
         for begins in [&[][..], &[Connect]] {
@@ -313,7 +343,7 @@ async fn explore(first: Incident) {
                         story.happen(*what, &direct).await.unwrap();
                     }
                     let proxy = Proxy::start(&database, Trouble::Pause, call).await;
-                    let (teller, through) = (story.clone(), store_at(&proxy.endpoint));
+                    let (teller, through) = (story.clone(), hooked(store_at(&proxy.endpoint)));
                     let running = tokio::spawn(async move { teller.happen(first, &through).await });
                     let mut running = running;
                     let finished = tokio::select! {
@@ -356,7 +386,8 @@ async fn explore(first: Incident) {
                     // completely.
                     let begun = [begins, &[second, first]].concat();
                     let done = &begun[..begun.len() - usize::from(!is_done)];
-                    expect_consistent(&client, &story, (&begun, done), &let_in, &context).await;
+                    expect_consistent(&client, &direct, &story, (&begun, done), &let_in, &context)
+                        .await;
                     if !has_paused {
                         break;
                     }
@@ -415,7 +446,8 @@ async fn a_lock_survives_everything_else() {
 async fn database_trouble_leaves_nothing_behind() {
     let database = endpoint().await;
     let client = Client::new(&crate::sdk_config(&database));
-    let direct = store_at(&database);
+    let hooked = hooked();
+    let direct = hooked(store_at(&database));
     let mut stories = 0;
     for first in ALL {
         for second in ALL {
@@ -427,7 +459,7 @@ async fn database_trouble_leaves_nothing_behind() {
                     if first != Connect {
                         story.happen(Connect, &direct).await.unwrap();
                     }
-                    let through = store_at(&proxy.endpoint);
+                    let through = hooked(store_at(&proxy.endpoint));
                     story.happen(first, &through).await.unwrap();
                     for what in [second, first, second, first] {
                         story.happen(what, &direct).await.unwrap();
@@ -435,7 +467,7 @@ async fn database_trouble_leaves_nothing_behind() {
                     let context =
                         format!("{trouble:?} at call {call} of {first:?}, then {second:?}");
                     let all = [Connect, first, second];
-                    expect_consistent(&client, &story, (&all, &all), &[], &context).await;
+                    expect_consistent(&client, &direct, &story, (&all, &all), &[], &context).await;
                     if !proxy.was_reached() {
                         break;
                     }
