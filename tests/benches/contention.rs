@@ -104,6 +104,7 @@ fn row(n: u32, connected_at: UnixMillis) -> Connection {
         token_expires_at: later.to_seconds(),
         claims: Claims::default(),
         has_session: false,
+        accepts_batch: false,
         origin: None,
         source_ip: "192.0.2.1".into(),
         user_agent: None,

@@ -51,8 +51,12 @@ proptest! {
         agrees(&BROADCAST_REQUEST, &text, &parsed)?;
         if let Ok(request) = parsed {
             let id = MessageId::parse("m").unwrap();
-            let frame = request.message.into_frame(&id, Timestamp::from_millis(0), None, None);
-            prop_assert_eq!(judged(&SERVER_FRAME, &frame.to_json()), Some(true));
+            let notices = request.notices(&id);
+            prop_assert!((1..=50).contains(&notices.len()));
+            for (id, notice) in notices {
+                let frame = notice.into_frame(id, Timestamp::from_millis(0), None, None);
+                prop_assert_eq!(judged(&SERVER_FRAME, &frame.to_json()), Some(true));
+            }
         }
     }
 

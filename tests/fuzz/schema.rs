@@ -48,6 +48,9 @@ pub(crate) fn is_beyond_schemas(explanation: &str) -> bool {
         "invalid type: floating point",
         // The size of an object.
         "bytes of JSON",
+        // The ids of messages, and the length of the id that they are made of.
+        "must be distinct",
+        "at most 125 characters",
     ]
     .iter()
     .any(|part| explanation.contains(part))

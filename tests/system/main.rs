@@ -4,6 +4,7 @@
 mod acks;
 mod asynchronous;
 mod authorize;
+mod batch;
 mod broadcast;
 mod calls;
 mod channel_rules;

@@ -106,6 +106,7 @@ impl Rows {
             // Long enough ago for a 410 to be believed at once.
             connected_at: START.minus(Duration::from_secs(600)),
             token_expires_at: UnixSeconds(u64::MAX),
+            accepts_batch: false,
         })
     }
 }

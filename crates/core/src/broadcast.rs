@@ -29,7 +29,7 @@ use belfry_protocol::{
     BroadcastReport, BroadcastRequest, ConnectionId, MAX_FRAME_BYTES, MAX_STORED_FRAME_BYTES,
     MessageId, Position, Target,
 };
-use content::{Content, KeptMessage, Published};
+use content::{Content, Frames, KeptMessage, Published};
 
 pub use coordinator::{Broadcaster, FanoutSettings};
 pub use delivery::DeliverySettings;
@@ -73,6 +73,10 @@ pub enum BroadcastError {
         "message: the frame has {bytes} bytes with its id and timestamp; at most {MAX_FRAME_BYTES} can be sent"
     )]
     PayloadTooLarge { bytes: usize },
+    #[error(
+        "messages: together they have {bytes} bytes with their ids, timestamps and positions; at most {MAX_FRAME_BYTES} can be sent. Send them in parts"
+    )]
+    BatchTooLarge { bytes: usize },
     #[error(
         "message: the frame has {bytes} bytes with its id and timestamp; at most {MAX_STORED_FRAME_BYTES} with its position can be kept. With \"store\": false it is sent and not kept"
     )]
@@ -138,11 +142,28 @@ pub struct Delivered {
     pub took: Duration,
 }
 
-/// A frame on its way to a connection.
+/// Frames on their way to a connection.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 struct Post {
     recipient: Recipient,
-    frame: Arc<str>,
+    /// At least one. Each is posted when the one before it was accepted.
+    frames: Arc<[Box<str>]>,
+    /// How many of them were accepted.
+    accepted: usize,
+}
+
+impl Post {
+    fn new(recipient: Recipient, frames: Arc<[Box<str>]>) -> Self {
+        Self {
+            recipient,
+            frames,
+            accepted: 0,
+        }
+    }
+
+    fn next_frame(&self) -> &str {
+        self.frames.get(self.accepted).map_or("", AsRef::as_ref)
+    }
 }
 
 /// A broadcast in progress.
@@ -169,6 +190,7 @@ impl Broadcast {
     ) -> Result<Self, BroadcastError> {
         let content = Content::of(&request, id, started_at, rules)?;
         let is_kept = matches!(content, Content::Kept(_));
+        let is_batch = request.messages.is_some();
         let receipts = request.receipts == Some(true);
         if receipts && (!is_kept || matches!(request.target, Target::All {})) {
             return Err(BroadcastError::NoReceipts);
@@ -181,7 +203,7 @@ impl Broadcast {
             content,
             position: None,
             receipts,
-            audience: Audience::new(request.target, request.exclude, is_kept),
+            audience: Audience::new(request.target, request.exclude, is_kept, is_batch),
             segments: 1,
         })
     }
@@ -199,7 +221,7 @@ impl Broadcast {
                     id: id.clone(),
                     started_at: record.started_at,
                 },
-                content: Content::Frame(publish.frame.into()),
+                content: Content::Frames(Frames::one(publish.frame)),
                 position: None,
                 receipts: false,
                 audience: Audience::subscribers(publish.channel, publish.listing, publish.exclude),
@@ -219,13 +241,13 @@ impl Broadcast {
     /// The message and its log, if it is still to be appended to a single one.
     fn unpublished(&self) -> Option<(&KeptMessage, LogKey)> {
         match &self.content {
-            Content::Frame(_) => None,
+            Content::Frames(_) => None,
             Content::Kept(message) => Some((message, self.audience.log()?)),
         }
     }
 
     fn published(&mut self, published: &Published) {
-        self.content = Content::Frame(published.frame.clone());
+        self.content = Content::Frames(published.frames.clone());
         self.position = Some(published.position.clone());
     }
 

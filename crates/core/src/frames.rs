@@ -164,12 +164,14 @@ where
                 Some(ping::reply(ping, self.now()))
             }
             ClientFrame::Hello(hello) => {
-                let subscribe = hello.data.and_then(|data| data.subscribe);
-                let (connection, subscribed) = match subscribe {
+                let data = hello.data.unwrap_or_default();
+                let accepts_batch = data.accepts_batch();
+                let (connection, subscribed) = match data.subscribe {
+                    None if accepts_batch => (self.accept_batch(id).await?, None),
                     None => (self.touch(id).await?, None),
                     Some(subscribe) => {
                         let (connection, subscribed) =
-                            Box::pin(self.subscribe(id, subscribe)).await?;
+                            Box::pin(self.subscribe(id, subscribe, accepts_batch)).await?;
                         (connection, Some(subscribed))
                     }
                 };
@@ -202,7 +204,7 @@ where
                 Some(reply)
             }
             ClientFrame::Subscribe(frame) => {
-                let (_, subscribed) = Box::pin(self.subscribe(id, frame.data)).await?;
+                let (_, subscribed) = Box::pin(self.subscribe(id, frame.data, false)).await?;
                 Some(ServerFrame::Subscribed(self.reply(frame.id, subscribed)))
             }
             ClientFrame::Unsubscribe(frame) => {
@@ -277,14 +279,29 @@ where
         Answer::served(name, reply)
     }
 
+    /// Counts a `hello` whose client accepts `batch` frames.
+    async fn accept_batch(&self, id: &ConnectionId) -> Result<Connection, Rejection> {
+        let (bucket, now) = (self.bucket(), self.now());
+        match self.store.accept_batch(id, &bucket, false, now).await? {
+            Touched::Live(connection) => Ok(connection),
+            Touched::NotServed(why) => Err(why.into()),
+        }
+    }
+
     /// Subscribes and recovers. The frame's own write marks the connection.
     async fn subscribe(
         &self,
         id: &ConnectionId,
         frame: Subscribe,
+        accepts_batch: bool,
     ) -> Result<(Connection, Subscribed), Rejection> {
         let (bucket, now) = (self.bucket(), self.now());
-        let connection = match self.store.begin_session(id, &bucket, now).await? {
+        let touched = if accepts_batch {
+            self.store.accept_batch(id, &bucket, true, now).await?
+        } else {
+            self.store.begin_session(id, &bucket, now).await?
+        };
+        let connection = match touched {
             Touched::Live(connection) => connection,
             Touched::NotServed(why) => return Err(why.into()),
         };

@@ -33,6 +33,8 @@ pub use append::{AppendError, Appended, Appender, Message};
 pub use entry::{AppendId, Entry, Head, LogKey};
 pub use recovery::{Compared, Lost, Recovery, RecoveryLimits, RecoveryReader};
 
-/// The longest frame that can be kept, in bytes, before it has its position. A
-/// position takes less than 120 bytes.
-pub(crate) const MAX_UNPLACED_BYTES: usize = MAX_STORED_FRAME_BYTES - 120;
+/// More than a position takes in a frame.
+pub(crate) const POSITION_BYTES: usize = 120;
+
+/// The longest frame that can be kept, in bytes, before it has its position.
+pub(crate) const MAX_UNPLACED_BYTES: usize = MAX_STORED_FRAME_BYTES - POSITION_BYTES;

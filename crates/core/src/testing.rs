@@ -136,6 +136,7 @@ pub fn connection(id: &str, user: &str) -> Connection {
         token_expires_at: UnixSeconds(start + 3_600),
         claims: Claims::default(),
         has_session: false,
+        accepts_batch: false,
         origin: None,
         source_ip: "192.0.2.1".into(),
         user_agent: Some("test".into()),

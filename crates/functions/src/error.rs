@@ -62,6 +62,7 @@ impl From<BroadcastError> for FunctionError {
     fn from(error: BroadcastError) -> Self {
         let error_type = match error {
             BroadcastError::PayloadTooLarge { .. }
+            | BroadcastError::BatchTooLarge { .. }
             | BroadcastError::TooLargeToKeep { .. }
             | BroadcastError::RequestTooLarge { .. } => "PayloadTooLarge",
             BroadcastError::OtherRequest

@@ -1,5 +1,6 @@
 //! What callers of the broadcaster send, and the reports they get.
 
+mod batch;
 mod presence;
 mod receipts;
 mod report;
@@ -9,6 +10,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+pub use batch::BatchedNotice;
 pub use presence::PresenceRequest;
 pub(crate) use receipts::ReceiptsFields;
 pub use receipts::{Receipt, ReceiptsHistory, ReceiptsReport, ReceiptsRequest};
@@ -81,6 +83,10 @@ const PRESENCE: &str = "presence";
 /// A request to send one message to the connections of a target.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schemars(extend("oneOf" = [
+    {"required": ["message"], "properties": {"message": {"type": "object"}}},
+    {"required": ["messages"], "properties": {"messages": {"type": "array"}}},
+]))]
 pub struct BroadcastRequest {
     /// The idempotency key. The default is the request id of the invocation.
     #[serde(default)]
@@ -88,7 +94,16 @@ pub struct BroadcastRequest {
     /// The recipients.
     pub target: Target,
     /// The message that each recipient gets.
-    pub message: Notice,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<Notice>,
+    /// Several messages that each recipient gets, in this order, instead of
+    /// `message`.
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "shape::optional_objects"
+    )]
+    pub messages: Option<List<BatchedNotice, 1, 50>>,
     /// Connections to leave out, for example the sender's own.
     #[serde(default)]
     pub exclude: Option<List<ConnectionId, 0, 1_000>>,
@@ -177,7 +192,7 @@ impl Notice {
     #[must_use]
     pub fn into_frame(
         self,
-        id: &MessageId,
+        id: FrameId,
         now: Timestamp,
         channel: Option<Address>,
         position: Option<Position>,
@@ -187,9 +202,7 @@ impl Notice {
             position,
             from: None,
             version: Version,
-            // Every message id is a frame id: it is as long at most, and uses
-            // fewer characters.
-            id: FrameId::parse(id.as_str()).ok(),
+            id: Some(id),
             timestamp: Some(self.timestamp.unwrap_or(now)),
             data: self.data,
             correlation_id: self.correlation_id,
@@ -207,7 +220,37 @@ impl BroadcastRequest {
     }
 
     fn read(object: Map<String, Value>) -> Result<Self, InvalidRequest> {
-        request::read(object, &["target", "message"])
+        let message = object.get("message");
+        if message.is_some_and(|message| !message.is_null() && !message.is_object()) {
+            return Err(InvalidRequest::new("message must be a JSON object"));
+        }
+        let request: Self = request::read(object, &["target"])?;
+        match (&request.message, &request.messages) {
+            (Some(_), None) => {}
+            (None, Some(messages)) => {
+                batch::check_ids(request.message_id.as_ref(), messages.as_slice())?;
+            }
+            (Some(_), Some(_)) | (None, None) => {
+                return Err(InvalidRequest::new("give either message or messages"));
+            }
+        }
+        Ok(request)
+    }
+
+    /// The messages, each with the `id` of its frame. `id` is that of the
+    /// broadcast.
+    #[must_use]
+    pub fn notices(&self, id: &MessageId) -> Vec<(FrameId, Notice)> {
+        let single = self.message.iter().filter_map(|notice| {
+            // Every message id is a frame id: it is as long at most, and uses
+            // fewer characters.
+            Some((FrameId::parse(id.as_str()).ok()?, notice.clone()))
+        });
+        let batched = self.messages.iter().flat_map(List::as_slice);
+        let batched = (1..).zip(batched);
+        let batched =
+            batched.filter_map(|(number, one)| Some((one.frame_id(id, number)?, one.notice())));
+        single.chain(batched).collect()
     }
 
     /// The request in the form that is stored and compared with retries: what
@@ -257,12 +300,9 @@ mod tests {
     #[test]
     fn the_frame_carries_message_id_version_and_time() {
         let request = BroadcastRequest::parse(MINIMAL).unwrap();
-        let frame = request.message.into_frame(
-            &MessageId::parse("m-1").unwrap(),
-            Timestamp::from_millis(1_770_660_703_822),
-            None,
-            None,
-        );
+        let mut notices = request.notices(&MessageId::parse("m-1").unwrap());
+        let (id, notice) = notices.remove(0);
+        let frame = notice.into_frame(id, Timestamp::from_millis(1_770_660_703_822), None, None);
         insta::assert_snapshot!(frame.to_json(), @r#"{"type":"notification","version":"1.0","id":"m-1","timestamp":"2026-02-09T18:11:43.822Z","data":{"kind":"k"}}"#);
     }
 

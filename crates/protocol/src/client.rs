@@ -5,7 +5,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
 use crate::{
-    Ack, Bare, BearerToken, Call, Envelope, ErrorCode, FrameId, Lock, Publish, ReadHistory,
+    Ack, Bare, BearerToken, Call, Envelope, ErrorCode, FrameId, List, Lock, Publish, ReadHistory,
     ReadPresence, Refused, Subscribe, Sync, Timestamp, Unlock, Unsubscribe, Version, VersionError,
     json, shape,
 };
@@ -77,6 +77,20 @@ pub struct HelloData {
     /// Subscribes as a `subscribe` frame does. `welcome` has the result.
     #[serde(default, deserialize_with = "shape::optional_object")]
     pub subscribe: Option<Subscribe>,
+    /// Frame types that the client understands and that the server sends to no
+    /// others: `batch`. Unknown ones are ignored. It holds until the connection
+    /// ends.
+    #[serde(default)]
+    pub accepts: Option<List<String, 0, 16>>,
+}
+
+impl HelloData {
+    /// Whether the client accepts `batch` frames.
+    #[must_use]
+    pub fn accepts_batch(&self) -> bool {
+        let mut accepted = self.accepts.iter().flat_map(List::as_slice);
+        accepted.any(|one| one == "batch")
+    }
 }
 
 /// The `data` of an `auth.refresh` frame.

@@ -37,10 +37,10 @@ mod version;
 
 pub use advice::Advice;
 pub use broadcast::{
-    BroadcastInquiry, BroadcastReport, BroadcastRequest, BroadcastStatus, BroadcasterRequest,
-    Failures, MAX_FRAME_BYTES, MAX_STORED_FRAME_BYTES, MAX_WAIT_SECONDS, Notice, NoticeType,
-    PresenceRequest, Receipt, ReceiptsHistory, ReceiptsReport, ReceiptsRequest, Target,
-    WaitSeconds,
+    BatchedNotice, BroadcastInquiry, BroadcastReport, BroadcastRequest, BroadcastStatus,
+    BroadcasterRequest, Failures, MAX_FRAME_BYTES, MAX_STORED_FRAME_BYTES, MAX_WAIT_SECONDS,
+    Notice, NoticeType, PresenceRequest, Receipt, ReceiptsHistory, ReceiptsReport, ReceiptsRequest,
+    Target, WaitSeconds,
 };
 pub use call::{Call, CallAction};
 pub use channel::{Address, ChannelName};
@@ -75,7 +75,7 @@ pub use presence::{
 };
 pub use reader::{Cursor, InvalidCursor, MAX_POLL_SECONDS, Messages, ReadRequest};
 pub use request::InvalidRequest;
-pub use server::{AuthRefreshed, Limits, Reconnect, ServerFrame, Welcome};
+pub use server::{AuthRefreshed, Batch, Limits, Reconnect, ServerFrame, Welcome};
 pub use sweep::{SweepReport, SweepRequest};
 pub use time::{InvalidTimestamp, Timestamp};
 pub use token::BearerToken;

@@ -12,6 +12,10 @@ pub trait Item {
     const NAME: &'static str;
 }
 
+impl Item for String {
+    const NAME: &'static str = "string";
+}
+
 /// A list of `MIN` to `MAX` items. Parsing stops at the first item beyond
 /// `MAX`, so an endless list costs no memory.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]

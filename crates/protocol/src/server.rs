@@ -6,8 +6,8 @@ use serde_json::Value;
 
 use crate::{
     Acked, Bare, ConnectionId, Envelope, ErrorData, History, LockChanged, Locked, Message,
-    MessageData, NotificationData, PresenceChange, PresentInChannel, Published, Subscribed, Synced,
-    Timestamp, Unlocked, Unsubscribed, UserId,
+    MessageData, MessageFrame, NotificationData, PresenceChange, PresentInChannel, Published,
+    Subscribed, Synced, Timestamp, Unlocked, Unsubscribed, UserId,
 };
 
 /// A frame from the server. Clients must ignore fields that they do not know.
@@ -35,6 +35,9 @@ pub enum ServerFrame {
     Notification(Message<NotificationData>),
     /// A message from another client.
     Message(Message<MessageData>),
+    /// Several messages from a caller of the broadcaster. Only for clients that
+    /// accept it.
+    Batch(Envelope<Batch>),
     /// The reply to `subscribe`.
     Subscribed(Envelope<Subscribed>),
     /// The reply to `unsubscribe`, or the end of subscriptions that are no
@@ -101,6 +104,13 @@ pub struct Welcome {
     /// What became of the subscriptions that the client asked for in `hello`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub subscribed: Option<Subscribed>,
+}
+
+/// The `data` of a `batch` frame.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Batch {
+    /// The frames that other clients get one by one, in order.
+    pub messages: Vec<MessageFrame>,
 }
 
 /// The `data` of an `auth.refreshed` frame.

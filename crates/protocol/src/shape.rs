@@ -65,6 +65,18 @@ where
     Ok(objects.map(|Object(item)| item))
 }
 
+/// Like [`objects`], for an optional field.
+pub(crate) fn optional_objects<'de, T, D, const MIN: usize, const MAX: usize>(
+    deserializer: D,
+) -> Result<Option<List<T, MIN, MAX>>, D::Error>
+where
+    T: DeserializeOwned + Item,
+    D: Deserializer<'de>,
+{
+    let objects = Option::<List<Object<T>, MIN, MAX>>::deserialize(deserializer)?;
+    Ok(objects.map(|objects| objects.map(|Object(item)| item)))
+}
+
 /// An item that is an object.
 struct Object<T>(T);
 

@@ -46,6 +46,12 @@ export interface AuthRefreshed {
   tokenExpiresAt: Timestamp;
 }
 
+/** The `data` of a `batch` frame. */
+export interface Batch {
+  /** The frames that other clients get one by one, in order. */
+  messages: Array<KeptFrame>;
+}
+
 /** A token of the user pool, as a JWT. */
 export type BearerToken = string;
 
@@ -173,6 +179,8 @@ export interface HeldLocks {
 
 /** The `data` of a `hello` frame. */
 export interface HelloData {
+  /** Frame types that the client understands and that the server sends to no others: `batch`. Unknown ones are ignored. It holds until the connection ends. */
+  accepts?: Array<string>;
   /** Subscribes as a `subscribe` frame does. `welcome` has the result. */
   subscribe?: Subscribe;
 }
@@ -591,6 +599,12 @@ export interface ServerFrames {
     from?: Sender;
     /** The message's position in the channel's history. Absent if the message is not kept. */
     position?: Position;
+  };
+  /** Several messages from a caller of the broadcaster. Only for clients that accept it. */
+  "batch": Envelope & {
+    type: "batch";
+    /** The content of the frame. Its fields depend on `type`. */
+    data: Batch;
   };
   /** The reply to `subscribe`. */
   "subscribed": Envelope & {

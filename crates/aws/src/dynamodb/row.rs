@@ -13,10 +13,12 @@ pub(super) const CONNECTION_ID: &str = "connectionId";
 pub(super) const SHARD: &str = "shard";
 pub(super) const CLAIMS: &str = "claims";
 pub(super) const HAS_SESSION: &str = "hasSession";
+/// Short, so that the largest row is one write unit.
+pub(super) const ACCEPTS_BATCH: &str = "accept";
 
-/// The attributes that listings read and the user index projects.
+/// The attributes that listings read. The user index projects all but the last.
 pub(super) const RECIPIENT_ATTRIBUTES: &str =
-    "connectionId, userId, connectedAt, tokenExpiresAt, expiresAt";
+    "connectionId, userId, connectedAt, tokenExpiresAt, expiresAt, accept";
 
 pub(super) type Item = HashMap<String, AttributeValue>;
 
@@ -107,6 +109,7 @@ pub(super) fn connection(item: &Item) -> Result<Connection, MalformedRow> {
             Err(_) => Claims::default(),
         },
         has_session: item.contains_key(HAS_SESSION),
+        accepts_batch: item.contains_key(ACCEPTS_BATCH),
         origin: string(item, "origin").ok().map(Into::into),
         source_ip: string(item, "sourceIp")?.into(),
         user_agent: string(item, "userAgent").ok().map(Into::into),
@@ -126,6 +129,7 @@ pub(super) fn recipient(item: &Item) -> Result<Recipient, MalformedRow> {
         user_id: user_id(item)?,
         connected_at: UnixMillis(integer(item, "connectedAt")?),
         token_expires_at: UnixSeconds(integer(item, "tokenExpiresAt")?),
+        accepts_batch: item.contains_key(ACCEPTS_BATCH),
     })
 }
 
@@ -179,6 +183,7 @@ mod tests {
             token_expires_at: UnixSeconds(1_770_664_303),
             claims: Claims::default(),
             has_session: false,
+            accepts_batch: false,
             origin: Some("https://app.example.com".into()),
             source_ip: "192.0.2.1".into(),
             user_agent: None,
@@ -220,7 +225,9 @@ mod tests {
         ] {
             item.insert(name.into(), number(1_770_661_183_822));
         }
-        item.insert("reconnectSent".into(), AttributeValue::Bool(true));
+        for name in ["reconnectSent", HAS_SESSION, ACCEPTS_BATCH] {
+            item.insert(name.into(), AttributeValue::Bool(true));
+        }
         let bytes: usize = item
             .iter()
             .map(|(name, value)| match value {

@@ -83,6 +83,25 @@ impl Sessions for DynamoDb {
         };
         self.touch_with(id, bucket, now, &mark).await
     }
+
+    async fn accept_batch(
+        &self,
+        id: &ConnectionId,
+        bucket: &TokenBucket,
+        begins_session: bool,
+        now: UnixMillis,
+    ) -> Result<Touched, StoreError> {
+        let marks = FrameChange {
+            set: if begins_session {
+                "hasSession = :yes, accept = :yes,"
+            } else {
+                "accept = :yes,"
+            },
+            condition: "",
+            values: vec![(":yes", AttributeValue::Bool(true))],
+        };
+        self.touch_with(id, bucket, now, &marks).await
+    }
 }
 
 impl DynamoDb {

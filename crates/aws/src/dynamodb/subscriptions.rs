@@ -29,7 +29,7 @@ use belfry_protocol::{Action, ChannelName, ConnectionId, UserId};
 use futures_util::future::try_join_all;
 
 use super::locks::listed_in;
-use super::row::{Item, integer, member_key, number, string, text};
+use super::row::{ACCEPTS_BATCH, Item, integer, member_key, number, string, text};
 use super::transaction::send_past_transactions;
 use super::{
     BATCH_ATTEMPTS, Consistency, DynamoDb, condition_failed, failed, sdk_failed, state, wanted,
@@ -421,6 +421,9 @@ fn item(connection: &Connection, subscription: &Subscription) -> Item {
     if subscription.presence != JoinsPresence::No {
         item.insert("isPresent".into(), AttributeValue::Bool(true));
     }
+    if connection.accepts_batch {
+        item.insert(ACCEPTS_BATCH.into(), AttributeValue::Bool(true));
+    }
     if let Some(allowed) = subscription.allowed {
         item.insert("allowed".into(), names(allowed));
     }
@@ -472,6 +475,7 @@ fn recipient(item: &Item) -> Option<Recipient> {
         user_id: UserId::parse(string(item, "userId").ok()?).ok()?,
         connected_at: UnixMillis(integer(item, "connectedAt").ok()?),
         token_expires_at: UnixSeconds(integer(item, "endsAt").ok()?),
+        accepts_batch: item.contains_key(ACCEPTS_BATCH),
     })
 }
 

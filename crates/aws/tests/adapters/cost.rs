@@ -373,9 +373,7 @@ async fn broadcasts() {
         },
         presence: PresenceSettings { announced: 100 },
     };
-    let send = async |broadcaster: &Costed, id: &str, is_named, target: Value| {
-        let request =
-            json!({"target": target, "message": {"type": "notification", "data": {"kind": "k"}}});
+    let post = async |broadcaster: &Costed, id: &str, is_named, request: Value| {
         let request = BroadcastRequest::parse(&request.to_string()).unwrap();
         let call = Call {
             message_id: MessageId::parse(id).unwrap(),
@@ -385,6 +383,11 @@ async fn broadcasts() {
         };
         let sent = broadcaster.send(request, call).await.unwrap();
         sent.report.success
+    };
+    let message = json!({"type": "notification", "data": {"kind": "k"}});
+    let send = async |broadcaster: &Costed, id: &str, is_named, target: Value| {
+        let request = json!({"target": target, "message": message});
+        post(broadcaster, id, is_named, request).await
     };
     let to_one = json!({"type": "user", "userId": "user-1"});
     assert_eq!(send(&broadcaster, "m1", false, to_one.clone()).await, 1);
@@ -419,8 +422,14 @@ async fn broadcasts() {
     let to_two = json!({"type": "users", "userIds": ["user-1", "user-2"]});
     assert_eq!(send(&broadcaster, "m6", true, to_two).await, 2);
     meter.expect("broadcast to two users with histories, with an id");
-    send(&broadcaster, "m7", false, to_room).await;
+    send(&broadcaster, "m7", false, to_room.clone()).await;
     meter.expect("broadcast to a channel with history");
+    let ten = json!({"target": to_room, "messages": vec![message.clone(); 10]});
+    post(&broadcaster, "m9", false, ten).await;
+    meter.expect("broadcast of 10 messages to a channel with history");
+    let ten = json!({"target": {"type": "user", "userId": "user-3"}, "messages": vec![message.clone(); 10], "store": false});
+    assert_eq!(post(&broadcaster, "m10", false, ten).await, 1);
+    meter.expect("broadcast of 10 messages to a user, without an id");
     broadcaster.worker.clock.advance(Duration::from_secs(60));
     assert_eq!(send(&broadcaster, "m8", true, to_all).await, 1_000);
     meter.expect("broadcast to all with history, 1,000 connections");

@@ -1,31 +1,79 @@
 use std::sync::Arc;
 
 use belfry_protocol::{
-    Address, BroadcastRequest, MAX_FRAME_BYTES, MessageId, Notice, Position, Target,
+    Address, Batch, BroadcastRequest, Envelope, FrameId, MAX_FRAME_BYTES, MessageFrame, MessageId,
+    Notice, Position, ServerFrame, Target, Version,
 };
 
 use super::{BroadcastError, MEMORY};
 use crate::channels::{ChannelRules, History};
-use crate::log::{AppendId, Appended, Appender, LogKey, MAX_UNPLACED_BYTES, Message};
+use crate::connections::Recipient;
+use crate::log::{
+    AppendId, Appended, Appender, LogKey, MAX_UNPLACED_BYTES, Message, POSITION_BYTES,
+};
 use crate::ports::{Clock, LogAppends, LogReads, Metrics, Randomness, StoreError};
 use crate::time::UnixMillis;
 
 /// What a broadcast sends.
 #[derive(Debug, Clone)]
 pub(super) enum Content {
-    /// Everyone gets this frame.
-    Frame(Arc<str>),
+    /// Everyone gets these frames.
+    Frames(Frames),
     /// The message is appended to a log, or to one for each user, before its
     /// recipients are listed. Then the frame has its position there.
     Kept(Box<KeptMessage>),
 }
 
-/// A message that is to be kept.
+/// What each recipient gets.
+#[derive(Debug, Clone)]
+pub(super) struct Frames {
+    /// In order.
+    single: Arc<[Box<str>]>,
+    /// All of them in one frame, if there are several.
+    batch: Option<Arc<[Box<str>]>>,
+}
+
+impl Frames {
+    pub(super) fn one(frame: String) -> Self {
+        Self {
+            single: [frame.into_boxed_str()].into(),
+            batch: None,
+        }
+    }
+
+    /// The frames of messages that were sent together.
+    fn together(frames: Vec<String>, sent_at: UnixMillis) -> Self {
+        let batch = (frames.len() > 1).then(|| {
+            let batch = ServerFrame::Batch(Envelope {
+                version: Version,
+                id: None,
+                timestamp: Some(sent_at.to_timestamp()),
+                data: Batch {
+                    messages: frames.iter().cloned().map(MessageFrame::new).collect(),
+                },
+                correlation_id: None,
+            });
+            [batch.to_json().into_boxed_str()].into()
+        });
+        let single = frames.into_iter().map(String::into_boxed_str);
+        Self {
+            single: single.collect(),
+            batch,
+        }
+    }
+
+    pub(super) fn for_recipient(&self, recipient: &Recipient) -> Arc<[Box<str>]> {
+        let batch = self.batch.as_ref().filter(|_| recipient.accepts_batch);
+        batch.unwrap_or(&self.single).clone()
+    }
+}
+
+/// A message that is to be kept, or several that are kept together.
 #[derive(Debug, Clone)]
 pub(super) struct KeptMessage {
     id: MessageId,
     sent_at: UnixMillis,
-    notice: Notice,
+    notices: Vec<(FrameId, Notice)>,
     address: Address,
     history: History,
 }
@@ -50,34 +98,81 @@ impl Content {
             let message = KeptMessage {
                 id: id.clone(),
                 sent_at,
-                notice: request.message.clone(),
+                notices: request.notices(id),
                 address,
                 history,
             };
-            let bytes = message.frame(None).len();
-            if bytes > MAX_UNPLACED_BYTES {
+            let lengths = message.frames(None).into_iter().map(|frame| frame.len());
+            let lengths: Vec<_> = lengths.collect();
+            let too_long = lengths.iter().find(|bytes| **bytes > MAX_UNPLACED_BYTES);
+            if let Some(bytes) = too_long.copied() {
                 return Err(BroadcastError::TooLargeToKeep { bytes });
+            }
+            if lengths.len() > 1 {
+                // Each may have a position, and a comma.
+                let bytes = lengths.iter().map(|bytes| bytes + POSITION_BYTES + 1);
+                check_batch(bytes.sum::<usize>() + BATCH_BYTES)?;
             }
             return Ok(Self::Kept(Box::new(message)));
         }
         let channel = address.filter(|address| matches!(address, Address::Channel(_)));
-        let notice = request.message.clone();
-        let frame = notice.into_frame(id, sent_at.to_timestamp(), channel, None);
-        let frame = frame.to_json();
-        if frame.len() > MAX_FRAME_BYTES {
+        let frames = request.notices(id).into_iter().map(|(id, notice)| {
+            let frame = notice.into_frame(id, sent_at.to_timestamp(), channel.clone(), None);
+            frame.to_json()
+        });
+        let frames: Vec<_> = frames.collect();
+        if let [frame] = frames.as_slice()
+            && frame.len() > MAX_FRAME_BYTES
+        {
             return Err(BroadcastError::PayloadTooLarge { bytes: frame.len() });
         }
-        Ok(Self::Frame(frame.into()))
+        let frames = Frames::together(frames, sent_at);
+        if let Some([batch]) = frames.batch.as_deref() {
+            check_batch(batch.len())?;
+        }
+        Ok(Self::Frames(frames))
     }
 }
 
+/// A batch goes to API Gateway in one post.
+fn check_batch(bytes: usize) -> Result<(), BroadcastError> {
+    if bytes > MAX_FRAME_BYTES {
+        return Err(BroadcastError::BatchTooLarge { bytes });
+    }
+    Ok(())
+}
+
+/// More than the fields of a `batch` frame take beside its messages.
+const BATCH_BYTES: usize = 120;
+
 impl KeptMessage {
-    fn frame(&self, position: Option<&Position>) -> String {
-        let (timestamp, address) = (self.sent_at.to_timestamp(), self.address.clone());
-        let notice = self.notice.clone();
-        notice
-            .into_frame(&self.id, timestamp, Some(address), position.cloned())
-            .to_json()
+    /// The frames, the first one with this position.
+    fn frames(&self, first: Option<&Position>) -> Vec<String> {
+        let positions = (0..).map(|number| {
+            let first = first?;
+            Some(Position {
+                epoch: first.epoch.clone(),
+                seq: first.seq + number,
+            })
+        });
+        let frames = self.notices.iter().zip(positions);
+        let frames = frames.map(|((id, notice), position)| {
+            let (timestamp, address) = (self.sent_at.to_timestamp(), self.address.clone());
+            let frame = notice
+                .clone()
+                .into_frame(id.clone(), timestamp, Some(address), position);
+            frame.to_json()
+        });
+        frames.collect()
+    }
+
+    /// Where the first message is, if the newest one is there.
+    fn first(&self, newest: &Position) -> Position {
+        let before = self.notices.len() as u64 - 1;
+        Position {
+            epoch: newest.epoch.clone(),
+            seq: newest.seq.saturating_sub(before),
+        }
     }
 
     /// A broadcast's id is remembered with its request, so it names one
@@ -90,8 +185,9 @@ impl KeptMessage {
 /// A message that was appended to a log.
 #[derive(Debug)]
 pub(super) struct Published {
+    /// Of several messages, that of the newest one.
     pub(super) position: Position,
-    pub(super) frame: Arc<str>,
+    pub(super) frames: Frames,
     /// `None` if another invocation appended it.
     appended: Option<Appended>,
 }
@@ -121,12 +217,12 @@ where
             retention: message.history.retention,
             // An invocation may be retried, and a request repeated.
             remember_until: Some(message.sent_at.plus(MEMORY).to_seconds()),
-            frames: |position: &Position| vec![message.frame(Some(position))],
+            frames: |first: &Position| message.frames(Some(first)),
         };
         let appended = self.appender.append(log, &append).await?;
         Ok(Published {
             position: appended.position.clone(),
-            frame: appended.newest_frame().into(),
+            frames: Frames::together(appended.frames.clone(), message.sent_at),
             appended: Some(appended),
         })
     }
@@ -140,7 +236,10 @@ where
         let store = self.appender.store;
         let position = store.find_append(log, &message.append_id()).await?;
         Ok(position.map(|position| Published {
-            frame: message.frame(Some(&position)).into(),
+            frames: Frames::together(
+                message.frames(Some(&message.first(&position))),
+                message.sent_at,
+            ),
             position,
             appended: None,
         }))

@@ -40,6 +40,9 @@ pub struct DeliverySettings {
 
 /// Posts to many connections.
 ///
+/// Of several frames to a connection, each is posted when the one before it was
+/// accepted. If one fails, those after it are not posted.
+///
 /// A post that may have arrived (timeout, unknown failure) is never retried. A
 /// post that certainly did not arrive (throttled, or a 410 while the
 /// handshake may be pending) waits in the retry queue while the others go on.
@@ -212,8 +215,8 @@ impl<'a, O: Outbox, C: Clock, R: Randomness> Delivery<'a, O, C, R> {
         async move {
             let begun = clock.now();
             let timeout = deadline.since(begun).min(longest);
-            let Post { recipient, frame } = &attempt.post;
-            let posted = outbox.post(&recipient.id, frame, timeout).await;
+            let (id, frame) = (&attempt.post.recipient.id, attempt.post.next_frame());
+            let posted = outbox.post(id, frame, timeout).await;
             (attempt, (posted, clock.now().since(begun)))
         }
     }
@@ -228,6 +231,11 @@ impl<'a, O: Outbox, C: Clock, R: Randomness> Delivery<'a, O, C, R> {
             self.rate_limiter.learn(is_first, throttled, now);
         }
         let outcome = match posted {
+            Ok(()) if attempt.post.accepted + 1 < attempt.post.frames.len() => {
+                attempt.post.accepted += 1;
+                // It is due now, and retries go first.
+                return self.retries.push(Attempt::first(attempt.post, now));
+            }
             Ok(()) => PostOutcome::Accepted,
             Err(PostError::TooLarge) => PostOutcome::TooLarge,
             Err(error @ PostError::TimedOut) => PostOutcome::Failed(error.to_string()),
@@ -279,6 +287,9 @@ impl<'a, O: Outbox, C: Clock, R: Randomness> Delivery<'a, O, C, R> {
                 Attempt {
                     confirming: true, ..
                 } => PostOutcome::GoneUnconfirmed("no time to confirm it".into()),
+                Attempt { ref post, .. } if post.accepted > 0 => {
+                    PostOutcome::Failed("no time to post all of the messages".into())
+                }
                 _ => PostOutcome::NotAttempted,
             };
             tally.count(&left.post.recipient.id, outcome);

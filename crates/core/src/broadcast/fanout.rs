@@ -1,9 +1,9 @@
-use std::sync::Arc;
 use std::time::Duration;
 
 use belfry_protocol::{ChannelName, ConnectionId, MessageId};
 use futures_util::future::join_all;
 
+use super::content::Frames;
 use super::delivery::Delivery;
 use super::recipients::posts;
 use super::stored::StoredPublish;
@@ -78,7 +78,7 @@ where
         }
         let mut recipients = page.recipients;
         recipients.retain(|recipient| Some(&recipient.id) != exclude.as_ref());
-        let posts = posts(recipients, &Arc::from(frame));
+        let posts = posts(recipients, &Frames::one(frame));
         self.post(channel, posts, begun).await;
         Ok(())
     }

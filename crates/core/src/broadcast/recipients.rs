@@ -1,12 +1,11 @@
 use std::collections::{BTreeMap, BTreeSet, HashSet};
-use std::sync::Arc;
 use std::time::Duration;
 
 use belfry_protocol::{ChannelName, ConnectionId, List, Target, UserId};
 use futures_util::future::{join, try_join_all};
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 
-use super::content::{Content, Publisher};
+use super::content::{Content, Frames, Publisher};
 use super::{Broadcast, BroadcastError, Post};
 use crate::connections::Recipient;
 use crate::log::LogKey;
@@ -38,6 +37,8 @@ pub(super) struct Audience {
     /// Strong if the message is kept. A client that connects reads the log after
     /// its row is written, and the listing comes after the message was appended:
     /// so either the client finds the message, or the listing finds the client.
+    /// Strong for several messages to users, too: only the rows say who accepts
+    /// them in one frame.
     consistency: Consistency,
 }
 
@@ -73,11 +74,13 @@ impl Audience {
         target: Target,
         exclude: Option<List<ConnectionId, 0, 1_000>>,
         is_kept: bool,
+        is_batch: bool,
     ) -> Self {
         // Sorted and distinct, so that an index says what comes next.
         fn distinct<T: Ord>(list: Vec<T>) -> Vec<T> {
             BTreeSet::from_iter(list).into_iter().collect()
         }
+        let to_users = matches!(target, Target::User { .. } | Target::Users { .. });
         let members = match target {
             Target::All {} => Members::Everyone,
             Target::Channel { channel } => Members::Subscribers(channel, Listing::All),
@@ -91,7 +94,7 @@ impl Audience {
         Self {
             members,
             excluded: excluded.into_iter().collect(),
-            consistency: if is_kept {
+            consistency: if is_kept || is_batch && to_users {
                 Consistency::Strong
             } else {
                 Consistency::Eventual
@@ -256,17 +259,17 @@ where
     ) -> Result<Vec<Post>, BroadcastError> {
         let consistency = broadcast.audience.consistency;
         let listing = self.store.of_user(user, consistency, now);
-        let (frame, recipients) = match &broadcast.content {
-            Content::Frame(frame) => (frame.clone(), listing.await?),
+        let (frames, recipients) = match &broadcast.content {
+            Content::Frames(frames) => (frames.clone(), listing.await?),
             Content::Kept(message) => {
                 let log = LogKey::user(user);
                 let published = self.publisher.publish(message, &log).await?;
                 let stored = self.publisher.store(&log, &published);
                 let ((), recipients) = join(stored, listing).await;
-                (published.frame, recipients?)
+                (published.frames, recipients?)
             }
         };
-        Ok(posts(recipients, &frame))
+        Ok(posts(recipients, &frames))
     }
 
     /// The posts to recipients that were listed before.
@@ -276,7 +279,7 @@ where
         recipients: Vec<Recipient>,
     ) -> Result<Vec<Post>, BroadcastError> {
         let message = match content {
-            Content::Frame(frame) => return Ok(posts(recipients, frame)),
+            Content::Frames(frames) => return Ok(posts(recipients, frames)),
             Content::Kept(message) => message,
         };
         let mut users = BTreeMap::<UserId, Vec<Recipient>>::new();
@@ -287,18 +290,18 @@ where
         let addressed = users.into_iter().map(async |(user, recipients)| {
             let log = LogKey::user(&user);
             let published = self.publisher.find_or_publish(message, &log).await?;
-            Ok::<_, BroadcastError>(posts(recipients, &published.frame))
+            Ok::<_, BroadcastError>(posts(recipients, &published.frames))
         });
         let addressed = stream::iter(addressed).buffer_unordered(QUERIES);
         addressed.try_concat().await
     }
 }
 
-/// A frame to each recipient.
-pub(super) fn posts(recipients: Vec<Recipient>, frame: &Arc<str>) -> Vec<Post> {
-    let addressed = recipients.into_iter().map(|recipient| Post {
-        recipient,
-        frame: frame.clone(),
+/// The frames that each recipient gets.
+pub(super) fn posts(recipients: Vec<Recipient>, frames: &Frames) -> Vec<Post> {
+    let addressed = recipients.into_iter().map(|recipient| {
+        let frames = frames.for_recipient(&recipient);
+        Post::new(recipient, frames)
     });
     addressed.collect()
 }
@@ -414,10 +417,10 @@ mod tests {
                     id: MessageId::parse("m").unwrap(),
                     started_at: START,
                 },
-                content: Content::Frame("{}".into()),
+                content: Content::Frames(Frames::one("{}".into())),
                 position: None,
                 receipts: false,
-                audience: Audience::new(serde_json::from_str(target).unwrap(), None, false),
+                audience: Audience::new(serde_json::from_str(target).unwrap(), None, false, false),
                 segments: segment.total,
             };
             let page = lister.page(&broadcast, segment, Some(&cursor), START).await;

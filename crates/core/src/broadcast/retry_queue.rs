@@ -10,7 +10,7 @@ use crate::time::UnixMillis;
 /// made: with so many throttled, no single client can be the cause.
 const CAPACITY: usize = 256;
 
-/// A post that is to be made.
+/// A frame that is to be posted, and those that follow it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Attempt {
     /// When it is due.
@@ -37,7 +37,7 @@ impl Attempt {
 
     /// Whether nothing was posted to it yet.
     pub(super) fn is_first(&self) -> bool {
-        self.throttled == 0 && !self.confirming
+        self.throttled == 0 && !self.confirming && self.post.accepted == 0
     }
 }
 

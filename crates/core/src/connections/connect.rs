@@ -155,6 +155,7 @@ impl<V: TokenVerifier, S: Admissions + Subscriptions, C: Clock, M: Metrics> Conn
             token_expires_at: identity.expires_at,
             claims: identity.claims,
             has_session: false,
+            accepts_batch: false,
             origin: handshake.origin.map(bounded),
             source_ip: bounded(handshake.source_ip),
             user_agent: handshake.user_agent.map(bounded),

@@ -27,6 +27,8 @@ pub struct Connection {
     /// Whether it was ever about to subscribe to a channel. Then its end is
     /// also that of its subscriptions.
     pub has_session: bool,
+    /// Whether the client accepts `batch` frames.
+    pub accepts_batch: bool,
     /// The page that opened it; absent for clients other than browsers.
     pub origin: Option<String>,
     /// The client's address as API Gateway saw it.
@@ -63,6 +65,9 @@ pub struct Recipient {
     pub connected_at: UnixMillis,
     /// From then on nothing may be posted to it.
     pub token_expires_at: UnixSeconds,
+    /// Whether the client accepts `batch` frames. Not known, and `false`, if the
+    /// connection was listed by an index.
+    pub accepts_batch: bool,
 }
 
 /// Longer than a handshake can be pending: API Gateway gives `$connect` 29
@@ -102,6 +107,7 @@ impl From<&Connection> for Recipient {
             user_id: connection.user_id.clone(),
             connected_at: connection.connected_at,
             token_expires_at: connection.token_expires_at,
+            accepts_batch: connection.accepts_batch,
         }
     }
 }

@@ -64,6 +64,17 @@ pub trait Sessions: Send + Sync {
         bucket: &TokenBucket,
         now: UnixMillis,
     ) -> impl Future<Output = Result<Touched, StoreError>> + Send;
+
+    /// The same as [`Self::touch`], or with `begins_session` as
+    /// [`Self::begin_session`], and marks the connection for good as one whose
+    /// client accepts `batch` frames.
+    fn accept_batch(
+        &self,
+        id: &ConnectionId,
+        bucket: &TokenBucket,
+        begins_session: bool,
+        now: UnixMillis,
+    ) -> impl Future<Output = Result<Touched, StoreError>> + Send;
 }
 
 /// A newer token of a connection's user.

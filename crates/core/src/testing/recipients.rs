@@ -13,14 +13,19 @@ impl Recipients for FakeStore {
     async fn of_user(
         &self,
         user: &UserId,
-        _: Consistency,
+        consistency: Consistency,
         now: UnixMillis,
     ) -> Result<Vec<Recipient>, StoreError> {
         self.responds("of_user").await;
         let state = self.working("of_user")?;
         let rows = state.rows.values().map(|row| &row.connection);
         let rows = rows.filter(|row| row.user_id == *user && is_live(row, now));
-        Ok(rows.map(Recipient::from).collect())
+        let recipients = rows.map(|row| Recipient {
+            // The index does not know.
+            accepts_batch: row.accepts_batch && consistency == Consistency::Strong,
+            ..Recipient::from(row)
+        });
+        Ok(recipients.collect())
     }
 
     async fn of_ids(

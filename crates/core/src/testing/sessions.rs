@@ -10,7 +10,8 @@ use crate::channels::Claims;
 use crate::connections::Connection;
 use crate::frames::TokenBucket;
 use crate::ports::{
-    Consistency, Extended, Extension, NotServed, SessionRefresh, Sessions, StoreError, Touched,
+    Consistency, Extended, Extension, NotServed, Segment, SessionRefresh, Sessions, StoreError,
+    Touched,
 };
 use crate::time::{UnixMillis, UnixSeconds};
 
@@ -44,6 +45,27 @@ impl Sessions for FakeStore {
             let mut state = self.working("begin_session")?;
             let row = state.rows.get_mut(id).expect("no removal in between");
             row.connection.has_session = true;
+        }
+        Ok(touched)
+    }
+
+    async fn accept_batch(
+        &self,
+        id: &ConnectionId,
+        bucket: &TokenBucket,
+        begins_session: bool,
+        now: UnixMillis,
+    ) -> Result<Touched, StoreError> {
+        let mut touched = if begins_session {
+            self.begin_session(id, bucket, now).await?
+        } else {
+            self.touch(id, bucket, now).await?
+        };
+        if let Touched::Live(connection) = &mut touched {
+            connection.accepts_batch = true;
+            let mut state = self.working("accept_batch")?;
+            let row = state.rows.get_mut(id).expect("no removal in between");
+            row.connection.accepts_batch = true;
         }
         Ok(touched)
     }
@@ -96,6 +118,7 @@ pub(super) async fn contract<S: Store>(new: impl AsyncFn() -> S) {
     a_session_is_only_ever_extended(&new().await).await;
     an_extension_replaces_the_claims(&new().await).await;
     a_session_is_marked_for_good(&new().await).await;
+    a_client_accepts_batches_for_good(&new().await).await;
     a_session_that_is_over_is_not_extended(&new().await).await;
     an_extension_is_a_frame_like_any_other(&new().await).await;
 }
@@ -249,6 +272,37 @@ async fn a_session_is_marked_for_good<S: Store>(store: &S) {
     let unknown = store.begin_session(&c2, &BUCKET, START).await;
     assert_eq!(unknown, Ok(Touched::NotServed(NotServed::Unknown)));
     assert_eq!(live(store, "c2").await, None, "no partial row");
+}
+
+async fn a_client_accepts_batches_for_good<S: Store>(store: &S) {
+    for (id, begins_session) in [("c1", false), ("c2", true)] {
+        put(store, &connection(id, "alice")).await;
+        let id = connection_id(id);
+        let listed = async || store.of_ids(&[id.clone()], START).await.expect("rows");
+        assert!(!listed().await[0].accepts_batch);
+        let accepted = store.accept_batch(&id, &BUCKET, begins_session, START);
+        let accepted = accepted.await;
+        let Ok(Touched::Live(row)) = accepted else {
+            panic!("{accepted:?}")
+        };
+        assert!(row.accepts_batch);
+        assert_eq!(row.has_session, begins_session);
+        let touched = store.touch(&id, &BUCKET, START).await;
+        assert_eq!(touched, Ok(Touched::Live(row.clone())));
+        // Every consistent listing knows it.
+        assert!(listed().await[0].accepts_batch);
+        let of_user = store.of_user(&row.user_id, Consistency::Strong, START);
+        let of_user = of_user.await.expect("rows");
+        assert!(of_user.iter().all(|one| one.accepts_batch));
+        let whole = Segment { index: 0, total: 1 };
+        let page = store.scan(whole, None, Consistency::Strong, START).await;
+        let page = page.expect("a page").recipients;
+        assert!(page.iter().all(|one| one.accepts_batch));
+    }
+    let unknown = connection_id("c3");
+    let touched = store.accept_batch(&unknown, &BUCKET, true, START).await;
+    assert_eq!(touched, Ok(Touched::NotServed(NotServed::Unknown)));
+    assert_eq!(live(store, "c3").await, None, "no partial row");
 }
 
 async fn a_session_is_only_ever_extended<S: Store>(store: &S) {

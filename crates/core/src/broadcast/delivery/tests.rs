@@ -62,8 +62,9 @@ async fn post_to(busy: &Busy, count: usize, per_second: u32, limit: Duration) ->
         posts_per_second: f64::from(per_second),
     };
     let posts = (0..count).map(|n| Post {
+        accepted: 0,
         recipient: Recipient::from(&connection(&format!("c{n:05}"), "u")),
-        frame: "{}".into(),
+        frames: ["{}".into()].into(),
     });
     let mut tally = Tally::default();
     let deadline = begun.plus(limit);

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use super::{Fixture, broadcaster};
 use crate::broadcast::{BroadcastError, Call, DeliverySettings, FanoutSettings};
 use crate::channels::Actions;
+use crate::connections::Connection;
 use crate::log::LogKey;
 use crate::ports::{
     Clock, JoinsPresence, LogReads, PostError, Sessions, Subscription, Subscriptions,
@@ -44,7 +45,7 @@ pub(super) async fn fixture(connections_per_worker: u32) -> Fixture {
     fixture
 }
 
-async fn subscribe(fixture: &Fixture, id: &str, channel_name: &str) {
+pub(super) async fn subscribe(fixture: &Fixture, id: &str, channel_name: &str) {
     subscribe_with(fixture, id, channel_name, JoinsPresence::No).await;
 }
 
@@ -67,7 +68,10 @@ pub(super) async fn subscribe_with(
         actions: Actions::default(),
         presence,
     };
-    let row = connection(id, user);
+    let row = Connection {
+        accepts_batch: store.row(id).unwrap().accepts_batch,
+        ..connection(id, user)
+    };
     let subscribed = store.subscribe(&row, &[wanted], 50, START).await;
     subscribed.unwrap();
 }
@@ -92,7 +96,7 @@ pub(super) async fn send(fixture: &Fixture, target: &Value, id: Option<&str>) ->
     sent.unwrap().report
 }
 
-fn received(fixture: &Fixture, id: &str) -> Vec<Value> {
+pub(super) fn received(fixture: &Fixture, id: &str) -> Vec<Value> {
     let frames = fixture.worker.outbox.posted(id).into_iter();
     frames
         .map(|frame| serde_json::from_str(&frame).unwrap())

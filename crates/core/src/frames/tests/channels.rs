@@ -5,7 +5,7 @@ use super::*;
 use crate::connections::Connection;
 use crate::log::{self, AppendId, Appender, LogKey};
 use crate::ports::{
-    Clock, Disconnections, Listing, LogReads, Recoveries, Subscribers, Subscriptions,
+    Clock, Disconnections, Listing, LogReads, Recoveries, Segment, Subscribers, Subscriptions,
 };
 use crate::testing::{LIMITS, START, connection, tenant, user_id};
 
@@ -676,4 +676,45 @@ async fn up_to_a_hundred_subscribers_are_posted_to_at_once() {
         assert_eq!(dispatcher.workers.take().is_empty(), n == 100, "{n}");
         assert_eq!(received(&dispatcher, "s1").len(), 1, "{n}");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_hello_accepts_holds_for_the_connection_and_its_later_subscriptions() {
+    let dispatcher = with_rules().await;
+    let room = json!({"channels": [{"channel": "room:7"}]});
+    let accepts = json!({"accepts": ["zip", "batch"]});
+    for (id, hellos, expected) in [
+        (
+            "c1",
+            vec![accepts.clone(), json!({}), json!({"accepts": []})],
+            true,
+        ),
+        ("c2", vec![json!({"accepts": ["zip"]})], false),
+    ] {
+        for hello in hellos {
+            let welcome = frame(&dispatcher, id, "hello", hello).await;
+            assert_eq!(welcome["type"], "welcome", "{welcome}");
+        }
+        assert_eq!(dispatcher.store.row(id).unwrap().accepts_batch, expected);
+        frame(&dispatcher, id, "subscribe", room.clone()).await;
+    }
+    let accepting = async || {
+        let (channel, now) = (
+            ChannelName::parse("room:7").unwrap(),
+            dispatcher.clock.now(),
+        );
+        let whole = Segment { index: 0, total: 1 };
+        let store = &dispatcher.store;
+        let listed = store.subscribers(&channel, Listing::All, whole, None, 10, now);
+        let recipients = listed.await.unwrap().recipients.into_iter();
+        let accepting = recipients.filter(|one| one.accepts_batch);
+        let mut ids: Vec<_> = accepting.map(|one| one.id.to_string()).collect();
+        ids.sort();
+        ids
+    };
+    assert_eq!(accepting().await, ["c1"]);
+    // With the subscriptions that ride on it, too.
+    let both = json!({"accepts": ["batch"], "subscribe": room});
+    frame(&dispatcher, "c2", "hello", both).await;
+    assert_eq!(accepting().await, ["c1", "c2"]);
 }
