@@ -273,7 +273,7 @@ async fn expect_consistent(
     let later = START.plus(Duration::from_secs(60));
     for departure in store.due_list(later).await.unwrap().departures {
         let locks = store.depart(&departure).await.unwrap();
-        let released = release_all(&store, &departure.connection, &locks).await;
+        let released = release_all(store, &departure.connection, &locks).await;
         released.unwrap();
         store.forget_departure(&departure).await.unwrap();
     }
