@@ -226,13 +226,14 @@ where
         }
     }
 
-    /// The message as it was published, where an earlier attempt put it, `count`
-    /// messages before it included. The
-    /// answer to that attempt may have been lost, and the call repeated below
-    /// this function or by the client, perhaps with other content. Others may
-    /// have moved the head on since; before that, they stored the entry, unless
-    /// it had expired. So this rests on a retention that is much longer than an
-    /// attempt takes and than clocks differ: a minute at least.
+    /// The message as it was published, where an earlier attempt put it. Of
+    /// several messages, `attempted` is the newest one's position, and `count`
+    /// come before it. The answer to that attempt may have been lost, and the
+    /// call repeated below this function or by the client, perhaps with other
+    /// content. Others may have moved the head on since; before that, they stored
+    /// the entries, unless they had expired. So this rests on a retention that is
+    /// much longer than an attempt takes and than clocks differ: a minute at
+    /// least.
     async fn find_own<F: Fn(&Position) -> Vec<String>>(
         &self,
         log: &LogKey,

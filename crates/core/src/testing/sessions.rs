@@ -278,7 +278,12 @@ async fn a_client_accepts_batches_for_good<S: Store>(store: &S) {
     for (id, begins_session) in [("c1", false), ("c2", true)] {
         put(store, &connection(id, "alice")).await;
         let id = connection_id(id);
-        let listed = async || store.of_ids(&[id.clone()], START).await.expect("rows");
+        let listed = async || {
+            store
+                .of_ids(std::slice::from_ref(&id), START)
+                .await
+                .expect("rows")
+        };
         assert!(!listed().await[0].accepts_batch);
         let accepted = store.accept_batch(&id, &BUCKET, begins_session, START);
         let accepted = accepted.await;

@@ -7,15 +7,19 @@ use serde_json::{Value, json};
 
 use super::Fixture;
 use super::kept::{call, fixture, received, subscribe, to_alice, to_room};
-use crate::broadcast::BroadcastError;
+use crate::broadcast::{BroadcastError, Call};
 use crate::log::LogKey;
-use crate::ports::{LogReads, PostError, Sessions};
+use crate::ports::{Clock, LogReads, PostError, Sessions};
 use crate::testing::{BUCKET, START, connection_id, user_id};
 
 /// A fixture in which the client of `a1` accepts batches, and the others do
 /// not.
 async fn mixed() -> Fixture {
-    let fixture = fixture(10).await;
+    mixed_with(10).await
+}
+
+async fn mixed_with(connections_per_worker: u32) -> Fixture {
+    let fixture = fixture(connections_per_worker).await;
     let (store, id) = (&fixture.worker.store, connection_id("a1"));
     let accepted = store.accept_batch(&id, &BUCKET, false, START).await;
     accepted.unwrap();
@@ -176,4 +180,58 @@ async fn what_does_not_fit_into_a_frame_is_refused_before_anything_is_kept() {
     let log = LogKey::channel("room:7");
     let head = fixture.worker.store.head(&log).await.unwrap();
     assert_eq!(head.unwrap().newest.seq, 4);
+}
+
+#[tokio::test(start_paused = true)]
+async fn workers_post_the_same_frames() {
+    for target in [json!({"type": "all"}), to_room()] {
+        let fixture = mixed_with(1).await;
+        for id in ["a1", "a2", "b1"] {
+            subscribe(&fixture, id, "room:7").await;
+        }
+        let report = send(&fixture, together(&target, 3, 5), Some("m")).await;
+        assert_eq!(report["position"]["seq"], 3, "{report}");
+        let started = fixture.worker.workers.take();
+        assert!(started.len() > 1, "{target}");
+        // Later messages move the head on before the workers begin.
+        send(&fixture, together(&target, 2, 5), Some("later")).await;
+        assert!(!fixture.worker.workers.take().is_empty());
+        for (id, segment) in started {
+            let call = call(&fixture, Some(id.as_str()));
+            fixture.worker.work_on(segment, call).await.unwrap();
+        }
+        let single = received(&fixture, "a2");
+        assert_eq!(numbers(&single), [1, 2, 3], "{target}");
+        let seqs: Vec<_> = single.iter().map(|one| &one["position"]["seq"]).collect();
+        assert_eq!(seqs, [1, 2, 3], "{target}");
+        assert_eq!(received(&fixture, "b1"), single);
+        let batches = received(&fixture, "a1");
+        assert_eq!(batches.len(), 1, "{target}");
+        assert_eq!(batches[0]["data"]["messages"], json!(single));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_worker_that_goes_on_begins_with_the_first_message_again() {
+    let fixture = mixed().await;
+    let throttled = std::iter::repeat_n(Err(PostError::Throttled), 20);
+    let answers = [Ok(())].into_iter().chain(throttled);
+    fixture.worker.outbox.answer("a2", answers);
+    let connections = json!({"type": "connections", "connectionIds": ["a2", "b1"]});
+    let short = Call {
+        deadline: fixture.worker.clock.now().plus(Duration::from_secs(7)),
+        ..call(&fixture, Some("m"))
+    };
+    let sent = fixture.send(together(&connections, 3, 5), short).await;
+    let report = sent.unwrap().report;
+    assert_eq!((report.success, report.complete), (1, false));
+    assert_eq!(numbers(&received(&fixture, "a2")), [1]);
+    fixture.worker.outbox.answer("a2", []);
+    for (_, segment) in fixture.worker.workers.take() {
+        let call = call(&fixture, Some("m"));
+        let done = fixture.worker.work_on(segment, call).await.unwrap().report;
+        assert_eq!((done.success, done.complete), (2, true));
+    }
+    assert_eq!(numbers(&received(&fixture, "a2")), [1, 1, 2, 3]);
+    assert_eq!(numbers(&received(&fixture, "b1")), [1, 2, 3]);
 }
