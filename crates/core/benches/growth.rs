@@ -14,7 +14,7 @@ use belfry_core::connections::Recipient;
 use belfry_core::log::{AppendId, Entry, Head, LogKey};
 use belfry_core::ports::{
     Acquired, Advanced, Begun, BroadcastKey, BroadcastRecord, BroadcastRecords, Capacity, Clock,
-    Consistency, Lease, Listing, LogAppends, LogReads, NewBroadcasts, Outbox, PostError,
+    Consistency, Lease, Listing, LogAppends, LogReads, Memory, NewBroadcasts, Outbox, PostError,
     ReaderPage, Receipts, RecipientPage, Recipients, Removals, Reservation, Segment, SegmentLeases,
     SegmentOffers, SegmentStates, SegmentView, StoreError, SubscriberPage, Subscribers, Tail,
 };
@@ -232,12 +232,17 @@ impl LogAppends for Rows {
         _: Option<&Position>,
         _: &Head,
         _: UnixSeconds,
-        _: Option<UnixSeconds>,
+        _: Option<Memory>,
     ) -> Result<Advanced, StoreError> {
         unreachable!("no message here is kept")
     }
 
-    async fn find_append(&self, _: &LogKey, _: &AppendId) -> Result<Option<Position>, StoreError> {
+    async fn find_append(
+        &self,
+        _: &LogKey,
+        _: &AppendId,
+        _: UnixMillis,
+    ) -> Result<Option<Position>, StoreError> {
         unreachable!("no message here is kept")
     }
 

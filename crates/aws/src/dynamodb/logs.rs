@@ -12,9 +12,11 @@ use aws_sdk_dynamodb::operation::put_item::PutItemError;
 use aws_sdk_dynamodb::types::{
     AttributeValue, Put, ReturnValuesOnConditionCheckFailure, TransactWriteItem,
 };
-use belfry_core::UnixSeconds;
 use belfry_core::log::{AppendId, Entry, Head, LogKey};
-use belfry_core::ports::{Advanced, Consistency, LogAppends, LogPeeks, LogReads, StoreError, Tail};
+use belfry_core::ports::{
+    Advanced, Consistency, LogAppends, LogPeeks, LogReads, Memory, StoreError, Tail,
+};
+use belfry_core::{UnixMillis, UnixSeconds};
 use belfry_protocol::{Epoch, Position};
 use tokio::time::Instant;
 
@@ -119,13 +121,13 @@ impl LogAppends for DynamoDb {
         from: Option<&Position>,
         to: &Head,
         expires_at: UnixSeconds,
-        remember_until: Option<UnixSeconds>,
+        memory: Option<Memory>,
     ) -> Result<Advanced, StoreError> {
         let head = self.put_head(log, from, to, expires_at)?;
-        match remember_until {
+        match memory {
             None => Box::pin(self.put_alone(head)).await,
-            Some(until) => {
-                let mark = self.put_mark(log, to, until)?;
+            Some(memory) => {
+                let mark = self.put_mark(log, to, memory)?;
                 Box::pin(self.put_with_mark(head, mark)).await
             }
         }
@@ -135,11 +137,17 @@ impl LogAppends for DynamoDb {
         &self,
         log: &LogKey,
         id: &AppendId,
+        now: UnixMillis,
     ) -> Result<Option<Position>, StoreError> {
         let mark = self
             .item(&self.tables.state, state::append(id, log))
             .await?;
-        let Some(mark) = mark else { return Ok(None) };
+        let forgotten = Memory::forgotten(now).0;
+        let is_remembered =
+            |mark: &Item| integer(mark, "expiresAt").is_ok_and(|until| until > forgotten);
+        let Some(mark) = mark.filter(is_remembered) else {
+            return Ok(None);
+        };
         let found = position(&mark).ok_or_else(|| failed("GetItem", MALFORMED_APPEND))?;
         Ok(Some(found))
     }
@@ -249,18 +257,20 @@ impl DynamoDb {
         put.build().map_err(|error| failed(PUT, error))
     }
 
-    /// Remembers that a message was appended to a log.
-    fn put_mark(&self, log: &LogKey, to: &Head, until: UnixSeconds) -> Result<Put, StoreError> {
+    /// Remembers that a message was appended to a log. DynamoDB may delete what is
+    /// forgotten days later.
+    fn put_mark(&self, log: &LogKey, to: &Head, memory: Memory) -> Result<Put, StoreError> {
         let mut item = state::append(&to.newest.append_id, log);
         item.extend([
             ("epoch".into(), text(to.epoch.as_str())),
             ("seq".into(), number(to.newest.seq)),
-            ("expiresAt".into(), number(until.0)),
+            ("expiresAt".into(), number(memory.until.0)),
         ]);
         Put::builder()
             .table_name(&self.tables.state)
             .set_item(Some(item))
-            .condition_expression("attribute_not_exists(pk)")
+            .condition_expression("attribute_not_exists(pk) OR expiresAt <= :forgotten")
+            .expression_attribute_values(":forgotten", number(memory.forgotten.0))
             .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld)
             .build()
             .map_err(|error| failed(PUT, error))

@@ -234,7 +234,8 @@ where
         log: &LogKey,
     ) -> Result<Option<Published>, StoreError> {
         let store = self.appender.store;
-        let position = store.find_append(log, &message.append_id()).await?;
+        let (id, now) = (message.append_id(), self.appender.clock.now());
+        let position = store.find_append(log, &id, now).await?;
         Ok(position.map(|position| Published {
             frames: Frames::together(
                 message.frames(Some(&message.first(&position))),

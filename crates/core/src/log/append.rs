@@ -5,7 +5,7 @@ use futures_util::future::try_join_all;
 
 use super::{AppendId, Entry, Head, LogKey, epoch};
 use crate::ports::{
-    Advanced, Clock, LogAppends, LogReads, MetricEvent, Metrics, Randomness, StoreError,
+    Advanced, Clock, LogAppends, LogReads, Memory, MetricEvent, Metrics, Randomness, StoreError,
 };
 use crate::time::{UnixMillis, UnixSeconds};
 
@@ -21,6 +21,10 @@ const MAX_BACKOFF: Duration = Duration::from_millis(200);
 /// How long a head is kept after the last message. Within this time a log
 /// knows that nothing was published, even if all its messages have expired.
 pub(super) const HEAD_LIFETIME: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+
+/// Certainly shorter than any message is remembered. No more than the shortest
+/// retention.
+const REMEMBERED: Duration = Duration::from_secs(60);
 
 /// A message to append, or several that are appended together.
 #[derive(Debug, Clone, Copy)]
@@ -108,7 +112,10 @@ where
             let now = self.clock.now();
             let tail = self.store.tail(log).await?;
             let head = tail.as_ref().map(|tail| &tail.head);
-            if let Some(own) = head.and_then(|head| own(head, message.id)) {
+            let own = head
+                .filter(|head| !may_be_forgotten(head, message, now))
+                .and_then(|head| own(head, message.id));
+            if let Some(own) = own {
                 return Ok(own);
             }
             // Before the head moves, or its entry would be lost with it.
@@ -121,9 +128,11 @@ where
             let from = head.map(Head::position);
             let to = self.next(from.as_ref(), message, now);
             let end = head_expires_at(now, message.retention);
-            let advanced = self
-                .store
-                .advance(log, from.as_ref(), &to, end, message.remember_until);
+            let memory = message.remember_until.map(|until| Memory {
+                until,
+                forgotten: Memory::forgotten(now),
+            });
+            let advanced = self.store.advance(log, from.as_ref(), &to, end, memory);
             match advanced.await? {
                 Advanced::Yes => {
                     self.count_appended(retries);
@@ -298,6 +307,14 @@ fn first(newest: &Position, count: u64) -> Position {
         epoch: newest.epoch.clone(),
         seq: newest.seq.saturating_sub(count),
     }
+}
+
+/// Whether the head's message is so old that it may be an earlier one whose id was
+/// forgotten and is used again. Then the store decides: it remembers the others.
+fn may_be_forgotten<F>(head: &Head, message: &Message<'_, F>, now: UnixMillis) -> bool {
+    let kept_for = message.retention.saturating_sub(REMEMBERED);
+    let appended_long_ago = head.newest.expires_at.to_millis() <= now.plus(kept_for);
+    message.remember_until.is_some() && appended_long_ago
 }
 
 /// The head's message, if it is this one.

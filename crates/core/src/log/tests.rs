@@ -4,9 +4,9 @@ use std::time::Duration;
 use belfry_protocol::{Epoch, Position};
 
 use super::*;
-use crate::UnixSeconds;
-use crate::ports::{Advanced, Clock, LogAppends, LogReads, MetricEvent, StoreError, Tail};
+use crate::ports::{Advanced, Clock, LogAppends, LogReads, Memory, MetricEvent, StoreError, Tail};
 use crate::testing::{FakeMetrics, FakeStore, SeededRandomness, TestClock};
+use crate::{UnixMillis, UnixSeconds};
 
 const RETENTION: Duration = Duration::from_secs(600);
 
@@ -382,20 +382,19 @@ impl LogAppends for Crowd {
         from: Option<&Position>,
         to: &Head,
         expires_at: UnixSeconds,
-        remember_until: Option<UnixSeconds>,
+        memory: Option<Memory>,
     ) -> Result<Advanced, StoreError> {
         let store = &self.log.store;
-        store
-            .advance(log, from, to, expires_at, remember_until)
-            .await
+        store.advance(log, from, to, expires_at, memory).await
     }
 
     async fn find_append(
         &self,
         log: &LogKey,
         id: &AppendId,
+        now: UnixMillis,
     ) -> Result<Option<Position>, StoreError> {
-        self.log.store.find_append(log, id).await
+        self.log.store.find_append(log, id, now).await
     }
 
     async fn store(&self, log: &LogKey, epoch: &Epoch, entry: &Entry) -> Result<(), StoreError> {
@@ -425,5 +424,37 @@ async fn each_meeting_with_another_publisher_is_counted() {
         assert_eq!(outcome.unwrap().position.seq, met as u64 + 1);
         let conflicts = met as u64;
         assert_eq!(counted, [MetricEvent::MessageAppended { conflicts }]);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_id_that_is_used_again_after_a_day_is_a_new_message() {
+    let fixture = Fixture::default();
+    let hour = Duration::from_secs(3_600);
+    for retention in [RETENTION, DAY * 30] {
+        let id = AppendId(format!("{retention:?}"));
+        let append = async || {
+            let message = Message {
+                id: &id,
+                retention,
+                remember_until: Some(fixture.clock.now().plus(DAY).to_seconds()),
+                frames: |position: &Position| vec![format!("frame {}", position.seq)],
+            };
+            let appender = Appender {
+                store: &fixture.store,
+                clock: &fixture.clock,
+                random: &fixture.random,
+                metrics: &fixture.metrics,
+            };
+            appender.append(&room(), &message).await.unwrap().position
+        };
+        // The log is idle in the meantime.
+        let first = append().await;
+        for _ in 0..23 {
+            fixture.clock.advance(hour);
+            assert_eq!(append().await, first, "{retention:?}");
+        }
+        fixture.clock.advance(hour * 2);
+        assert_eq!(append().await.seq, first.seq + 1, "{retention:?}");
     }
 }

@@ -4,9 +4,9 @@ use std::ops::RangeInclusive;
 
 use belfry_protocol::{Epoch, Position};
 
-use super::StoreError;
+use super::{CLOCK_LEEWAY, StoreError};
 use crate::log::{AppendId, Entry, Head, LogKey};
-use crate::time::UnixSeconds;
+use crate::time::{UnixMillis, UnixSeconds};
 
 /// The end of a log.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,6 +27,24 @@ pub enum Advanced {
     /// The same message was appended to this log before, there. Nothing was
     /// written.
     Before(Position),
+}
+
+/// How long an append is remembered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Memory {
+    pub until: UnixSeconds,
+    /// What was remembered until then or before is forgotten. A store deletes it at
+    /// some time.
+    pub forgotten: UnixSeconds,
+}
+
+impl Memory {
+    /// What is forgotten now. The clocks of those who remember and those who ask
+    /// may differ.
+    #[must_use]
+    pub fn forgotten(now: UnixMillis) -> UnixSeconds {
+        now.minus(CLOCK_LEEWAY).to_seconds()
+    }
 }
 
 /// Reads logs. Every read is consistent.
@@ -59,9 +77,9 @@ pub trait LogAppends: Send + Sync {
     fn tail(&self, log: &LogKey) -> impl Future<Output = Result<Option<Tail>, StoreError>> + Send;
 
     /// Moves the head on condition that it is at `from`; `None`: that there is
-    /// none. The head is kept until `expires_at` at least. With
-    /// `remember_until`, a message with this append id is appended once until
-    /// then, whoever calls. After an error the head may have been moved, and
+    /// none. The head is kept until `expires_at` at least. With a memory, a
+    /// message with this append id is appended once until its end, whoever calls.
+    /// After an error the head may have been moved, and
     /// [`Advanced::Moved`] may be the answer to a repetition of a call that
     /// moved it.
     fn advance(
@@ -70,7 +88,7 @@ pub trait LogAppends: Send + Sync {
         from: Option<&Position>,
         to: &Head,
         expires_at: UnixSeconds,
-        remember_until: Option<UnixSeconds>,
+        memory: Option<Memory>,
     ) -> impl Future<Output = Result<Advanced, StoreError>> + Send;
 
     /// Where a message that is remembered was appended to a log, read
@@ -79,6 +97,7 @@ pub trait LogAppends: Send + Sync {
         &self,
         log: &LogKey,
         id: &AppendId,
+        now: UnixMillis,
     ) -> impl Future<Output = Result<Option<Position>, StoreError>> + Send;
 
     /// Stores an entry, unless one with its number is stored in this epoch.

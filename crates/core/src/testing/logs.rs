@@ -1,11 +1,14 @@
 use std::collections::{BTreeMap, HashMap};
 use std::ops::RangeInclusive;
+use std::time::Duration;
 
 use belfry_protocol::{Epoch, Position};
 
 use super::{FakeStore, START, Store};
 use crate::log::{AppendId, Entry, Head, LogKey};
-use crate::ports::{Advanced, LogAppends, LogPeeks, LogReads, StoreError, Tail};
+use crate::ports::{
+    Advanced, CLOCK_LEEWAY, LogAppends, LogPeeks, LogReads, Memory, StoreError, Tail,
+};
 use crate::time::{UnixMillis, UnixSeconds};
 
 /// Entries in a page: few, so that tests turn pages.
@@ -14,7 +17,8 @@ const PAGE: usize = 3;
 #[derive(Default)]
 pub(super) struct Logs {
     logs: BTreeMap<LogKey, Log>,
-    appends: HashMap<(AppendId, LogKey), Position>,
+    /// Where, and until when that is remembered.
+    appends: HashMap<(AppendId, LogKey), (Position, UnixSeconds)>,
 }
 
 #[derive(Default)]
@@ -87,11 +91,14 @@ impl LogAppends for FakeStore {
         from: Option<&Position>,
         to: &Head,
         expires_at: UnixSeconds,
-        remember_until: Option<UnixSeconds>,
+        memory: Option<Memory>,
     ) -> Result<Advanced, StoreError> {
         let mut logs = self.logs("advance")?;
-        let mark = remember_until.map(|_| (to.newest.append_id.clone(), log.clone()));
-        if let Some(before) = mark.as_ref().and_then(|mark| logs.appends.get(mark)) {
+        let mark = (to.newest.append_id.clone(), log.clone());
+        if let Some(memory) = memory
+            && let Some((before, until)) = logs.appends.get(&mark)
+            && *until > memory.forgotten
+        {
             return Ok(Advanced::Before(before.clone()));
         }
         let head = &mut logs.logs.entry(log.clone()).or_default().head;
@@ -100,7 +107,8 @@ impl LogAppends for FakeStore {
             return Ok(Advanced::Moved(now.cloned()));
         }
         *head = Some((to.clone(), expires_at));
-        logs.appends.extend(mark.map(|mark| (mark, to.position())));
+        let remembered = memory.map(|memory| (mark, (to.position(), memory.until)));
+        logs.appends.extend(remembered);
         Ok(Advanced::Yes)
     }
 
@@ -108,9 +116,12 @@ impl LogAppends for FakeStore {
         &self,
         log: &LogKey,
         id: &AppendId,
+        now: UnixMillis,
     ) -> Result<Option<Position>, StoreError> {
         let logs = self.logs("find_append")?;
-        Ok(logs.appends.get(&(id.clone(), log.clone())).cloned())
+        let found = logs.appends.get(&(id.clone(), log.clone()));
+        let found = found.filter(|(_, until)| *until > Memory::forgotten(now));
+        Ok(found.map(|(position, _)| position.clone()))
     }
 
     async fn store(&self, log: &LogKey, epoch: &Epoch, entry: &Entry) -> Result<(), StoreError> {
@@ -130,6 +141,7 @@ pub(super) async fn contract<S: Store>(new: impl AsyncFn() -> S) {
     an_entry_is_stored_once(&new().await).await;
     entries_are_listed_in_order(&new().await).await;
     a_message_is_appended_once_to_each_log(&new().await).await;
+    a_message_is_forgotten_on_time(&new().await).await;
     logs_are_separate(&new().await).await;
     a_look_shows_the_newest_positions(&new().await).await;
     a_frame_survives_whatever_it_contains(&new().await).await;
@@ -285,10 +297,44 @@ async fn entries_are_listed_in_order<S: Store>(store: &S) {
     assert_eq!(page, Ok(vec![entry(2, "id"), entry(9, "id")]));
 }
 
+/// Whether or not the store has deleted it.
+async fn a_message_is_forgotten_on_time<S: Store>(store: &S) {
+    let end = END.to_millis().plus(CLOCK_LEEWAY);
+    let append = async |from: Option<u64>, to: u64, now: UnixMillis| {
+        let (from, to) = (from.map(position), head(to, "m"));
+        let memory = Memory {
+            until: UnixSeconds(now.to_seconds().0 + 86_400),
+            forgotten: Memory::forgotten(now),
+        };
+        let room = room();
+        let advanced = store.advance(&room, from.as_ref(), &to, END, Some(memory));
+        advanced.await.expect("advance")
+    };
+    let found = async |now| {
+        let id = AppendId("m".into());
+        store.find_append(&room(), &id, now).await
+    };
+    assert_eq!(append(None, 1, START).await, Advanced::Yes);
+    // Functions' clocks differ.
+    let just_before = end.minus(Duration::from_secs(1));
+    let again = append(Some(1), 2, just_before).await;
+    assert_eq!(again, Advanced::Before(position(1)));
+    assert_eq!(found(just_before).await, Ok(Some(position(1))));
+    assert_eq!(found(end).await, Ok(None));
+    assert_eq!(append(Some(1), 2, end).await, Advanced::Yes);
+    assert_eq!(found(end).await, Ok(Some(position(2))));
+    let again = append(Some(2), 3, end).await;
+    assert_eq!(again, Advanced::Before(position(2)));
+}
+
 async fn a_message_is_appended_once_to_each_log<S: Store>(store: &S) {
     let append = async |log: &LogKey, from: Option<u64>, to: u64, id: &str| {
         let (from, to) = (from.map(position), head(to, id));
-        let advanced = store.advance(log, from.as_ref(), &to, END, Some(END));
+        let memory = Memory {
+            until: END,
+            forgotten: Memory::forgotten(START),
+        };
+        let advanced = store.advance(log, from.as_ref(), &to, END, Some(memory));
         advanced.await.expect("advance")
     };
     let (room, other) = (room(), LogKey::channel("room:8"));

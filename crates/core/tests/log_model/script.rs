@@ -12,7 +12,7 @@ use belfry_core::log::{
     AppendError, AppendId, Appender, Compared, Entry, Head, LogKey, Message, Recovery,
     RecoveryLimits, RecoveryReader,
 };
-use belfry_core::ports::{Advanced, Clock, LogAppends, LogReads, StoreError, Tail};
+use belfry_core::ports::{Advanced, Clock, LogAppends, LogReads, Memory, StoreError, Tail};
 use belfry_core::testing::{FakeMetrics, START, SeededRandomness};
 use belfry_core::{UnixMillis, UnixSeconds};
 use belfry_protocol::{Epoch, Position};
@@ -244,13 +244,13 @@ impl LogAppends for Script<'_> {
         from: Option<&Position>,
         to: &Head,
         expires_at: UnixSeconds,
-        remember_until: Option<UnixSeconds>,
+        memory: Option<Memory>,
     ) -> Result<Advanced, StoreError> {
         let call = Call::Advance(Advance {
             from: from.map(|from| self.epochs.place(from)),
             to: self.epochs.newest(to),
             expires_at: super::code::seconds(expires_at),
-            is_remembered: remember_until.is_some(),
+            is_remembered: memory.is_some(),
         });
         match self.ask(call).await {
             Answer::Yes => Ok(Advanced::Yes),
@@ -260,7 +260,12 @@ impl LogAppends for Script<'_> {
         }
     }
 
-    async fn find_append(&self, _: &LogKey, _: &AppendId) -> Result<Option<Position>, StoreError> {
+    async fn find_append(
+        &self,
+        _: &LogKey,
+        _: &AppendId,
+        _: UnixMillis,
+    ) -> Result<Option<Position>, StoreError> {
         unreachable!("appending and reading do not ask")
     }
 

@@ -8,8 +8,8 @@ use belfry_protocol::{Epoch, Position};
 use super::world::{Published, World};
 use super::{Gate, Mutant};
 use crate::log::{AppendId, Entry, Head, LogKey};
-use crate::ports::{Advanced, LogAppends, LogReads, StoreError, Tail};
-use crate::time::UnixSeconds;
+use crate::ports::{Advanced, LogAppends, LogReads, Memory, StoreError, Tail};
+use crate::time::{UnixMillis, UnixSeconds};
 
 /// A store as one actor sees it: each call waits for its turn, and the answer
 /// may get lost.
@@ -67,11 +67,11 @@ impl<S: LogAppends + LogReads> Stepped<'_, S> {
         from: Option<&Position>,
         to: &Head,
         expires_at: UnixSeconds,
-        remember_until: Option<UnixSeconds>,
+        memory: Option<Memory>,
     ) -> Result<Advanced, StoreError> {
-        let mut remember_until = remember_until;
+        let mut memory = memory;
         if self.is(Mutant::ForgetsMessages) {
-            remember_until = None;
+            memory = None;
         }
         if self.is(Mutant::StoresBeforeAdvancing) {
             self.store.store(log, &to.epoch, &to.newest).await?;
@@ -79,7 +79,7 @@ impl<S: LogAppends + LogReads> Stepped<'_, S> {
         }
         let mut advanced = self
             .store
-            .advance(log, from, to, expires_at, remember_until)
+            .advance(log, from, to, expires_at, memory)
             .await?;
         if self.is(Mutant::AdvancesBlindly)
             && let Advanced::Moved(Some(head)) = &advanced
@@ -87,7 +87,7 @@ impl<S: LogAppends + LogReads> Stepped<'_, S> {
             let from = Some(head.position());
             advanced = self
                 .store
-                .advance(log, from.as_ref(), to, expires_at, remember_until)
+                .advance(log, from.as_ref(), to, expires_at, memory)
                 .await?;
         }
         if advanced == Advanced::Yes {
@@ -176,16 +176,14 @@ impl<S: LogAppends + LogReads> LogAppends for Stepped<'_, S> {
         from: Option<&Position>,
         to: &Head,
         expires_at: UnixSeconds,
-        remember_until: Option<UnixSeconds>,
+        memory: Option<Memory>,
     ) -> Result<Advanced, StoreError> {
         self.own
             .lock()
             .expect("no panic")
             .insert(to.newest.append_id.clone());
         self.gate.pass().await;
-        let advanced = self
-            .advance_once(log, from, to, expires_at, remember_until)
-            .await;
+        let advanced = self.advance_once(log, from, to, expires_at, memory).await;
         self.gate.pass().await;
         match self.fault() {
             Fault::None => advanced,
@@ -193,10 +191,7 @@ impl<S: LogAppends + LogReads> LogAppends for Stepped<'_, S> {
                 operation: "advance",
                 cause: "the answer got lost".into(),
             })),
-            Fault::Repeated => {
-                self.advance_once(log, from, to, expires_at, remember_until)
-                    .await
-            }
+            Fault::Repeated => self.advance_once(log, from, to, expires_at, memory).await,
         }
     }
 
@@ -204,9 +199,10 @@ impl<S: LogAppends + LogReads> LogAppends for Stepped<'_, S> {
         &self,
         log: &LogKey,
         id: &AppendId,
+        now: UnixMillis,
     ) -> Result<Option<Position>, StoreError> {
         self.gate.pass().await;
-        let found = self.store.find_append(log, id).await;
+        let found = self.store.find_append(log, id, now).await;
         self.answer(found).await
     }
 
