@@ -41,7 +41,7 @@ CHECKS := .venv/checks/.installed
 CLIENTS := .venv/clients/.installed
 # The implementations that the benchmarks compare with.
 PEERS := tests/benches/peers/node/dist/.built tests/benches/peers/socketio/node_modules/.package-lock.json .venv/peer-python/.installed .venv/peer-fastapi/.installed .venv/plot/.installed
-BENCHES ?= functions fanout local scale rivals contention channels recovery
+BENCHES ?= functions fanout local scale rivals contention channels recovery presence
 MEASURED := belfry connect disconnect default broadcaster worker sweeper operator bare-loop
 TEMPLATES := template.yaml examples/python/template.yaml $(wildcard infra/*.yaml)
 

@@ -101,8 +101,8 @@ impl Stack {
         items
     }
 
-    /// Makes every departure due, as if every connection had ended long ago. No
-    /// frame may be under way.
+    /// Makes everything due, as if every connection had ended long ago. No frame
+    /// may be under way.
     ///
     /// # Panics
     /// If an item cannot be read or written.
@@ -113,7 +113,9 @@ impl Stack {
                 continue;
             };
             let due_at: u64 = due_at.parse().expect("a time");
-            let earlier = format!("{:013}#{rest}", due_at - 60_000);
+            // Counts are in the shard of their minute, one of sixteen.
+            let minutes = if rest.starts_with("count#") { 16 } else { 1 };
+            let earlier = format!("{:013}#{rest}", due_at - minutes * 60_000);
             let delete = self.dynamodb().delete_item().table_name("State");
             let delete = delete
                 .key("pk", item["pk"].clone())

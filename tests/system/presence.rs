@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::io::Write;
 
 use belfry_tests::{Socket, Stack, StackBuilder, open, until};
+use futures_util::StreamExt;
+use futures_util::future::join_all;
 use serde_json::{Value, json};
 
 const ROOM: &str = "demo:room:7";
@@ -259,4 +261,103 @@ async fn those_who_may_not_see_it_learn_nothing() {
         1
     );
     guest.expect_nothing().await;
+}
+
+/// The users who join at once, and how many of them leave.
+const CROWD: usize = 300;
+const LEAVING: usize = 100;
+
+/// Joins, and counts the changes that were told before the answer.
+async fn join_and_count(socket: &mut Socket) -> usize {
+    let channels = json!({"channels": [{"channel": ROOM, "presence": {}}]});
+    let frame = json!({"type": "subscribe", "version": "1.0", "id": "join", "data": channels});
+    socket.send(&frame.to_string()).await;
+    let mut changes = 0;
+    loop {
+        let frame = socket.receive().await;
+        if frame["correlationId"] == "join" {
+            let entry = &frame["data"]["channels"][0];
+            assert_eq!(entry.get("error"), None, "{frame}");
+            assert!(entry["presence"].is_object(), "{frame}");
+            return changes;
+        }
+        assert_eq!(frame["type"], "presence.joined", "{frame}");
+        changes += 1;
+    }
+}
+
+/// Sweeps until nothing is due, and returns the last count that a user is told.
+async fn counted(stack: &Stack, socket: &mut Socket, users: usize) -> Value {
+    until("nothing is due", async || {
+        stack.age_departures().await;
+        sweep(stack).await;
+        stack.session_items().await.len() == users
+    })
+    .await;
+    let mut count = Value::Null;
+    // Workers tell so many.
+    while count != users {
+        let frame = socket.receive().await;
+        assert_eq!(frame["type"], "presence.updated", "{frame}");
+        assert_eq!(frame["data"].get("userId"), None, "{frame}");
+        count = frame["data"]["count"].clone();
+    }
+    count
+}
+
+#[tokio::test]
+async fn three_hundred_join_at_once_and_a_hundred_leave() {
+    let stack = stack().parameter("ConnectsPerSecond", "1000").start().await;
+    let connecting = (0..CROWD).map(async |n| stack.connect(&format!("user-{n}")).await);
+    let connecting = futures_util::stream::iter(connecting).buffered(16);
+    let mut sockets: Vec<_> = connecting.collect().await;
+    // Nobody is refused, however many write at the same time. The local stack runs
+    // ten frames at a time; more than these would only wait.
+    let joining = sockets.iter_mut().map(join_and_count);
+    let joining = futures_util::stream::iter(joining).buffered(40);
+    let mut told: Vec<_> = joining.collect().await;
+    for (socket, told) in sockets.iter_mut().zip(&mut told) {
+        *told += changes_before_a_ping(socket).await;
+    }
+    // One by one while there are up to a hundred users, then by number.
+    let most = told.iter().max().copied().unwrap_or_default();
+    assert!((1..=100).contains(&most), "{told:?}");
+
+    let mut watcher = sockets.remove(0);
+    assert_eq!(counted(&stack, &mut watcher, CROWD).await, CROWD);
+    let present = ask(&mut watcher, "presence", json!({"channel": ROOM})).await;
+    assert_eq!(
+        present["data"]["count"], CROWD,
+        "{}",
+        present["data"]["count"]
+    );
+    assert_eq!(present["data"]["members"].as_array().unwrap().len(), 100);
+    assert_eq!(present["data"]["more"], true);
+
+    join_all(sockets.drain(..LEAVING).map(Socket::close)).await;
+    let left = CROWD - LEAVING;
+    until("they have gone", async || stack.rows().await == left).await;
+    assert_eq!(counted(&stack, &mut watcher, left).await, left);
+    let present = ask(&mut watcher, "presence", json!({"channel": ROOM})).await;
+    assert_eq!(
+        present["data"]["count"], left,
+        "{}",
+        present["data"]["count"]
+    );
+}
+
+/// How many arrivals a socket was told of, up to now.
+async fn changes_before_a_ping(socket: &mut Socket) -> usize {
+    socket
+        .send(r#"{"type":"ping","version":"1.0","id":"now"}"#)
+        .await;
+    let mut changes = 0;
+    loop {
+        let frame = socket.receive().await;
+        if frame["correlationId"] == "now" {
+            return changes;
+        }
+        assert_eq!(frame["type"], "presence.joined", "{frame}");
+        changes += 1;
+    }
 }
