@@ -444,12 +444,13 @@ async fn a_lock_survives_everything_else() {
 /// repeats both incidents twice at the end.
 #[tokio::test]
 async fn database_trouble_leaves_nothing_behind() {
-    let database = endpoint().await;
-    let client = Client::new(&crate::sdk_config(&database));
     let hooked = hooked();
-    let direct = hooked(store_at(&database));
     let mut stories = 0;
     for first in ALL {
+        // Each story checks the whole database, so few share one.
+        let database = endpoint().await;
+        let client = Client::new(&crate::sdk_config(&database));
+        let direct = hooked(store_at(&database));
         for second in ALL {
             for trouble in [Trouble::Conflict, Trouble::Throttle, Trouble::LostAnswer] {
                 for call in 0.. {
