@@ -3,6 +3,7 @@
 //! the same publisher, and the clients of both in one Node process each.
 //! `make bench` builds and installs what it needs.
 
+use std::ops::Range;
 use std::process::Stdio;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -19,10 +20,11 @@ const CHANNEL: &str = "demo:bench";
 
 const ROUNDS: usize = 3;
 
-/// How many clients there are, and messages a second while they are connected
-/// and while they are away. The local stack can post no more than that to all of
-/// them on this machine.
-const SCENARIOS: [(usize, u32, u32); 3] = [(1_000, 5, 100), (1_000, 5, 50), (50, 100, 100)];
+/// How many clients there are, messages a second while they are connected and
+/// while they are away, and how many of them a request has at most. The local
+/// stack can post no more than that to all of them on this machine.
+const SCENARIOS: [(usize, u32, u32, u32); 3] =
+    [(1_000, 5, 100, 1), (1_000, 5, 100, 10), (50, 100, 100, 10)];
 
 const BEFORE: Duration = Duration::from_secs(3);
 const AWAY: Duration = Duration::from_secs(5);
@@ -36,15 +38,19 @@ async fn main() {
     let mut summaries = SCENARIOS.map(|_| [Summary::default(), Summary::default()]);
     for round in 1..=ROUNDS {
         println!("round {round}");
-        for ((size, rate, away), [belfry, socket_io]) in SCENARIOS.iter().zip(&mut summaries) {
-            println!("  {size} clients, {away} messages a second while they are away");
-            belfry.add(&with_belfry(*size, (*rate, *away)).await);
-            socket_io.add(&with_socket_io(*size, (*rate, *away)).await);
+        for ((size, rate, away, together), [belfry, socket_io]) in
+            SCENARIOS.iter().zip(&mut summaries)
+        {
+            println!(
+                "  {size} clients, {away} messages a second while they are away, {together} in a request"
+            );
+            belfry.add(&with_belfry(*size, (*rate, *away, *together)).await);
+            socket_io.add(&with_socket_io(*size, (*rate, *away, *together)).await);
         }
     }
-    for ((size, rate, away), [belfry, socket_io]) in SCENARIOS.iter().zip(&summaries) {
+    for ((size, rate, away, together), [belfry, socket_io]) in SCENARIOS.iter().zip(&summaries) {
         println!(
-            "{size} clients, cut for {AWAY:?} under {away} messages a second, {rate} before and after"
+            "{size} clients, cut for {AWAY:?} under {away} messages a second, {rate} before and after, {together} in a request"
         );
         println!("  Belfry     {belfry}");
         println!("  Socket.IO  {socket_io}");
@@ -90,7 +96,7 @@ impl std::fmt::Display for Summary {
     }
 }
 
-async fn with_belfry(size: usize, rates: (u32, u32)) -> Value {
+async fn with_belfry(size: usize, rates: (u32, u32, u32)) -> Value {
     // On AWS, each event has an environment of its own.
     let stack = Stack::for_crowds()
         .argument("--environments")
@@ -106,7 +112,7 @@ async fn with_belfry(size: usize, rates: (u32, u32)) -> Value {
     round(&connect, &stack.announcer(), rates).await
 }
 
-async fn with_socket_io(size: usize, rates: (u32, u32)) -> Value {
+async fn with_socket_io(size: usize, rates: (u32, u32, u32)) -> Value {
     let mut server = Program::start("serve.mjs");
     let ready = server.line().await;
     let tickets = vec![json!({"url": ready["websocket"]}); size];
@@ -120,10 +126,14 @@ async fn with_socket_io(size: usize, rates: (u32, u32)) -> Value {
     round(&connect, &announcer, rates).await
 }
 
-async fn round(connect: &Value, announcer: &Announcer, (rate, away): (u32, u32)) -> Value {
+async fn round(
+    connect: &Value,
+    announcer: &Announcer,
+    (rate, away, together): (u32, u32, u32),
+) -> Value {
     let mut clients = Program::start("clients.mjs");
     clients.ask(connect).await;
-    let publisher = Publisher::start(announcer.clone(), rate);
+    let publisher = Publisher::start(announcer.clone(), rate, together);
     tokio::time::sleep(BEFORE).await;
     clients.ask(&json!({"command": "cut"})).await;
     publisher.rate.send_replace(away);
@@ -159,10 +169,10 @@ struct Publisher {
 }
 
 impl Publisher {
-    fn start(announcer: Announcer, rate: u32) -> Self {
+    fn start(announcer: Announcer, rate: u32, together: u32) -> Self {
         let (rate, rates) = watch::channel(rate);
         let published = Arc::new(Mutex::new(Vec::new()));
-        let running = tokio::spawn(publish(announcer, rates, Arc::clone(&published)));
+        let running = tokio::spawn(publish(announcer, rates, together, Arc::clone(&published)));
         Self {
             rate,
             published,
@@ -187,31 +197,54 @@ impl Publisher {
 async fn publish(
     announcer: Announcer,
     rates: watch::Receiver<u32>,
+    together: u32,
     published: Arc<Mutex<Vec<usize>>>,
 ) -> Vec<String> {
     let mut running = JoinSet::new();
     let mut due = Instant::now();
-    for number in 0.. {
+    let mut next = 0;
+    loop {
         let rate = *rates.borrow();
         if rate == 0 {
             break;
         }
-        due += Duration::from_secs(1) / rate;
+        let count = together.min(rate);
+        due += Duration::from_secs(1) * count / rate;
         tokio::time::sleep_until(due).await;
-        let (announcer, published) = (announcer.clone(), Arc::clone(&published));
-        running.spawn(async move {
-            let request = json!({
-                "target": {"type": "channel", "channel": CHANNEL},
-                "message": {"type": "notification", "data": {"kind": "bench", "number": number}},
+        let numbers = next..next + count as usize;
+        next = numbers.end;
+        for numbers in requests(&announcer, numbers) {
+            let (announcer, published) = (announcer.clone(), Arc::clone(&published));
+            running.spawn(async move {
+                match announcer.send(&request(numbers.clone())).await {
+                    Ok(_) => published.lock().expect("not poisoned").extend(numbers),
+                    Err(reason) => return Some(reason),
+                }
+                None
             });
-            match announcer.send(&request).await {
-                Ok(_) => published.lock().expect("not poisoned").push(number),
-                Err(reason) => return Some(reason),
-            }
-            None
-        });
+        }
     }
     running.join_all().await.into_iter().flatten().collect()
+}
+
+/// Socket.IO's server takes one message in a request.
+fn requests(announcer: &Announcer, numbers: Range<usize>) -> Vec<Range<usize>> {
+    match announcer {
+        Announcer::Function { .. } => vec![numbers],
+        Announcer::Server { .. } => numbers.map(|number| number..number + 1).collect(),
+    }
+}
+
+fn request(numbers: Range<usize>) -> Value {
+    let message =
+        |number| json!({"type": "notification", "data": {"kind": "bench", "number": number}});
+    let mut request = json!({"target": {"type": "channel", "channel": CHANNEL}});
+    if numbers.len() == 1 {
+        request["message"] = message(numbers.start);
+    } else {
+        request["messages"] = numbers.map(message).collect();
+    }
+    request
 }
 
 /// A Node program that talks in lines of JSON.

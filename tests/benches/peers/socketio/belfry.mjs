@@ -69,7 +69,7 @@ export class BelfryClient {
 
   #hello() {
     const since = this.#position ?? undefined;
-    this.#ask("hello", { subscribe: { channels: [{ channel: this.#channel, since }] } });
+    this.#ask("hello", { accepts: ["batch"], subscribe: { channels: [{ channel: this.#channel, since }] } });
   }
 
   #history() {
@@ -103,6 +103,8 @@ export class BelfryClient {
       case "message":
       case "notification":
         return this.#message(frame);
+      case "batch":
+        return frame.data.messages.forEach((message) => this.#receive(message));
       case "welcome":
         return this.#entry(frame.data.subscribed.channels[0]);
       case "history":
