@@ -1,6 +1,8 @@
 //! HTTP readers: streams, polls and publishes, at the function's URL.
 
-use belfry_tests::{Socket, Stack, StackBuilder, http, soon};
+use std::process::Stdio;
+
+use belfry_tests::{Logs, Socket, Stack, StackBuilder, http, repository, soon};
 use reqwest::{Method, RequestBuilder, Response};
 use serde_json::{Value, json};
 
@@ -393,4 +395,46 @@ async fn a_function_that_is_killed_in_mid_stream_loses_nothing() {
     let mut events = Events::open(&stack, &token, &query, Some(&id)).await;
     events.next().await.unwrap();
     assert_eq!(events.number().await.0, 2);
+}
+
+#[tokio::test]
+async fn the_examples_listener_follows_a_job_to_its_end() {
+    let stack = with_reader().parameter("StreamSeconds", "2").start().await;
+    let token = stack.token("alice").await;
+    let mut listener = tokio::process::Command::new("python3")
+        .arg(repository().join("examples/progress/listen.py"))
+        .arg(JOB)
+        .env("READER", stack.ready.reader.as_deref().unwrap())
+        .env("TOKEN", &token)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    let output = Logs::of(listener.stdout.take().unwrap());
+    stack.logs.wait_for(&["ReadersServed", "stream"]).await;
+    let worker = stack.token("worker").await;
+    for percent in [20, 60, 100] {
+        let message = json!({"channel": JOB, "kind": "job.progress", "data": {"percent": percent}});
+        let request = request(&stack, Method::POST, "/messages")
+            .bearer_auth(&worker)
+            .body(message.to_string());
+        let sent = soon("the answer arrives", request.send()).await.unwrap();
+        assert_eq!(sent.status(), 200);
+        output.wait_for(&[&format!("{percent}%")]).await;
+        // The next stream goes on where this one ends.
+        let streams = stack.logs.lines_with("\"Type\":\"stream\"").len();
+        if percent < 100 {
+            stack
+                .logs
+                .wait_for_count(streams + 1, &["\"Type\":\"stream\""])
+                .await;
+        }
+    }
+    let ended = soon("the listener ends", listener.wait()).await.unwrap();
+    assert!(ended.success());
+    assert_eq!(
+        output.text().lines().collect::<Vec<_>>(),
+        ["20%", "60%", "100%"]
+    );
 }
