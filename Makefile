@@ -41,8 +41,8 @@ CHECKS := .venv/checks/.installed
 CLIENTS := .venv/clients/.installed
 # The implementations that the benchmarks compare with.
 PEERS := tests/benches/peers/node/dist/.built tests/benches/peers/socketio/node_modules/.package-lock.json .venv/peer-python/.installed .venv/peer-fastapi/.installed .venv/plot/.installed
-BENCHES ?= functions fanout local scale rivals contention channels recovery presence
-MEASURED := belfry connect disconnect default broadcaster worker sweeper operator bare-loop
+BENCHES ?= functions fanout local scale rivals contention channels recovery presence streams
+MEASURED := belfry connect disconnect default broadcaster worker sweeper operator hooks reader bare-loop
 TEMPLATES := template.yaml examples/python/template.yaml $(wildcard infra/*.yaml)
 
 export SAM_CLI_TELEMETRY := 0

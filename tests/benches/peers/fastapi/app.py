@@ -16,6 +16,7 @@ from collections import defaultdict
 from typing import Annotated, Any, Literal
 
 from fastapi import FastAPI, Request, WebSocket, WebSocketDisconnect
+from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, Field
 from redis.asyncio import Redis
 
@@ -53,6 +54,7 @@ class Sockets:
     def __init__(self):
         self.users: dict[WebSocket, str] = {}
         self.of_user: defaultdict[str, set[WebSocket]] = defaultdict(set)
+        self.listeners: set[asyncio.Queue[str]] = set()
 
     def add(self, socket, user):
         self.users[socket] = user
@@ -67,6 +69,8 @@ class Sockets:
             del self.of_user[user]
 
     async def send_to_all(self, text):
+        for listener in self.listeners:
+            listener.put_nowait(text)
         sockets = list(self.users)
         for begin in range(0, len(sockets), BATCH):
             await self.send(sockets[begin : begin + BATCH], text)
@@ -151,6 +155,24 @@ async def connect(socket: WebSocket, user: str):
         pass
     finally:
         sockets.remove(socket)
+
+
+@app.get("/events")
+async def events(request: Request):
+    """Server-Sent Events: what is sent to all, from now on."""
+    listeners = request.app.state.sockets.listeners
+
+    async def stream():
+        queue = asyncio.Queue()
+        listeners.add(queue)
+        try:
+            yield ":\n\n"
+            while True:
+                yield f"data: {await queue.get()}\n\n"
+        finally:
+            listeners.remove(queue)
+
+    return StreamingResponse(stream(), media_type="text/event-stream")
 
 
 @app.post("/notify", status_code=202)
