@@ -123,7 +123,8 @@ pub struct Publish {
     #[serde(default)]
     pub data: Option<Value>,
     /// The idempotency key. A repeated frame of the same user with the same
-    /// `messageId` is published once. The default is an id of the server's.
+    /// `messageId` is published once, if the message is kept. The default is an
+    /// id of the server's.
     #[serde(default)]
     pub message_id: Option<MessageId>,
     /// Whether the channel's history keeps the message, if it has one. The

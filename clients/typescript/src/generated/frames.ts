@@ -357,7 +357,7 @@ export interface Publish {
   echo?: boolean;
   /** What the message is about. */
   kind: Kind;
-  /** The idempotency key. A repeated frame of the same user with the same `messageId` is published once. The default is an id of the server's. */
+  /** The idempotency key. A repeated frame of the same user with the same `messageId` is published once, if the message is kept. The default is an id of the server's. */
   messageId?: MessageId;
   /** Whether the channel's history keeps the message, if it has one. The default is `true`. */
   store?: boolean;

@@ -5,7 +5,7 @@ use belfry_protocol::{ConnectionId, UserId};
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 
 use super::admissions::connection_ids;
-use super::row::{self, CONNECTION_ID, Item, RECIPIENT_ATTRIBUTES, number, text};
+use super::row::{self, CONNECTION_ID, Item, RECIPIENT_ATTRIBUTES, number, string, text};
 use super::{BATCH, DynamoDb, IS_LIVE, failed, key, sdk_failed, state, wanted};
 
 const USER_INDEX: &str = "userId-index";
@@ -124,23 +124,40 @@ impl DynamoDb {
     }
 }
 
-/// The rows that can be read. The others are skipped and logged together: one
-/// bad row must neither stop a broadcast nor flood the log.
+/// The rows that can be read.
 fn readable<'a>(items: impl IntoIterator<Item = &'a Item>) -> Vec<Recipient> {
-    let mut found = Vec::new();
+    let id = |item: &Item| string(item, CONNECTION_ID).unwrap_or_default().to_owned();
+    skip_unreadable(items.into_iter().map(|item| {
+        row::recipient(item).map_err(|error| Unreadable {
+            id: id(item),
+            reason: error.to_string(),
+        })
+    }))
+}
+
+/// An item of a recipient that cannot be read.
+pub(super) struct Unreadable {
+    pub(super) id: String,
+    pub(super) reason: String,
+}
+
+/// The recipients that can be read. The others are skipped and logged together:
+/// one bad item must neither stop a broadcast nor flood the log.
+pub(super) fn skip_unreadable(
+    items: impl Iterator<Item = Result<Recipient, Unreadable>>,
+) -> Vec<Recipient> {
     let mut unreadable = Vec::new();
-    for item in items {
-        match row::recipient(item) {
-            Ok(recipient) => found.push(recipient),
-            Err(error) => unreadable.push((item, error)),
-        }
-    }
-    if let Some((item, error)) = unreadable.first() {
-        let id = item
-            .get(CONNECTION_ID)
-            .and_then(|id| id.as_s().ok())
-            .map_or("", String::as_str);
-        tracing::warn!(event = "rows.unreadable", rows = unreadable.len(), connectionId = id, reason = %error, "skipped rows that cannot be read, this one for example");
+    let found = items
+        .filter_map(|item| item.map_err(|error| unreadable.push(error)).ok())
+        .collect();
+    if let Some(Unreadable { id, reason }) = unreadable.first() {
+        tracing::warn!(
+            event = "rows.unreadable",
+            rows = unreadable.len(),
+            connectionId = id,
+            reason,
+            "skipped rows that cannot be read, this one for example"
+        );
     }
     found
 }

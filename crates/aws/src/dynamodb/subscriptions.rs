@@ -29,6 +29,7 @@ use belfry_protocol::{Action, ChannelName, ConnectionId, UserId};
 use futures_util::future::try_join_all;
 
 use super::locks::listed_in;
+use super::recipients::{Unreadable, skip_unreadable};
 use super::row::{ACCEPTS_BATCH, Item, integer, member_key, number, string, text};
 use super::transaction::send_past_transactions;
 use super::{
@@ -180,10 +181,12 @@ impl Subscribers for DynamoDb {
         }
         let page = query.send().await;
         let page = page.map_err(|error| sdk_failed(QUERY, &error))?;
-        let recipients = page.items().iter().map(recipient);
-        let recipients = recipients
-            .collect::<Option<Vec<_>>>()
-            .ok_or_else(malformed)?;
+        let recipients = skip_unreadable(page.items().iter().map(|item| {
+            recipient(item).ok_or_else(|| Unreadable {
+                id: string(item, "member").unwrap_or_default().to_owned(),
+                reason: MALFORMED.into(),
+            })
+        }));
         let next = match page.last_evaluated_key() {
             None => None,
             Some(last) => Some(connection_id(last).ok_or_else(malformed)?),
@@ -529,8 +532,10 @@ fn parsed(names: &BTreeSet<String>) -> Vec<ChannelName> {
         .collect()
 }
 
+const MALFORMED: &str = "a malformed subscription";
+
 fn malformed() -> StoreError {
-    failed(QUERY, "a malformed subscription")
+    failed(QUERY, MALFORMED)
 }
 
 #[cfg(test)]

@@ -3,20 +3,22 @@ use std::time::Duration;
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::types::AttributeValue;
 use belfry_aws::{Clients, DynamoDb};
+use belfry_core::channels::Actions;
 use belfry_core::connections::{Connection, ConnectionLimits, shard_of};
 use belfry_core::liveness::Liveness;
 use belfry_core::ports::{
     Acquired, Admission, Admissions, Admitted, BroadcastKey, Consistency, DueConnections,
-    Recipients, Segment, SegmentLeases, SegmentStates, Sessions,
+    JoinsPresence, Listing, Recipients, Segment, SegmentLeases, SegmentStates, Sessions,
+    Subscribers, Subscription, Subscriptions,
 };
 use belfry_core::testing::{
     BUCKET, LIMITS, START, connection, connection_id, store_contract, user_id,
 };
 use belfry_core::{UnixMillis, UnixSeconds};
-use belfry_protocol::MessageId;
+use belfry_protocol::{ChannelName, MessageId};
 use futures_util::StreamExt;
 
-use crate::database::{CONNECTIONS, STATE, database, tables};
+use crate::database::{CONNECTIONS, STATE, SUBSCRIPTIONS, database, tables};
 
 pub(crate) async fn put(store: &DynamoDb, row: &Connection) {
     let admission = Admission {
@@ -58,6 +60,41 @@ async fn a_long_table_is_read_page_by_page() {
     }
     assert_eq!(found, 700);
     assert!(pages > 1);
+}
+
+#[tokio::test]
+async fn a_subscription_that_cannot_be_read_does_not_stop_a_fan_out() {
+    let client = database().await;
+    let store = DynamoDb::new(client.clone(), tables());
+    let row = connection("c1", "alice");
+    put(&store, &row).await;
+    let channel = ChannelName::parse("room:1").unwrap();
+    let wanted = [Subscription {
+        channel: channel.clone(),
+        ends_at: row.token_expires_at,
+        allowed: None,
+        actions: Actions::default(),
+        presence: JoinsPresence::No,
+    }];
+    store.subscribe(&row, &wanted, 50, START).await.unwrap();
+    // Without a user.
+    let broken = client
+        .put_item()
+        .table_name(SUBSCRIPTIONS)
+        .item("channel", AttributeValue::S("room:1".into()))
+        .item("member", AttributeValue::S("c#00#c2".into()))
+        .item("endsAt", AttributeValue::N("9999999999".into()));
+    broken.send().await.unwrap();
+    let whole = Segment { index: 0, total: 1 };
+    let listed = store.subscribers(&channel, Listing::All, whole, None, 100, START);
+    let ids: Vec<_> = listed
+        .await
+        .unwrap()
+        .recipients
+        .into_iter()
+        .map(|one| one.id)
+        .collect();
+    assert_eq!(ids, [row.id]);
 }
 
 #[tokio::test]
