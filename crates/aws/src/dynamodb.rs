@@ -20,6 +20,7 @@ mod locks;
 mod logs;
 mod new_broadcasts;
 mod presence;
+mod reader_limits;
 mod recipients;
 mod removals;
 mod row;

@@ -23,6 +23,7 @@ mod metrics;
 mod outbox;
 mod presence;
 mod randomness;
+mod reader_limits;
 mod recipients;
 mod removals;
 mod segments;
@@ -54,6 +55,7 @@ pub use metrics::{MetricEvent, Metrics, Recoveries, Waiting};
 pub use outbox::{Outbox, PostError};
 pub use presence::{Arrival, DueCount, Leave, LeaveOutcome, Presence, PresentUser, PresentUsers};
 pub use randomness::Randomness;
+pub use reader_limits::{ReaderLimits, ReaderPlace};
 pub use recipients::{RecipientPage, Recipients};
 pub use removals::Removals;
 pub use segments::{

@@ -14,20 +14,22 @@ mod watch;
 use std::time::Duration;
 
 use belfry_protocol::{
-    Action, Address, BearerToken, MessageId, Messages, Position, Publish, Published,
+    Action, Address, BearerToken, ErrorCode, MessageId, Messages, Position, Publish, Published,
+    Refused,
 };
 
 pub use refusal::Refusal;
 pub use stream::{Event, EventStream, Step};
+use watch::Watch;
 
 use crate::broadcast::{DeliverySettings, Fanout, FanoutSettings};
 use crate::channels::ChannelRules;
 use crate::connections::OriginPolicy;
-use crate::frames::{Caller, Judge, PublishHandler, forbidden};
+use crate::frames::{Caller, Judge, PublishHandler, TokenBucket, forbidden};
 use crate::ports::{
     Authorizer, Clock, Identity, LogAppends, LogPeeks, LogReads, MetricEvent, Metrics,
-    NewBroadcasts, Outbox, Randomness, Removals, SegmentOffers, SessionRefresh, Subscribers,
-    Subscriptions, TokenVerifier, Workers,
+    NewBroadcasts, Outbox, Randomness, ReaderLimits, ReaderPlace, Removals, SegmentOffers,
+    SessionRefresh, Subscribers, Subscriptions, TokenVerifier, Workers,
 };
 
 /// The first wait for a message. It doubles while nothing comes.
@@ -37,6 +39,9 @@ const LONGEST_WAIT: Duration = Duration::from_secs(2);
 
 /// How often a reader that waits looks whether its user was signed out.
 const SIGN_OUT_CHECK: Duration = Duration::from_secs(5);
+
+/// How long the last look and the end of a stream or poll may take.
+const OVERTIME: Duration = Duration::from_secs(5);
 
 /// Serves HTTP readers.
 #[derive(Debug)]
@@ -56,6 +61,10 @@ pub struct Reader<V, A, S, O, C, M, W, R> {
     pub fanout: FanoutSettings,
     /// How long a stream lasts.
     pub stream_time: Duration,
+    /// The streams and waiting polls of a user at a time.
+    pub places_per_user: u32,
+    /// The messages that a user may publish.
+    pub bucket: TokenBucket,
     /// The longest body of a request to publish, in bytes.
     pub max_message_bytes: usize,
 }
@@ -77,6 +86,7 @@ where
         + LogPeeks
         + LogReads
         + NewBroadcasts
+        + ReaderLimits
         + Removals
         + SegmentOffers
         + SessionRefresh
@@ -126,7 +136,14 @@ where
         channels: Vec<(Address, Option<Position>)>,
     ) -> Result<(EventStream, Vec<Event>), Refusal> {
         let watch = self.watch(identity, channels).await?;
-        let begun = self.begin(watch).await?;
+        let place = self.take_place(&watch.identity, self.stream_time).await?;
+        let begun = match self.begin(watch, place).await {
+            Ok(begun) => begun,
+            Err((refusal, watch)) => {
+                self.leave_place(&watch.identity, place).await;
+                return Err(refusal);
+            }
+        };
         self.metrics.record(MetricEvent::ReaderServed("stream"));
         Ok(begun)
     }
@@ -142,10 +159,21 @@ where
         wait: Duration,
     ) -> Result<Messages, Refusal> {
         let mut watch = self.watch(identity, channels).await?;
+        if wait.is_zero() {
+            return self.wait(&mut watch, wait).await;
+        }
+        let place = self.take_place(&watch.identity, wait).await?;
+        let answer = self.wait(&mut watch, wait).await;
+        self.leave_place(&watch.identity, place).await;
+        answer
+    }
+
+    /// Waits for messages.
+    async fn wait(&self, watch: &mut Watch, wait: Duration) -> Result<Messages, Refusal> {
         let begun = self.clock.now();
         let mut pause = SHORTEST_WAIT;
         loop {
-            let read = self.read(&mut watch).await?;
+            let read = self.read(watch).await?;
             let waited = self.clock.now().since(begun);
             let has_news = !read.messages.is_empty() || !read.lost.is_empty();
             if has_news || waited >= wait {
@@ -158,7 +186,7 @@ where
             }
             self.clock.sleep(pause.min(wait - waited)).await;
             pause = (pause * 2).min(LONGEST_WAIT);
-            self.check(&mut watch).await?;
+            self.check(watch).await?;
         }
     }
 
@@ -172,8 +200,13 @@ where
         body: &str,
         request_id: &MessageId,
     ) -> Result<Published, Refusal> {
-        let message = Publish::parse(body, self.max_message_bytes)?;
         let (judge, now) = (self.judge(), self.clock.now());
+        // Every request counts, whatever becomes of it.
+        let taken = self.store.take_token(&identity.user_id, &self.bucket, now);
+        if let Err(wait) = taken.await? {
+            return Err(rate_limited("too many messages", wait));
+        }
+        let message = Publish::parse(body, self.max_message_bytes)?;
         let caller = caller(identity);
         let allowed = judge.allows(caller, &message.channel, Action::Publish, now);
         if allowed.await.is_none() {
@@ -204,6 +237,25 @@ where
             .record(MetricEvent::ReaderRefused(refusal.code()));
     }
 
+    async fn take_place(
+        &self,
+        identity: &Identity,
+        time: Duration,
+    ) -> Result<ReaderPlace, Refusal> {
+        let now = self.clock.now();
+        let until = now.plus(time + OVERTIME);
+        let (user, places) = (&identity.user_id, self.places_per_user);
+        let place = self.store.take_place(user, places, until, now).await?;
+        place.ok_or_else(|| rate_limited("too many streams and polls of this user", OVERTIME))
+    }
+
+    /// Frees a place. One that is not freed is free after its end.
+    async fn leave_place(&self, identity: &Identity, place: ReaderPlace) {
+        if let Err(error) = self.store.leave_place(&identity.user_id, place).await {
+            tracing::warn!(event = "reader.place-kept", reason = %error, "could not free the place of a reader; it is free after its end");
+        }
+    }
+
     fn judge(&self) -> Judge<'_, A, M> {
         Judge {
             rules: &self.rules,
@@ -216,6 +268,14 @@ where
         let mark = self.store.signed_out_at(&identity.user_id).await?;
         Ok(mark.is_some_and(|mark| identity.issued_at <= mark))
     }
+}
+
+fn rate_limited(message: &str, wait: Duration) -> Refusal {
+    Refused {
+        retry_after_ms: Some(u64::try_from(wait.as_millis()).unwrap_or(u64::MAX)),
+        ..Refused::new(ErrorCode::RateLimited, message)
+    }
+    .into()
 }
 
 fn caller(identity: &Identity) -> Caller<'_> {

@@ -19,6 +19,7 @@ mod metrics;
 mod outbox;
 mod presence;
 mod randomness;
+mod reader_limits;
 mod recipients;
 mod removals;
 mod segments;
@@ -54,9 +55,9 @@ use crate::liveness::{Liveness, LivenessSettings};
 use crate::ports::{
     Acks, Admission, Admissions, Admitted, BroadcastRecords, Capacity, ConnectionLookup,
     Departures, Disconnections, DueConnections, Locks, LogAppends, LogPeeks, LogReads,
-    NewBroadcasts, NotServed, Presence, Receipts, Recipients, Removals, SegmentLeases,
-    SegmentOffers, SegmentStates, SessionRefresh, Sessions, SignOuts, Subscribers, Subscriptions,
-    Touched,
+    NewBroadcasts, NotServed, Presence, ReaderLimits, Receipts, Recipients, Removals,
+    SegmentLeases, SegmentOffers, SegmentStates, SessionRefresh, Sessions, SignOuts, Subscribers,
+    Subscriptions, Touched,
 };
 use crate::presence::PresenceSettings;
 use crate::time::{UnixMillis, UnixSeconds};
@@ -160,6 +161,7 @@ pub trait Store:
     + LogReads
     + NewBroadcasts
     + Presence
+    + ReaderLimits
     + Receipts
     + Recipients
     + Departures
@@ -189,6 +191,7 @@ impl<S> Store for S where
         + LogReads
         + NewBroadcasts
         + Presence
+        + ReaderLimits
         + Receipts
         + Recipients
         + Departures
@@ -219,6 +222,7 @@ pub async fn store_contract<S: Store>(new: impl AsyncFn() -> S) {
     broadcast_records::contract(&new).await;
     segments::contract(&new).await;
     logs::contract(&new).await;
+    reader_limits::contract(&new).await;
     subscriptions::contract(&new).await;
     presence::contract(&new).await;
     acks::contract(&new).await;

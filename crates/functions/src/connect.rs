@@ -41,7 +41,7 @@ impl Settings {
             liveness,
             limits: ConnectionLimits {
                 total: environment.number("MAX_CONNECTIONS", 10_000, 1..=10_000_000)?,
-                per_user: environment.number("MAX_CONNECTIONS_PER_USER", 20, 1..=1_000)?,
+                per_user: environment.connections_per_user()?.into(),
             },
         })
     }

@@ -38,7 +38,6 @@ impl Settings {
     /// [`SettingError`], which names the variable.
     pub fn read(environment: &Environment) -> Result<Self, SettingError> {
         let worker_function = environment.required("WORKER_FUNCTION")?;
-        let messages_per_minute = environment.number("MESSAGES_PER_MINUTE", 600, 1..=60_000)?;
         Ok(Self {
             tokens: Tokens::read(environment)?,
             fanout: fanout::Settings::read(environment, worker_function)?,
@@ -47,7 +46,7 @@ impl Settings {
             authorize_function: environment.optional("AUTHORIZE_FUNCTION"),
             call_function: environment.optional("CALL_FUNCTION"),
             max_message_bytes: environment.max_message_bytes()?,
-            messages_per_minute: u32::try_from(messages_per_minute).unwrap_or(1),
+            messages_per_minute: environment.messages_per_minute()?,
             connection_lifetime: environment.connection_lifetime()?,
         })
     }

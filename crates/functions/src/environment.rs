@@ -155,6 +155,16 @@ impl Environment {
         self.count("CONNECTIONS_PER_WORKER", 5_000, 1_000_000)
     }
 
+    /// Connections of a user at a time.
+    pub(crate) fn connections_per_user(&self) -> Result<u32, SettingError> {
+        self.count("MAX_CONNECTIONS_PER_USER", 20, 1_000)
+    }
+
+    /// Frames of a connection, or messages of a user's HTTP readers.
+    pub(crate) fn messages_per_minute(&self) -> Result<u32, SettingError> {
+        self.count("MESSAGES_PER_MINUTE", 600, 60_000)
+    }
+
     /// How presence is announced.
     pub(crate) fn presence(&self) -> Result<PresenceSettings, SettingError> {
         let announced = self.number("PRESENCE_ANNOUNCED", 100, 1..=100)?;

@@ -11,6 +11,7 @@ use belfry_aws::functionurl::{self, Event, Head, Operation};
 use belfry_aws::{DynamoDb, LambdaAuthorizer, LambdaWorkers, SystemClock, SystemRandomness};
 use belfry_core::broadcast::FanoutSettings;
 use belfry_core::connections::OriginPolicy;
+use belfry_core::frames::TokenBucket;
 use belfry_core::ports::Clock;
 use belfry_core::reader::{EventStream, Reader, Refusal, Step};
 use belfry_protocol::MessageId;
@@ -23,6 +24,9 @@ use crate::error::FunctionError;
 use crate::fanout;
 use crate::tokens::Tokens;
 
+/// Each place is an attribute of one item.
+const MAX_PLACES: u32 = 100;
+
 #[derive(Debug)]
 pub struct Settings {
     fanout: fanout::Settings,
@@ -32,6 +36,8 @@ pub struct Settings {
     origins: OriginPolicy,
     max_message_bytes: usize,
     stream_time: Duration,
+    places_per_user: u32,
+    messages_per_minute: u32,
 }
 
 impl Settings {
@@ -48,6 +54,8 @@ impl Settings {
             origins: environment.origins()?,
             max_message_bytes: environment.max_message_bytes()?,
             stream_time: Duration::from_secs(stream_seconds),
+            places_per_user: environment.connections_per_user()?.min(MAX_PLACES),
+            messages_per_minute: environment.messages_per_minute()?,
         })
     }
 }
@@ -85,6 +93,8 @@ pub async fn build(settings: Settings) -> UseCase {
         origins: settings.origins,
         max_message_bytes: settings.max_message_bytes,
         stream_time: settings.stream_time,
+        places_per_user: settings.places_per_user,
+        bucket: TokenBucket::per_minute(settings.messages_per_minute),
     }
 }
 
@@ -210,6 +220,8 @@ mod tests {
                 ("CONNECTIONS_PER_WORKER", "0"),
                 ("MAX_MESSAGE_BYTES", "1000000"),
                 ("STREAM_SECONDS", "0"),
+                ("MAX_CONNECTIONS_PER_USER", "0"),
+                ("MESSAGES_PER_MINUTE", "0"),
             ],
         );
     }

@@ -95,6 +95,11 @@ pub(super) fn hooks(shard: u8, sk: &str) -> Item {
     item(&hooks_pk(shard), sk)
 }
 
+/// What the HTTP readers of a user use.
+pub(super) fn readers(user: &UserId) -> Item {
+    item(&format!("reader#{user}"), "limits")
+}
+
 /// The last broadcast to everyone.
 pub(super) fn last_to_all() -> Item {
     item("broadcasts#all", "last")

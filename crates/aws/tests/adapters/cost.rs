@@ -27,13 +27,14 @@ use belfry_core::log::{
 use belfry_core::ports::{
     Acks, Admission, Admissions, Admitted, Advanced, Capacity, Clock, ConnectionLookup, Departures,
     Disconnections, DueConnections, Extended, Extension, HookEvents, JoinsPresence, LeaveOutcome,
-    Listing, LockKey, Locks, LogAppends, LogPeeks, LogReads, Presence, Receipts, Removals, Segment,
-    SessionRefresh, Sessions, SubscribeResult, Subscribers, Subscription, Subscriptions, Touched,
+    Listing, LockKey, Locks, LogAppends, LogPeeks, LogReads, Presence, ReaderLimits, Receipts,
+    Removals, Segment, SessionRefresh, Sessions, SubscribeResult, Subscribers, Subscription,
+    Subscriptions, Touched,
 };
 use belfry_core::presence::PresenceSettings;
 use belfry_core::testing::{
-    FakeMetrics, FakeOutbox, FakeWorkers, LIMITS, START, SeededRandomness, TestClock, connection,
-    connection_id, user_id,
+    BUCKET, FakeMetrics, FakeOutbox, FakeWorkers, LIMITS, START, SeededRandomness, TestClock,
+    connection, connection_id, user_id,
 };
 use belfry_protocol::{
     Action, BroadcastRequest, BroadcasterRequest, ChannelName, Epoch, LockName, MessageId,
@@ -500,6 +501,22 @@ async fn logs() {
     meter.expect("log: recovery, 4 messages missed");
     publish_together(10, "m6", Some(tomorrow), true).await;
     meter.expect("log: 10 messages that are appended together, with an id");
+}
+
+#[tokio::test]
+async fn readers() {
+    let (meter, store) = meter().await;
+    let alice = user_id("alice");
+    let place = store.take_place(&alice, 20, after(60), START).await;
+    let place = place.unwrap().expect("a place");
+    store.leave_place(&alice, place).await.unwrap();
+    meter.expect("HTTP reader: the beginning and the end of a stream or a poll that waits");
+    store
+        .take_token(&alice, &BUCKET, START)
+        .await
+        .unwrap()
+        .unwrap();
+    meter.expect("HTTP reader: counting a message");
 }
 
 #[tokio::test]

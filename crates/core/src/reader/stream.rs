@@ -8,7 +8,8 @@ use super::watch::{Read, Watch};
 use super::{LONGEST_WAIT, Reader, Refusal, SHORTEST_WAIT};
 use crate::ports::{
     Authorizer, Clock, LogAppends, LogPeeks, LogReads, Metrics, NewBroadcasts, Outbox, Randomness,
-    Removals, SegmentOffers, SessionRefresh, Subscribers, Subscriptions, TokenVerifier, Workers,
+    ReaderLimits, ReaderPlace, Removals, SegmentOffers, SessionRefresh, Subscribers, Subscriptions,
+    TokenVerifier, Workers,
 };
 use crate::time::UnixMillis;
 
@@ -19,6 +20,8 @@ const KEEP_ALIVE: Duration = Duration::from_secs(15);
 #[derive(Debug)]
 pub struct EventStream {
     watch: Watch,
+    /// What it has of the user's places, until it ends.
+    place: Option<ReaderPlace>,
     begun: UnixMillis,
     written_at: UnixMillis,
     wait: Duration,
@@ -52,6 +55,7 @@ where
         + LogPeeks
         + LogReads
         + NewBroadcasts
+        + ReaderLimits
         + Removals
         + SegmentOffers
         + SessionRefresh
@@ -68,12 +72,17 @@ where
     pub(super) async fn begin(
         &self,
         mut watch: Watch,
-    ) -> Result<(EventStream, Vec<Event>), Refusal> {
-        let read = self.read(&mut watch).await?;
+        place: ReaderPlace,
+    ) -> Result<(EventStream, Vec<Event>), (Refusal, Watch)> {
+        let read = match self.read(&mut watch).await {
+            Ok(read) => read,
+            Err(error) => return Err((error.into(), watch)),
+        };
         let subscribed = self.subscribed(watch.states(), read.begins_at.to_string());
         let now = self.clock.now();
         let stream = EventStream {
             watch,
+            place: Some(place),
             begun: now,
             written_at: now,
             wait: SHORTEST_WAIT,
@@ -89,6 +98,9 @@ where
         loop {
             let now = self.clock.now();
             if stream.is_over || now.since(stream.begun) >= self.stream_time {
+                if let Some(place) = stream.place.take() {
+                    self.leave_place(&stream.watch.identity, place).await;
+                }
                 return Step::End;
             }
             if now.since(stream.written_at) >= KEEP_ALIVE {

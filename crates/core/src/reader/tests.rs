@@ -47,6 +47,8 @@ fn reader() -> Fixture {
         delivery: DELIVERY,
         fanout: FANOUT,
         stream_time: Duration::from_secs(55),
+        places_per_user: 20,
+        bucket: TokenBucket::per_minute(60_000),
         max_message_bytes: 1_024,
     }
 }
@@ -370,6 +372,56 @@ async fn a_store_that_fails_for_a_moment_ends_no_stream() {
     reader.store.fail_next("peek");
     let events = events(&reader, &mut stream).await;
     assert_eq!(numbers(&events), [1]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_user_has_so_many_streams_and_polls_at_a_time() {
+    let reader = Reader {
+        places_per_user: 2,
+        ..reader()
+    };
+    let query = [("channel", "room:7")];
+    let (mut first, _) = open(&reader, &query).await;
+    let (_lost, _) = open(&reader, &query).await;
+    let refused = async |wait: u64| {
+        let wait = Duration::from_secs(wait);
+        let answer = reader.poll(alice(&reader).await, channels(&query), wait);
+        answer.await.err()
+    };
+    let refusal = refused(1).await.expect("no place is free");
+    assert_eq!(refusal.code(), ErrorCode::RateLimited);
+    assert!(refusal.into_refused().retry_after_ms.is_some());
+    assert_eq!(
+        refused(0).await,
+        None,
+        "a poll that does not wait takes none"
+    );
+    assert_eq!(events_or_end(&reader, &mut first).await, [""; 0]);
+    assert_eq!(refused(1).await, None, "its end frees a place");
+    assert_eq!(refused(1).await, None, "and so does a poll's");
+    // The function of the other one died.
+    reader.clock.advance(OVERTIME);
+    for _ in 0..2 {
+        open(&reader, &query).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_user_publishes_so_many_messages_a_minute() {
+    let reader = Reader {
+        bucket: TokenBucket::per_minute(60),
+        ..reader()
+    };
+    for number in 0..6 {
+        publish(&reader, "room:7", number).await;
+    }
+    let id = MessageId::parse("r").unwrap();
+    let refused = reader.publish(&alice(&reader).await, "{}", &id).await;
+    let refused = refused.unwrap_err().into_refused();
+    assert_eq!(refused.code, ErrorCode::RateLimited);
+    assert_eq!(refused.retry_after_ms, Some(1_000));
+    reader.clock.advance(Duration::from_secs(1));
+    publish(&reader, "room:7", 7).await;
 }
 
 proptest! {

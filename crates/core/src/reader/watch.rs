@@ -9,15 +9,15 @@ use crate::frames::{Found, HistoryReader, PAGE_BYTES, forbidden_channel};
 use crate::log::{LogKey, RecoveryReader};
 use crate::ports::{
     Authorizer, Clock, Identity, LogAppends, LogPeeks, LogReads, Metrics, NewBroadcasts, Outbox,
-    Randomness, Removals, SegmentOffers, SessionRefresh, StoreError, Subscribers, Subscriptions,
-    TokenVerifier, Workers,
+    Randomness, ReaderLimits, Removals, SegmentOffers, SessionRefresh, StoreError, Subscribers,
+    Subscriptions, TokenVerifier, Workers,
 };
 use crate::time::{UnixMillis, UnixSeconds};
 
 /// The channels of a reader, and how far it has read each of them.
 #[derive(Debug)]
 pub(super) struct Watch {
-    identity: Identity,
+    pub(super) identity: Identity,
     channels: Vec<Watched>,
     sign_out_checked_at: UnixMillis,
 }
@@ -150,6 +150,7 @@ where
         + LogPeeks
         + LogReads
         + NewBroadcasts
+        + ReaderLimits
         + Removals
         + SegmentOffers
         + SessionRefresh

@@ -53,6 +53,7 @@ pub(super) struct State {
     pub(super) listed_locks: BTreeSet<(ConnectionId, LockKey)>,
     calls: HashMap<&'static str, u32>,
     pub(super) hooks: HookState,
+    pub(super) readers: HashMap<UserId, super::reader_limits::ReaderUse>,
     failing: bool,
     /// Fails after so many calls.
     fails_after: Option<u32>,
