@@ -20,6 +20,9 @@ const CHANNEL: &str = "demo:bench";
 /// Listeners, and messages a second.
 const SCENARIOS: [(usize, u32); 2] = [(200, 1), (100, 5)];
 
+/// Fewer than a user may have.
+const STREAMS_PER_USER: usize = 10;
+
 const SECONDS: u32 = 20;
 
 /// How long messages may be under way at the end.
@@ -46,13 +49,19 @@ async fn with_belfry(listeners: usize, rate: u32) {
         .argument(&(listeners + 60).to_string());
     let stack = stack.start().await;
     let url = stack.ready.reader.clone().expect("a reader");
-    let token = stack.token("alice").await;
+    let mut tokens = Vec::new();
+    for number in 0..listeners.div_ceil(STREAMS_PER_USER) {
+        tokens.push(stack.token(&format!("listener-{number}")).await);
+    }
     let client = Client::new();
-    let open = || {
+    let open = |number: usize| {
         let request = client.get(format!("{url}/events?channel={CHANNEL}"));
-        request.bearer_auth(&token).send()
+        request
+            .bearer_auth(&tokens[number / STREAMS_PER_USER])
+            .send()
     };
-    let streams = all_open((0..listeners).map(|_| open())).await;
+    let streams = all_open((0..listeners).map(open)).await;
+    let token = stack.token("publisher").await;
     let send = async |number: usize| {
         let message = json!({"channel": CHANNEL, "kind": "bench", "data": number});
         let request = client.post(format!("{url}/messages")).bearer_auth(&token);
