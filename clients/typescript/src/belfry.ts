@@ -3,6 +3,7 @@ import { Connector } from "./connector.js";
 import { Emitter } from "./emitter.js";
 import { defaultEnvironment, type Environment, type WebSocketConstructor } from "./environment.js";
 import { BelfryError } from "./errors.js";
+import { isMessage } from "./frame.js";
 import type { KeptFrame, ServerFrame, ServerFrames } from "./generated/frames.js";
 import { type Kind, type Message, messageOf } from "./kinds.js";
 import { PublishQueue } from "./queue.js";
@@ -185,7 +186,7 @@ export class Belfry {
 
   #received(frame: ServerFrame): void {
     if (frame.type === "unsubscribed") this.#subscriptions.unsubscribed(frame);
-    else if (frame.type === "notification" || frame.type === "message") this.#message(frame);
+    else if (isMessage(frame)) this.#message(frame);
   }
 
   #message(frame: KeptFrame): void {

@@ -1,6 +1,6 @@
 import type { Environment } from "./environment.js";
 import { BelfryError, errorOf } from "./errors.js";
-import { between, parseFrame } from "./frame.js";
+import { between, framesIn, parseFrame } from "./frame.js";
 import { type Advice, closingAdvice, gatewayAdvice } from "./generated/advice.js";
 import type { ClientFrames, HelloData, ServerFrame, ServerFrames } from "./generated/frames.js";
 import { Pacer } from "./pacer.js";
@@ -124,12 +124,13 @@ export class Connection {
     if (this.#finish()) this.#link.close();
   }
 
-  async #hello(data: HelloData): Promise<void> {
+  async #hello(wanted: HelloData): Promise<void> {
+    const accepts = ["batch"];
     let frame: ServerFrames["welcome"];
     try {
-      frame = await this.request("hello", data).catch((error: BelfryError) => {
+      frame = await this.request("hello", { accepts, ...wanted }).catch((error: BelfryError) => {
         // A stack may allow only tiny frames. The subscriptions follow when the limit is known.
-        if (error.code === "MESSAGE_TOO_LARGE") return this.request("hello");
+        if (error.code === "MESSAGE_TOO_LARGE") return this.request("hello", { accepts });
         throw error;
       });
     } catch (error) {
@@ -169,7 +170,7 @@ export class Connection {
     } else {
       const pending = frame.correlationId === undefined ? undefined : this.#settle(frame.correlationId);
       if (pending) pending.resolve(frame);
-      else this.#events.received(frame);
+      else for (const one of framesIn(frame)) this.#events.received(one);
     }
   }
 

@@ -2,6 +2,7 @@ import { backoff } from "./backoff.js";
 import { Connection, type End, remaining } from "./connection.js";
 import type { Environment } from "./environment.js";
 import { BelfryError } from "./errors.js";
+import { isMessage } from "./frame.js";
 import type { HelloData, ServerFrame, ServerFrames } from "./generated/frames.js";
 import type { Status } from "./status.js";
 import { getToken, type TokenReason, type TokenSource } from "./token.js";
@@ -154,8 +155,7 @@ export class Connector {
 
   #received(connection: Connection, frame: ServerFrame): void {
     // Only messages count on a connection that is not yet ready, or that another one has replaced.
-    const isMessage = frame.type === "message" || frame.type === "notification";
-    if (!isMessage && connection !== this.#current) return;
+    if (!isMessage(frame) && connection !== this.#current) return;
     if (frame.type === "reconnect") void this.#connect();
     else this.#events.received(frame);
   }

@@ -1,4 +1,4 @@
-import type { ServerFrame } from "./generated/frames.js";
+import type { KeptFrame, ServerFrame } from "./generated/frames.js";
 
 /** API Gateway's own error frame. */
 export interface GatewayError {
@@ -20,6 +20,18 @@ export function parseFrame(text: unknown): ServerFrame | GatewayError | undefine
   if (type === undefined && typeof message === "string") return { type, message };
   const isBare = type === "ping" || type === "pong";
   return typeof type === "string" && (isBare || isObject(data)) ? (frame as unknown as ServerFrame) : undefined;
+}
+
+/** The frames that a frame consists of: for `batch`, those that other clients get one by one. */
+export function framesIn(frame: ServerFrame): ServerFrame[] {
+  if (frame.type !== "batch") return [frame];
+  const { messages } = frame.data;
+  return Array.isArray(messages) ? messages.filter((one) => isObject(one) && isMessage(one) && isObject(one.data)) : [];
+}
+
+/** Whether a frame is a message to the application. */
+export function isMessage(frame: ServerFrame): frame is KeptFrame {
+  return frame.type === "message" || frame.type === "notification";
 }
 
 /** The time from one of the server's timestamps to another, in milliseconds: the two clocks may differ. */

@@ -13,7 +13,7 @@ const binaries = new URL(`${process.env["BELFRY_BINARIES"] ?? "target/debug"}/`,
 const RULES = {
   version: "1.0",
   channels: [
-    { match: "room:**", allow: ["subscribe", "publish"], history: { seconds: 300 } },
+    { match: "room:**", allow: ["subscribe", "publish", "presence", "lock"], history: { seconds: 300 } },
     { match: "plain:*", allow: ["subscribe", "publish"] },
     { match: "admin:*", groups: ["admins"], allow: ["subscribe", "publish"], history: { seconds: 300 } },
   ],

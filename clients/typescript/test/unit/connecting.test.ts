@@ -17,7 +17,7 @@ describe("the first connection", () => {
     expect(server.socket.protocols).toEqual(["belfry.v1", "bearer.token-1"]);
     expect(server.socket.received[0]).toMatchObject({
       type: "hello",
-      data: { subscribe: { channels: [{ channel: "@me" }, { channel: "@all" }] } },
+      data: { accepts: ["batch"], subscribe: { channels: [{ channel: "@me" }, { channel: "@all" }] } },
     });
     expect(statuses).toEqual([{ state: "connected", connectionId: "c1", userId: "alice" }]);
     expect(belfry.status.state).toBe("connected");
@@ -71,7 +71,7 @@ describe("the first connection", () => {
     const { server, belfry } = setUp({}, (server) => {
       server.maxMessageBytes = 256;
       server.intercept = (frame, socket) => {
-        if (JSON.stringify(frame).length <= 60) return false;
+        if (JSON.stringify(frame).length <= 100) return false;
         server.refuse(frame, socket, "MESSAGE_TOO_LARGE");
         return true;
       };
