@@ -6,11 +6,12 @@ import { BelfryError } from "./errors.js";
 import { isMessage } from "./frame.js";
 import type { KeptFrame, ServerFrame, ServerFrames } from "./generated/frames.js";
 import { type Kind, type Message, messageOf } from "./kinds.js";
+import type { PresenceFrame } from "./presence.js";
 import { PublishQueue } from "./queue.js";
 import type { Lost } from "./recovery/ordering.js";
 import { Seen } from "./recovery/seen.js";
 import type { Status } from "./status.js";
-import { Subscription } from "./subscription.js";
+import { type ChannelOptions, Subscription } from "./subscription.js";
 import { Subscriptions } from "./subscriptions.js";
 import type { TokenSource } from "./token.js";
 import { webSocketTransport } from "./websocket.js";
@@ -121,11 +122,17 @@ export class Belfry {
     return (EVENTS.has(name) ? this.#events : this.#kinds).on(name, listener);
   }
 
-  /** A channel by its name: always the same one, until it is closed. */
-  channel(name: string): Channel {
+  /**
+   * A channel by its name: always the same one, until it is closed. Options change those that were given before. With
+   * `presence`, it subscribes at once.
+   */
+  channel(name: string, options: ChannelOptions = {}): Channel {
     if (name.length > 128 || !NAME.test(name))
       throw new TypeError(`not the name of a channel: ${JSON.stringify(name)}`);
-    return (this.#channels.get(name) ?? this.#open(name)).channel;
+    const { channel, subscription } = this.#channels.get(name) ?? this.#open(name);
+    const isChanged = subscription.configure(options);
+    if (isChanged && (options.presence || this.#subscriptions.get(name))) this.#subscriptions.add(subscription, true);
+    return channel;
   }
 
   /** Connects again after the state `closed`, for example when the user has signed in again. */
@@ -143,14 +150,16 @@ export class Belfry {
     const subscription = new Subscription(
       name,
       this.#environment,
-      (...after) => this.#subscriptions.history(...after),
+      async (channel, after) => (await this.#subscriptions.request("history", { channel, after, limit: 300 })).data,
       {
+        subscribed: (state, timestamp) => channel.subscribed(state, timestamp),
+        interrupted: () => channel.interrupted(),
         delivered: (frame) => this.#deliver(channel, frame),
         lost: (lost) => {
           channel.emit("lost", lost);
           this.#events.emit("lost", { ...lost, channel: name });
         },
-        refused: (error) => channel.emit("error", error),
+        refused: (error) => channel.refused(error),
       },
     );
     const channel = new Channel(name, {
@@ -164,6 +173,7 @@ export class Belfry {
         if (this.#status.state === "closed") throw closedBy(this.#status);
         return this.#queue.publish({ messageId: this.#environment.randomId(), ...data }, this.#publishTimeoutMs);
       },
+      readPresence: () => this.#subscriptions.request("presence", { channel: name }),
       position: () => subscription.recovery.position,
       close: () => {
         // The client itself needs these two.
@@ -187,6 +197,7 @@ export class Belfry {
   #received(frame: ServerFrame): void {
     if (frame.type === "unsubscribed") this.#subscriptions.unsubscribed(frame);
     else if (isMessage(frame)) this.#message(frame);
+    else if (isPresence(frame)) this.#channels.get(frame.data.channel)?.channel.told(frame);
   }
 
   #message(frame: KeptFrame): void {
@@ -217,6 +228,10 @@ export class Belfry {
     this.#queue.clear(error);
     this.#changed(error.code === "CLOSED" ? { state: "closed" } : { state: "closed", error });
   }
+}
+
+function isPresence(frame: ServerFrame): frame is PresenceFrame {
+  return /^presence\../.test(frame.type);
 }
 
 function closedBy(status: Status & { state: "closed" }): BelfryError {

@@ -1,7 +1,8 @@
 import { Emitter } from "./emitter.js";
 import type { BelfryError } from "./errors.js";
-import type { Position, Publish, Published } from "./generated/frames.js";
+import type { ChannelState, Position, Publish, Published, ServerFrames, Timestamp } from "./generated/frames.js";
 import type { DataOf, Kind, Message } from "./kinds.js";
+import { type Presence, type PresenceFrame, PresenceList } from "./presence.js";
 import type { Lost } from "./recovery/ordering.js";
 import { Stream } from "./stream.js";
 
@@ -35,6 +36,7 @@ export type PublishArguments<K extends Kind> =
 export interface ChannelHost {
   subscribe(): Promise<void>;
   publish(data: Publish): Promise<Published>;
+  readPresence(): Promise<ServerFrames["presence"]>;
   position(): Position | undefined;
   close(): void;
 }
@@ -50,11 +52,18 @@ export class Channel implements AsyncIterable<Message> {
   /** Of its own: anyone who may publish chooses the kind, so a kind must not pass for an event. */
   readonly #kinds = new Emitter();
   readonly #streams = new Set<Stream<Message>>();
+  readonly #presence: PresenceList;
 
   /** @internal */
   constructor(name: string, host: ChannelHost) {
     this.name = name;
     this.#host = host;
+    this.#presence = new PresenceList(() => host.readPresence());
+  }
+
+  /** Who is present. Known only to those who are present, too: see {@link Belfry.channel}. */
+  get presence(): Presence {
+    return this.#presence;
   }
 
   /** The position of the last message that was delivered, if the channel has a history. */
@@ -113,6 +122,28 @@ export class Channel implements AsyncIterable<Message> {
     this.#kinds.emit(message.kind, message);
     this.#events.emit("message", message);
     for (const stream of [...this.#streams]) stream.push(message);
+  }
+
+  /** @internal */
+  subscribed({ presence }: ChannelState, timestamp: Timestamp | undefined): void {
+    if (presence) this.#presence.listed(presence, timestamp);
+    else this.#presence.clear();
+  }
+
+  /** @internal */
+  interrupted(): void {
+    this.#presence.interrupt();
+  }
+
+  /** @internal */
+  refused(error: BelfryError): void {
+    this.#presence.clear();
+    this.emit("error", error);
+  }
+
+  /** @internal */
+  told(frame: PresenceFrame): void {
+    this.#presence.told(frame);
   }
 
   /** @internal */

@@ -1,6 +1,6 @@
 import type { Environment } from "./environment.js";
 import { BelfryError, errorOf } from "./errors.js";
-import { between, framesIn, parseFrame } from "./frame.js";
+import { between, bytesOf, framesIn, parseFrame } from "./frame.js";
 import { type Advice, closingAdvice, gatewayAdvice } from "./generated/advice.js";
 import type { ClientFrames, HelloData, ServerFrame, ServerFrames } from "./generated/frames.js";
 import { Pacer } from "./pacer.js";
@@ -29,7 +29,7 @@ export interface ConnectionEvents {
 }
 
 /** The requests of a client, and the replies. */
-type Replies = {
+export type Replies = {
   ping: "pong";
   "auth.refresh": "auth.refreshed";
   subscribe: "subscribed";
@@ -37,6 +37,7 @@ type Replies = {
   publish: "published";
   history: "history";
   sync: "synced";
+  presence: "presence";
   hello: "welcome";
 };
 
@@ -263,8 +264,4 @@ export function remaining(frame: ServerFrame, until: string): number {
 
 function disconnected(): BelfryError {
   return new BelfryError("DISCONNECTED", "the connection has ended");
-}
-
-function bytesOf(text: string): number {
-  return new TextEncoder().encode(text).length;
 }

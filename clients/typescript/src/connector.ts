@@ -2,7 +2,6 @@ import { backoff } from "./backoff.js";
 import { Connection, type End, remaining } from "./connection.js";
 import type { Environment } from "./environment.js";
 import { BelfryError } from "./errors.js";
-import { isMessage } from "./frame.js";
 import type { HelloData, ServerFrame, ServerFrames } from "./generated/frames.js";
 import type { Status } from "./status.js";
 import { getToken, type TokenReason, type TokenSource } from "./token.js";
@@ -154,8 +153,9 @@ export class Connector {
   }
 
   #received(connection: Connection, frame: ServerFrame): void {
-    // Only messages count on a connection that is not yet ready, or that another one has replaced.
-    if (!isMessage(frame) && connection !== this.#current) return;
+    // A connection that is not yet ready, or that another one has replaced, still brings messages and news.
+    const isOwn = frame.type === "reconnect" || frame.type === "unsubscribed";
+    if (isOwn && connection !== this.#current) return;
     if (frame.type === "reconnect") void this.#connect();
     else this.#events.received(frame);
   }

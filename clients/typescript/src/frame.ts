@@ -40,6 +40,10 @@ export function between(from: string | undefined, to: string): number {
   return Number.isFinite(ms) ? Math.max(ms, 0) : 0;
 }
 
+export function bytesOf(text: string): number {
+  return new TextEncoder().encode(text).length;
+}
+
 function isObject(value: unknown): value is Record<string, unknown> {
   return typeof value === "object" && value !== null && !Array.isArray(value);
 }

@@ -3,8 +3,18 @@ export { Channel, type ChannelEvents, type PublishArguments, type PublishOptions
 export { defaultEnvironment, type Environment, type WebSocketConstructor, type WebSocketLike } from "./environment.js";
 export { BelfryError, type ClientErrorCode } from "./errors.js";
 export type { Advice } from "./generated/advice.js";
-export type { Announcement, ErrorCode, Position, Published, SetCreated, Upload } from "./generated/frames.js";
+export type {
+  Announcement,
+  ErrorCode,
+  Position,
+  PresenceInfo,
+  Published,
+  SetCreated,
+  Upload,
+} from "./generated/frames.js";
 export type { DataOf, Kind, Kinds, Message } from "./kinds.js";
+export type { Presence, PresentUser } from "./presence.js";
 export type { Lost } from "./recovery/ordering.js";
 export type { Status } from "./status.js";
+export type { ChannelOptions } from "./subscription.js";
 export type { TokenReason, TokenSource } from "./token.js";

@@ -1,10 +1,28 @@
 import type { Environment } from "./environment.js";
 import { type BelfryError, errorOf } from "./errors.js";
-import type { ChannelSince, KeptFrame, Position, SubscribedTo } from "./generated/frames.js";
+import type {
+  ChannelSince,
+  ChannelState,
+  ChannelWanted,
+  KeptFrame,
+  Position,
+  PresenceInfo,
+  SubscribedTo,
+  Timestamp,
+} from "./generated/frames.js";
 import type { Lost, Page } from "./recovery/ordering.js";
 import { Recovery } from "./recovery/recovery.js";
 
+/** What a subscription asks for besides the messages. */
+export interface ChannelOptions {
+  /** Makes the user present in the channel, and tells the others this. `undefined` ends that. */
+  presence?: PresenceInfo | undefined;
+}
+
 export interface SubscriptionEvents {
+  /** The server has subscribed the connection. */
+  subscribed(state: ChannelState, timestamp: Timestamp | undefined): void;
+  interrupted(): void;
   delivered(frame: KeptFrame): void;
   lost(lost: Lost): void;
   /** The server refuses the subscription, or has ended it. */
@@ -25,6 +43,8 @@ export class Subscription {
   readonly #events: SubscriptionEvents;
   readonly #waiters: Waiter[] = [];
   #isSubscribed = false;
+  /** As text: the application may change its object. */
+  #options = "{}";
 
   constructor(
     name: string,
@@ -42,10 +62,22 @@ export class Subscription {
     });
   }
 
-  /** The channel's entry in a `subscribe` or `sync` frame. */
-  get wanted(): ChannelSince {
+  /** Changes options. Returns whether that makes a difference. */
+  configure(options: ChannelOptions): boolean {
+    const before = this.#options;
+    this.#options = JSON.stringify({ ...JSON.parse(before), ...options });
+    return this.#options !== before;
+  }
+
+  /** The channel's entry in a `sync` frame. */
+  get known(): ChannelSince {
     const { position } = this.recovery;
-    return position ? { channel: this.name, since: position } : { channel: this.name };
+    return { channel: this.name, ...(position && { since: position }) };
+  }
+
+  /** The channel's entry in a `subscribe` frame. */
+  get wanted(): ChannelWanted {
+    return { ...JSON.parse(this.#options), ...this.known };
   }
 
   /** Resolves when the server has subscribed the connection. Rejects if it refuses. */
@@ -54,13 +86,14 @@ export class Subscription {
     return new Promise((resolve, reject) => this.#waiters.push({ resolve, reject }));
   }
 
-  answered(entry: SubscribedTo): void {
+  answered(entry: SubscribedTo, timestamp: Timestamp | undefined): void {
     if ("error" in entry) {
       this.refuse(errorOf(entry.error));
       return;
     }
     this.#isSubscribed = true;
     this.refusal = undefined;
+    this.#events.subscribed(entry, timestamp);
     this.recovery.subscribed(entry);
     for (const { resolve } of this.#waiters.splice(0)) resolve();
   }
@@ -68,6 +101,7 @@ export class Subscription {
   interrupt(): void {
     this.#isSubscribed = false;
     this.recovery.interrupt();
+    this.#events.interrupted();
   }
 
   refuse(error: BelfryError): void {

@@ -1,9 +1,9 @@
 import { backoff } from "./backoff.js";
-import { type Connection, remaining } from "./connection.js";
+import { type Connection, type Replies, remaining } from "./connection.js";
 import type { Environment } from "./environment.js";
 import { BelfryError } from "./errors.js";
-import type { ChannelSince, HelloData, KeptFrame, ServerFrames, SubscribedTo } from "./generated/frames.js";
-import type { Page } from "./recovery/ordering.js";
+import { bytesOf } from "./frame.js";
+import type { ClientFrames, HelloData, KeptFrame, ServerFrames, SubscribedTo } from "./generated/frames.js";
 import type { Subscription } from "./subscription.js";
 
 /** The most channels in one frame. */
@@ -43,9 +43,12 @@ export class Subscriptions {
     return this.#wanted.get(channel);
   }
 
-  add(subscription: Subscription): void {
+  /** Subscribes. `isChanged`: even if the connection is subscribed already. */
+  add(subscription: Subscription, isChanged = false): void {
+    const { name } = subscription;
     subscription.refusal = undefined;
-    this.#wanted.set(subscription.name, subscription);
+    this.#wanted.set(name, subscription);
+    if (isChanged) this.#asked.delete(name);
     void this.#reconcile();
   }
 
@@ -55,11 +58,10 @@ export class Subscriptions {
     void this.#reconcile();
   }
 
-  /** Asks for a page of a channel's history. */
-  async history(channel: string, after: Exclude<ChannelSince["since"], undefined>): Promise<Page> {
+  /** Sends a request on the present connection. */
+  async request<T extends keyof Replies>(type: T, data: ClientFrames[T]["data"]): Promise<ServerFrames[Replies[T]]> {
     if (!this.#connection) throw new BelfryError("DISCONNECTED", "there is no connection");
-    const frame = await this.#connection.request("history", { channel, after, limit: 300 });
-    return frame.data;
+    return this.#connection.request(type, data);
   }
 
   /** The data of `hello` for a new connection. */
@@ -127,7 +129,7 @@ export class Subscriptions {
     while (rest.length > 0) {
       const batch = this.#batch(rest);
       rest = rest.slice(batch.length);
-      connection.request("sync", { channels: batch.map(({ wanted }) => wanted) }).then(
+      connection.request("sync", { channels: batch.map(({ known }) => known) }).then(
         (frame) => this.#synced(connection, batch, frame),
         // The connection's end, or the next sync, will do.
         () => {},
@@ -216,7 +218,7 @@ export class Subscriptions {
     for (const [index, subscription] of batch.entries()) {
       const answer = answers[index];
       if (!answer || this.#wanted.get(subscription.name) !== subscription) continue;
-      subscription.answered(answer);
+      subscription.answered(answer, frame.timestamp);
       if (subscription.refusal) this.#asked.delete(subscription.name);
       else if ("until" in answer && answer.until) this.#renew(subscription, remaining(frame, answer.until));
     }
@@ -245,7 +247,7 @@ export class Subscriptions {
   #batch(subscriptions: Subscription[]): Subscription[] {
     let bytes = ENVELOPE_BYTES;
     const fits = ({ wanted }: Subscription, index: number) => {
-      bytes += JSON.stringify(wanted).length + 1;
+      bytes += bytesOf(JSON.stringify(wanted)) + 1;
       return index === 0 || bytes <= this.#maxBytes;
     };
     const candidates = subscriptions.slice(0, MAX_CHANNELS);

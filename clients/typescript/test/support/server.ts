@@ -4,7 +4,10 @@ import type {
   ChannelWanted,
   ClientFrames,
   KeptFrame,
+  Member,
   Position,
+  PresenceInfo,
+  Present,
   ServerFrame,
 } from "../../src/generated/frames.js";
 import type { ManualEnvironment } from "./clock.js";
@@ -91,6 +94,10 @@ export class FakeServer {
   /** Looks at each frame first. Returns `true` if the server should not answer it. */
   intercept: (frame: ClientFrame, socket: FakeSocket) => boolean = () => false;
   readonly published = new Map<string, Position>();
+  /** Who is present in a channel besides the client. */
+  readonly others = new Map<string, Member[]>();
+  /** How many users the server lists and announces. */
+  announced = 100;
   readonly #environment: ManualEnvironment;
   #connections = 0;
 
@@ -182,9 +189,31 @@ export class FakeServer {
       }
       case "sync":
         return ["synced", { channels: frame.data.channels.map((one) => this.#compare(one, socket)) }];
+      case "presence":
+        return ["presence", { channel: frame.data.channel, ...this.present(frame.data.channel) }];
       default:
         return undefined;
     }
+  }
+
+  /** Who is present in a channel. */
+  present(channel: string): Present {
+    const own = this.open.flatMap((socket) => socket.present.get(channel) ?? []);
+    const info = own.at(-1);
+    const users: Member[] = [
+      ...(info ? [{ userId: this.userId, connections: own.length, info: info as PresenceInfo }] : []),
+      ...(this.others.get(channel) ?? []),
+    ];
+    const members = users.slice(0, this.announced);
+    return { members, count: users.length, ...(members.length < users.length && { more: true }) };
+  }
+
+  /** Tells the client of a change. */
+  tell(
+    change: "joined" | "left" | "updated",
+    data: { channel: string; userId?: string; info?: PresenceInfo; count: number; at?: string },
+  ): void {
+    this.socket.send({ type: `presence.${change}`, version: "1.0", timestamp: this.timestamp(), data } as ServerFrame);
   }
 
   #welcome(wanted: ChannelWanted[] | undefined, socket: FakeSocket): unknown {
@@ -204,12 +233,15 @@ export class FakeServer {
     socket.send({ type: "error", version: "1.0", data, correlationId: frame.id } as ServerFrame);
   }
 
-  #subscribe({ channel, since }: ChannelWanted, socket: FakeSocket): unknown {
+  #subscribe({ channel, since, presence }: ChannelWanted, socket: FakeSocket): unknown {
     if (this.forbidden.has(channel)) return { channel, error: { code: "FORBIDDEN", message: "not allowed" } };
     socket.subscribed.add(channel);
+    if (presence) socket.present.set(channel, presence);
+    else socket.present.delete(channel);
+    const state = { channel, ...(presence && { presence: this.present(channel) }) };
     const log = this.logs.get(channel);
-    if (!log) return { channel };
-    return { channel, ...(since && since !== "acked" ? log.page(since, this.pageSize, this.maxMissed) : log.newest) };
+    if (!log) return state;
+    return { ...state, ...(since && since !== "acked" ? log.page(since, this.pageSize, this.maxMissed) : log.newest) };
   }
 
   #publish(channel: string, id: string, data: unknown, store = true): Position | undefined {
@@ -256,6 +288,8 @@ export class FakeSocket {
   /** A frozen socket carries nothing, in neither direction. */
   frozen = false;
   readonly subscribed = new Set<string>();
+  /** What the client tells the others, by channel. */
+  readonly present = new Map<string, PresenceInfo>();
   /** The frames of the client. */
   readonly received: ClientFrame[] = [];
   readonly #server: FakeServer;
