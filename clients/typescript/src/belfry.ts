@@ -6,6 +6,7 @@ import { BelfryError } from "./errors.js";
 import { isMessage } from "./frame.js";
 import type { KeptFrame, ServerFrame, ServerFrames } from "./generated/frames.js";
 import { type Kind, type Message, messageOf } from "./kinds.js";
+import type { LocksHost, LocksPart } from "./lock-part.js";
 import type { PresenceFrame } from "./presence.js";
 import { PublishQueue } from "./queue.js";
 import type { Lost } from "./recovery/ordering.js";
@@ -28,6 +29,8 @@ export interface BelfryOptions {
   publishTimeoutMs?: number;
   /** How long the connection may be silent before the client sends `ping`: 60,000 ms by default. */
   pingAfterMs?: number;
+  /** What channels need to lock: `locks` of `@belfry/client/locks`. */
+  locks?: LocksPart;
   /** An implementation of `WebSocket`, if the runtime has none. Node has one from version 22 on. */
   WebSocket?: WebSocketConstructor;
   /** The outside world, for tests. */
@@ -71,6 +74,7 @@ export class Belfry {
   readonly #queue: PublishQueue;
   readonly #seen = new Seen();
   readonly #publishTimeoutMs: number;
+  readonly #locks: LocksPart | undefined;
   #status: Status = { state: "connecting" };
   #userId: string | undefined;
 
@@ -81,6 +85,7 @@ export class Belfry {
     const WebSocket = options.WebSocket ?? environment.WebSocket;
     if (!WebSocket) throw new TypeError("this runtime has no WebSocket: pass one in as an option");
     this.#environment = environment;
+    this.#locks = options.locks;
     this.#publishTimeoutMs = options.publishTimeoutMs ?? 60_000;
     this.#subscriptions = new Subscriptions(environment);
     const { token, pingAfterMs = 60_000 } = options;
@@ -124,14 +129,15 @@ export class Belfry {
 
   /**
    * A channel by its name: always the same one, until it is closed. Options change those that were given before. With
-   * `presence`, it subscribes at once.
+   * `presence` or `locks`, it subscribes at once.
    */
   channel(name: string, options: ChannelOptions = {}): Channel {
     if (name.length > 128 || !NAME.test(name))
       throw new TypeError(`not the name of a channel: ${JSON.stringify(name)}`);
     const { channel, subscription } = this.#channels.get(name) ?? this.#open(name);
     const isChanged = subscription.configure(options);
-    if (isChanged && (options.presence || this.#subscriptions.get(name))) this.#subscriptions.add(subscription, true);
+    const isWanted = options.presence || options.locks;
+    if (isChanged && (isWanted || this.#subscriptions.get(name))) this.#subscriptions.add(subscription, true);
     return channel;
   }
 
@@ -162,18 +168,21 @@ export class Belfry {
         refused: (error) => channel.refused(error),
       },
     );
-    const channel = new Channel(name, {
-      subscribe: async () => {
-        if (this.#channels.get(name)?.channel !== channel) throw new BelfryError("CLOSED", "the channel was closed");
-        this.#subscriptions.add(subscription);
-        if (this.#status.state === "closed") throw closedBy(this.#status);
-        await subscription.whenSubscribed();
-      },
+    const subscribe = async () => {
+      if (this.#channels.get(name)?.channel !== channel) throw new BelfryError("CLOSED", "the channel was closed");
+      this.#subscriptions.add(subscription);
+      if (this.#status.state === "closed") throw closedBy(this.#status);
+      await subscription.whenSubscribed();
+    };
+    const request: LocksHost["request"] = (type, data) => this.#subscriptions.request(type, data);
+    const channel: Channel = new Channel(name, {
+      subscribe,
+      request,
+      locks: (changed) => this.#locks?.({ channel: name, environment: this.#environment, subscribe, request, changed }),
       publish: async (data) => {
         if (this.#status.state === "closed") throw closedBy(this.#status);
         return this.#queue.publish({ messageId: this.#environment.randomId(), ...data }, this.#publishTimeoutMs);
       },
-      readPresence: () => this.#subscriptions.request("presence", { channel: name }),
       position: () => subscription.recovery.position,
       close: () => {
         // The client itself needs these two.
@@ -197,7 +206,7 @@ export class Belfry {
   #received(frame: ServerFrame): void {
     if (frame.type === "unsubscribed") this.#subscriptions.unsubscribed(frame);
     else if (isMessage(frame)) this.#message(frame);
-    else if (isPresence(frame)) this.#channels.get(frame.data.channel)?.channel.told(frame);
+    else if (isNews(frame)) this.#channels.get(frame.data.channel)?.channel.told(frame);
   }
 
   #message(frame: KeptFrame): void {
@@ -224,14 +233,15 @@ export class Belfry {
   }
 
   #stopped(error: BelfryError): void {
+    for (const { channel } of this.#channels.values()) channel.stopped(error);
     this.#subscriptions.stopped(error);
     this.#queue.clear(error);
     this.#changed(error.code === "CLOSED" ? { state: "closed" } : { state: "closed", error });
   }
 }
 
-function isPresence(frame: ServerFrame): frame is PresenceFrame {
-  return /^presence\../.test(frame.type);
+function isNews(frame: ServerFrame): frame is PresenceFrame | ServerFrames["lock.changed"] {
+  return /^(presence|lock)\../.test(frame.type);
 }
 
 function closedBy(status: Status & { state: "closed" }): BelfryError {

@@ -1,7 +1,17 @@
 import { Emitter } from "./emitter.js";
 import type { BelfryError } from "./errors.js";
-import type { ChannelState, Position, Publish, Published, ServerFrames, Timestamp } from "./generated/frames.js";
+import type {
+  ChannelState,
+  HeldLock,
+  LockChanged,
+  Position,
+  Publish,
+  Published,
+  ServerFrames,
+  Timestamp,
+} from "./generated/frames.js";
 import type { DataOf, Kind, Message } from "./kinds.js";
+import type { ChannelLocks, Lock, LockOptions, LocksHost } from "./lock-part.js";
 import { type Presence, type PresenceFrame, PresenceList } from "./presence.js";
 import type { Lost } from "./recovery/ordering.js";
 import { Stream } from "./stream.js";
@@ -12,6 +22,8 @@ export interface ChannelEvents {
   message: Message;
   /** Messages are gone. Fetch the state again. */
   lost: Lost;
+  /** Another connection has locked something, renewed a lock, or released one. Then there is no `holder`. */
+  "lock.changed": LockChanged;
   /** The server refuses the subscription, or has ended it. */
   error: BelfryError;
 }
@@ -36,12 +48,14 @@ export type PublishArguments<K extends Kind> =
 export interface ChannelHost {
   subscribe(): Promise<void>;
   publish(data: Publish): Promise<Published>;
-  readPresence(): Promise<ServerFrames["presence"]>;
+  readonly request: LocksHost["request"];
+  /** The client's option `locks`. */
+  locks(changed: LocksHost["changed"]): ChannelLocks | undefined;
   position(): Position | undefined;
   close(): void;
 }
 
-const EVENTS: ReadonlySet<string> = new Set<keyof ChannelEvents>(["message", "lost", "error"]);
+const EVENTS: ReadonlySet<string> = new Set<keyof ChannelEvents>(["message", "lost", "lock.changed", "error"]);
 
 /** An address that many users share. Get one with {@link Belfry.channel}. */
 export class Channel implements AsyncIterable<Message> {
@@ -53,17 +67,24 @@ export class Channel implements AsyncIterable<Message> {
   readonly #kinds = new Emitter();
   readonly #streams = new Set<Stream<Message>>();
   readonly #presence: PresenceList;
+  readonly #locks: ChannelLocks | undefined;
 
   /** @internal */
   constructor(name: string, host: ChannelHost) {
     this.name = name;
     this.#host = host;
-    this.#presence = new PresenceList(() => host.readPresence());
+    this.#presence = new PresenceList(() => host.request("presence", { channel: name }));
+    this.#locks = host.locks((change) => this.emit("lock.changed", change));
   }
 
   /** Who is present. Known only to those who are present, too: see {@link Belfry.channel}. */
   get presence(): Presence {
     return this.#presence;
+  }
+
+  /** The locks that other connections hold, if the option `locks` of {@link Belfry.channel} asks for them. */
+  get locks(): readonly HeldLock[] {
+    return this.#locks?.held ?? [];
   }
 
   /** The position of the last message that was delivered, if the channel has a history. */
@@ -101,6 +122,16 @@ export class Channel implements AsyncIterable<Message> {
     return this.#host.publish(JSON.parse(text));
   }
 
+  /**
+   * Locks something in the channel, and subscribes to it. The lock renews itself. Rejects with `LOCKED` if another
+   * connection holds it: the error has `holder` and `until`. A second call gives the same lock. Needs the option `locks`
+   * of the client.
+   */
+  async lock(name: string, options: LockOptions = {}): Promise<Lock> {
+    if (!this.#locks) throw new TypeError("pass `locks` of @belfry/client/locks to the client");
+    return this.#locks.lock(name, options);
+  }
+
   /** The messages, from now on. Ends when the channel is closed, and fails if the loop is too slow. */
   [Symbol.asyncIterator](): AsyncIterableIterator<Message> {
     const stream = new Stream<Message>(() => this.#streams.delete(stream));
@@ -111,6 +142,7 @@ export class Channel implements AsyncIterable<Message> {
 
   /** Ends the subscription and removes every listener. {@link Belfry.channel} makes a new channel. */
   close(): void {
+    this.#locks?.ended();
     this.#host.close();
     this.#events.clear();
     this.#kinds.clear();
@@ -125,7 +157,9 @@ export class Channel implements AsyncIterable<Message> {
   }
 
   /** @internal */
-  subscribed({ presence }: ChannelState, timestamp: Timestamp | undefined): void {
+  subscribed(state: ChannelState, timestamp: Timestamp | undefined): void {
+    const { presence } = state;
+    this.#locks?.subscribed(state, timestamp);
     if (presence) this.#presence.listed(presence, timestamp);
     else this.#presence.clear();
   }
@@ -137,13 +171,20 @@ export class Channel implements AsyncIterable<Message> {
 
   /** @internal */
   refused(error: BelfryError): void {
+    this.#locks?.ended(error);
     this.#presence.clear();
     this.emit("error", error);
   }
 
   /** @internal */
-  told(frame: PresenceFrame): void {
-    this.#presence.told(frame);
+  stopped(error: BelfryError): void {
+    this.#locks?.ended(error);
+  }
+
+  /** @internal */
+  told(frame: PresenceFrame | ServerFrames["lock.changed"]): void {
+    if (frame.type === "lock.changed") this.#locks?.told(frame);
+    else this.#presence.told(frame);
   }
 
   /** @internal */

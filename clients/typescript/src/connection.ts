@@ -38,6 +38,8 @@ export type Replies = {
   history: "history";
   sync: "synced";
   presence: "presence";
+  lock: "locked";
+  unlock: "unlocked";
   hello: "welcome";
 };
 

@@ -1,5 +1,5 @@
 import { type Advice, errorAdvice } from "./generated/advice.js";
-import type { ErrorCode, ErrorData } from "./generated/frames.js";
+import type { ErrorCode, ErrorData, Holder, Timestamp } from "./generated/frames.js";
 
 /** An error that the client itself finds. */
 export type ClientErrorCode =
@@ -34,21 +34,34 @@ export class BelfryError extends Error {
   readonly advice: Advice;
   /** How long to wait before the same again, in milliseconds, if the server said so. */
   readonly retryAfterMs: number | undefined;
+  /** With `LOCKED`: who holds the lock. */
+  readonly holder: Holder | undefined;
+  /** With `LOCKED`: until when, unless the holder renews it. */
+  readonly until: Timestamp | undefined;
 
   constructor(
     code: ErrorCode | ClientErrorCode,
     message: string,
-    options: { advice?: Advice; retryAfterMs?: number | undefined; cause?: unknown } = {},
+    options: {
+      advice?: Advice;
+      retryAfterMs?: number | undefined;
+      holder?: Holder | undefined;
+      until?: Timestamp | undefined;
+      cause?: unknown;
+    } = {},
   ) {
     super(message, "cause" in options ? { cause: options.cause } : {});
     this.code = code;
     // The server may be newer than the client and have more codes.
     this.advice = options.advice ?? { ...clientAdvice, ...errorAdvice }[code] ?? "giveUp";
     this.retryAfterMs = options.retryAfterMs;
+    this.holder = options.holder;
+    this.until = options.until;
   }
 }
 
 /** The error that a frame reports. */
-export function errorOf(data: Pick<ErrorData, "code" | "message" | "retryAfterMs">): BelfryError {
-  return new BelfryError(data.code, data.message, { retryAfterMs: data.retryAfterMs });
+export function errorOf(data: Omit<ErrorData, "timestamp">): BelfryError {
+  const { code, message, retryAfterMs, holder, until } = data;
+  return new BelfryError(code, message, { retryAfterMs, holder, until });
 }

@@ -6,6 +6,8 @@ export type { Advice } from "./generated/advice.js";
 export type {
   Announcement,
   ErrorCode,
+  HeldLock,
+  LockChanged,
   Position,
   PresenceInfo,
   Published,
@@ -13,6 +15,7 @@ export type {
   Upload,
 } from "./generated/frames.js";
 export type { DataOf, Kind, Kinds, Message } from "./kinds.js";
+export type { Lock, LockEvents, LockOptions, LocksPart } from "./lock-part.js";
 export type { Presence, PresentUser } from "./presence.js";
 export type { Lost } from "./recovery/ordering.js";
 export type { Status } from "./status.js";

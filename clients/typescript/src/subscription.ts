@@ -17,6 +17,8 @@ import { Recovery } from "./recovery/recovery.js";
 export interface ChannelOptions {
   /** Makes the user present in the channel, and tells the others this. `undefined` ends that. */
   presence?: PresenceInfo | undefined;
+  /** `true` lists the locks that are held. Needs the client's option `locks`. */
+  locks?: boolean;
 }
 
 export interface SubscriptionEvents {

@@ -3,6 +3,7 @@ import type {
   ChannelSince,
   ChannelWanted,
   ClientFrames,
+  HeldLock,
   KeptFrame,
   Member,
   Position,
@@ -75,6 +76,15 @@ export class Log {
   }
 }
 
+interface FakeLock {
+  /** `undefined`: somebody else's. */
+  socket: FakeSocket | undefined;
+  userId: string;
+  endsAt: number;
+  until: string;
+  fencing: number;
+}
+
 /** A server in memory that speaks the protocol, and that a test can make fail. */
 export class FakeServer {
   readonly sockets: FakeSocket[] = [];
@@ -96,10 +106,14 @@ export class FakeServer {
   readonly published = new Map<string, Position>();
   /** Who is present in a channel besides the client. */
   readonly others = new Map<string, Member[]>();
+  readonly locks = new Map<string, FakeLock>();
+  /** Whether the server has noticed the ends of connections, and released their locks. */
+  noticesEnds = true;
   /** How many users the server lists and announces. */
   announced = 100;
   readonly #environment: ManualEnvironment;
   #connections = 0;
+  #fencing = 100;
 
   constructor(environment: ManualEnvironment) {
     this.#environment = environment;
@@ -158,7 +172,8 @@ export class FakeServer {
     const reply = this.#reply(frame, socket);
     if (!reply) return;
     const [type, data] = reply;
-    if (type === "error") this.refuse(frame, socket, String(data));
+    if (type === "error" && typeof data === "object") this.refuse(frame, socket, "LOCKED", data ?? {});
+    else if (type === "error") this.refuse(frame, socket, String(data));
     else
       socket.send({ type, version: "1.0", timestamp: this.timestamp(), data, correlationId: frame.id } as ServerFrame);
   }
@@ -191,9 +206,42 @@ export class FakeServer {
         return ["synced", { channels: frame.data.channels.map((one) => this.#compare(one, socket)) }];
       case "presence":
         return ["presence", { channel: frame.data.channel, ...this.present(frame.data.channel) }];
+      case "lock":
+        return this.#lock(frame.data, socket);
+      case "unlock": {
+        const { channel, name } = frame.data;
+        const key = `${channel} ${name}`;
+        if (this.locks.get(key)?.socket === socket) this.locks.delete(key);
+        return ["unlocked", { channel, name }];
+      }
       default:
         return undefined;
     }
+  }
+
+  #lock({ channel, name, seconds = 30 }: ClientFrames["lock"]["data"], socket: FakeSocket): [string, object | string] {
+    if (!socket.subscribed.has(channel)) return ["error", "FORBIDDEN"];
+    const key = `${channel} ${name}`;
+    const known = this.locks.get(key);
+    const hasEnded = known?.socket?.state === "closed" && this.noticesEnds;
+    const isFree = !known || hasEnded || known.endsAt + 5_000 <= this.#environment.now();
+    if (!isFree && known.socket !== socket) {
+      return ["error", { code: "LOCKED", holder: { userId: known.userId }, until: known.until }];
+    }
+    const fencing = isFree ? ++this.#fencing : known.fencing;
+    const endsAt = this.#environment.now() + seconds * 1_000;
+    const until = this.timestamp(seconds * 1_000);
+    this.locks.set(key, { socket, userId: this.userId, endsAt, until, fencing });
+    return ["locked", { channel, name, until, fencing }];
+  }
+
+  /** Has somebody else hold a lock. */
+  hold(channel: string, name: string, userId: string, seconds: number): FakeLock {
+    const endsAt = this.#environment.now() + seconds * 1_000;
+    const until = this.timestamp(seconds * 1_000);
+    const lock = { socket: undefined, userId, endsAt, until, fencing: ++this.#fencing };
+    this.locks.set(`${channel} ${name}`, lock);
+    return lock;
   }
 
   /** Who is present in a channel. */
@@ -233,15 +281,26 @@ export class FakeServer {
     socket.send({ type: "error", version: "1.0", data, correlationId: frame.id } as ServerFrame);
   }
 
-  #subscribe({ channel, since, presence }: ChannelWanted, socket: FakeSocket): unknown {
+  #subscribe({ channel, since, presence, locks }: ChannelWanted, socket: FakeSocket): unknown {
     if (this.forbidden.has(channel)) return { channel, error: { code: "FORBIDDEN", message: "not allowed" } };
     socket.subscribed.add(channel);
     if (presence) socket.present.set(channel, presence);
     else socket.present.delete(channel);
-    const state = { channel, ...(presence && { presence: this.present(channel) }) };
+    const state = {
+      channel,
+      ...(presence && { presence: this.present(channel) }),
+      ...(locks && { locks: { held: this.#held(channel) } }),
+    };
     const log = this.logs.get(channel);
     if (!log) return state;
     return { ...state, ...(since && since !== "acked" ? log.page(since, this.pageSize, this.maxMissed) : log.newest) };
+  }
+
+  #held(channel: string): HeldLock[] {
+    return [...this.locks].flatMap(([key, { userId, until, fencing }]) => {
+      const [of, name = ""] = key.split(" ");
+      return of === channel ? [{ name, holder: { userId }, until, fencing }] : [];
+    });
   }
 
   #publish(channel: string, id: string, data: unknown, store = true): Position | undefined {

@@ -1,0 +1,3 @@
+// The client with all of its parts, for `belfry.min.js`: a page without a bundler cannot put them together.
+export * from "./index.js";
+export { locks } from "./locks.js";
