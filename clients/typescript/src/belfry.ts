@@ -1,3 +1,4 @@
+import type { Action, CallArguments, ResultOf } from "./calls.js";
 import { Channel } from "./channel.js";
 import { Connector } from "./connector.js";
 import { Emitter } from "./emitter.js";
@@ -7,7 +8,7 @@ import { isMessage } from "./frame.js";
 import type { KeptFrame, ServerFrame, ServerFrames } from "./generated/frames.js";
 import { type Kind, type Message, messageOf } from "./kinds.js";
 import type { LocksHost, LocksPart } from "./lock-part.js";
-import type { PresenceFrame } from "./presence.js";
+import type { PresenceFrame, PresencePart } from "./presence-part.js";
 import { PublishQueue } from "./queue.js";
 import type { Lost } from "./recovery/ordering.js";
 import { Seen } from "./recovery/seen.js";
@@ -29,6 +30,8 @@ export interface BelfryOptions {
   publishTimeoutMs?: number;
   /** How long the connection may be silent before the client sends `ping`: 60,000 ms by default. */
   pingAfterMs?: number;
+  /** What channels need to show who is present: `presence` of `@belfry/client/presence`. */
+  presence?: PresencePart;
   /** What channels need to lock: `locks` of `@belfry/client/locks`. */
   locks?: LocksPart;
   /** An implementation of `WebSocket`, if the runtime has none. Node has one from version 22 on. */
@@ -74,7 +77,7 @@ export class Belfry {
   readonly #queue: PublishQueue;
   readonly #seen = new Seen();
   readonly #publishTimeoutMs: number;
-  readonly #locks: LocksPart | undefined;
+  readonly #parts: Pick<BelfryOptions, "presence" | "locks">;
   #status: Status = { state: "connecting" };
   #userId: string | undefined;
 
@@ -85,7 +88,7 @@ export class Belfry {
     const WebSocket = options.WebSocket ?? environment.WebSocket;
     if (!WebSocket) throw new TypeError("this runtime has no WebSocket: pass one in as an option");
     this.#environment = environment;
-    this.#locks = options.locks;
+    this.#parts = options;
     this.#publishTimeoutMs = options.publishTimeoutMs ?? 60_000;
     this.#subscriptions = new Subscriptions(environment);
     const { token, pingAfterMs = 60_000 } = options;
@@ -141,6 +144,14 @@ export class Belfry {
     return channel;
   }
 
+  /**
+   * Has the application's function do something, and resolves with what it returned. Rejects if there is no connection:
+   * a call is neither kept nor repeated. After `CALL_FAILED`, `TIMEOUT` and `DISCONNECTED`, it may have acted.
+   */
+  async call<A extends Action>(action: A, ...[data]: CallArguments<A>): Promise<ResultOf<A>> {
+    return (await this.#subscriptions.request("call", { action, data })).data as ResultOf<A>;
+  }
+
   /** Connects again after the state `closed`, for example when the user has signed in again. */
   connect(): void {
     if (this.#status.state === "closed") this.#connector.start();
@@ -176,9 +187,12 @@ export class Belfry {
     };
     const request: LocksHost["request"] = (type, data) => this.#subscriptions.request(type, data);
     const channel: Channel = new Channel(name, {
+      environment: this.#environment,
       subscribe,
       request,
-      locks: (changed) => this.#locks?.({ channel: name, environment: this.#environment, subscribe, request, changed }),
+      presence: () => this.#parts.presence?.(() => request("presence", { channel: name })),
+      locks: (changed) =>
+        this.#parts.locks?.({ channel: name, environment: this.#environment, subscribe, request, changed }),
       publish: async (data) => {
         if (this.#status.state === "closed") throw closedBy(this.#status);
         return this.#queue.publish({ messageId: this.#environment.randomId(), ...data }, this.#publishTimeoutMs);

@@ -1,4 +1,6 @@
+import { type Acknowledgement, acknowledgement } from "./acknowledgement.js";
 import { Emitter } from "./emitter.js";
+import type { Environment } from "./environment.js";
 import type { BelfryError } from "./errors.js";
 import type {
   ChannelState,
@@ -12,7 +14,7 @@ import type {
 } from "./generated/frames.js";
 import type { DataOf, Kind, Message } from "./kinds.js";
 import type { ChannelLocks, Lock, LockOptions, LocksHost } from "./lock-part.js";
-import { type Presence, type PresenceFrame, PresenceList } from "./presence.js";
+import type { ChannelPresence, Presence, PresenceFrame } from "./presence-part.js";
 import type { Lost } from "./recovery/ordering.js";
 import { Stream } from "./stream.js";
 
@@ -48,7 +50,9 @@ export type PublishArguments<K extends Kind> =
 export interface ChannelHost {
   subscribe(): Promise<void>;
   publish(data: Publish): Promise<Published>;
+  readonly environment: Environment;
   readonly request: LocksHost["request"];
+  presence(): ChannelPresence | undefined;
   /** The client's option `locks`. */
   locks(changed: LocksHost["changed"]): ChannelLocks | undefined;
   position(): Position | undefined;
@@ -66,19 +70,29 @@ export class Channel implements AsyncIterable<Message> {
   /** Of its own: anyone who may publish chooses the kind, so a kind must not pass for an event. */
   readonly #kinds = new Emitter();
   readonly #streams = new Set<Stream<Message>>();
-  readonly #presence: PresenceList;
+  readonly #presence: ChannelPresence | undefined;
   readonly #locks: ChannelLocks | undefined;
+  readonly #acknowledgement: Acknowledgement;
 
   /** @internal */
   constructor(name: string, host: ChannelHost) {
     this.name = name;
     this.#host = host;
-    this.#presence = new PresenceList(() => host.request("presence", { channel: name }));
+    this.#presence = host.presence();
+    this.#acknowledgement = acknowledgement(
+      host.environment,
+      (position) => host.request("ack", { channel: name, ...position }),
+      (error) => this.emit("error", error),
+    );
     this.#locks = host.locks((change) => this.emit("lock.changed", change));
   }
 
-  /** Who is present. Known only to those who are present, too: see {@link Belfry.channel}. */
+  /**
+   * Who is present. Known only to those who are present, too: see {@link Belfry.channel}. Needs the option `presence` of
+   * the client.
+   */
   get presence(): Presence {
+    if (!this.#presence) throw missing("presence");
     return this.#presence;
   }
 
@@ -123,12 +137,20 @@ export class Channel implements AsyncIterable<Message> {
   }
 
   /**
+   * Says that the user has read every message up to this position: by default, the last one that was delivered. Sends at
+   * most one frame a second, and repeats it until the server has it.
+   */
+  ack(position: Position | undefined = this.position): void {
+    if (position && position.seq > 0) this.#acknowledgement.reach(position);
+  }
+
+  /**
    * Locks something in the channel, and subscribes to it. The lock renews itself. Rejects with `LOCKED` if another
    * connection holds it: the error has `holder` and `until`. A second call gives the same lock. Needs the option `locks`
    * of the client.
    */
   async lock(name: string, options: LockOptions = {}): Promise<Lock> {
-    if (!this.#locks) throw new TypeError("pass `locks` of @belfry/client/locks to the client");
+    if (!this.#locks) throw missing("locks");
     return this.#locks.lock(name, options);
   }
 
@@ -143,6 +165,7 @@ export class Channel implements AsyncIterable<Message> {
   /** Ends the subscription and removes every listener. {@link Belfry.channel} makes a new channel. */
   close(): void {
     this.#locks?.ended();
+    this.#acknowledgement.stop();
     this.#host.close();
     this.#events.clear();
     this.#kinds.clear();
@@ -160,35 +183,40 @@ export class Channel implements AsyncIterable<Message> {
   subscribed(state: ChannelState, timestamp: Timestamp | undefined): void {
     const { presence } = state;
     this.#locks?.subscribed(state, timestamp);
-    if (presence) this.#presence.listed(presence, timestamp);
-    else this.#presence.clear();
+    if (presence) this.#presence?.listed(presence, timestamp);
+    else this.#presence?.clear();
   }
 
   /** @internal */
   interrupted(): void {
-    this.#presence.interrupt();
+    this.#presence?.interrupt();
   }
 
   /** @internal */
   refused(error: BelfryError): void {
     this.#locks?.ended(error);
-    this.#presence.clear();
+    this.#presence?.clear();
     this.emit("error", error);
   }
 
   /** @internal */
   stopped(error: BelfryError): void {
+    this.#acknowledgement.stop();
     this.#locks?.ended(error);
   }
 
   /** @internal */
   told(frame: PresenceFrame | ServerFrames["lock.changed"]): void {
     if (frame.type === "lock.changed") this.#locks?.told(frame);
-    else this.#presence.told(frame);
+    else this.#presence?.told(frame);
   }
 
   /** @internal */
   emit<E extends keyof ChannelEvents>(event: E, value: ChannelEvents[E]): void {
     this.#events.emit(event, value);
   }
+}
+
+function missing(part: string): TypeError {
+  return new TypeError(`pass ${part} of @belfry/client/${part} to the client`);
 }

@@ -11,6 +11,8 @@ import { ABNORMAL } from "./websocket.js";
 const HANDSHAKE_MS = 35_000;
 /** The longest that an answer may take. */
 const ANSWER_MS = 10_000;
+/** The longest that the answer to a call may take: the application's function has ten seconds. */
+const CALL_MS = 20_000;
 /** The longest that a connection is kept open for the answers that it owes, after another one has replaced it. */
 const RETIRE_MS = 10_000;
 
@@ -40,11 +42,14 @@ export type Replies = {
   presence: "presence";
   lock: "locked";
   unlock: "unlocked";
+  ack: "acked";
+  call: "result";
   hello: "welcome";
 };
 
 interface Pending {
   text: string;
+  patienceMs: number;
   timer: unknown;
   resolve(frame: ServerFrame): void;
   reject(error: BelfryError): void;
@@ -98,7 +103,8 @@ export class Connection {
       } else if (bytesOf(text) > this.#maxBytes) {
         reject(new BelfryError("MESSAGE_TOO_LARGE", `a frame may have ${this.#maxBytes} bytes`));
       } else {
-        const pending: Pending = { text, timer: undefined, resolve: resolve as Pending["resolve"], reject };
+        const patienceMs = type === "call" ? CALL_MS : ANSWER_MS;
+        const pending = { text, patienceMs, timer: undefined, resolve: resolve as Pending["resolve"], reject };
         this.#pending.set(id, pending);
         this.#send(id, pending);
       }
@@ -152,7 +158,7 @@ export class Connection {
     this.#pacer.schedule(() => {
       pending.timer = this.#environment.setTimeout(
         () => this.#settle(id)?.reject(new BelfryError("TIMEOUT", "no answer came in time")),
-        ANSWER_MS,
+        pending.patienceMs,
       );
       this.#link.send(pending.text);
     });

@@ -48,16 +48,12 @@ export function defaultEnvironment(): Environment {
       const isVisible = () => document.visibilityState === "visible" && callback();
       // Without `persisted`, it reports the first load.
       const isRestored = ({ persisted }: { persisted: boolean }) => persisted && callback();
-      document.addEventListener("visibilitychange", isVisible);
-      addEventListener("pageshow", isRestored);
-      addEventListener("online", callback);
-      addEventListener("offline", callback);
-      return () => {
-        document.removeEventListener("visibilitychange", isVisible);
-        removeEventListener("pageshow", isRestored);
-        removeEventListener("online", callback);
-        removeEventListener("offline", callback);
-      };
+      const listening = new AbortController();
+      document.addEventListener("visibilitychange", isVisible, listening);
+      addEventListener("pageshow", isRestored, listening);
+      addEventListener("online", callback, listening);
+      addEventListener("offline", callback, listening);
+      return () => listening.abort();
     },
   };
 }

@@ -16,11 +16,10 @@ export type ClientErrorCode =
   /** The `token` function failed. `cause` has its error. */
   | "TOKEN_UNAVAILABLE";
 
-const clientAdvice: Readonly<Record<ClientErrorCode, Advice>> = {
-  CLOSED: "giveUp",
+/** The others give up. */
+const clientAdvice: Readonly<Partial<Record<ClientErrorCode, Advice>>> = {
   DISCONNECTED: "retryNow",
   QUEUE_FULL: "retryLater",
-  SLOW_CONSUMER: "giveUp",
   TIMEOUT: "retryLater",
   TOKEN_UNAVAILABLE: "retryLater",
 };
@@ -50,7 +49,7 @@ export class BelfryError extends Error {
       cause?: unknown;
     } = {},
   ) {
-    super(message, "cause" in options ? { cause: options.cause } : {});
+    super(message, options);
     this.code = code;
     // The server may be newer than the client and have more codes.
     this.advice = options.advice ?? { ...clientAdvice, ...errorAdvice }[code] ?? "giveUp";

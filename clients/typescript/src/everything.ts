@@ -1,3 +1,4 @@
 // The client with all of its parts, for `belfry.min.js`: a page without a bundler cannot put them together.
 export * from "./index.js";
 export { locks } from "./locks.js";
+export { presence } from "./presence.js";

@@ -18,7 +18,7 @@ export function parseFrame(text: unknown): ServerFrame | GatewayError | undefine
   if (!isObject(frame)) return undefined;
   const { type, message, data } = frame;
   if (type === undefined && typeof message === "string") return { type, message };
-  const isBare = type === "ping" || type === "pong";
+  const isBare = type === "ping" || type === "pong" || type === "result";
   return typeof type === "string" && (isBare || isObject(data)) ? (frame as unknown as ServerFrame) : undefined;
 }
 

@@ -1,4 +1,5 @@
 export { Belfry, type BelfryEvents, type BelfryOptions } from "./belfry.js";
+export type { Action, CallArguments, CallDataOf, Calls, ResultOf } from "./calls.js";
 export { Channel, type ChannelEvents, type PublishArguments, type PublishOptions } from "./channel.js";
 export { defaultEnvironment, type Environment, type WebSocketConstructor, type WebSocketLike } from "./environment.js";
 export { BelfryError, type ClientErrorCode } from "./errors.js";
@@ -16,7 +17,7 @@ export type {
 } from "./generated/frames.js";
 export type { DataOf, Kind, Kinds, Message } from "./kinds.js";
 export type { Lock, LockEvents, LockOptions, LocksPart } from "./lock-part.js";
-export type { Presence, PresentUser } from "./presence.js";
+export type { Presence, PresencePart, PresentUser } from "./presence-part.js";
 export type { Lost } from "./recovery/ordering.js";
 export type { Status } from "./status.js";
 export type { ChannelOptions } from "./subscription.js";

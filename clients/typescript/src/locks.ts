@@ -2,7 +2,7 @@ import type { BelfryError } from "./errors.js";
 import type { ChannelState, HeldLock, Timestamp } from "./generated/frames.js";
 import { ChannelLock } from "./lock.js";
 import { LockList } from "./lock-list.js";
-import type { ChannelLocks, Lock, LockOptions, LocksHost } from "./lock-part.js";
+import type { ChannelLocks, Lock, LockOptions, LocksHost, LocksPart } from "./lock-part.js";
 
 export type { Lock, LockEvents, LockOptions } from "./lock-part.js";
 
@@ -61,6 +61,4 @@ class Locks implements ChannelLocks {
  * const lock = await belfry.channel("room:7").lock("title");
  * ```
  */
-export function locks(host: LocksHost): ChannelLocks {
-  return new Locks(host);
-}
+export const locks: LocksPart = (host) => new Locks(host);

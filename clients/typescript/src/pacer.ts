@@ -1,5 +1,7 @@
 import type { Environment } from "./environment.js";
 
+const LONG_AGO = Number.NEGATIVE_INFINITY;
+
 /**
  * Sends frames no faster than the server accepts them: the same token bucket as the server's, so that a burst waits
  * here and is not refused there.
@@ -10,8 +12,8 @@ export class Pacer {
   #intervalMs = 0;
   #burst = 1;
   /** When the bucket will be full again. */
-  #fullAt = Number.NEGATIVE_INFINITY;
-  #pausedUntil = Number.NEGATIVE_INFINITY;
+  #fullAt = LONG_AGO;
+  #pausedUntil = LONG_AGO;
   #timer: unknown;
 
   constructor(environment: Environment) {

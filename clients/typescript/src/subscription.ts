@@ -17,6 +17,8 @@ import { Recovery } from "./recovery/recovery.js";
 export interface ChannelOptions {
   /** Makes the user present in the channel, and tells the others this. `undefined` ends that. */
   presence?: PresenceInfo | undefined;
+  /** `acked` begins after what the user has acknowledged, on any device, and not with the next message. */
+  since?: "acked";
   /** `true` lists the locks that are held. Needs the client's option `locks`. */
   locks?: boolean;
 }
@@ -96,6 +98,10 @@ export class Subscription {
     this.#isSubscribed = true;
     this.refusal = undefined;
     this.#events.subscribed(entry, timestamp);
+    const { epoch, seq = 0, recovered, reason = "notAcked" } = entry;
+    if (this.wanted.since === "acked" && epoch !== undefined && !recovered) {
+      this.#events.lost({ reason, from: undefined, to: { epoch, seq } });
+    }
     this.recovery.subscribed(entry);
     for (const { resolve } of this.#waiters.splice(0)) resolve();
   }

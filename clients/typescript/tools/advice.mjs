@@ -11,11 +11,17 @@ export function adviceModule(protocol, serverSchema) {
   const missing = codes.filter((code) => !answers.has(code) && !closing.has(code));
   if (missing.length > 0) throw new Error(`docs/PROTOCOL.md gives no advice for ${missing.join(", ")}`);
   // An error that always closes the connection has no other advice.
-  const errors = codes.map((code) => [code, answers.get(code) ?? closing.get(code)]);
+  const advised = codes.map((code) => [code, answers.get(code) ?? closing.get(code)]);
+  const errors = advised.filter(([, word]) => word !== "giveUp");
   return [
     HEADER,
     `/** What to do after a failure. */\nexport type Advice = ${ADVICE.map((word) => JSON.stringify(word)).join(" | ")};\n`,
-    record("errorAdvice", "What to do after an error frame.", "Readonly<Record<ErrorCode, Advice>>", errors),
+    record(
+      "errorAdvice",
+      "What to do after an error frame. After one that is not here: `giveUp`.",
+      "Readonly<Partial<Record<ErrorCode, Advice>>>",
+      errors,
+    ),
     record(
       "closingAdvice",
       "What to do after an error frame that ends its connection.",
@@ -24,9 +30,9 @@ export function adviceModule(protocol, serverSchema) {
     ),
     record(
       "closeAdvice",
-      "What to do after a connection was closed with this code and without an error frame before.",
+      "What to do after a connection was closed with this code and without an error frame before. After any other: `retryLater`.",
       "Readonly<Record<number, Advice>>",
-      [...closes].sort(([a], [b]) => a - b),
+      [...closes].filter(([, word]) => word !== "retryLater").sort(([a], [b]) => a - b),
     ),
     `/** What to do after API Gateway's own error frame, which has no \`type\`. */\nexport const gatewayAdvice: Advice = ${JSON.stringify(gateway)};\n`,
   ].join("\n");

@@ -4,23 +4,16 @@ import type { ErrorCode } from "./frames.js";
 /** What to do after a failure. */
 export type Advice = "retryNow" | "retryLater" | "refreshToken" | "signIn" | "giveUp";
 
-/** What to do after an error frame. */
-export const errorAdvice: Readonly<Record<ErrorCode, Advice>> = {
-  INVALID_MESSAGE: "giveUp",
-  UNSUPPORTED_VERSION: "giveUp",
-  UNKNOWN_TYPE: "giveUp",
-  MESSAGE_TOO_LARGE: "giveUp",
+/** What to do after an error frame. After one that is not here: `giveUp`. */
+export const errorAdvice: Readonly<Partial<Record<ErrorCode, Advice>>> = {
   RATE_LIMITED: "retryLater",
   TOKEN_EXPIRED: "refreshToken",
   UNAUTHORIZED: "refreshToken",
   SIGNED_OUT: "signIn",
   UNKNOWN_CONNECTION: "retryNow",
-  FORBIDDEN: "giveUp",
   CHANNEL_BUSY: "retryLater",
-  TOO_MANY_CHANNELS: "giveUp",
   CALL_FAILED: "retryLater",
   LOCKED: "retryLater",
-  TOO_MANY_LOCKS: "giveUp",
   INTERNAL: "retryLater",
 };
 
@@ -33,13 +26,11 @@ export const closingAdvice: Readonly<Partial<Record<ErrorCode, Advice>>> = {
   UNKNOWN_CONNECTION: "retryNow",
 };
 
-/** What to do after a connection was closed with this code and without an error frame before. */
+/** What to do after a connection was closed with this code and without an error frame before. After any other: `retryLater`. */
 export const closeAdvice: Readonly<Record<number, Advice>> = {
-  1000: "retryLater",
   1001: "retryNow",
   1002: "giveUp",
   1003: "giveUp",
-  1006: "retryLater",
   1007: "giveUp",
   1009: "giveUp",
 };

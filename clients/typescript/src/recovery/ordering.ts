@@ -2,8 +2,11 @@ import type { History, KeptFrame, NotRecovered, Position } from "../generated/fr
 
 /** Messages that are gone. Fetch the state again. */
 export interface Lost {
-  /** `noHistory`: the channel keeps none, so nobody knows whether there were messages. */
-  readonly reason: NotRecovered | "noHistory";
+  /**
+   * `noHistory`: the channel keeps none, so nobody knows whether there were messages. `notAcked`: with `since`, if the
+   * user has acknowledged nothing, or too long ago.
+   */
+  readonly reason: NotRecovered | "noHistory" | "notAcked";
   /** The last message that was delivered before. */
   readonly from: Position | undefined;
   /** Messages after this position will be delivered. */
@@ -75,6 +78,9 @@ export class Ordering {
       return false;
     }
     const newest = { epoch, seq };
+    // The server began with the position that the user has acknowledged.
+    const first = page.recovered ? page.messages?.[0]?.position : undefined;
+    if (first) this.#position ??= { epoch, seq: first.seq - 1 };
     const from = this.#position;
     if (!from) {
       this.#position = newest;

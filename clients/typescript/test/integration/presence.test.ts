@@ -1,5 +1,5 @@
 import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
-import type { Presence } from "../../src/index.js";
+import { type Presence, presence } from "../../src/presence.js";
 import { closeClients, RealClient } from "../support/real.js";
 import { Stack } from "../support/stack.js";
 
@@ -27,7 +27,7 @@ function usersOf({ members }: Presence): string[] {
 }
 
 async function join(name: string, user: string) {
-  const client = await RealClient.connect(stack, user, { speed: 1 });
+  const client = await RealClient.connect(stack, user, { speed: 1, presence });
   const room = client.belfry.channel(name, { presence: { name: user } });
   await room.subscribe();
   return { client, room, presence: room.presence };

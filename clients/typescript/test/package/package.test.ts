@@ -44,17 +44,21 @@ it("it works in plain Node, against a real stack", async ({ onTestFinished }) =>
   writeFileSync(
     join(app, "node.mjs"),
     `import { Belfry } from "@belfry/client";
+     import { locks } from "@belfry/client/locks";
+     import { presence } from "@belfry/client/presence";
      import ws from ${JSON.stringify(ws)};
      const WebSocket = globalThis.WebSocket ?? ws;
-     const belfry = new Belfry({ url: ${JSON.stringify(url)}, token: () => ${JSON.stringify(token)}, WebSocket });
-     const room = belfry.channel("room:package");
+     const belfry = new Belfry({ url: ${JSON.stringify(url)}, token: () => ${JSON.stringify(token)}, WebSocket, locks, presence });
+     const room = belfry.channel("room:package", { presence: { name: "Alice" } });
      const next = room[Symbol.asyncIterator]().next();
      await room.subscribe();
      await room.publish("chat.line", { text: "hello" }, { echo: true });
      console.log((await next).value.data.text);
+     console.log(room.presence.members[0].info.name);
+     console.log((await room.lock("price")).isHeld);
      belfry.close();`,
   );
-  expect(run("node", ["node.mjs"], app)).toBe("hello\n");
+  expect(run("node", ["node.mjs"], app)).toBe("hello\nAlice\ntrue\n");
 });
 
 /** Compiles a file of the application, without the types of the DOM and of Node. */
@@ -114,7 +118,9 @@ function examples(language: string): string[] {
 
 it("the README's examples compile", () => {
   const around = `
-    import type { Belfry as Client, Channel } from "@belfry/client";
+    import type { Belfry as Client, Channel, TokenSource } from "@belfry/client";
+    declare const url: string;
+    declare const token: TokenSource;
     declare const belfry: Client;
     declare const room: Channel;
     declare const console: { log(...values: unknown[]): void };
@@ -130,7 +136,7 @@ it("the README's examples compile", () => {
      }`,
   );
   const all = examples("ts");
-  expect(all.length).toBe(4);
+  expect(all.length).toBe(8);
   for (const text of all) {
     // An example may declare the client itself, in a scope of its own.
     const [imports, body] = [/^import .*$/gm, /^declare module .*?^}/gms].reduce<[string[], string]>(

@@ -107,6 +107,10 @@ export class FakeServer {
   /** Who is present in a channel besides the client. */
   readonly others = new Map<string, Member[]>();
   readonly locks = new Map<string, FakeLock>();
+  /** What the user has acknowledged, by channel. */
+  readonly acked = new Map<string, Position>();
+  /** What the application's function returns. */
+  result: unknown = { ok: true };
   /** Whether the server has noticed the ends of connections, and released their locks. */
   noticesEnds = true;
   /** How many users the server lists and announces. */
@@ -206,6 +210,13 @@ export class FakeServer {
         return ["synced", { channels: frame.data.channels.map((one) => this.#compare(one, socket)) }];
       case "presence":
         return ["presence", { channel: frame.data.channel, ...this.present(frame.data.channel) }];
+      case "ack": {
+        const { channel, epoch, seq } = frame.data;
+        this.acked.set(channel, { epoch, seq });
+        return ["acked", frame.data];
+      }
+      case "call":
+        return ["result", this.result];
       case "lock":
         return this.#lock(frame.data, socket);
       case "unlock": {
@@ -293,7 +304,8 @@ export class FakeServer {
     };
     const log = this.logs.get(channel);
     if (!log) return state;
-    return { ...state, ...(since && since !== "acked" ? log.page(since, this.pageSize, this.maxMissed) : log.newest) };
+    const after = since === "acked" ? this.acked.get(channel) : since;
+    return { ...state, ...(after ? log.page(after, this.pageSize, this.maxMissed) : log.newest) };
   }
 
   #held(channel: string): HeldLock[] {

@@ -1,7 +1,8 @@
 import { describe, expect, it } from "vitest";
 import type { ServerFrames } from "../../src/generated/frames.js";
 import type { Presence, PresentUser } from "../../src/index.js";
-import { PresenceList } from "../../src/presence.js";
+import { presence } from "../../src/presence.js";
+import { PresenceList } from "../../src/presence-list.js";
 import { connected } from "../support/client.js";
 import { settle } from "../support/clock.js";
 import { Random } from "../support/random.js";
@@ -14,7 +15,7 @@ function sorted(presence: Presence): PresentUser[] {
 }
 
 async function present() {
-  const setup = await connected({}, (server) => server.others.set("room:7", [{ ...bob, connections: 1 }]));
+  const setup = await connected({ presence }, (server) => server.others.set("room:7", [{ ...bob, connections: 1 }]));
   const room = setup.belfry.channel("room:7", { presence: alice.info });
   await room.subscribe();
   return { ...setup, room };
@@ -22,7 +23,7 @@ async function present() {
 
 describe("presence", () => {
   it("is asked for by an option, which subscribes, and lists who is there", async () => {
-    const { server, belfry } = await connected();
+    const { server, belfry } = await connected({ presence });
     server.others.set("room:7", [{ ...bob, connections: 1 }]);
     const room = belfry.channel("room:7", { presence: alice.info });
     const counts: number[] = [];
