@@ -4,6 +4,7 @@ import { Connector } from "./connector.js";
 import { Emitter } from "./emitter.js";
 import { defaultEnvironment, type Environment, type WebSocketConstructor } from "./environment.js";
 import { BelfryError } from "./errors.js";
+import type { FallbackPart } from "./fallback-part.js";
 import { isMessage } from "./frame.js";
 import type { KeptFrame, ServerFrame, ServerFrames } from "./generated/frames.js";
 import { type Kind, type Message, messageOf } from "./kinds.js";
@@ -34,6 +35,8 @@ export interface BelfryOptions {
   presence?: PresencePart;
   /** What channels need to lock: `locks` of `@belfry/client/locks`. */
   locks?: LocksPart;
+  /** What to use where WebSockets are blocked: `http` of `@belfry/client/http`. */
+  fallback?: FallbackPart;
   /** An implementation of `WebSocket`, if the runtime has none. Node has one from version 22 on. */
   WebSocket?: WebSocketConstructor;
   /** The outside world, for tests. */
@@ -92,9 +95,10 @@ export class Belfry {
     this.#publishTimeoutMs = options.publishTimeoutMs ?? 60_000;
     this.#subscriptions = new Subscriptions(environment);
     const { token, pingAfterMs = 60_000 } = options;
+    const transport = webSocketTransport(WebSocket);
     this.#connector = new Connector(
       environment,
-      webSocketTransport(WebSocket),
+      options.fallback?.(transport, environment) ?? transport,
       { url: url.href, token, pingAfterMs },
       {
         status: (status) => this.#changed(status),

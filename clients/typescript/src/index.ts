@@ -3,6 +3,7 @@ export type { Action, CallArguments, CallDataOf, Calls, ResultOf } from "./calls
 export { Channel, type ChannelEvents, type PublishArguments, type PublishOptions } from "./channel.js";
 export { defaultEnvironment, type Environment, type WebSocketConstructor, type WebSocketLike } from "./environment.js";
 export { BelfryError, type ClientErrorCode } from "./errors.js";
+export type { FallbackPart } from "./fallback-part.js";
 export type { Advice } from "./generated/advice.js";
 export type {
   Announcement,

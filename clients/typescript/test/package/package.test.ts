@@ -44,11 +44,13 @@ it("it works in plain Node, against a real stack", async ({ onTestFinished }) =>
   writeFileSync(
     join(app, "node.mjs"),
     `import { Belfry } from "@belfry/client";
+     import { http } from "@belfry/client/http";
      import { locks } from "@belfry/client/locks";
      import { presence } from "@belfry/client/presence";
      import ws from ${JSON.stringify(ws)};
      const WebSocket = globalThis.WebSocket ?? ws;
-     const belfry = new Belfry({ url: ${JSON.stringify(url)}, token: () => ${JSON.stringify(token)}, WebSocket, locks, presence });
+     const fallback = http({ reader: "https://reader.example.com" });
+     const belfry = new Belfry({ url: ${JSON.stringify(url)}, token: () => ${JSON.stringify(token)}, WebSocket, locks, presence, fallback });
      const room = belfry.channel("room:package", { presence: { name: "Alice" } });
      const next = room[Symbol.asyncIterator]().next();
      await room.subscribe();
@@ -136,7 +138,7 @@ it("the README's examples compile", () => {
      }`,
   );
   const all = examples("ts");
-  expect(all.length).toBe(8);
+  expect(all.length).toBe(9);
   for (const text of all) {
     // An example may declare the client itself, in a scope of its own.
     const [imports, body] = [/^import .*$/gm, /^declare module .*?^}/gms].reduce<[string[], string]>(

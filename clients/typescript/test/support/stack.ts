@@ -29,6 +29,8 @@ interface TokenOptions {
 export class Stack {
   /** The WebSocket API. */
   readonly websocket: URL;
+  /** The function `Reader`, if the stack has it. */
+  readonly reader: string;
   readonly #process: ChildProcess;
   readonly #management: string;
   readonly #api: string;
@@ -40,6 +42,7 @@ export class Stack {
     this.#folder = folder;
     this.#log = log;
     this.websocket = new URL(ready["websocket"] ?? "");
+    this.reader = ready["reader"] ?? "";
     this.#management = ready["management"] ?? "";
     this.#api = ready["lambda"] ?? "";
   }
