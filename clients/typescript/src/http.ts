@@ -88,17 +88,17 @@ class Fallback implements Transport {
   #openHttp(request: LinkRequest, events: LinkEvents): Link {
     let probe: Link | undefined;
     let timer: unknown;
-    const endProbes = () => {
+    const end = () => {
       this.#environment.clearTimeout(timer);
       probe?.close();
+      // Perhaps WebSockets work by the next attempt.
+      this.#failures = Math.min(this.#failures, MAX_FAILURES - 1);
     };
     const link = new HttpLink(this.#world, request.token, {
       opened: () => events.opened(),
       received: (text) => events.received(text),
       closed: (code) => {
-        endProbes();
-        // Perhaps WebSockets work by now.
-        this.#failures = MAX_FAILURES - 1;
+        end();
         events.closed(code);
       },
     });
@@ -110,7 +110,7 @@ class Fallback implements Transport {
             received: () => {},
             closed: again,
             opened: () => {
-              endProbes();
+              end();
               this.#failures = 0;
               const deadline = new Date(Date.now() + PROBE_MS).toISOString();
               events.received(JSON.stringify({ type: "reconnect", version: "1.0", data: { deadline } }));
@@ -123,7 +123,7 @@ class Fallback implements Transport {
     return {
       send: (text) => link.send(text),
       close: () => {
-        endProbes();
+        end();
         link.close();
       },
     };

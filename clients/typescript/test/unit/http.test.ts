@@ -152,6 +152,24 @@ describe("HTTP", () => {
     expect(belfry.status).toMatchObject({ state: "connected", connectionId: server.socket.connectionId });
   });
 
+  it("that is refused, too, leaves the choice to the next attempt", async () => {
+    const { reader, options } = fakeReader();
+    reader.status = 429;
+    const { environment, server, belfry } = setUp(options, (server) => {
+      server.accepts = false;
+    });
+    for (let attempt = 0; attempt < 3; attempt += 1) {
+      await settle();
+      server.socket.end(1006);
+      await environment.advance(2_000);
+    }
+    for (let turn = 0; turn < 20; turn += 1) await settle();
+    expect(reader.requests).toEqual(["GET /messages"]);
+    server.accepts = true;
+    await environment.advance(10_000);
+    expect(belfry.status).toMatchObject({ state: "connected", connectionId: server.socket.connectionId });
+  });
+
   it("leaves no timer behind", async () => {
     const { environment, belfry } = await blocked();
     belfry.close();
