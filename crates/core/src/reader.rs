@@ -135,17 +135,17 @@ where
         identity: Identity,
         channels: Vec<(Address, Option<Position>)>,
     ) -> Result<(EventStream, Vec<Event>), Refusal> {
-        let watch = self.watch(identity, channels).await?;
+        let mut watch = self.watch(identity, channels).await?;
         let place = self.take_place(&watch.identity, self.stream_time).await?;
-        let begun = match self.begin(watch, place).await {
-            Ok(begun) => begun,
-            Err((refusal, watch)) => {
+        let read = match self.read(&mut watch).await {
+            Ok(read) => read,
+            Err(error) => {
                 self.leave_place(&watch.identity, place).await;
-                return Err(refusal);
+                return Err(error.into());
             }
         };
         self.metrics.record(MetricEvent::ReaderServed("stream"));
-        Ok(begun)
+        Ok(self.begin(watch, place, read))
     }
 
     /// Answers a poll: at once if there are messages, otherwise after the wait.
@@ -230,13 +230,32 @@ where
         self.metrics.record(MetricEvent::ReaderServed("publish"));
         Ok(published)
     }
+}
 
+impl<V, A, S, O, C, M: Metrics, W, R> Reader<V, A, S, O, C, M, W, R> {
     /// Counts a request that was refused.
     pub fn count_refusal(&self, refusal: &Refusal) {
         self.metrics
             .record(MetricEvent::ReaderRefused(refusal.code()));
     }
 
+    fn judge(&self) -> Judge<'_, A, M> {
+        Judge {
+            rules: &self.rules,
+            authorizer: &self.authorizer,
+            metrics: &self.metrics,
+        }
+    }
+}
+
+impl<V, A, S: SessionRefresh, O, C, M, W, R> Reader<V, A, S, O, C, M, W, R> {
+    async fn is_signed_out(&self, identity: &Identity) -> Result<bool, Refusal> {
+        let mark = self.store.signed_out_at(&identity.user_id).await?;
+        Ok(mark.is_some_and(|mark| identity.issued_at <= mark))
+    }
+}
+
+impl<V, A, S: ReaderLimits, O, C: Clock, M, W, R> Reader<V, A, S, O, C, M, W, R> {
     async fn take_place(
         &self,
         identity: &Identity,
@@ -254,19 +273,6 @@ where
         if let Err(error) = self.store.leave_place(&identity.user_id, place).await {
             tracing::warn!(event = "reader.place-kept", reason = %error, "could not free the place of a reader; it is free after its end");
         }
-    }
-
-    fn judge(&self) -> Judge<'_, A, M> {
-        Judge {
-            rules: &self.rules,
-            authorizer: &self.authorizer,
-            metrics: &self.metrics,
-        }
-    }
-
-    async fn is_signed_out(&self, identity: &Identity) -> Result<bool, Refusal> {
-        let mark = self.store.signed_out_at(&identity.user_id).await?;
-        Ok(mark.is_some_and(|mark| identity.issued_at <= mark))
     }
 }
 

@@ -45,11 +45,7 @@ impl Settings {
         let all_interval = environment.number("BROADCAST_ALL_INTERVAL_SECONDS", 60, 0..=86_400)?;
         Ok(Self {
             fanout: FanoutSettings {
-                connections_per_worker: environment.count(
-                    "CONNECTIONS_PER_WORKER",
-                    5_000,
-                    1_000_000,
-                )?,
+                connections_per_worker: environment.connections_per_worker()?,
                 max_workers: worker.max_workers,
                 all_interval: Duration::from_secs(all_interval),
             },

@@ -8,7 +8,6 @@ use belfry_aws::{
     CALL_TIME, DynamoDb, LambdaAuthorizer, LambdaCallee, LambdaWorkers, SystemClock,
     SystemRandomness,
 };
-use belfry_core::broadcast::FanoutSettings;
 use belfry_core::frames::{Dispatcher, FrameOutcome};
 use belfry_core::presence::PresenceSettings;
 use belfry_protocol::{ErrorCode, MessageId};
@@ -65,11 +64,9 @@ pub type UseCase = Dispatcher<
 >;
 
 pub async fn build(settings: Settings) -> UseCase {
-    let fanout = FanoutSettings {
-        connections_per_worker: settings.connections_per_worker,
-        max_workers: settings.fanout.max_workers,
-        all_interval: Duration::ZERO,
-    };
+    let fanout = settings
+        .fanout
+        .of_publishers(settings.connections_per_worker);
     let fanout::Opened { worker, clients } = fanout::open(settings.fanout).await;
     Dispatcher {
         rules: worker.rules,

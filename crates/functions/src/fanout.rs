@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use belfry_aws::apigateway::ManagementOutbox;
 use belfry_aws::{Clients, DynamoDb, LambdaWorkers, SystemClock, SystemRandomness};
-use belfry_core::broadcast::{Delivered, DeliverySettings, Worker};
+use belfry_core::broadcast::{Delivered, DeliverySettings, FanoutSettings, Worker};
 use belfry_core::channels::ChannelRules;
 use belfry_protocol::BroadcastStatus;
 
@@ -47,6 +47,16 @@ impl Settings {
             max_workers,
             worker_function,
         })
+    }
+
+    /// How messages to channels are split among workers. Only broadcasts to
+    /// everyone have an interval.
+    pub(crate) fn of_publishers(&self, connections_per_worker: u32) -> FanoutSettings {
+        FanoutSettings {
+            connections_per_worker,
+            max_workers: self.max_workers,
+            all_interval: Duration::ZERO,
+        }
     }
 }
 

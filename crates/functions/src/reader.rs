@@ -9,11 +9,10 @@ use belfry_aws::apigateway::ManagementOutbox;
 use belfry_aws::cognito::{CognitoVerifier, HttpJwks};
 use belfry_aws::functionurl::{self, Event, Head, Operation};
 use belfry_aws::{DynamoDb, LambdaAuthorizer, LambdaWorkers, SystemClock, SystemRandomness};
-use belfry_core::broadcast::FanoutSettings;
 use belfry_core::connections::OriginPolicy;
 use belfry_core::frames::TokenBucket;
 use belfry_core::ports::Clock;
-use belfry_core::reader::{EventStream, Reader, Refusal, Step};
+use belfry_core::reader::{Credentials, EventStream, Reader, Refusal, Step};
 use belfry_protocol::MessageId;
 use futures_util::stream::{self, Stream, StreamExt};
 use lambda_runtime::{LambdaEvent, MetadataPrelude, StreamResponse};
@@ -72,11 +71,9 @@ pub type UseCase = Reader<
 >;
 
 pub async fn build(settings: Settings) -> UseCase {
-    let fanout = FanoutSettings {
-        connections_per_worker: settings.connections_per_worker,
-        max_workers: settings.fanout.max_workers,
-        all_interval: Duration::ZERO,
-    };
+    let fanout = settings
+        .fanout
+        .of_publishers(settings.connections_per_worker);
     let fanout::Opened { worker, clients } = fanout::open(settings.fanout).await;
     Reader {
         rules: worker.rules,
@@ -114,11 +111,12 @@ pub async fn handle(
         error_type: "InvalidRequest",
         message: "the invocation's request id cannot serve as a message id".into(),
     })?;
-    let answer = Box::pin(answer(reader, &event.payload, &request_id));
+    let credentials = functionurl::credentials(&event.payload);
+    let answer = Box::pin(answer(reader, &event.payload, &credentials, &request_id));
     let (mut head, body) = answer.await;
-    let origin = functionurl::credentials(&event.payload).origin;
+    let origin = credentials.origin.as_deref();
     let allowed = origin.filter(|origin| reader.allows_origin(Some(origin)));
-    functionurl::cors(&mut head, allowed.as_deref());
+    functionurl::cors(&mut head, allowed);
     Ok(StreamResponse {
         metadata_prelude: MetadataPrelude {
             status_code: head.status,
@@ -129,15 +127,17 @@ pub async fn handle(
     })
 }
 
-async fn answer(reader: &Arc<UseCase>, event: &Event, request_id: &MessageId) -> (Head, Body) {
+async fn answer(
+    reader: &Arc<UseCase>,
+    event: &Event,
+    credentials: &Credentials,
+    request_id: &MessageId,
+) -> (Head, Body) {
     let operation = match functionurl::operation(event) {
         Ok(operation) => operation,
         Err(problem) => return whole(functionurl::problem(problem, reader.clock.now())),
     };
-    if operation == Operation::Preflight {
-        return whole(functionurl::preflight());
-    }
-    match Box::pin(serve(reader, operation, event, request_id)).await {
+    match Box::pin(serve(reader, operation, credentials, request_id)).await {
         Ok(answer) => answer,
         Err(refusal) => {
             reader.count_refusal(&refusal);
@@ -150,22 +150,22 @@ async fn answer(reader: &Arc<UseCase>, event: &Event, request_id: &MessageId) ->
 async fn serve(
     reader: &Arc<UseCase>,
     operation: Operation,
-    event: &Event,
+    credentials: &Credentials,
     request_id: &MessageId,
 ) -> Result<(Head, Body), Refusal> {
-    let identity = reader.identify(&functionurl::credentials(event)).await?;
+    let identity = || reader.identify(credentials);
     match operation {
         Operation::Preflight => Ok(whole(functionurl::preflight())),
         Operation::Poll(channels, wait) => {
-            let messages = Box::pin(reader.poll(identity, channels, wait)).await?;
+            let messages = Box::pin(reader.poll(identity().await?, channels, wait)).await?;
             Ok(whole(functionurl::to_json(&messages)))
         }
         Operation::Publish(body) => {
-            let published = Box::pin(reader.publish(&identity, &body, request_id)).await?;
+            let published = Box::pin(reader.publish(&identity().await?, &body, request_id)).await?;
             Ok(whole(functionurl::to_json(&published)))
         }
         Operation::Stream(channels) => {
-            let (stream, first) = Box::pin(reader.stream(identity, channels)).await?;
+            let (stream, first) = Box::pin(reader.stream(identity().await?, channels)).await?;
             let first: String = first.iter().map(functionurl::event).collect();
             let first = format!("{}{first}", functionurl::RETRY);
             Ok((

@@ -5,7 +5,6 @@ use std::time::Duration;
 use belfry_aws::apigateway::ManagementOutbox;
 use belfry_aws::{DynamoDb, LambdaWorkers, SystemClock, SystemRandomness};
 use belfry_core::UnixMillis;
-use belfry_core::broadcast::FanoutSettings;
 use belfry_core::liveness::{LivenessSettings, Sweeper};
 use belfry_core::ports::Clock;
 use belfry_core::presence::PresenceSettings;
@@ -46,11 +45,7 @@ impl Settings {
         let worker_function = environment.required("WORKER_FUNCTION")?;
         Ok(Self {
             fanout: fanout::Settings::read(environment, worker_function)?,
-            connections_per_worker: environment.count(
-                "CONNECTIONS_PER_WORKER",
-                5_000,
-                1_000_000,
-            )?,
+            connections_per_worker: environment.connections_per_worker()?,
             liveness: environment.liveness()?,
             presence: environment.presence()?,
         })
@@ -61,11 +56,9 @@ pub type UseCase =
     Sweeper<DynamoDb, ManagementOutbox, SystemClock, Metrics, LambdaWorkers, SystemRandomness>;
 
 pub async fn build(settings: Settings) -> UseCase {
-    let fanout = FanoutSettings {
-        connections_per_worker: settings.connections_per_worker,
-        max_workers: settings.fanout.max_workers,
-        all_interval: Duration::ZERO,
-    };
+    let fanout = settings
+        .fanout
+        .of_publishers(settings.connections_per_worker);
     let worker = fanout::build(settings.fanout).await;
     Sweeper {
         outbox: worker.outbox,

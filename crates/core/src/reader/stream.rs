@@ -7,9 +7,8 @@ use belfry_protocol::{
 use super::watch::{Read, Watch};
 use super::{LONGEST_WAIT, Reader, Refusal, SHORTEST_WAIT};
 use crate::ports::{
-    Authorizer, Clock, LogAppends, LogPeeks, LogReads, Metrics, NewBroadcasts, Outbox, Randomness,
-    ReaderLimits, ReaderPlace, Removals, SegmentOffers, SessionRefresh, Subscribers, Subscriptions,
-    TokenVerifier, Workers,
+    Authorizer, Clock, LogPeeks, LogReads, Metrics, Randomness, ReaderLimits, ReaderPlace,
+    SessionRefresh,
 };
 use crate::time::UnixMillis;
 
@@ -49,35 +48,20 @@ pub enum Step {
 
 impl<V, A, S, O, C, M, W, R> Reader<V, A, S, O, C, M, W, R>
 where
-    V: TokenVerifier,
     A: Authorizer,
-    S: LogAppends
-        + LogPeeks
-        + LogReads
-        + NewBroadcasts
-        + ReaderLimits
-        + Removals
-        + SegmentOffers
-        + SessionRefresh
-        + Subscribers
-        + Subscriptions,
-    O: Outbox,
+    S: LogPeeks + LogReads + ReaderLimits + SessionRefresh,
     C: Clock,
     M: Metrics,
-    W: Workers,
     R: Randomness,
 {
     /// Begins a stream: its first event says what became of each channel, and
     /// what the reader has missed follows.
-    pub(super) async fn begin(
+    pub(super) fn begin(
         &self,
-        mut watch: Watch,
+        watch: Watch,
         place: ReaderPlace,
-    ) -> Result<(EventStream, Vec<Event>), (Refusal, Watch)> {
-        let read = match self.read(&mut watch).await {
-            Ok(read) => read,
-            Err(error) => return Err((error.into(), watch)),
-        };
+        read: Read,
+    ) -> (EventStream, Vec<Event>) {
         let subscribed = self.subscribed(watch.states(), read.begins_at.to_string());
         let now = self.clock.now();
         let stream = EventStream {
@@ -89,7 +73,7 @@ where
             is_over: false,
         };
         let events = std::iter::once(subscribed).chain(messages(read));
-        Ok((stream, events.collect()))
+        (stream, events.collect())
     }
 
     /// Waits for what comes next. A store that fails ends nothing: the next
@@ -135,10 +119,9 @@ where
 
     async fn look(&self, watch: &mut Watch) -> Result<Vec<Event>, Refusal> {
         let ended = self.check(watch).await?;
-        let before = watch.cursor().to_string();
         let mut events = Vec::new();
         if !ended.is_empty() {
-            events.push(self.unsubscribed(ended, before));
+            events.push(self.unsubscribed(ended, watch.cursor().to_string()));
         }
         let mut read = self.read(watch).await?;
         let lost = std::mem::take(&mut read.lost);

@@ -8,9 +8,8 @@ use super::{Reader, Refusal, SIGN_OUT_CHECK, caller};
 use crate::frames::{Found, HistoryReader, PAGE_BYTES, forbidden_channel};
 use crate::log::{LogKey, RecoveryReader};
 use crate::ports::{
-    Authorizer, Clock, Identity, LogAppends, LogPeeks, LogReads, Metrics, NewBroadcasts, Outbox,
-    Randomness, ReaderLimits, Removals, SegmentOffers, SessionRefresh, StoreError, Subscribers,
-    Subscriptions, TokenVerifier, Workers,
+    Authorizer, Clock, Identity, LogPeeks, LogReads, Metrics, Randomness, SessionRefresh,
+    StoreError,
 };
 use crate::time::{UnixMillis, UnixSeconds};
 
@@ -70,15 +69,9 @@ impl Watch {
         }
     }
 
-    fn open(&self) -> impl Iterator<Item = &OpenChannel> {
-        self.channels.iter().filter_map(|channel| match channel {
-            Watched::Refused(_) => None,
-            Watched::Open(open) => Some(open),
-        })
-    }
-
-    fn open_mut(&mut self) -> impl Iterator<Item = (usize, &mut OpenChannel)> {
-        let channels = self.channels.iter_mut().enumerate();
+    /// The channels that can be read, with their places in the request.
+    fn open(&self) -> impl Iterator<Item = (usize, &OpenChannel)> {
+        let channels = self.channels.iter().enumerate();
         channels.filter_map(|(index, channel)| match channel {
             Watched::Refused(_) => None,
             Watched::Open(open) => Some((index, open)),
@@ -144,22 +137,10 @@ impl OpenChannel {
 
 impl<V, A, S, O, C, M, W, R> Reader<V, A, S, O, C, M, W, R>
 where
-    V: TokenVerifier,
     A: Authorizer,
-    S: LogAppends
-        + LogPeeks
-        + LogReads
-        + NewBroadcasts
-        + ReaderLimits
-        + Removals
-        + SegmentOffers
-        + SessionRefresh
-        + Subscribers
-        + Subscriptions,
-    O: Outbox,
+    S: LogPeeks + LogReads + SessionRefresh,
     C: Clock,
     M: Metrics,
-    W: Workers,
     R: Randomness,
 {
     /// Judges the channels. One that is refused does not affect the others.
@@ -242,30 +223,23 @@ where
     pub(super) async fn read(&self, watch: &mut Watch) -> Result<Read, StoreError> {
         let logs: Vec<LogKey> = watch
             .open()
-            .filter(|open| open.page.is_some())
-            .map(|open| open.log.clone())
+            .filter(|(_, open)| open.page.is_some())
+            .map(|(_, open)| open.log.clone())
             .collect();
-        let newest = if logs.is_empty() {
-            Default::default()
-        } else {
-            self.store.peek(&logs).await?
-        };
-        let identity = watch.identity.clone();
-        let history = &self.history(&identity);
-        let behind: Vec<_> = watch
-            .open_mut()
-            .filter(|(_, open)| open.may_be_behind(newest.get(&open.log)))
-            .map(|(index, open)| (index, open.address.clone(), open.position.clone()))
-            .collect();
-        let found = behind.into_iter().map(async |(index, address, position)| {
-            let found = history
-                .recover(&address, position.as_ref(), u64::MAX)
-                .await?;
+        let newest = self.store.peek(&logs).await?;
+        let history = &self.history(&watch.identity);
+        let behind = watch
+            .open()
+            .filter(|(_, open)| open.may_be_behind(newest.get(&open.log)));
+        let found = behind.map(async |(index, open)| {
+            let since = open.position.as_ref();
+            let found = history.recover(&open.address, since, u64::MAX).await?;
             Ok::<_, StoreError>((index, found))
         });
+        let found = try_join_all(found).await?;
         let mut read = Read::default();
         let mut messages = Vec::new();
-        for (index, found) in try_join_all(found).await? {
+        for (index, found) in found {
             if let Some(found) = found {
                 messages.push((index, watch.take_over(index, found, &mut read)));
             }
@@ -293,7 +267,7 @@ where
                 return Err(Refusal::SignedOut);
             }
         }
-        let identity = watch.identity.clone();
+        let identity = &watch.identity;
         let mut ended = Vec::new();
         for channel in &mut watch.channels {
             let Watched::Open(open) = channel else {
@@ -302,7 +276,7 @@ where
             if !open.asked_until.is_some_and(|until| until.has_passed(now)) {
                 continue;
             }
-            match self.may_read(&identity, &open.address).await {
+            match self.may_read(identity, &open.address).await {
                 Ok((_, asked_until)) => open.asked_until = asked_until,
                 Err(error) => {
                     let address = open.address.clone();
