@@ -39,6 +39,11 @@ impl Listener {
             .argument(&format!("FOLDER={}", folder.display()))
     }
 
+    /// One whose schedules run every second.
+    fn stack_with_runs(&self) -> StackBuilder {
+        self.stack().argument("--schedule-every").argument("1s")
+    }
+
     fn set_down(&self, is_down: bool) {
         let file = self.0.path().join("down");
         if is_down {
@@ -149,9 +154,7 @@ async fn it_is_told_at_once_without_the_schedule() {
 async fn every_end_of_a_connection_is_told() {
     let listener = Listener::new();
     let stack = listener
-        .stack()
-        .argument("--schedule-every")
-        .argument("1s")
+        .stack_with_runs()
         .parameter("HeartbeatIntervalSeconds", "2")
         .parameter("HeartbeatGraceSeconds", "1")
         .start()
@@ -197,12 +200,7 @@ async fn every_end_of_a_connection_is_told() {
 #[tokio::test]
 async fn while_the_function_is_down_nothing_is_lost_and_all_comes_in_order() {
     let listener = Listener::new();
-    let stack = listener
-        .stack()
-        .argument("--schedule-every")
-        .argument("1s")
-        .start()
-        .await;
+    let stack = listener.stack_with_runs().start().await;
     listener.set_down(true);
     let mut expected = BTreeMap::new();
     let mut open_sockets = Vec::new();
@@ -244,12 +242,7 @@ async fn while_the_function_is_down_nothing_is_lost_and_all_comes_in_order() {
 #[tokio::test]
 async fn what_was_not_started_is_delivered_by_the_schedule() {
     let listener = Listener::new();
-    let stack = listener
-        .stack()
-        .argument("--schedule-every")
-        .argument("1s")
-        .start()
-        .await;
+    let stack = listener.stack_with_runs().start().await;
     let fault = json!({"fault": "function-kill", "function": "Hooks"});
     let crashing = stack.fault(fault).await;
     let mut alice = stack.connect("alice").await;
@@ -266,12 +259,7 @@ async fn what_was_not_started_is_delivered_by_the_schedule() {
 #[tokio::test]
 async fn an_event_that_waited_for_a_day_is_a_dead_letter() {
     let listener = Listener::new();
-    let stack = listener
-        .stack()
-        .argument("--schedule-every")
-        .argument("1s")
-        .start()
-        .await;
+    let stack = listener.stack_with_runs().start().await;
     listener.set_down(true);
     let mut alice = stack.connect("alice").await;
     let id = alice.id().await;
