@@ -1,7 +1,7 @@
 import type { Environment } from "./environment.js";
 import { BelfryError, errorOf } from "./errors.js";
 import { between, bytesOf, framesIn, parseFrame } from "./frame.js";
-import { type Advice, closingAdvice, gatewayAdvice } from "./generated/advice.js";
+import { type Advice, closingErrors, gatewayAdvice } from "./generated/advice.js";
 import type { ClientFrames, HelloData, ServerFrame, ServerFrames } from "./generated/frames.js";
 import { Pacer } from "./pacer.js";
 import { adviceAfter, type Link, type LinkRequest, type Transport } from "./transport.js";
@@ -233,8 +233,7 @@ export class Connection {
 
   #closed(code: number): void {
     const said = code === 1000 ? this.#reason : undefined;
-    const advice = said && closingAdvice[said.code as keyof typeof closingAdvice];
-    if (said && advice) this.#end(said, advice);
+    if (said && closingErrors.has(said.code)) this.#end(said);
     else this.#end(new BelfryError("DISCONNECTED", `the connection was closed with ${code}`), adviceAfter(code));
   }
 

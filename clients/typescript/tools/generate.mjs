@@ -1,4 +1,4 @@
-// Writes src/generated from the repository's schemas and docs/PROTOCOL.md.
+// Writes src/generated from the repository's schemas.
 // With --check, it changes nothing and fails if a file is out of date.
 import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { fileURLToPath, pathToFileURL } from "node:url";
@@ -16,7 +16,7 @@ export function generated() {
   const client = JSON.parse(read("schemas/client-frame.json"));
   return {
     "frames.ts": framesModule(server, client),
-    "advice.ts": adviceModule(read("docs/PROTOCOL.md"), server),
+    "advice.ts": adviceModule(server),
   };
 }
 

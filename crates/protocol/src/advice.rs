@@ -1,6 +1,12 @@
 //! What a client or a caller should do after a failure.
+//!
+//! This is the one place that decides it. The schema of server frames carries
+//! it for generators, and a test compares the tables in docs/PROTOCOL.md.
 
 use std::fmt;
+
+use schemars::Schema;
+use serde_json::{Map, Value};
 
 use crate::ErrorCode;
 
@@ -53,6 +59,12 @@ impl Advice {
         }
     }
 
+    /// The advice after API Gateway's own error frame, which has no `type`.
+    pub const AFTER_GATEWAY_ERROR: Self = Self::RetryLater;
+
+    /// The close codes that docs/PROTOCOL.md lists.
+    pub const CLOSE_CODES: [u16; 7] = [1000, 1001, 1002, 1003, 1006, 1007, 1009];
+
     /// The advice after a close with this code, if no `error` frame came before
     /// it.
     #[must_use]
@@ -103,4 +115,41 @@ impl ErrorCode {
             Self::UnknownConnection => Advice::RetryNow,
         }
     }
+
+    /// Whether the server may close the connection after an error with this
+    /// code.
+    #[must_use]
+    pub fn may_close(self) -> bool {
+        matches!(
+            self,
+            Self::RateLimited
+                | Self::TokenExpired
+                | Self::Unauthorized
+                | Self::SignedOut
+                | Self::UnknownConnection
+        )
+    }
+}
+
+/// Adds to the schema of [`ErrorCode`] what a client should do after each code,
+/// and whether the server may close the connection after it.
+pub(crate) fn describe_codes(schema: &mut Schema) {
+    let variants = schema.get_mut("oneOf").and_then(Value::as_array_mut);
+    for variant in variants.into_iter().flatten() {
+        let code: Result<ErrorCode, _> = serde_json::from_value(variant["const"].clone());
+        if let Ok(code) = code {
+            variant["x-advice"] = code.advice().as_str().into();
+            variant["x-mayClose"] = code.may_close().into();
+        }
+    }
+}
+
+/// Adds to the schema of server frames what a client should do after a close,
+/// by its code, and after API Gateway's own error frame.
+pub(crate) fn describe_closes(schema: &mut Schema) {
+    let advice = |code| Value::from(Advice::after_close(code).as_str());
+    let closes = Advice::CLOSE_CODES.map(|code| (code.to_string(), advice(code)));
+    schema.insert("x-closeAdvice".into(), Map::from_iter(closes).into());
+    let gateway = Advice::AFTER_GATEWAY_ERROR.as_str();
+    schema.insert("x-gatewayErrorAdvice".into(), gateway.into());
 }

@@ -10,6 +10,7 @@ use crate::{Envelope, FrameId, Holder, ServerFrame, Timestamp, Version};
 /// Why the server refused a frame or closes the connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+#[schemars(transform = crate::advice::describe_codes)]
 pub enum ErrorCode {
     /// The frame is not a JSON object, or a field is missing or invalid.
     InvalidMessage,

@@ -13,6 +13,7 @@ use crate::{
 /// A frame from the server. Clients must ignore fields that they do not know.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "type", rename_all = "camelCase")]
+#[schemars(transform = crate::advice::describe_closes)]
 pub enum ServerFrame {
     /// The reply to `ping`.
     Pong(Bare),

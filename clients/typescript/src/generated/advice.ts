@@ -1,8 +1,8 @@
-// Generated from docs/PROTOCOL.md and schemas/ by `npm run generate`. Do not edit.
+// Generated from schemas/ by `npm run generate`. Do not edit.
 import type { ErrorCode } from "./frames.js";
 
 /** What to do after a failure. */
-export type Advice = "retryNow" | "retryLater" | "refreshToken" | "signIn" | "giveUp";
+export type Advice = "giveUp" | "retryLater" | "refreshToken" | "signIn" | "retryNow";
 
 /** What to do after an error frame. After one that is not here: `giveUp`. */
 export const errorAdvice: Readonly<Partial<Record<ErrorCode, Advice>>> = {
@@ -17,14 +17,14 @@ export const errorAdvice: Readonly<Partial<Record<ErrorCode, Advice>>> = {
   INTERNAL: "retryLater",
 };
 
-/** What to do after an error frame that ends its connection. */
-export const closingAdvice: Readonly<Partial<Record<ErrorCode, Advice>>> = {
-  RATE_LIMITED: "retryLater",
-  TOKEN_EXPIRED: "refreshToken",
-  UNAUTHORIZED: "refreshToken",
-  SIGNED_OUT: "signIn",
-  UNKNOWN_CONNECTION: "retryNow",
-};
+/** The errors after which the server may close the connection. */
+export const closingErrors: ReadonlySet<string> = new Set<ErrorCode>([
+  "RATE_LIMITED",
+  "TOKEN_EXPIRED",
+  "UNAUTHORIZED",
+  "SIGNED_OUT",
+  "UNKNOWN_CONNECTION",
+]);
 
 /** What to do after a connection was closed with this code and without an error frame before. After any other: `retryLater`. */
 export const closeAdvice: Readonly<Record<number, Advice>> = {

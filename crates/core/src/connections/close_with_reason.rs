@@ -64,6 +64,7 @@ pub(crate) async fn close_with_reason<O: Outbox, C: Clock>(
     id: &ConnectionId,
     reason: CloseReason,
 ) -> Closed {
+    debug_assert!(reason.code.may_close(), "{} closes nothing", reason.code);
     let frame = Refused::new(reason.code, reason.message)
         .into_frame(clock.now().to_timestamp())
         .to_json();

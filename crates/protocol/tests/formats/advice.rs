@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use belfry_protocol::{Advice, ErrorCode};
+use belfry_protocol::{Advice, ErrorCode, schemas};
 use schemars::schema_for;
 use serde_json::Value;
 
@@ -90,6 +90,7 @@ fn every_error_and_close_has_its_advice() {
         panic!("no table of errors and closes")
     };
     let (mut codes, mut closes) = (BTreeSet::new(), BTreeSet::new());
+    let mut closing = BTreeSet::new();
     for (row, cell) in rows {
         if row.starts_with("close") {
             for code in numbers(row) {
@@ -99,23 +100,53 @@ fn every_error_and_close_has_its_advice() {
         } else if let Ok(code) = serde_json::from_value::<ErrorCode>(quoted(row).into()) {
             begins_with(row, cell, code.advice());
             codes.insert(code.as_str().to_owned());
+            if row.contains("then close") {
+                closing.insert(code.as_str());
+            }
+        } else if row.starts_with("`{\"message\": \"Internal server error\", ") {
+            begins_with(row, cell, Advice::AFTER_GATEWAY_ERROR);
         } else {
-            let others = ["reconnect", "{\"message\": \"Internal server error\", "];
-            let other = others
-                .iter()
-                .any(|other| quoted(row).unwrap().starts_with(other));
-            assert!(other, "{row} is no error code");
+            assert_eq!(quoted(row), Some("reconnect"), "{row} is no error code");
         }
     }
+    let all = every_code();
+    assert_eq!(codes, all.iter().map(|code| code.as_str().into()).collect());
+    let may_close = all.iter().filter(|code| code.may_close());
+    assert_eq!(closing, may_close.map(|code| code.as_str()).collect());
+    assert_eq!(closes, BTreeSet::from(Advice::CLOSE_CODES));
+}
+
+#[test]
+fn the_schema_of_server_frames_carries_the_advice() {
+    let mut schemas = schemas::all().into_iter();
+    let (_, schema) = schemas
+        .find(|(name, _)| *name == "server-frame.json")
+        .unwrap();
+    let variants = schema["$defs"]["ErrorCode"]["oneOf"].as_array().unwrap();
+    assert_eq!(variants.len(), every_code().len());
+    for (variant, code) in variants.iter().zip(every_code()) {
+        assert_eq!(variant["const"], code.as_str());
+        assert_eq!(variant["x-advice"], code.advice().as_str(), "{code}");
+        assert_eq!(variant["x-mayClose"], code.may_close(), "{code}");
+    }
+    let closes = schema["x-closeAdvice"].as_object().unwrap();
+    assert_eq!(closes.len(), Advice::CLOSE_CODES.len());
+    for code in Advice::CLOSE_CODES {
+        let advice = Advice::after_close(code).as_str();
+        assert_eq!(closes[&code.to_string()], advice, "{code}");
+    }
+    let gateway = Advice::AFTER_GATEWAY_ERROR.as_str();
+    assert_eq!(schema["x-gatewayErrorAdvice"], gateway);
+}
+
+/// Every code, in the order of its schema.
+fn every_code() -> Vec<ErrorCode> {
     let schema = schema_for!(ErrorCode);
     let variants = schema.get("oneOf").and_then(Value::as_array).unwrap();
-    let all: BTreeSet<_> = variants
-        .iter()
-        .map(|variant| variant["const"].as_str().unwrap().to_owned())
-        .collect();
-    assert_eq!(codes, all);
-    let all = [1000, 1001, 1002, 1003, 1006, 1007, 1009];
-    assert_eq!(closes, BTreeSet::from(all));
+    let codes = variants.iter().map(|variant| variant["const"].clone());
+    codes
+        .map(|code| serde_json::from_value(code).unwrap())
+        .collect()
 }
 
 #[test]
