@@ -196,6 +196,34 @@ async fn one_cursor_serves_sockets_streams_and_polls() {
     assert_eq!(answer["messages"][0]["data"]["data"], 4);
 }
 
+#[tokio::test]
+async fn a_reader_begins_at_what_a_socket_has_acknowledged() {
+    let stack = with_reader().start().await;
+    let token = stack.token("alice").await;
+    let first = publish(&stack, &token, 1).await;
+    publish(&stack, &token, 2).await;
+    let query = format!("channel={JOB}&cursor=acked");
+    let nothing = poll(&stack, &token, &query).await;
+    assert_eq!(nothing["messages"], json!([]));
+    assert_eq!(nothing["channels"][0].get("recovered"), None, "{nothing}");
+    let mut socket = stack.connect("alice").await;
+    let position = &first["position"];
+    let ack = json!({"channel": JOB, "epoch": position["epoch"], "seq": position["seq"]});
+    let frame = json!({"type": "ack", "version": "1.0", "data": ack});
+    assert_eq!(socket.ask(&frame.to_string()).await["type"], "acked");
+    let polled = poll(&stack, &token, &query).await;
+    assert_eq!(polled["messages"][0]["data"]["data"], 2);
+    assert_eq!(polled["channels"][0]["recovered"], true);
+    let mut events = Events::open(&stack, &token, &query, None).await;
+    let subscribed = events.next().await.unwrap();
+    assert_eq!(subscribed.data["data"]["userId"], "alice");
+    assert_eq!(events.number().await.0, 2);
+    // Without a channel, a poll says only whose token it has.
+    let session = poll(&stack, &token, "").await;
+    assert_eq!(session["userId"], "alice");
+    assert_eq!(session["tokenExpiresAt"], subscribed.data["data"]["tokenExpiresAt"]);
+}
+
 async fn recover(socket: &mut Socket, since: &Value) -> Value {
     let channels = json!([{"channel": JOB, "since": since}]);
     let frame = json!({"type": "subscribe", "version": "1.0", "data": {"channels": channels}});

@@ -7,8 +7,9 @@ import type {
   ClientFrames,
   ErrorCode,
   KeptFrame,
-  Position,
+  Since,
   SubscribedTo,
+  Welcome,
 } from "./generated/frames.js";
 import type { Link, LinkEvents } from "./transport.js";
 import { ABNORMAL } from "./websocket.js";
@@ -34,11 +35,13 @@ export interface HttpWorld {
   readonly environment: Environment;
   readonly reader: string;
   readonly fetch: typeof fetch;
-  readonly userIdClaim: string;
 }
 
+/** What the server says of a token. */
+type Session = Pick<Welcome, "userId" | "tokenExpiresAt">;
+
 /** The answer to a poll. */
-interface Polled {
+interface Polled extends Session {
   messages: KeptFrame[];
   cursor: string;
   channels: SubscribedTo[];
@@ -63,6 +66,8 @@ export class HttpLink implements Link {
   /** What has been read of each channel. */
   readonly #cursors = new Map<string, string>();
   #token: string;
+  /** What the server has said of the token. */
+  #session: Session | undefined;
   #reading = new AbortController();
   readonly #closing = new AbortController();
   #isReading = false;
@@ -114,12 +119,10 @@ export class HttpLink implements Link {
       case "hello": {
         const wanted = frame.data?.subscribe?.channels;
         const subscribed = wanted && { channels: await this.#subscribe(wanted) };
-        return ["welcome", { ...this.#session(), ...(subscribed && { subscribed }) }];
+        return ["welcome", { ...(await this.#welcome()), ...(subscribed && { subscribed }) }];
       }
       case "auth.refresh":
-        this.#token = frame.data.token;
-        this.#read();
-        return ["auth.refreshed", this.#session()];
+        return ["auth.refreshed", await this.#refresh(frame.data.token)];
       case "subscribe":
         return ["subscribed", { channels: await this.#subscribe(frame.data.channels) }];
       case "unsubscribe":
@@ -144,29 +147,44 @@ export class HttpLink implements Link {
     }
   }
 
-  /** What `welcome` says. Only the token knows its user and its end. */
-  #session(): object {
-    const [, payload = ""] = this.#token.split(".");
-    const bytes = Uint8Array.from(atob(payload.replace(/-/g, "+").replace(/_/g, "/")), (char) => char.charCodeAt(0));
-    const claims = JSON.parse(new TextDecoder().decode(bytes));
+  /** What `welcome` says. */
+  async #welcome(): Promise<object> {
+    // The server has said it with the channels, unless it has refused all of them.
+    this.#session ??= await this.#ask(this.#token);
+    const { userId, tokenExpiresAt } = this.#session;
     return {
       connectionId: `http:${this.#world.environment.randomId()}`,
-      userId: String(claims[this.#world.userIdClaim]),
+      userId,
       connectedAt: timestamp(),
-      tokenExpiresAt: new Date(Number(claims.exp) * 1_000).toISOString(),
+      tokenExpiresAt,
       connectionExpiresAt: timestamp(LIFE_MS),
       limits: { maxMessageBytes: 98_304, messagesPerMinute: 600 },
     };
+  }
+
+  /** Whose token it is, and how long it lasts. */
+  #ask(token: string): Promise<Session> {
+    return this.#request("/messages", {}, { token }) as Promise<Session>;
+  }
+
+  async #refresh(token: string): Promise<object> {
+    const session = await this.#ask(token);
+    if (session.userId !== this.#session?.userId) {
+      const refusal = new Refusal("UNAUTHORIZED", "the token belongs to another user");
+      this.#refused(refusal);
+      throw refusal;
+    }
+    this.#token = token;
+    this.#session = session;
+    this.#read();
+    return { tokenExpiresAt: session.tokenExpiresAt };
   }
 
   async #subscribe(wanted: ChannelWanted[]): Promise<SubscribedTo[]> {
     if (new Set([...this.#cursors.keys(), ...wanted.map(({ channel }) => channel)]).size > MAX_CHANNELS) {
       throw new Refusal("TOO_MANY_CHANNELS", `a reader has at most ${MAX_CHANNELS} channels`);
     }
-    const cursors = wanted.map(({ channel, since }): [string, string] => [
-      channel,
-      cursorOf(since === "acked" ? undefined : since),
-    ]);
+    const cursors = wanted.map(({ channel, since }): [string, string] => [channel, cursorOf(since)]);
     try {
       const page = await this.#poll(cursors, 0);
       this.#seen(cursors, page.cursor, (_, index) => !("error" in (page.channels[index] ?? { error: true })));
@@ -251,7 +269,7 @@ export class HttpLink implements Link {
       abort();
     }, FIRST_EVENT_MS);
     try {
-      const options = { headers: this.#headers, signal: stop.signal };
+      const options = { headers: this.#headers(), signal: stop.signal };
       const response = await fetch(`${reader}/events?${queryOf(cursors)}`, options);
       if (!response.ok || !response.body) throw await refusalOf(response);
       const heard = () => {
@@ -287,18 +305,23 @@ export class HttpLink implements Link {
   }
 
   async #poll(cursors: Array<[string, string]>, seconds: number, signal?: AbortSignal): Promise<Polled> {
-    if (cursors.length === 0) return { messages: [], cursor: "", channels: [] };
-    return (await this.#request(`/messages?${queryOf(cursors)}&wait=${seconds}`, {}, signal)) as Polled;
+    const page = (await this.#request(`/messages?${queryOf(cursors)}&wait=${seconds}`, {}, { signal })) as Polled;
+    this.#session = page;
+    return page;
   }
 
-  async #request(path: string, options: RequestInit, signal: AbortSignal = this.#closing.signal): Promise<unknown> {
+  async #request(
+    path: string,
+    options: RequestInit,
+    { token, signal = this.#closing.signal }: { token?: string; signal?: AbortSignal | undefined } = {},
+  ): Promise<unknown> {
     const { environment, fetch, reader } = this.#world;
     const stop = new AbortController();
     const abort = () => stop.abort();
     signal.addEventListener("abort", abort);
     const timer = environment.setTimeout(abort, REQUEST_MS);
     try {
-      const response = await fetch(reader + path, { ...options, headers: this.#headers, signal: stop.signal });
+      const response = await fetch(reader + path, { ...options, headers: this.#headers(token), signal: stop.signal });
       if (!response.ok) throw await refusalOf(response);
       return await response.json();
     } finally {
@@ -307,8 +330,8 @@ export class HttpLink implements Link {
     }
   }
 
-  get #headers(): Record<string, string> {
-    return { authorization: `Bearer ${this.#token}` };
+  #headers(token = this.#token): Record<string, string> {
+    return { authorization: `Bearer ${token}` };
   }
 
   #receive(frame: object): void {
@@ -345,13 +368,13 @@ function statesOf({ channels, messages }: Polled): SubscribedTo[] {
   );
 }
 
-function cursorOf(position: Position | undefined): string {
-  return position ? `${position.epoch}.${position.seq}` : "-";
+function cursorOf(since: Since | undefined): string {
+  return typeof since === "object" ? `${since.epoch}.${since.seq}` : (since ?? "-");
 }
 
 function queryOf(cursors: Array<[string, string]>): string {
   const query = new URLSearchParams(cursors.map(([channel]) => ["channel", channel]));
-  query.set("cursor", cursors.map(([, part]) => part).join(","));
+  if (cursors.length > 0) query.set("cursor", cursors.map(([, part]) => part).join(","));
   return query.toString();
 }
 

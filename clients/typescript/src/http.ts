@@ -15,8 +15,6 @@ export type FetchLike = (url: string, options?: never) => Promise<unknown>;
 export interface HttpOptions {
   /** The stack's output `ReaderUrl`. */
   reader: string | { readonly href: string };
-  /** The stack's parameter `UserIdClaim`: `sub` by default. */
-  userIdClaim?: string;
   /** An implementation of `fetch`: the runtime's by default. */
   fetch?: FetchLike;
 }
@@ -30,11 +28,11 @@ export interface HttpOptions {
  * const belfry = new Belfry({ url, token, fallback: http({ reader }) });
  * ```
  */
-export function http({ reader, userIdClaim = "sub", fetch: given }: HttpOptions): FallbackPart {
+export function http({ reader, fetch: given }: HttpOptions): FallbackPart {
   const fetch = (given ?? globalThis.fetch) as typeof globalThis.fetch;
   const base = new URL(typeof reader === "string" ? reader : reader.href).href.replace(/\/$/, "");
   return (transport, environment) =>
-    new Fallback(transport, { environment, reader: base, userIdClaim, fetch: (...request) => fetch(...request) });
+    new Fallback(transport, { environment, reader: base, fetch: (...request) => fetch(...request) });
 }
 
 class Fallback implements Transport {

@@ -14,8 +14,8 @@ mod watch;
 use std::time::Duration;
 
 use belfry_protocol::{
-    Action, Address, BearerToken, ErrorCode, MessageId, Messages, Position, Publish, Published,
-    Refused,
+    Action, Address, BearerToken, ErrorCode, MessageId, Messages, Publish, Published, Refused,
+    Since,
 };
 
 pub use refusal::Refusal;
@@ -27,7 +27,7 @@ use crate::channels::ChannelRules;
 use crate::connections::OriginPolicy;
 use crate::frames::{Caller, Judge, PublishHandler, TokenBucket, forbidden};
 use crate::ports::{
-    Authorizer, Clock, Identity, LogAppends, LogPeeks, LogReads, MetricEvent, Metrics,
+    Acks, Authorizer, Clock, Identity, LogAppends, LogPeeks, LogReads, MetricEvent, Metrics,
     NewBroadcasts, Outbox, Randomness, ReaderLimits, ReaderPlace, Removals, SegmentOffers,
     SessionRefresh, Subscribers, Subscriptions, TokenVerifier, Workers,
 };
@@ -82,7 +82,8 @@ impl<V, A, S, O, C, M, W, R> Reader<V, A, S, O, C, M, W, R>
 where
     V: TokenVerifier,
     A: Authorizer,
-    S: LogAppends
+    S: Acks
+        + LogAppends
         + LogPeeks
         + LogReads
         + NewBroadcasts
@@ -133,7 +134,7 @@ where
     pub async fn stream(
         &self,
         identity: Identity,
-        channels: Vec<(Address, Option<Position>)>,
+        channels: Vec<(Address, Option<Since>)>,
     ) -> Result<(EventStream, Vec<Event>), Refusal> {
         let mut watch = self.watch(identity, channels).await?;
         let place = self.take_place(&watch.identity, self.stream_time).await?;
@@ -155,7 +156,7 @@ where
     pub async fn poll(
         &self,
         identity: Identity,
-        channels: Vec<(Address, Option<Position>)>,
+        channels: Vec<(Address, Option<Since>)>,
         wait: Duration,
     ) -> Result<Messages, Refusal> {
         let mut watch = self.watch(identity, channels).await?;
@@ -181,7 +182,8 @@ where
                 return Ok(Messages {
                     messages: read.messages.into_iter().map(|(frame, _)| frame).collect(),
                     cursor: watch.cursor().to_string(),
-                    channels: watch.states().channels,
+                    channels: watch.states(),
+                    session: watch.session(),
                 });
             }
             self.clock.sleep(pause.min(wait - waited)).await;

@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::list::Item;
 use crate::{
     Address, ChannelName, Epoch, ErrorCode, HeldLocks, Kind, List, MessageFrame, MessageId,
-    Position, PresenceInfo, Present, Timestamp, shape,
+    Position, PresenceInfo, Present, Timestamp, UserId, shape,
 };
 
 /// The most channels that a connection may be subscribed to.
@@ -59,7 +59,8 @@ pub enum Since {
 }
 
 impl Since {
-    const ACKED: &'static str = "acked";
+    /// As text, in frames and in cursors.
+    pub(crate) const ACKED: &'static str = "acked";
 }
 
 impl<'de> Deserialize<'de> for Since {
@@ -226,6 +227,20 @@ pub struct Acked {
 pub struct Subscribed {
     /// The channels in the order of the client's frame.
     pub channels: Vec<SubscribedTo>,
+    /// Whose token opened the stream. Only over HTTP: a socket's `welcome` says
+    /// it.
+    #[serde(flatten)]
+    pub session: Option<ReaderSession>,
+}
+
+/// The session in which an HTTP reader reads.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ReaderSession {
+    /// The user whose token it is. Only over HTTP.
+    pub user_id: UserId,
+    /// When the token expires. Only over HTTP.
+    pub token_expires_at: Timestamp,
 }
 
 /// What became of one channel of a `subscribe` frame.

@@ -47,8 +47,8 @@ pub use channel::{Address, ChannelName};
 pub use channel_frames::{
     Ack, Acked, ChannelError, ChannelRefused, ChannelSince, ChannelState, ChannelWanted, History,
     HistoryLimit, HistoryPage, MAX_CHANNELS, MAX_HISTORY, NotRecovered, Publish, Published,
-    ReadHistory, Since, Subscribe, Subscribed, SubscribedTo, Sync, Synced, SyncedChannel,
-    Unsubscribe, Unsubscribed,
+    ReadHistory, ReaderSession, Since, Subscribe, Subscribed, SubscribedTo, Sync, Synced,
+    SyncedChannel, Unsubscribe, Unsubscribed,
 };
 pub use channel_rules::{
     Action, Allow, AllowedActions, ChannelPattern, ChannelRule, ChannelsFile, HistoryRule,

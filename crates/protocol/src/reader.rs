@@ -7,8 +7,8 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::{
-    Address, Epoch, ErrorCode, MAX_CHANNELS, MessageFrame, Position, Publish, Refused,
-    SubscribedTo, json, shape,
+    Address, Epoch, ErrorCode, MAX_CHANNELS, MessageFrame, Position, Publish, ReaderSession,
+    Refused, Since, SubscribedTo, json, shape,
 };
 
 /// The longest wait of a poll, in seconds. It is shorter than the time limits of
@@ -20,34 +20,36 @@ const MAX_CURSOR_BYTES: usize = 4 * 1024;
 
 /// What a reader has seen of each of its channels, in their order.
 ///
-/// As text, `epoch.seq` for each channel, joined by commas, and `-` for a
-/// channel of which no position is known. So a client that knows positions can
-/// make a cursor, for example when it changes from a socket to HTTP.
+/// As text, `epoch.seq` for each channel, joined by commas, `acked` for what the
+/// user has acknowledged, and `-` for a channel of which no position is known.
+/// So a client that knows positions can make a cursor, for example when it
+/// changes from a socket to HTTP.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Cursor(Vec<Option<Position>>);
+pub struct Cursor(Vec<Option<Since>>);
 
 impl Cursor {
-    /// The positions in the order of the channels.
+    /// Where the reader is in each channel, in the order of the channels.
     #[must_use]
-    pub fn positions(&self) -> &[Option<Position>] {
+    pub fn parts(&self) -> &[Option<Since>] {
         &self.0
     }
 }
 
-impl FromIterator<Option<Position>> for Cursor {
-    fn from_iter<I: IntoIterator<Item = Option<Position>>>(positions: I) -> Self {
-        Self(positions.into_iter().collect())
+impl FromIterator<Option<Since>> for Cursor {
+    fn from_iter<I: IntoIterator<Item = Option<Since>>>(parts: I) -> Self {
+        Self(parts.into_iter().collect())
     }
 }
 
 impl fmt::Display for Cursor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (index, position) in self.0.iter().enumerate() {
+        for (index, part) in self.0.iter().enumerate() {
             if index > 0 {
                 f.write_str(",")?;
             }
-            match position {
-                Some(Position { epoch, seq }) => write!(f, "{epoch}.{seq}")?,
+            match part {
+                Some(Since::Position(Position { epoch, seq })) => write!(f, "{epoch}.{seq}")?,
+                Some(Since::Acked) => f.write_str(Since::ACKED)?,
                 None => f.write_str("-")?,
             }
         }
@@ -57,7 +59,7 @@ impl fmt::Display for Cursor {
 
 /// The text is no cursor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("cursor must have an epoch.seq or - for each channel, joined by commas")]
+#[error("cursor must have epoch.seq, acked or - for each channel, joined by commas")]
 pub struct InvalidCursor;
 
 impl FromStr for Cursor {
@@ -67,11 +69,15 @@ impl FromStr for Cursor {
         if text.len() > MAX_CURSOR_BYTES {
             return Err(InvalidCursor);
         }
-        let positions = text.split(',').map(|part| match part {
+        let parts = text.split(',').map(|part| match part {
             "-" => Ok(None),
-            _ => position(part).map(Some).ok_or(InvalidCursor),
+            Since::ACKED => Ok(Some(Since::Acked)),
+            _ => {
+                let position = position(part).ok_or(InvalidCursor)?;
+                Ok(Some(Since::Position(position)))
+            }
         });
-        positions.collect::<Result<_, _>>().map(Self)
+        parts.collect::<Result<_, _>>().map(Self)
     }
 }
 
@@ -87,8 +93,8 @@ fn position(text: &str) -> Option<Position> {
 /// What a reader wants to read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ReadRequest {
-    /// The channels, and the position after which the messages begin.
-    pub channels: Vec<(Address, Option<Position>)>,
+    /// The channels, and after what the messages begin.
+    pub channels: Vec<(Address, Option<Since>)>,
     /// How long to wait for a message, in seconds.
     pub wait_seconds: u8,
 }
@@ -122,9 +128,6 @@ impl ReadRequest {
                 _ => {}
             }
         }
-        if channels.is_empty() {
-            return Err(invalid("name at least one channel, like ?channel=room:7"));
-        }
         let newest = last_event_id.filter(|id| !id.is_empty());
         let cursor: Option<Cursor> = match newest.or(cursor.as_deref()) {
             None => None,
@@ -133,15 +136,26 @@ impl ReadRequest {
                     .map_err(|error: InvalidCursor| invalid(error.to_string()))?,
             ),
         };
-        let positions = match cursor {
+        let parts = match cursor {
             None => vec![None; channels.len()],
-            Some(Cursor(positions)) if positions.len() == channels.len() => positions,
+            Some(Cursor(parts)) if parts.len() == channels.len() => parts,
             Some(_) => return Err(invalid("cursor must have one part for each channel")),
         };
         Ok(Self {
-            channels: channels.into_iter().zip(positions).collect(),
+            channels: channels.into_iter().zip(parts).collect(),
             wait_seconds: wait.unwrap_or(0),
         })
+    }
+
+    /// Refuses a request that waits for the messages of no channel.
+    ///
+    /// # Errors
+    /// [`Refused`].
+    pub fn of_channels(self) -> Result<Self, Refused> {
+        if self.channels.is_empty() {
+            return Err(invalid("name at least one channel, like ?channel=room:7"));
+        }
+        Ok(self)
     }
 }
 
@@ -174,6 +188,9 @@ pub struct Messages {
     /// What became of each channel, in the order of the request. `messages` of
     /// a channel are left out: they are above.
     pub channels: Vec<SubscribedTo>,
+    /// Whose token the request had.
+    #[serde(flatten)]
+    pub session: ReaderSession,
 }
 
 fn seconds(text: &str) -> Result<u8, Refused> {
@@ -204,11 +221,11 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn at(epoch: &str, seq: u64) -> Position {
-        Position {
+    fn at(epoch: &str, seq: u64) -> Since {
+        Since::Position(Position {
             epoch: Epoch::parse(epoch).unwrap(),
             seq,
-        }
+        })
     }
 
     fn parse(query: &[(&str, &str)], last: Option<&str>) -> Result<ReadRequest, Refused> {
@@ -216,11 +233,16 @@ mod tests {
     }
 
     #[test]
-    fn a_cursor_is_a_position_for_each_channel() {
-        let cursor: Cursor = "19b7a.41,-,x.y.0".parse().unwrap();
-        let positions = [Some(at("19b7a", 41)), None, Some(at("x.y", 0))];
-        assert_eq!(cursor.positions(), positions);
-        assert_eq!(cursor.to_string(), "19b7a.41,-,x.y.0");
+    fn a_cursor_says_for_each_channel_where_the_reader_is() {
+        let cursor: Cursor = "19b7a.41,-,x.y.0,acked".parse().unwrap();
+        let parts = [
+            Some(at("19b7a", 41)),
+            None,
+            Some(at("x.y", 0)),
+            Some(Since::Acked),
+        ];
+        assert_eq!(cursor.parts(), parts);
+        assert_eq!(cursor.to_string(), "19b7a.41,-,x.y.0,acked");
         let too_long = "-,".repeat(3_000);
         for wrong in [
             "",
@@ -236,6 +258,7 @@ mod tests {
             "ü.1",
             "a.1\n",
             "a.18446744073709551616",
+            "Acked",
             &too_long,
         ] {
             assert_eq!(wrong.parse::<Cursor>(), Err(InvalidCursor), "{wrong:?}");
@@ -265,9 +288,10 @@ mod tests {
 
     #[test]
     fn a_wrong_query_is_refused_with_its_parameter() {
+        let nothing = parse(&[], None).unwrap().of_channels().unwrap_err();
+        assert!(nothing.message.contains("channel"), "{nothing}");
         for (query, named) in [
-            (&[][..], "channel"),
-            (&[("channel", "@nobody")], "channel"),
+            (&[("channel", "@nobody")][..], "channel"),
             (&[("channel", "a"), ("wait", "26")], "wait"),
             (&[("channel", "a"), ("wait", "+1")], "wait"),
             (&[("channel", "a"), ("wait", "1"), ("wait", "1")], "wait"),
@@ -302,15 +326,20 @@ mod tests {
         }
     }
 
+    fn since() -> impl Strategy<Value = Since> {
+        let position = ("[0-9a-f]{8,19}", any::<u64>());
+        prop_oneof![
+            position.prop_map(|(epoch, seq)| at(&epoch, seq)),
+            Just(Since::Acked),
+        ]
+    }
+
     proptest! {
         #[test]
         fn a_cursor_survives_the_way(
-            parts in prop::collection::vec(prop::option::of(("[0-9a-f]{8,19}", any::<u64>())), 1..51),
+            parts in prop::collection::vec(prop::option::of(since()), 1..51),
         ) {
-            let cursor: Cursor = parts
-                .iter()
-                .map(|part| part.as_ref().map(|(epoch, seq)| at(epoch, *seq)))
-                .collect();
+            let cursor: Cursor = parts.into_iter().collect();
             prop_assert_eq!(cursor.to_string().parse(), Ok(cursor));
         }
 

@@ -422,6 +422,10 @@ export interface Subscribe {
 export interface Subscribed {
   /** The channels in the order of the client's frame. */
   channels: Array<SubscribedTo>;
+  /** When the token expires. Only over HTTP. */
+  tokenExpiresAt?: Timestamp;
+  /** The user whose token it is. Only over HTTP. */
+  userId?: UserId;
 }
 
 /** What became of one channel of a `subscribe` frame. */

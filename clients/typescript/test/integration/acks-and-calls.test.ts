@@ -1,6 +1,6 @@
 import { fileURLToPath } from "node:url";
 import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
-import { closeClients, RealClient, Transcript } from "../support/real.js";
+import { closeClients, RealClient, Transcript, untilRead } from "../support/real.js";
 import { Stack } from "../support/stack.js";
 
 const CALLS = fileURLToPath(new URL("../support/calls.mjs", import.meta.url));
@@ -12,16 +12,6 @@ beforeAll(async () => {
 afterEach(closeClients);
 afterAll(() => stack.stop());
 
-/** Waits until somebody has read up to a number. */
-async function untilRead(channel: string, seq: number, userId: string): Promise<void> {
-  for (;;) {
-    const receipts = (await stack.invoke("Broadcaster", { action: "receipts", channel, seq })) as {
-      users: Array<{ userId: string }>;
-    };
-    if (receipts.users.some((user) => user.userId === userId)) return;
-  }
-}
-
 describe("ack", () => {
   it("lets another device begin with what is unread", async () => {
     const publisher = await RealClient.connect(stack, "bob");
@@ -32,7 +22,7 @@ describe("ack", () => {
     for (const text of ["a", "b", "c"]) await room.publish("chat.line", { text });
     await transcript.until(({ messages }) => messages.length === 3);
     onPhone.ack(transcript.messages[1]?.position);
-    await untilRead("room:unread", 2, "alice");
+    await untilRead(stack, "room:unread", 2, "alice");
     phone.network.cut();
     const laptop = await RealClient.connect(stack, "alice");
     const unread = await Transcript.of(laptop.belfry.channel("room:unread", { since: "acked" }));
@@ -55,7 +45,7 @@ describe("ack", () => {
     await client.until("reconnecting");
     room.ack();
     client.network.block(false);
-    await untilRead("room:cut", 2, "alice");
+    await untilRead(stack, "room:cut", 2, "alice");
   });
 
   it("of nothing is said when somebody asks for what is unread", async () => {

@@ -1,6 +1,6 @@
 import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
 import { type HttpOptions, http } from "../../src/http.js";
-import { closeClients, RealClient, type RealOptions, Transcript } from "../support/real.js";
+import { closeClients, RealClient, type RealOptions, Transcript, untilRead } from "../support/real.js";
 import { Stack } from "../support/stack.js";
 
 let stack: Stack;
@@ -107,6 +107,21 @@ describe("where WebSockets are blocked", () => {
     await publisher.publish("chat.line", { text: "a" });
     await transcript.until(({ messages }) => messages.length === 1);
     expect(client.connectionId).toBe(connectionId);
+  });
+
+  it("a channel begins at what the user has acknowledged", async () => {
+    const phone = (await RealClient.connect(stack, "gina")).belfry.channel("room:acked");
+    const onPhone = await Transcript.of(phone);
+    const { client } = await blocked("room:other", "gina");
+    for (const text of ["a", "b", "c"]) await phone.publish("chat.line", { text }, { echo: true });
+    await onPhone.until(({ messages }) => messages.length === 3);
+    phone.ack(onPhone.messages[0]?.position);
+    await untilRead(stack, "room:acked", 1, "gina");
+    const room = client.belfry.channel("room:acked", { since: "acked" });
+    const transcript = await Transcript.of(room);
+    await transcript.until(({ messages }) => messages.length === 2);
+    expect(transcript.texts).toEqual(["b", "c"]);
+    expect(transcript.lost).toEqual([]);
   });
 
   it("what needs a connection is refused", async () => {

@@ -102,6 +102,16 @@ export function closeClients(): void {
   }
 }
 
+/** Waits until somebody has read up to a number. */
+export async function untilRead(stack: Stack, channel: string, seq: number, userId: string): Promise<void> {
+  for (;;) {
+    const receipts = (await stack.invoke("Broadcaster", { action: "receipts", channel, seq })) as {
+      users: Array<{ userId: string }>;
+    };
+    if (receipts.users.some((user) => user.userId === userId)) return;
+  }
+}
+
 /** The messages that a channel has delivered. */
 export class Transcript {
   readonly messages: Message[] = [];

@@ -4,13 +4,24 @@ import { http } from "../../src/http.js";
 import { connected, setUp } from "../support/client.js";
 import { settle } from "../support/clock.js";
 
-const claims = Buffer.from(JSON.stringify({ sub: "alice", exp: 4_102_444_800 })).toString("base64url");
-const token = () => `x.${claims}.y`;
+/** To the client, a token is any text. */
+const token = () => "opaque";
 
-/** A reader that has two messages in `room:7`, sends no event, and answers polls at once. */
+/**
+ * A reader whose channels have two messages, of which the user has acknowledged the first. It sends no event, and answers
+ * polls at once.
+ */
 function fakeReader() {
   const requests: string[] = [];
-  const reader = { requests, works: true, status: 200, code: "INTERNAL" };
+  const reader = {
+    requests,
+    works: true,
+    status: 200,
+    code: "INTERNAL",
+    userId: "alice",
+    lifetimeMs: 3_600_000,
+    allows: true,
+  };
   const fake: typeof fetch = async (address, options) => {
     const url = new URL(String(address));
     requests.push(`${options?.method ?? "GET"} ${url.pathname}`);
@@ -25,12 +36,22 @@ function fakeReader() {
       return new Response(new ReadableStream({ start }));
     }
     if (options?.method === "POST") return Response.json({ ...JSON.parse(String(options.body)), messageId: "m" });
-    const cursors = url.searchParams.get("cursor")?.split(",") ?? [];
+    const session = {
+      userId: reader.userId,
+      tokenExpiresAt: new Date(Date.now() + reader.lifetimeMs).toISOString(),
+    };
+    const channels = url.searchParams.getAll("channel");
+    if (channels.length > 0 && !reader.allows) {
+      const data = { code: "FORBIDDEN", message: "not allowed" };
+      return new Response(JSON.stringify({ type: "error", data }), { status: 403 });
+    }
+    const parts = url.searchParams.get("cursor")?.split(",") ?? [];
+    const cursors = parts.map((part) => (part === "acked" ? "e1.1" : part));
     // Nothing is published, so a poll that waits gets no answer in this test.
-    if (url.searchParams.get("wait") !== "0" && cursors.every((cursor) => cursor === "e1.2")) {
+    const waits = Number(url.searchParams.get("wait")) > 0;
+    if (waits && cursors.every((cursor) => cursor === "e1.2")) {
       return new Promise((_, reject) => options?.signal?.addEventListener("abort", () => reject(new Error("aborted"))));
     }
-    const channels = url.searchParams.getAll("channel");
     const messages = channels.flatMap((channel, index) => {
       const read = cursors[index] === "-" ? 2 : Number(cursors[index]?.split(".")[1]);
       return [1, 2]
@@ -50,13 +71,14 @@ function fakeReader() {
       seq: 2,
       ...(cursors[index] !== "-" && { recovered: true }),
     }));
-    return Response.json({ messages, cursor: channels.map(() => "e1.2").join(","), channels: states });
+    return Response.json({ messages, cursor: channels.map(() => "e1.2").join(","), channels: states, ...session });
   };
   return { reader, options: { token, fallback: http({ reader: "https://reader.example.com/", fetch: fake }) } };
 }
 
-async function blocked() {
+async function blocked(change: (reader: ReturnType<typeof fakeReader>["reader"]) => void = () => {}) {
   const { reader, options } = fakeReader();
+  change(reader);
   const setup = setUp(options, (server) => {
     server.accepts = false;
   });
@@ -102,6 +124,45 @@ describe("HTTP", () => {
     const { belfry, reader } = await blocked();
     await expect(belfry.channel("room:7").publish("chat.line")).resolves.toMatchObject({ messageId: "m" });
     expect(reader.requests).toContain("POST /messages");
+  });
+
+  it("begins at what the user has acknowledged", async () => {
+    const { belfry } = await blocked();
+    const texts: unknown[] = [];
+    const lost: unknown[] = [];
+    const room = belfry.channel("room:7", { since: "acked" });
+    room.on("lost", (value) => lost.push(value));
+    room.on("message", ({ data }) => texts.push((data as { text: string }).text));
+    await room.subscribe();
+    expect(texts).toEqual(["2"]);
+    expect(lost).toEqual([]);
+  });
+
+  it("asks whose token it has if every channel is refused", async () => {
+    const { belfry } = await blocked((reader) => {
+      reader.allows = false;
+    });
+    expect(belfry.status).toMatchObject({ state: "connected", userId: "alice" });
+    await expect(belfry.channel("room:7").subscribe()).rejects.toMatchObject({ code: "FORBIDDEN" });
+  });
+
+  it("has the server check a new token, and connects anew if it belongs to another user", async () => {
+    const { environment, belfry, reader } = await blocked((reader) => {
+      reader.lifetimeMs = 12_000;
+    });
+    const idOf = () => (belfry.status.state === "connected" ? belfry.status.connectionId : undefined);
+    const first = idOf();
+    const { length } = reader.requests;
+    reader.lifetimeMs = 24_000;
+    await environment.advance(6_000);
+    for (let turn = 0; turn < 20; turn += 1) await settle();
+    expect(reader.requests.slice(length)).toEqual(["GET /messages", "GET /events"]);
+    expect(idOf()).toBe(first);
+    reader.userId = "bob";
+    await environment.advance(12_000);
+    for (let turn = 0; turn < 20; turn += 1) await settle();
+    expect(idOf()).not.toBe(first);
+    belfry.close();
   });
 
   it("gives way to a WebSocket that works again, which names no connection over HTTP", async () => {

@@ -5,7 +5,7 @@ use aws_lambda_events::http::header::{AUTHORIZATION, ORIGIN};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use belfry_core::reader::Credentials;
-use belfry_protocol::{Address, BearerToken, ErrorCode, Position, ReadRequest, Refused};
+use belfry_protocol::{Address, BearerToken, ErrorCode, ReadRequest, Refused, Since};
 use url::form_urlencoded;
 
 use super::Event;
@@ -21,9 +21,10 @@ pub enum Operation {
     /// preflight").
     Preflight,
     /// `GET /events`: a stream.
-    Stream(Vec<(Address, Option<Position>)>),
-    /// `GET /messages`: a poll, which waits so long.
-    Poll(Vec<(Address, Option<Position>)>, Duration),
+    Stream(Vec<(Address, Option<Since>)>),
+    /// `GET /messages`: a poll, which waits so long. Without channels, it asks
+    /// whose token it has.
+    Poll(Vec<(Address, Option<Since>)>, Duration),
     /// `POST /messages`: publishes this.
     Publish(String),
 }
@@ -59,9 +60,15 @@ pub fn operation(event: &Event) -> Result<Operation, Problem> {
     };
     match (method, path) {
         ("OPTIONS", _) => Ok(Operation::Preflight),
-        ("GET", "/events") => Ok(Operation::Stream(read_request(event)?.channels)),
+        ("GET", "/events") => {
+            let request = read_request(event)?.of_channels()?;
+            Ok(Operation::Stream(request.channels))
+        }
         ("GET", _) => {
-            let request = read_request(event)?;
+            let mut request = read_request(event)?;
+            if request.wait_seconds > 0 {
+                request = request.of_channels()?;
+            }
             let wait = Duration::from_secs(request.wait_seconds.into());
             Ok(Operation::Poll(request.channels, wait))
         }

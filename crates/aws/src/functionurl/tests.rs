@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use belfry_core::UnixMillis;
 use belfry_core::reader::Refusal;
-use belfry_protocol::{BearerToken, ErrorCode, Refused};
+use belfry_protocol::{BearerToken, ErrorCode, Refused, Since};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
@@ -42,7 +42,13 @@ fn each_path_serves_its_methods() {
     let Ok(Operation::Stream(channels)) = operation(&resumed) else {
         panic!("no stream")
     };
-    assert_eq!(channels[0].1.as_ref().map(|position| position.seq), Some(9));
+    let Some(Since::Position(position)) = &channels[0].1 else {
+        panic!("no position")
+    };
+    assert_eq!(position.seq, 9);
+    let nothing = Operation::Poll(Vec::new(), Duration::ZERO);
+    assert_eq!(operation(&get("/messages", "token=t")), Ok(nothing));
+    assert!(operation(&get("/messages", "wait=20")).is_err());
     let publish = request("POST", "/messages", "", &json!({}), Some("{}"));
     assert_eq!(operation(&publish), Ok(Operation::Publish("{}".into())));
     let preflight = request("OPTIONS", "/messages", "", &json!({}), None);

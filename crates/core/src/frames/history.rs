@@ -1,6 +1,6 @@
 use belfry_protocol::{
     Action, Address, ChannelName, ErrorCode, History, HistoryPage, MessageFrame, NotRecovered,
-    Position, ReadHistory, Refused, Sync, Synced, SyncedChannel, UserId,
+    Position, ReadHistory, Refused, Since, Sync, Synced, SyncedChannel, UserId,
 };
 use futures_util::future::try_join_all;
 
@@ -11,7 +11,7 @@ use crate::channels::ChannelRules;
 use crate::connections::Connection;
 use crate::log::{LogKey, Lost, Recovery, RecoveryLimits, RecoveryReader};
 use crate::ports::{
-    Authorizer, Clock, LogReads, Metrics, Randomness, StoreError, Subscription, Subscriptions,
+    Acks, Authorizer, Clock, LogReads, Metrics, Randomness, StoreError, Subscription, Subscriptions,
 };
 use crate::time::UnixMillis;
 
@@ -62,6 +62,26 @@ impl<S: LogReads, C: Clock, R: Randomness> HistoryReader<'_, S, C, R> {
             Address::All => LogKey::all(),
             Address::Channel(name) => LogKey::channel(name.as_str()),
         })
+    }
+
+    /// The position after which a client's messages begin. If the user has
+    /// acknowledged nothing, there is none, as without `since`.
+    pub(crate) async fn position_of(
+        &self,
+        log: &LogKey,
+        since: Option<Since>,
+    ) -> Result<Option<Position>, StoreError>
+    where
+        S: Acks,
+    {
+        match since {
+            None => Ok(None),
+            Some(Since::Position(position)) => Ok(Some(position)),
+            Some(Since::Acked) => {
+                let (store, now) = (self.log.store, self.now());
+                store.find_ack(log, self.user, now).await
+            }
+        }
     }
 
     /// What a client has missed since a position, or the newest position. `None`

@@ -103,6 +103,7 @@ where
             });
         let subscribed = Subscribed {
             channels: channels.collect(),
+            session: None,
         };
         Ok((subscribed, changes))
     }
@@ -128,21 +129,15 @@ where
         }
     }
 
-    /// What was missed. If the user has acknowledged nothing, there is no
-    /// position to begin at, as without `since`.
     async fn recover(
         &self,
         channel: &Address,
         since: Option<Since>,
     ) -> Result<Option<Found>, StoreError> {
-        let since = match (since, self.history.log_of(channel)) {
-            (Some(Since::Position(position)), _) => Some(position),
-            (Some(Since::Acked), Some(log)) => {
-                let (user, now) = (self.history.user, self.history.now());
-                self.store.find_ack(&log, user, now).await?
-            }
-            (Some(Since::Acked), None) | (None, _) => None,
+        let Some(log) = self.history.log_of(channel) else {
+            return Ok(None);
         };
+        let since = self.history.position_of(&log, since).await?;
         let since = since.as_ref();
         self.history.recover(channel, since, MAX_RECOVERED).await
     }

@@ -1,13 +1,14 @@
 use std::time::Duration;
 
 use belfry_protocol::{
-    Address, ChannelName, Envelope, ErrorCode, ServerFrame, Subscribed, Unsubscribed, Version,
+    Address, ChannelName, Envelope, ErrorCode, ServerFrame, Subscribed, SubscribedTo, Unsubscribed,
+    Version,
 };
 
 use super::watch::{Read, Watch};
 use super::{LONGEST_WAIT, Reader, Refusal, SHORTEST_WAIT};
 use crate::ports::{
-    Authorizer, Clock, LogPeeks, LogReads, Metrics, Randomness, ReaderLimits, ReaderPlace,
+    Acks, Authorizer, Clock, LogPeeks, LogReads, Metrics, Randomness, ReaderLimits, ReaderPlace,
     SessionRefresh,
 };
 use crate::time::UnixMillis;
@@ -49,7 +50,7 @@ pub enum Step {
 impl<V, A, S, O, C, M, W, R> Reader<V, A, S, O, C, M, W, R>
 where
     A: Authorizer,
-    S: LogPeeks + LogReads + ReaderLimits + SessionRefresh,
+    S: Acks + LogPeeks + LogReads + ReaderLimits + SessionRefresh,
     C: Clock,
     M: Metrics,
     R: Randomness,
@@ -62,7 +63,7 @@ where
         place: ReaderPlace,
         read: Read,
     ) -> (EventStream, Vec<Event>) {
-        let subscribed = self.subscribed(watch.states(), read.begins_at.to_string());
+        let subscribed = self.subscribed(&watch, watch.states(), read.begins_at.to_string());
         let now = self.clock.now();
         let stream = EventStream {
             watch,
@@ -127,13 +128,17 @@ where
         let lost = std::mem::take(&mut read.lost);
         if !lost.is_empty() {
             let cursor = read.begins_at.to_string();
-            events.push(self.subscribed(Subscribed { channels: lost }, cursor));
+            events.push(self.subscribed(watch, lost, cursor));
         }
         events.extend(messages(read));
         Ok(events)
     }
 
-    fn subscribed(&self, data: Subscribed, cursor: String) -> Event {
+    fn subscribed(&self, watch: &Watch, channels: Vec<SubscribedTo>, cursor: String) -> Event {
+        let data = Subscribed {
+            channels,
+            session: Some(watch.session()),
+        };
         self.event(data, ServerFrame::Subscribed, cursor)
     }
 

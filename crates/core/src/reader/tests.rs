@@ -5,7 +5,8 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::ports::{SignOuts, VerifyError};
+use crate::log::LogKey;
+use crate::ports::{Acks, SignOuts, VerifyError};
 use crate::testing::{
     DELIVERY, FANOUT, FakeAuthorizer, FakeMetrics, FakeOutbox, FakeStore, FakeVerifier,
     FakeWorkers, SeededRandomness, TestClock, user_id,
@@ -64,7 +65,7 @@ async fn alice(reader: &Fixture) -> Identity {
     reader.identify(&with_token("good:alice")).await.unwrap()
 }
 
-fn channels(query: &[(&str, &str)]) -> Vec<(Address, Option<Position>)> {
+fn channels(query: &[(&str, &str)]) -> Vec<(Address, Option<Since>)> {
     ReadRequest::parse(query.iter().copied(), None)
         .unwrap()
         .channels
@@ -149,6 +150,60 @@ async fn a_stream_that_is_resumed_brings_what_was_missed() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_reader_learns_whose_token_it_has() {
+    let reader = reader();
+    let query = [("channel", "room:7")];
+    let (_, first) = open(&reader, &query).await;
+    let identity = alice(&reader).await;
+    let expires_at = json!(identity.expires_at.to_millis().to_timestamp());
+    let data = &frame(&first[0])["data"];
+    assert_eq!(data["userId"], "alice");
+    assert_eq!(data["tokenExpiresAt"], expires_at);
+    for query in [&query[..], &[]] {
+        let answer = reader.poll(identity.clone(), channels(query), Duration::ZERO);
+        let answer = serde_json::to_value(answer.await.unwrap()).unwrap();
+        assert_eq!(answer["userId"], "alice");
+        assert_eq!(answer["tokenExpiresAt"], expires_at);
+        assert_eq!(answer["channels"].as_array().unwrap().len(), query.len());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reader_begins_at_what_the_user_has_acknowledged() {
+    let reader = reader();
+    let query = [("channel", "room:7"), ("cursor", "acked")];
+    for number in 1..=3 {
+        publish(&reader, "room:7", number).await;
+    }
+    let (_, first) = open(&reader, &query).await;
+    let state = &frame(&first[0])["data"]["channels"][0];
+    assert_eq!(state.get("recovered"), None, "nothing is acknowledged");
+    assert_eq!(numbers(&first), [0; 0]);
+    let position = publish(&reader, "room:7", 4).await.position.unwrap();
+    publish(&reader, "room:7", 5).await;
+    let (log, user) = (LogKey::channel("room:7"), user_id("alice"));
+    let acked = reader
+        .store
+        .acknowledge(&log, &user, &position, reader.clock.now());
+    acked.await.unwrap();
+    let (_, first) = open(&reader, &query).await;
+    let state = &frame(&first[0])["data"]["channels"][0];
+    assert_eq!(state["recovered"], true);
+    assert_eq!(numbers(&first), [5]);
+    let answer = reader.poll(alice(&reader).await, channels(&query), Duration::ZERO);
+    let answer = serde_json::to_value(answer.await.unwrap()).unwrap();
+    assert_eq!(answer["messages"].as_array().unwrap().len(), 1);
+    assert_eq!(
+        answer["cursor"], first[1].cursor,
+        "it does not stay `acked`"
+    );
+    reader.clock.advance(crate::ports::ACK_LIFETIME);
+    let (_, first) = open(&reader, &query).await;
+    let state = &frame(&first[0])["data"]["channels"][0];
+    assert_eq!(state.get("recovered"), None, "it was too long ago");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_loss_is_told_at_the_beginning_and_later() {
     let reader = Reader {
         stream_time: Duration::from_secs(7_200),
@@ -172,6 +227,7 @@ async fn a_loss_is_told_at_the_beginning_and_later() {
     let events = events(&reader, &mut stream).await;
     let told = frame(&events[0]);
     assert_eq!(told["type"], "subscribed");
+    assert_eq!(told["data"]["userId"], "alice");
     assert_eq!(told["data"]["channels"][0]["reason"], "expired");
     assert_ne!(events[0].cursor, first[0].cursor);
     assert_eq!(events.len(), 1);

@@ -1,14 +1,14 @@
 use belfry_protocol::{
     Action, Address, ChannelError, ChannelRefused, ChannelState, Cursor, ErrorCode, HistoryPage,
-    MessageFrame, Position, Subscribed, SubscribedTo,
+    MessageFrame, Position, ReaderSession, Since, SubscribedTo,
 };
-use futures_util::future::{join_all, try_join_all};
+use futures_util::future::try_join_all;
 
 use super::{Reader, Refusal, SIGN_OUT_CHECK, caller};
 use crate::frames::{Found, HistoryReader, PAGE_BYTES, forbidden_channel};
 use crate::log::{LogKey, RecoveryReader};
 use crate::ports::{
-    Authorizer, Clock, Identity, LogPeeks, LogReads, Metrics, Randomness, SessionRefresh,
+    Acks, Authorizer, Clock, Identity, LogPeeks, LogReads, Metrics, Randomness, SessionRefresh,
     StoreError,
 };
 use crate::time::{UnixMillis, UnixSeconds};
@@ -54,19 +54,25 @@ impl Watch {
     pub(super) fn cursor(&self) -> Cursor {
         let positions = self.channels.iter().map(|channel| match channel {
             Watched::Refused(_) => None,
-            Watched::Open(open) => open.position.clone(),
+            Watched::Open(open) => open.position.clone().map(Since::Position),
         });
         positions.collect()
     }
 
-    pub(super) fn states(&self) -> Subscribed {
+    pub(super) fn session(&self) -> ReaderSession {
+        ReaderSession {
+            user_id: self.identity.user_id.clone(),
+            token_expires_at: self.identity.expires_at.to_millis().to_timestamp(),
+        }
+    }
+
+    /// What became of each channel.
+    pub(super) fn states(&self) -> Vec<SubscribedTo> {
         let channels = self.channels.iter().map(|channel| match channel {
             Watched::Refused(refused) => SubscribedTo::Refused(refused.clone()),
             Watched::Open(open) => open.state(),
         });
-        Subscribed {
-            channels: channels.collect(),
-        }
+        channels.collect()
     }
 
     /// The channels that can be read, with their places in the request.
@@ -138,7 +144,7 @@ impl OpenChannel {
 impl<V, A, S, O, C, M, W, R> Reader<V, A, S, O, C, M, W, R>
 where
     A: Authorizer,
-    S: LogPeeks + LogReads + SessionRefresh,
+    S: Acks + LogPeeks + LogReads + SessionRefresh,
     C: Clock,
     M: Metrics,
     R: Randomness,
@@ -147,12 +153,12 @@ where
     pub(super) async fn watch(
         &self,
         identity: Identity,
-        channels: Vec<(Address, Option<Position>)>,
+        channels: Vec<(Address, Option<Since>)>,
     ) -> Result<Watch, Refusal> {
         let judged = channels
             .into_iter()
-            .map(|(address, position)| self.judged(&identity, address, position));
-        let channels = join_all(judged).await;
+            .map(|(address, since)| self.judged(&identity, address, since));
+        let channels = try_join_all(judged).await?;
         let all_refused = channels
             .iter()
             .all(|one| matches!(one, Watched::Refused(_)));
@@ -172,21 +178,26 @@ where
         &self,
         identity: &Identity,
         address: Address,
-        position: Option<Position>,
-    ) -> Watched {
-        match self.may_read(identity, &address).await {
-            Ok((log, asked_until)) => Watched::Open(OpenChannel {
-                address,
-                log,
-                asked_until,
-                position,
-                page: None,
-            }),
-            Err(error) => Watched::Refused(ChannelRefused {
-                channel: address,
-                error,
-            }),
-        }
+        since: Option<Since>,
+    ) -> Result<Watched, StoreError> {
+        let (log, asked_until) = match self.may_read(identity, &address).await {
+            Ok(allowed) => allowed,
+            Err(error) => {
+                return Ok(Watched::Refused(ChannelRefused {
+                    channel: address,
+                    error,
+                }));
+            }
+        };
+        let history = self.history(identity);
+        let position = history.position_of(&log, since).await?;
+        Ok(Watched::Open(OpenChannel {
+            address,
+            log,
+            asked_until,
+            position,
+            page: None,
+        }))
     }
 
     /// The log of a channel that the user may read, and until when that is
