@@ -229,6 +229,27 @@ async fn of_a_large_channel_the_number_is_told() {
     assert_eq!(told["members"].as_array().unwrap().len(), 2, "{told}");
     assert_eq!(told["more"], true, "{told}");
     watcher.expect_nothing().await;
+    stack.age_departures().await;
+    sweep(&stack).await;
+    let first = count(&mut watcher, 6).await;
+    let (mut last, _) = others.pop().unwrap();
+    ask_to_leave(&mut last).await;
+    stack.age_departures().await;
+    sweep(&stack).await;
+    assert!(count(&mut watcher, 5).await > first);
+}
+
+/// The time of the next frame that tells this number. If the minute has changed
+/// meanwhile, the one before comes twice.
+async fn count(socket: &mut Socket, users: u64) -> String {
+    loop {
+        let frame = socket.receive().await;
+        assert_eq!(frame["type"], "presence.updated", "{frame}");
+        assert_eq!(frame["data"].get("userId"), None, "{frame}");
+        if frame["data"]["count"] == users {
+            return frame["data"]["at"].as_str().unwrap().to_owned();
+        }
+    }
 }
 
 #[tokio::test]

@@ -24,6 +24,8 @@ export class PresenceList implements ChannelPresence {
   readonly #read: () => Promise<ServerFrames["presence"]>;
   /** The list has everything that happened before. */
   #completeUntil = 0;
+  /** When the users of the large channel were counted, by the server's clock. */
+  #countedAt = 0;
 
   /** `read` asks the server for the list. */
   constructor(read: () => Promise<ServerFrames["presence"]>) {
@@ -47,13 +49,15 @@ export class PresenceList implements ChannelPresence {
   /** The server has told a change. */
   told({ type, data }: PresenceFrame): void {
     const { userId, info = {}, count } = data;
+    const at = Date.parse(data.at);
     if (userId === undefined) {
+      if (at < Math.max(this.#countedAt, this.#completeUntil)) return;
+      this.#countedAt = at;
       // A list of a large channel is as long as lists get. If the channel is not large any more, another one has all.
       if (!this.hasMore || count <= this.members.length) this.#ask();
       this.#changed(count, true);
       return;
     }
-    const at = Date.parse(data.at ?? "") || 0;
     if (at < Math.max(this.#users.get(userId)?.at ?? 0, this.#completeUntil)) return;
     // The server tells of single users again, but has not told of all who came and went before.
     if (this.hasMore) this.#ask();

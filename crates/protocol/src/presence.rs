@@ -112,10 +112,10 @@ pub struct PresenceChange {
     pub info: Option<PresenceInfo>,
     /// The number of users who are present.
     pub count: u64,
-    /// When the user's presence changed. Of two changes of a user's presence,
-    /// the later one holds, whichever arrives first.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub at: Option<Timestamp>,
+    /// When the user's presence changed, or the users were counted. Of two
+    /// changes of a user's presence, and of two counts, the later one holds,
+    /// whichever arrives first.
+    pub at: Timestamp,
 }
 
 #[cfg(test)]

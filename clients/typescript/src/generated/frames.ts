@@ -310,8 +310,8 @@ export interface Position {
 
 /** The `data` of `presence.joined`, `presence.left` and `presence.updated`. */
 export interface PresenceChange {
-  /** When the user's presence changed. Of two changes of a user's presence, the later one holds, whichever arrives first. */
-  at?: Timestamp;
+  /** When the user's presence changed, or the users were counted. Of two changes of a user's presence, and of two counts, the later one holds, whichever arrives first. */
+  at: Timestamp;
   /** The channel. */
   channel: ChannelName;
   /** The number of users who are present. */

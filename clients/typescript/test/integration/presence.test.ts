@@ -82,6 +82,8 @@ describe("presence", () => {
     if (!dave || !eve) throw new Error("nobody is there");
     expect(eve.presence.hasMore).toBe(true);
     expect(eve.presence.members.length).toBe(3);
+    await stack.countUsers("room:many");
+    await Promise.all(present.map(({ presence }) => until(presence, ({ count }) => count === 5)));
     for (const { room } of present.slice(0, 3)) room.close();
     for (const { presence } of [dave, eve]) {
       await until(presence, ({ count, hasMore }) => !hasMore && count === 2);

@@ -270,7 +270,7 @@ export class FakeServer {
   /** Tells the client of a change. */
   tell(
     change: "joined" | "left" | "updated",
-    data: { channel: string; userId?: string; info?: PresenceInfo; count: number; at?: string },
+    data: { channel: string; userId?: string; info?: PresenceInfo; count: number; at: string },
   ): void {
     this.socket.send({ type: `presence.${change}`, version: "1.0", timestamp: this.timestamp(), data } as ServerFrame);
   }

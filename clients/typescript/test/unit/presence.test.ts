@@ -80,24 +80,42 @@ describe("presence", () => {
     const eve = { userId: "eve", info: {}, connections: 1 };
     server.announced = 2;
     server.others.set("room:7", [{ ...bob, connections: 1 }, eve]);
-    server.tell("updated", { channel: "room:7", count: 3 });
+    server.tell("updated", { channel: "room:7", count: 3, at: server.timestamp() });
     await settle();
     expect(room.presence).toMatchObject({ count: 3, hasMore: true, members: [alice, bob] });
-    server.tell("updated", { channel: "room:7", count: 250 });
+    server.tell("updated", { channel: "room:7", count: 250, at: server.timestamp() });
     await settle();
     expect(room.presence).toMatchObject({ count: 250, hasMore: true });
     expect(server.socket.of("presence").length).toBe(1);
     server.others.set("room:7", [eve]);
-    server.tell("updated", { channel: "room:7", count: 2 });
+    server.tell("updated", { channel: "room:7", count: 2, at: server.timestamp() });
     await settle();
     expect(sorted(room.presence).map(({ userId }) => userId)).toEqual(["alice", "eve"]);
     expect(room.presence).toMatchObject({ count: 2, hasMore: false });
   });
 
+  it("drops a count that is older than another, or than a list", async () => {
+    const { server, room } = await present();
+    const eve = { userId: "eve", info: {}, connections: 1 };
+    server.announced = 2;
+    server.others.set("room:7", [{ ...bob, connections: 1 }, eve]);
+    const count = (count: number, inMs: number) =>
+      server.tell("updated", { channel: "room:7", count, at: server.timestamp(inMs) });
+    count(250, 60_000);
+    await settle();
+    count(260, 60_000);
+    count(240, 0);
+    expect(room.presence).toMatchObject({ count: 260, hasMore: true });
+    const small = await present();
+    small.server.tell("updated", { channel: "room:7", count: 250, at: small.server.timestamp(-60_000) });
+    expect(small.room.presence).toMatchObject({ count: 2, hasMore: false });
+    expect(small.server.socket.of("presence")).toEqual([]);
+  });
+
   it("lists a channel that is no longer large when it hears of a single user", async () => {
     const { server, room } = await present();
     server.announced = 1;
-    server.tell("updated", { channel: "room:7", count: 2 });
+    server.tell("updated", { channel: "room:7", count: 2, at: server.timestamp() });
     await settle();
     server.announced = 100;
     server.tell("updated", { channel: "room:7", ...bob, count: 2, at: server.timestamp(20_000) });

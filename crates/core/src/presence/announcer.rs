@@ -77,7 +77,7 @@ where
                 Change::Left => None,
             },
             count,
-            at: Some(at.to_timestamp()),
+            at: at.to_timestamp(),
         };
         let frame = self.envelope(data);
         let frame = match change {
@@ -130,7 +130,8 @@ where
         self.announce(announcement, None).await
     }
 
-    /// Counts the users of a large channel, and announces the number.
+    /// Counts the users of a large channel, and announces the number. Its time is
+    /// before the count, so of two counts the later one has seen more.
     pub(crate) async fn count(&self, due: &DueCount) -> Result<(), StoreError> {
         let (store, now) = (self.fanout.store, self.fanout.clock.now());
         let channel = &due.channel;
@@ -139,7 +140,7 @@ where
             user_id: None,
             info: None,
             count: store.count(channel, now).await?,
-            at: None,
+            at: now.to_timestamp(),
         };
         let frame = ServerFrame::PresenceUpdated(self.envelope(data));
         self.post(channel, &frame, None).await?;

@@ -258,11 +258,17 @@ async fn of_many_users_only_the_number_is_told() {
     let frames = world.frames();
     assert_eq!(types(&frames[2..]), [("presence.updated", 11)]);
     assert_eq!(frames[2]["data"].get("userId"), None);
+    world.come("c10", "user-10", "U").await;
+    world.clock.advance(Duration::from_secs(60));
+    world.sweep().await;
+    let frames = world.frames();
+    assert_eq!(types(&frames[3..]), [("presence.updated", 12)]);
+    assert!(frames[3]["data"]["at"].as_str() > frames[2]["data"]["at"].as_str());
     let settings = PresenceSettings { announced: 3 };
     let present = present(&world.store, &room(), settings).await.unwrap();
     assert_eq!(
         (present.members.len(), present.count, present.more),
-        (3, 11, true)
+        (3, 12, true)
     );
     let one = serde_json::to_string(&present.members[0]).unwrap().len();
     let mut bytes = one * 2;
