@@ -221,7 +221,10 @@ async fn a_reader_begins_at_what_a_socket_has_acknowledged() {
     // Without a channel, a poll says only whose token it has.
     let session = poll(&stack, &token, "").await;
     assert_eq!(session["userId"], "alice");
-    assert_eq!(session["tokenExpiresAt"], subscribed.data["data"]["tokenExpiresAt"]);
+    assert_eq!(
+        session["tokenExpiresAt"],
+        subscribed.data["data"]["tokenExpiresAt"]
+    );
 }
 
 async fn recover(socket: &mut Socket, since: &Value) -> Value {

@@ -6,7 +6,7 @@ import { defaultEnvironment, type Environment, type WebSocketConstructor } from 
 import { BelfryError } from "./errors.js";
 import type { FallbackPart } from "./fallback-part.js";
 import { isMessage } from "./frame.js";
-import type { KeptFrame, ServerFrame, ServerFrames } from "./generated/frames.js";
+import type { AutoSubscribed, KeptFrame, ServerFrame, ServerFrames } from "./generated/frames.js";
 import { type Kind, type Message, messageOf } from "./kinds.js";
 import type { LocksHost, LocksPart } from "./lock-part.js";
 import type { PresenceFrame, PresencePart } from "./presence-part.js";
@@ -47,7 +47,7 @@ export interface BelfryOptions {
 export interface BelfryEvents {
   /** The state of the connection has changed. */
   status: Status;
-  /** Every notification to the user or to everyone, of whatever kind. */
+  /** Every notification to the user, to everyone, or in a channel that a rule subscribes to, of whatever kind. */
   notification: Message;
   /** Messages of a channel, of `@me` or `@all` are gone. Fetch the state again. */
   lost: Lost & { readonly channel: string };
@@ -81,6 +81,10 @@ export class Belfry {
   readonly #seen = new Seen();
   readonly #publishTimeoutMs: number;
   readonly #parts: Pick<BelfryOptions, "presence" | "locks">;
+  /** The channels that a rule has subscribed the connection to. */
+  readonly #automatic = new Set<string>();
+  /** Messages that came before `welcome`, which may name their channels. */
+  #early: KeptFrame[] = [];
   #status: Status = { state: "connecting" };
   #userId: string | undefined;
 
@@ -102,10 +106,14 @@ export class Belfry {
       { url: url.href, token, pingAfterMs },
       {
         status: (status) => this.#changed(status),
-        hello: () => this.#subscriptions.hello(),
+        hello: () => {
+          this.#early = [];
+          return this.#subscriptions.hello();
+        },
         ready: (connection, frame) => {
           this.#welcomed(frame);
           this.#subscriptions.ready(connection, frame);
+          this.#adopt(frame.data.autoSubscribed ?? []);
           this.#queue.flush();
         },
         received: (frame) => this.#received(frame),
@@ -125,8 +133,8 @@ export class Belfry {
   }
 
   /**
-   * Listens to an event, or to the notifications of one kind that are for the user or for everyone. Returns a function
-   * that removes the listener.
+   * Listens to an event, or to the notifications of one kind that are for the user, for everyone, or in a channel that a
+   * rule subscribes to. Returns a function that removes the listener.
    */
   on<E extends keyof BelfryEvents>(event: E, listener: (value: BelfryEvents[E]) => void): () => void;
   on<K extends Kind>(kind: K, listener: (notification: Message<K>) => void): () => void;
@@ -216,9 +224,21 @@ export class Belfry {
 
   #welcomed({ data }: ServerFrames["welcome"]): void {
     // The messages that the first user missed do not concern this one.
-    if (this.#userId !== undefined && this.#userId !== data.userId)
+    if (this.#userId !== undefined && this.#userId !== data.userId) {
       this.#channels.get("@me")?.subscription.recovery.reset();
+      this.#automatic.clear();
+    }
     this.#userId = data.userId;
+  }
+
+  /** Orders and recovers channels that a rule has subscribed the connection to, as if the page had opened them. */
+  #adopt(channels: AutoSubscribed[]): void {
+    for (const { channel, position } of channels) {
+      this.#automatic.add(channel);
+      const { subscription } = this.#channels.get(channel) ?? this.#open(channel);
+      this.#subscriptions.adopt(subscription, position);
+    }
+    for (const frame of this.#early.splice(0)) this.#message(frame);
   }
 
   #received(frame: ServerFrame): void {
@@ -229,6 +249,10 @@ export class Belfry {
 
   #message(frame: KeptFrame): void {
     const isKnown = frame.channel !== undefined && this.#subscriptions.get(frame.channel) !== undefined;
+    if (!isKnown && frame.position && !this.#connector.connection) {
+      this.#early.push(frame);
+      return;
+    }
     // The order of positions shows repetitions, where there is one.
     if ((!isKnown || !frame.position) && this.#seen.has(frame)) return;
     if (!this.#subscriptions.receive(frame) && frame.type === "notification") this.#notify(messageOf(frame));
@@ -237,7 +261,8 @@ export class Belfry {
   #deliver(channel: Channel, frame: KeptFrame): void {
     const message = messageOf(frame);
     channel.deliver(message);
-    if (OWN.includes(channel.name)) this.#notify(message);
+    const isAutomatic = frame.type === "notification" && this.#automatic.has(channel.name);
+    if (isAutomatic || OWN.includes(channel.name)) this.#notify(message);
   }
 
   #notify(message: Message): void {

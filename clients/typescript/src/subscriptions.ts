@@ -3,7 +3,7 @@ import { type Connection, type Replies, remaining } from "./connection.js";
 import type { Environment } from "./environment.js";
 import { BelfryError } from "./errors.js";
 import { bytesOf } from "./frame.js";
-import type { ClientFrames, HelloData, KeptFrame, ServerFrames, SubscribedTo } from "./generated/frames.js";
+import type { ClientFrames, HelloData, KeptFrame, Position, ServerFrames, SubscribedTo } from "./generated/frames.js";
 import type { Subscription } from "./subscription.js";
 
 /** The most channels in one frame. */
@@ -50,6 +50,15 @@ export class Subscriptions {
     this.#wanted.set(name, subscription);
     if (isChanged) this.#asked.delete(name);
     void this.#reconcile();
+  }
+
+  /** Takes over a subscription that the connection has from the start, unless the client has asked for it itself. */
+  adopt(subscription: Subscription, position: Position | undefined): void {
+    const { name } = subscription;
+    if (this.#wanted.has(name)) return;
+    this.#wanted.set(name, subscription);
+    this.#asked.set(name, subscription);
+    subscription.answered({ channel: name, ...position }, undefined);
   }
 
   remove(subscription: Subscription, error: BelfryError): void {

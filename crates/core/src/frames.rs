@@ -163,10 +163,10 @@ where
                 self.touch(id).await?;
                 Some(ping::reply(ping, self.now()))
             }
-            ClientFrame::Hello(hello) => {
-                let data = hello.data.unwrap_or_default();
+            ClientFrame::Hello(frame) => {
+                let (frame_id, data) = (frame.id, frame.data.unwrap_or_default());
                 let accepts_batch = data.accepts_batch();
-                let (connection, subscribed) = match data.subscribe {
+                let (connection, asked) = match data.subscribe {
                     None if accepts_batch => (self.accept_batch(id).await?, None),
                     None => (self.touch(id).await?, None),
                     Some(subscribe) => {
@@ -175,7 +175,10 @@ where
                         (connection, Some(subscribed))
                     }
                 };
-                Some(self.hello(hello.id, &connection, subscribed))
+                let reader = self.history(&connection.user_id);
+                let auto = Box::pin(hello::auto_subscribed(&reader, &connection)).await?;
+                let subscribes = hello::Subscribes { asked, auto };
+                Some(self.hello(frame_id, &connection, subscribes))
             }
             ClientFrame::Echo(echo) => {
                 self.touch(id).await?;
@@ -435,7 +438,7 @@ where
         &self,
         frame_id: Option<FrameId>,
         connection: &Connection,
-        subscribed: Option<Subscribed>,
+        subscribes: hello::Subscribes,
     ) -> ServerFrame {
         let limits = Limits {
             max_message_bytes: self.max_message_bytes,
@@ -445,7 +448,7 @@ where
             frame_id,
             connection,
             limits,
-            subscribed,
+            subscribes,
             self.connection_lifetime,
             self.now(),
         )

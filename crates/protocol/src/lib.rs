@@ -75,7 +75,7 @@ pub use presence::{
 };
 pub use reader::{Cursor, InvalidCursor, MAX_POLL_SECONDS, Messages, ReadRequest};
 pub use request::InvalidRequest;
-pub use server::{AuthRefreshed, Batch, Limits, Reconnect, ServerFrame, Welcome};
+pub use server::{AuthRefreshed, AutoSubscribed, Batch, Limits, Reconnect, ServerFrame, Welcome};
 pub use sweep::{SweepReport, SweepRequest};
 pub use time::{InvalidTimestamp, Timestamp};
 pub use token::BearerToken;

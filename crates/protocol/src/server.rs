@@ -5,9 +5,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::{
-    Acked, Bare, ConnectionId, Envelope, ErrorData, History, LockChanged, Locked, Message,
-    MessageData, MessageFrame, NotificationData, PresenceChange, PresentInChannel, Published,
-    Subscribed, Synced, Timestamp, Unlocked, Unsubscribed, UserId,
+    Acked, Bare, ChannelName, ConnectionId, Envelope, ErrorData, History, LockChanged, Locked,
+    Message, MessageData, MessageFrame, NotificationData, Position, PresenceChange,
+    PresentInChannel, Published, Subscribed, Synced, Timestamp, Unlocked, Unsubscribed, UserId,
 };
 
 /// A frame from the server. Clients must ignore fields that they do not know.
@@ -105,6 +105,21 @@ pub struct Welcome {
     /// What became of the subscriptions that the client asked for in `hello`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub subscribed: Option<Subscribed>,
+    /// The channels that a rule has subscribed the connection to. Absent if there
+    /// is none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub auto_subscribed: Vec<AutoSubscribed>,
+}
+
+/// A channel that a rule has subscribed the connection to.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct AutoSubscribed {
+    /// The channel.
+    pub channel: ChannelName,
+    /// The channel's newest position: every later message is posted to the
+    /// connection. Absent if the channel has no history.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub position: Option<Position>,
 }
 
 /// The `data` of a `batch` frame.

@@ -46,6 +46,14 @@ export interface AuthRefreshed {
   tokenExpiresAt: Timestamp;
 }
 
+/** A channel that a rule has subscribed the connection to. */
+export interface AutoSubscribed {
+  /** The channel. */
+  channel: ChannelName;
+  /** The channel's newest position: every later message is posted to the connection. Absent if the channel has no history. */
+  position?: Position;
+}
+
 /** The `data` of a `batch` frame. */
 export interface Batch {
   /** The frames that other clients get one by one, in order. */
@@ -508,6 +516,8 @@ export type Version = string;
 
 /** The `data` of a `welcome` frame. */
 export interface Welcome {
+  /** The channels that a rule has subscribed the connection to. Absent if there is none. */
+  autoSubscribed?: Array<AutoSubscribed>;
   /** When the connection was opened. */
   connectedAt: Timestamp;
   /** When API Gateway cuts the connection, at the latest. */

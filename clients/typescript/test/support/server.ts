@@ -113,6 +113,8 @@ export class FakeServer {
   result: unknown = { ok: true };
   /** Whether the server has noticed the ends of connections, and released their locks. */
   noticesEnds = true;
+  /** The channels that a rule subscribes every connection to. */
+  autoSubscribed: string[] = [];
   /** How many users the server lists and announces. */
   announced = 100;
   readonly #environment: ManualEnvironment;
@@ -276,6 +278,11 @@ export class FakeServer {
   }
 
   #welcome(wanted: ChannelWanted[] | undefined, socket: FakeSocket): unknown {
+    const named = this.autoSubscribed.filter((channel) => socket.subscribed.has(channel));
+    const autoSubscribed = named.map((channel) => {
+      const log = this.logs.get(channel);
+      return { channel, ...(log && { position: log.newest }) };
+    });
     return {
       connectionId: socket.connectionId,
       userId: this.userId,
@@ -284,6 +291,7 @@ export class FakeServer {
       connectionExpiresAt: this.timestamp(this.connectionSeconds * 1_000),
       limits: { maxMessageBytes: this.maxMessageBytes, messagesPerMinute: this.messagesPerMinute },
       ...(wanted && { subscribed: { channels: wanted.map((one) => this.#subscribe(one, socket)) } }),
+      ...(autoSubscribed.length > 0 && { autoSubscribed }),
     };
   }
 
@@ -381,6 +389,7 @@ export class FakeSocket {
   accept(): void {
     if (this.state !== "connecting") return;
     this.state = "open";
+    for (const channel of this.#server.autoSubscribed) this.subscribed.add(channel);
     this.#client.onopen?.({} as never);
   }
 

@@ -325,6 +325,76 @@ describe("notifications", () => {
     expect(texts).toEqual(["a", "a", "b", "b"]);
   });
 
+  describe("in a channel that a rule subscribes to", () => {
+    const at = (seq: number, text: string) =>
+      notification("n", text, { channel: "tenant:acme", position: { epoch: "e1", seq }, data: { kind: "n", text } });
+
+    async function automatic(options = {}) {
+      const setup = setUp({}, (server) => {
+        server.autoSubscribed = ["tenant:acme"];
+        server.log("tenant:acme").messages.push(at(1, "before"));
+        Object.assign(server, options);
+      });
+      const texts: string[] = [];
+      const lost: unknown[] = [];
+      setup.belfry.on("notification", (message) => texts.push(...textsOf([message])));
+      setup.belfry.on("lost", (one) => lost.push(one));
+      await settle();
+      const post = (seq: number, text: string) => {
+        setup.server.log("tenant:acme").messages.push(at(seq, text));
+        setup.server.post(at(seq, text));
+      };
+      return { ...setup, texts, lost, post };
+    }
+
+    it("are ordered, and reach listeners of the client once, also when the page opens the channel", async () => {
+      const { environment, server, belfry, texts, post } = await automatic();
+      post(2, "a");
+      server.log("tenant:acme").messages.push(at(3, "b"));
+      post(4, "c");
+      expect(texts).toEqual(["a"]);
+      await environment.advance(2_000);
+      expect(texts).toEqual(["a", "b", "c"]);
+      const own: Message[] = [];
+      belfry.channel("tenant:acme").on("message", (message) => own.push(message));
+      await settle();
+      expect(server.socket.of("subscribe")).toEqual([]);
+      post(5, "d");
+      expect(texts).toEqual(["a", "b", "c", "d"]);
+      expect(textsOf(own)).toEqual(["d"]);
+    });
+
+    it("are recovered", async () => {
+      const { environment, server, texts, lost, post } = await automatic();
+      server.socket.end(1006);
+      server.log("tenant:acme").messages.push(at(2, "a"));
+      await environment.advance(2_000);
+      expect(server.socket.of("hello")[0]?.data?.subscribe?.channels).toContainEqual({
+        channel: "tenant:acme",
+        since: { epoch: "e1", seq: 1 },
+      });
+      post(3, "b");
+      expect(texts).toEqual(["a", "b"]);
+      server.socket.end(1006);
+      server.log("tenant:acme").restart("e2");
+      server.log("tenant:acme").append("c");
+      await environment.advance(4_000);
+      expect(lost).toContainEqual(expect.objectContaining({ channel: "tenant:acme", reason: "epoch" }));
+    });
+
+    it("come once if they arrive before the answer to hello", async () => {
+      const intercept = (frame: { type: string }, socket: { send(frame: object): void }) => {
+        if (frame.type === "hello") for (const seq of [1, 2]) socket.send(at(seq, String(seq)));
+        return false;
+      };
+      const { texts, post } = await automatic({ intercept });
+      expect(texts).toEqual(["2"]);
+      post(2, "2");
+      post(3, "3");
+      expect(texts).toEqual(["2", "3"]);
+    });
+  });
+
   it("never come from clients", async () => {
     const { server, belfry } = await connected();
     const messages: Message[] = [];

@@ -5,7 +5,8 @@ use super::*;
 use crate::connections::Connection;
 use crate::log::{self, AppendId, Appender, LogKey};
 use crate::ports::{
-    Clock, Disconnections, Listing, LogReads, Recoveries, Segment, Subscribers, Subscriptions,
+    Clock, Disconnections, JoinsPresence, Listing, LogReads, Recoveries, Segment, Subscribers,
+    Subscriptions,
 };
 use crate::testing::{LIMITS, START, connection, tenant, user_id};
 
@@ -717,4 +718,54 @@ async fn what_a_hello_accepts_holds_for_the_connection_and_its_later_subscriptio
     let both = json!({"accepts": ["batch"], "subscribe": room});
     frame(&dispatcher, "c2", "hello", both).await;
     assert_eq!(accepting().await, ["c1", "c2"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn welcome_names_the_channels_that_a_rule_has_subscribed_to() {
+    let mut dispatcher = with_rules().await;
+    let rules = r#"{"version":"1.0", "channels": [
+        {"match": "tenant:{tenant}", "allow": ["subscribe", "publish"], "autoSubscribe": true,
+         "history": {"seconds": 600}},
+        {"match": "news:{tenant}", "allow": ["subscribe"], "autoSubscribe": true}]}"#;
+    dispatcher.rules = rules.parse().unwrap();
+    let row = Connection {
+        claims: tenant("acme"),
+        has_session: true,
+        ..connection("c3", "carol")
+    };
+    dispatcher.store.put_row(&row).await;
+    dispatcher.outbox.open("c3");
+    let named = async || {
+        let welcome = frame(&dispatcher, "c3", "hello", json!({})).await;
+        welcome["data"].get("autoSubscribed").cloned()
+    };
+    assert_eq!(
+        named().await,
+        None,
+        "the rules were others when it connected"
+    );
+    // As `Connect` does.
+    let judge = dispatcher.judge();
+    for name in ["news:acme", "tenant:acme"] {
+        let name = ChannelName::parse(name).unwrap();
+        let allowed = judge.allows((&row).into(), &name, Action::Subscribe, START);
+        let wanted = [allowed
+            .await
+            .unwrap()
+            .subscription(&name, JoinsPresence::No)];
+        let subscribed = dispatcher.store.subscribe(&row, &wanted, 50, START);
+        subscribed.await.unwrap();
+    }
+    let published = publish(&dispatcher, "c3", line("tenant:acme")).await;
+    let news = json!({"channel": "news:acme"});
+    let tenant = json!({"channel": "tenant:acme", "position": published["position"]});
+    let both = named().await.unwrap();
+    let both = both.as_array().unwrap();
+    assert_eq!(both.len(), 2);
+    assert!(both.contains(&news) && both.contains(&tenant), "{both:?}");
+    let leave = json!({"channels": ["tenant:acme"]});
+    frame(&dispatcher, "c3", "unsubscribe", leave).await;
+    assert_eq!(named().await, Some(json!([news])));
+    let other = frame(&dispatcher, "c1", "hello", json!({})).await;
+    assert_eq!(other["data"].get("autoSubscribed"), None);
 }
