@@ -1,4 +1,4 @@
-//! `belfry token`, `belfry invoke` and `belfry channels`.
+//! `belfry token`, `belfry invoke`, `belfry channels` and `belfry cost`.
 
 use std::process::Output;
 
@@ -160,6 +160,23 @@ async fn without_a_stack_it_says_what_to_do() {
         said.contains("make run") && said.contains("--endpoint"),
         "{said}"
     );
+}
+
+#[tokio::test]
+async fn the_cost_of_a_month_is_printed_or_what_is_wrong_with_the_flags() {
+    let page = std::fs::read_to_string(repository().join("docs/COSTS.md")).unwrap();
+    let flags = ["--connections", "10000", "--messages-per-user", "20"];
+    let printed = belfry(&[&["cost"], &flags[..]].concat()).await;
+    assert!(printed.status.success(), "{printed:?}");
+    let shown = format!("$ target/debug/belfry cost {}\n", flags.join(" "));
+    let (_, shown) = page.split_once(&shown).unwrap();
+    let (shown, _) = shown.split_once("```").unwrap();
+    assert_eq!(String::from_utf8(printed.stdout).unwrap(), shown);
+
+    let refused = belfry(&["cost"]).await;
+    assert_eq!(refused.status.code(), Some(2));
+    let said = String::from_utf8(refused.stderr).unwrap();
+    assert!(said.contains("give --connections"), "{said}");
 }
 
 #[tokio::test]

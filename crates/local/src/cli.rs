@@ -11,6 +11,7 @@ use url::{Host as UrlHost, Url};
 
 use crate::channels;
 use crate::client::Since;
+use crate::cost::CostArgs;
 use crate::duration;
 use crate::fault::FaultSpec;
 use crate::guard::Host;
@@ -43,6 +44,8 @@ pub(crate) enum Command {
     /// Work with the rules of channels
     #[command(subcommand)]
     Channels(ChannelsCommand),
+    /// Say what a stack costs on AWS in a month
+    Cost(Box<CostArgs>),
 }
 
 #[derive(Debug, Subcommand)]
@@ -526,7 +529,7 @@ fn retry_delays(text: &str) -> Result<RetryDelays, String> {
     })
 }
 
-fn name_and_value(text: &str) -> Result<(String, String), String> {
+pub(crate) fn name_and_value(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
         _ => Err("must have the form NAME=VALUE".into()),

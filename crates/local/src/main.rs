@@ -12,6 +12,7 @@ mod cli;
 mod client;
 mod clock;
 mod code;
+mod cost;
 mod database;
 mod duration;
 mod fault;
@@ -58,6 +59,10 @@ fn main() -> ExitCode {
         Command::Call(arguments) => client::call(&arguments).map_err(|error| error.to_string()),
         Command::Channels(ChannelsCommand::Check(arguments)) => {
             channels::check(&arguments).map_err(|error| error.to_string())
+        }
+        Command::Cost(arguments) => {
+            cost::print(&arguments);
+            Ok(())
         }
     };
     match outcome {

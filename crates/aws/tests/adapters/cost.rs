@@ -1,4 +1,4 @@
-//! Holds each operation to the capacity units that docs/PERFORMANCE.md
+//! Holds each operation to the capacity units that docs/COSTS.md
 //! documents, as DynamoDB counts them. To print them:
 //! `cargo test --package belfry-aws --test adapters cost -- --nocapture`.
 
@@ -146,11 +146,12 @@ impl Meter {
     }
 }
 
-/// The table of docs/PERFORMANCE.md: operations and their units.
+/// The table of docs/COSTS.md: operations and their units. `belfry cost`
+/// multiplies the same ones.
 fn documented() -> Vec<(String, Units)> {
-    let page = include_str!("../../../../docs/PERFORMANCE.md");
+    let page = include_str!("../../../../docs/COSTS.md");
     let (_, table) = page
-        .split_once("| operation | write units | read units |")
+        .split_once("| operation | write units | read units | $ a million |")
         .expect("the table of units");
     let rows = table.lines().skip(2).take_while(|row| row.starts_with('|'));
     rows.map(|row| {
@@ -511,6 +512,8 @@ async fn readers() {
     let place = place.unwrap().expect("a place");
     store.leave_place(&alice, place).await.unwrap();
     meter.expect("HTTP reader: the beginning and the end of a stream or a poll that waits");
+    assert_eq!(store.signed_out_at(&alice).await, Ok(None));
+    meter.expect("HTTP reader: checking for a sign-out");
     store
         .take_token(&alice, &BUCKET, START)
         .await
