@@ -95,6 +95,20 @@ async fn the_messages_are_recovered_and_a_repetition_appends_nothing() {
 }
 
 #[tokio::test]
+async fn a_client_can_neither_send_a_batch_nor_accept_without_end() {
+    let stack = Stack::talkative().start().await;
+    let (mut alice, _) = open(&stack, "alice", &["batch"]).await;
+    let mut bob = stack.connect("bob").await;
+    let message = json!({"type": "notification", "version": "1.0", "data": {"kind": "k"}});
+    let data = json!({"channel": ROOM, "messages": [message, message]});
+    let refused = ask(&mut bob, "batch", data).await;
+    assert_eq!(refused["data"]["code"], "UNKNOWN_TYPE", "{refused}");
+    let refused = ask(&mut bob, "hello", json!({"accepts": vec!["batch"; 17]})).await;
+    assert_eq!(refused["data"]["code"], "INVALID_MESSAGE", "{refused}");
+    alice.expect_nothing().await;
+}
+
+#[tokio::test]
 async fn what_is_too_large_together_is_refused() {
     let stack = Stack::talkative().start().await;
     let (mut alice, _) = open(&stack, "alice", &["batch"]).await;

@@ -42,11 +42,12 @@ impl<C: Clock> EmfMetrics<C> {
             MetricEvent::ReaderRefused(code) => {
                 (Some(("Code", code.as_str())), one("ReadersRefused"))
             }
-            MetricEvent::MessageAppended { conflicts } => {
-                (None, append("MessagesAppended", *conflicts))
-            }
+            MetricEvent::MessagesAppended {
+                messages,
+                conflicts,
+            } => (None, append("MessagesAppended", *messages, *conflicts)),
             MetricEvent::AppendRefused { conflicts } => {
-                (None, append("AppendsRefused", *conflicts))
+                (None, append("AppendsRefused", 1, *conflicts))
             }
             MetricEvent::Subscribed {
                 made,
@@ -147,10 +148,8 @@ fn counted<const N: usize>(counts: [(&'static str, u64); N]) -> impl Iterator<It
     happened.map(|(name, value)| count(name, value))
 }
 
-fn append(outcome: &'static str, conflicts: u64) -> Vec<Metric> {
-    let mut metrics = one(outcome);
-    metrics.extend(counted([("AppendConflicts", conflicts)]));
-    metrics
+fn append(outcome: &'static str, count: u64, conflicts: u64) -> Vec<Metric> {
+    counted([(outcome, count), ("AppendConflicts", conflicts)]).collect()
 }
 
 fn subscribed(made: u64, refused: u64, recovered: &Recoveries) -> Vec<Metric> {
@@ -504,12 +503,18 @@ mod tests {
         };
         for (event, expected) in [
             (
-                MetricEvent::MessageAppended { conflicts: 0 },
+                MetricEvent::MessagesAppended {
+                    messages: 1,
+                    conflicts: 0,
+                },
                 vec![("MessagesAppended", 1)],
             ),
             (
-                MetricEvent::MessageAppended { conflicts: 3 },
-                vec![("MessagesAppended", 1), ("AppendConflicts", 3)],
+                MetricEvent::MessagesAppended {
+                    messages: 10,
+                    conflicts: 3,
+                },
+                vec![("MessagesAppended", 10), ("AppendConflicts", 3)],
             ),
             (
                 MetricEvent::AppendRefused { conflicts: 9 },

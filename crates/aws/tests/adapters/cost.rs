@@ -2,6 +2,8 @@
 //! documents, as DynamoDB counts them. To print them:
 //! `cargo test --package belfry-aws --test adapters cost -- --nocapture`.
 
+mod broadcasts;
+
 use std::fmt;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -14,8 +16,7 @@ use axum::response::{IntoResponse, Response};
 use belfry_aws::{Clients, DynamoDb};
 use belfry_core::UnixMillis;
 use belfry_core::UnixSeconds;
-use belfry_core::broadcast::{Broadcaster, Call, DeliverySettings, FanoutSettings, Worker};
-use belfry_core::channels::{Actions, ChannelRules, Claims};
+use belfry_core::channels::{Actions, Claims};
 use belfry_core::connections::{Connection, MAX_KEPT_BYTES, Recipient};
 use belfry_core::frames::TokenBucket;
 use belfry_core::hooks::HookSubject;
@@ -31,15 +32,11 @@ use belfry_core::ports::{
     Removals, Segment, SessionRefresh, Sessions, SubscribeResult, Subscribers, Subscription,
     Subscriptions, Touched,
 };
-use belfry_core::presence::PresenceSettings;
 use belfry_core::testing::{
-    BUCKET, FakeMetrics, FakeOutbox, FakeWorkers, LIMITS, START, SeededRandomness, TestClock,
-    connection, connection_id, user_id,
+    BUCKET, FakeMetrics, LIMITS, START, SeededRandomness, TestClock, connection, connection_id,
+    user_id,
 };
-use belfry_protocol::{
-    Action, BroadcastRequest, BroadcasterRequest, ChannelName, Epoch, LockName, MessageId,
-    Position, PresenceInfo,
-};
+use belfry_protocol::{Action, ChannelName, Epoch, LockName, Position, PresenceInfo};
 use futures_util::StreamExt;
 use serde_json::{Value, json};
 
@@ -169,7 +166,11 @@ fn documented() -> Vec<(String, Units)> {
 fn every_documented_operation_is_measured() {
     for (operation, _) in documented() {
         let expected = format!("meter.expect(\"{operation}\")");
-        assert!(include_str!("cost.rs").contains(&expected), "{operation}");
+        let tests = [include_str!("cost.rs"), include_str!("cost/broadcasts.rs")];
+        assert!(
+            tests.iter().any(|test| test.contains(&expected)),
+            "{operation}"
+        );
     }
 }
 
@@ -338,103 +339,6 @@ async fn a_comparison_row_by_row() {
     store.audit_counters(after(60)).await.unwrap();
     meter.expect("sweep: comparing four counters, one with more rows than it says");
     assert_eq!(store.open_connections().await, Ok(100));
-}
-
-type Costed =
-    Broadcaster<DynamoDb, FakeOutbox, TestClock, FakeMetrics, FakeWorkers, SeededRandomness>;
-
-#[tokio::test]
-async fn broadcasts() {
-    let (meter, store) = meter().await;
-    for n in 0..1_000_u32 {
-        let row = connection(&format!("c{n}"), &format!("user-{n}"));
-        store.admit(admission(&row), LIMITS).await.unwrap();
-    }
-    meter.reset();
-    let outbox = FakeOutbox::default();
-    (0..1_000).for_each(|n| outbox.open(&format!("c{n}")));
-    let mut broadcaster = Broadcaster {
-        worker: Worker {
-            store,
-            outbox,
-            clock: TestClock::default(),
-            metrics: FakeMetrics::default(),
-            workers: FakeWorkers::default(),
-            random: SeededRandomness::default(),
-            rules: ChannelRules::default(),
-            delivery: DeliverySettings {
-                concurrency: 64,
-                post_timeout: Duration::from_secs(3),
-                posts_per_second: 100_000.0,
-            },
-        },
-        fanout: FanoutSettings {
-            connections_per_worker: 5_000,
-            max_workers: 4,
-            all_interval: Duration::from_secs(60),
-        },
-        presence: PresenceSettings { announced: 100 },
-    };
-    let post = async |broadcaster: &Costed, id: &str, is_named, request: Value| {
-        let request = BroadcastRequest::parse(&request.to_string()).unwrap();
-        let call = Call {
-            message_id: MessageId::parse(id).unwrap(),
-            is_named,
-            owner: "caller".into(),
-            deadline: broadcaster.worker.clock.now().plus(Duration::from_secs(60)),
-        };
-        let sent = broadcaster.send(request, call).await.unwrap();
-        sent.report.success
-    };
-    let message = json!({"type": "notification", "data": {"kind": "k"}});
-    let send = async |broadcaster: &Costed, id: &str, is_named, target: Value| {
-        let request = json!({"target": target, "message": message});
-        post(broadcaster, id, is_named, request).await
-    };
-    let to_one = json!({"type": "user", "userId": "user-1"});
-    assert_eq!(send(&broadcaster, "m1", false, to_one.clone()).await, 1);
-    meter.expect("broadcast to a user, without an id");
-    assert_eq!(send(&broadcaster, "m2", true, to_one.clone()).await, 1);
-    meter.expect("broadcast to a user, with an id");
-    assert_eq!(send(&broadcaster, "m2", true, to_one.clone()).await, 1);
-    meter.expect("broadcast to a user, repeated with its id");
-    let to_all = json!({"type": "all"});
-    assert_eq!(send(&broadcaster, "m3", true, to_all.clone()).await, 1_000);
-    meter.expect("broadcast to all, 1,000 connections");
-    let to_room = json!({"type": "channel", "channel": "room:7"});
-    assert_eq!(send(&broadcaster, "m4", false, to_room.clone()).await, 0);
-    meter.expect("broadcast to a channel without history");
-    let asked = json!({"action": "presence", "channel": "room:7"}).to_string();
-    let Ok(BroadcasterRequest::Presence(asked)) = BroadcasterRequest::parse(&asked) else {
-        panic!("{asked}")
-    };
-    broadcaster.presence(asked).await.unwrap();
-    meter.expect("presence: a server asks who is present");
-
-    let rules = r#"{"version":"1.0","user":{"history":{"seconds":600}},
-        "all":{"history":{"seconds":600}},
-        "channels":[{"match":"room:*","allow":["subscribe"],"history":{"seconds":600}}]}"#;
-    broadcaster.worker.rules = rules.parse().unwrap();
-    for target in [&to_one, &to_room] {
-        send(&broadcaster, "before", false, target.clone()).await;
-    }
-    meter.reset();
-    assert_eq!(send(&broadcaster, "m5", false, to_one).await, 1);
-    meter.expect("broadcast to a user with history");
-    let to_two = json!({"type": "users", "userIds": ["user-1", "user-2"]});
-    assert_eq!(send(&broadcaster, "m6", true, to_two).await, 2);
-    meter.expect("broadcast to two users with histories, with an id");
-    send(&broadcaster, "m7", false, to_room.clone()).await;
-    meter.expect("broadcast to a channel with history");
-    let ten = json!({"target": to_room, "messages": vec![message.clone(); 10]});
-    post(&broadcaster, "m9", false, ten).await;
-    meter.expect("broadcast of 10 messages to a channel with history");
-    let ten = json!({"target": {"type": "user", "userId": "user-3"}, "messages": vec![message.clone(); 10], "store": false});
-    assert_eq!(post(&broadcaster, "m10", false, ten).await, 1);
-    meter.expect("broadcast of 10 messages to a user, without an id");
-    broadcaster.worker.clock.advance(Duration::from_secs(60));
-    assert_eq!(send(&broadcaster, "m8", true, to_all).await, 1_000);
-    meter.expect("broadcast to all with history, 1,000 connections");
 }
 
 #[tokio::test]

@@ -135,7 +135,7 @@ where
             let advanced = self.store.advance(log, from.as_ref(), &to, end, memory);
             match advanced.await? {
                 Advanced::Yes => {
-                    self.count_appended(retries);
+                    self.count_appended(&to, retries);
                     return Ok(Appended::new(to));
                 }
                 Advanced::Before(position) => {
@@ -157,7 +157,7 @@ where
                     let attempted = to.position();
                     let own = self.find_own(log, &attempted, count, message, head);
                     if let Some(own) = own.await? {
-                        self.count_appended(retries);
+                        self.count_appended(&to, retries);
                         return Ok(own);
                     }
                 }
@@ -198,10 +198,11 @@ where
     }
 
     /// Each retry follows a conflict.
-    fn count_appended(&self, retries: u32) {
-        let conflicts = retries.into();
-        self.metrics
-            .record(MetricEvent::MessageAppended { conflicts });
+    fn count_appended(&self, head: &Head, retries: u32) {
+        self.metrics.record(MetricEvent::MessagesAppended {
+            messages: head.frames_before.len() as u64 + 1,
+            conflicts: retries.into(),
+        });
     }
 
     /// The head after the message was appended.

@@ -257,7 +257,10 @@ async fn a_repeated_append_finds_its_own_message() {
     let first = log.append_as("a", false).await;
     assert_eq!(log.append_as("a", false).await, first);
     assert_eq!(log.append_as("b", false).await.seq, 2);
-    let appended = MetricEvent::MessageAppended { conflicts: 0 };
+    let appended = MetricEvent::MessagesAppended {
+        messages: 1,
+        conflicts: 0,
+    };
     assert_eq!(log.metrics.take(), [appended.clone(), appended]);
 }
 
@@ -268,6 +271,14 @@ async fn messages_that_are_appended_together_follow_each_other() {
     let together = log.append_together(3, "b", false).await;
     assert_eq!(together.position.seq, 4);
     assert_eq!(together.frames, ["frame 2", "frame 3", "frame 4"]);
+    let [_, counted] = &log.metrics.take()[..] else {
+        panic!("two appends")
+    };
+    let expected = MetricEvent::MessagesAppended {
+        messages: 3,
+        conflicts: 0,
+    };
+    assert_eq!(*counted, expected);
     // They are in the head, then stored, then followed by another message.
     for round in 0..3 {
         let recovery = log.since(&first).await;
@@ -423,7 +434,13 @@ async fn each_meeting_with_another_publisher_is_counted() {
         let (outcome, counted) = Crowd::of(met).append(&AppendId("late".into())).await;
         assert_eq!(outcome.unwrap().position.seq, met as u64 + 1);
         let conflicts = met as u64;
-        assert_eq!(counted, [MetricEvent::MessageAppended { conflicts }]);
+        assert_eq!(
+            counted,
+            [MetricEvent::MessagesAppended {
+                messages: 1,
+                conflicts
+            }]
+        );
     }
 }
 

@@ -22,12 +22,13 @@ pub enum MetricEvent {
     FrameServed(&'static str),
     /// A frame was not served, or ended its connection.
     FrameRefused(ErrorCode),
-    /// A message was appended to a log.
-    MessageAppended {
+    /// Messages were appended to a log, together if there are several.
+    MessagesAppended {
+        messages: u64,
         /// Attempts that another publisher was faster than.
         conflicts: u64,
     },
-    /// A message was not appended: other publishers were always faster.
+    /// Nothing was appended: other publishers were always faster.
     AppendRefused {
         conflicts: u64,
     },

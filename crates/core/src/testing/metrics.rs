@@ -38,7 +38,10 @@ pub fn metrics_contract(metrics: &impl Metrics) -> Vec<MetricEvent> {
         MetricEvent::ConnectionEnded,
         MetricEvent::FrameServed("ping"),
         MetricEvent::FrameRefused(ErrorCode::RateLimited),
-        MetricEvent::MessageAppended { conflicts: 0 },
+        MetricEvent::MessagesAppended {
+            messages: 1,
+            conflicts: 0,
+        },
         MetricEvent::AppendRefused {
             conflicts: u64::MAX,
         },

@@ -571,7 +571,10 @@ async fn subscriptions_and_recoveries_are_counted() {
     subscribe(&dispatcher, "c1", json!([{"channel": "@me"}])).await;
     assert_eq!(counted(&dispatcher), [], "everyone receives it");
     let position = publish(&dispatcher, "c1", line("room:7")).await["position"].clone();
-    let appended = MetricEvent::MessageAppended { conflicts: 0 };
+    let appended = MetricEvent::MessagesAppended {
+        messages: 1,
+        conflicts: 0,
+    };
     assert_eq!(counted(&dispatcher), [appended]);
     let foreign = json!({"epoch": "other", "seq": 1});
     let channels = json!([
