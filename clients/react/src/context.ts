@@ -1,0 +1,11 @@
+import { createContext, useContext } from "react";
+import type { Session } from "./session.js";
+
+export const SessionContext: React.Context<Session | null> = createContext<Session | null>(null);
+
+/** What the nearest provider's components share. */
+export function useSession(): Session {
+  const session = useContext(SessionContext);
+  if (!session) throw new Error("put <WebSocketProvider> around the component: Belfry's hooks need one above them");
+  return session;
+}

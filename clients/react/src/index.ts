@@ -1,0 +1,13 @@
+"use client";
+
+export type { NotificationItem, NotificationState } from "./notifications.js";
+export { WebSocketProvider, type WebSocketProviderProps } from "./provider.js";
+export type { ChannelState, PresenceState } from "./shared-channel.js";
+export type { LockState } from "./shared-lock.js";
+export { type Call, useCall } from "./use-call.js";
+export { type UseChannel, type UseChannelOptions, useChannel } from "./use-channel.js";
+export { type UseLock, useLock } from "./use-lock.js";
+export { useNotification } from "./use-notification.js";
+export { type UsePresence, usePresence } from "./use-presence.js";
+export { useStatus } from "./use-status.js";
+export { useWebSocket, type WebSocketState } from "./use-websocket.js";

@@ -1,0 +1,113 @@
+import { BelfryError, type Channel, type HeldLock, type Lock, type LockOptions } from "@belfry/client";
+import { Store } from "./store.js";
+
+/** Who has a lock. */
+export interface LockState {
+  /** `held` by this page, `taken` by somebody else, or `asking` the server for it. */
+  readonly state: "free" | "asking" | "held" | "taken";
+  /** Who else has it, if it is taken. */
+  readonly holder: HeldLock["holder"] | undefined;
+  /** Until when, unless the holder renews it. */
+  readonly until: string | undefined;
+  /** The holder's number. Send it along with what you write. */
+  readonly fencing: number | undefined;
+  /** Why this page did not get the lock, or lost it. */
+  readonly error: BelfryError | undefined;
+}
+
+export const FREE: LockState = {
+  state: "free",
+  holder: undefined,
+  until: undefined,
+  fencing: undefined,
+  error: undefined,
+};
+
+/** A lock that several components share. */
+export class SharedLock {
+  readonly state = new Store<LockState>(FREE);
+  readonly #name: string;
+  readonly #channel: () => Channel | null;
+  #lock: Lock | undefined;
+  #asking: Promise<boolean> | undefined;
+  /** `false`: release the lock as soon as it is there. */
+  #isWanted = false;
+  #error: BelfryError | undefined;
+  /** How many components have joined. */
+  members = 0;
+
+  constructor(name: string, channel: () => Channel | null) {
+    this.#name = name;
+    this.#channel = channel;
+    this.update();
+  }
+
+  /** Asks for the lock. Resolves with whether this page has it now. */
+  async acquire(options: LockOptions): Promise<boolean> {
+    this.#isWanted = true;
+    if (this.#lock?.isHeld) return true;
+    this.#asking ??= this.#ask(options);
+    this.update();
+    return this.#asking;
+  }
+
+  async release(): Promise<void> {
+    this.#isWanted = false;
+    const lock = this.#lock;
+    this.#lock = undefined;
+    this.update();
+    await lock?.release();
+  }
+
+  /** Nobody wants it any more, or its channel is gone. */
+  end(): void {
+    this.#error = undefined;
+    void this.release();
+  }
+
+  /** Something has changed. */
+  update(): void {
+    const next = this.#next();
+    const before = this.state.get();
+    const isChanged = (Object.keys(FREE) as Array<keyof LockState>).some((key) => next[key] !== before[key]);
+    if (isChanged) this.state.set(next);
+  }
+
+  #next(): LockState {
+    if (this.#lock?.isHeld) return { ...FREE, state: "held", fencing: this.#lock.fencing };
+    if (this.#asking) return { ...FREE, state: "asking" };
+    const taken = this.#channel()?.locks.find(({ name }) => name === this.#name);
+    if (!taken) return { ...FREE, error: this.#error };
+    const { holder, until, fencing } = taken;
+    return { state: "taken", holder, until, fencing, error: this.#error };
+  }
+
+  async #ask(options: LockOptions): Promise<boolean> {
+    this.#error = undefined;
+    try {
+      const channel = this.#channel();
+      if (!channel) throw new BelfryError("CLOSED", "there is no channel yet");
+      const lock = await channel.lock(this.#name, options);
+      if (this.#isWanted) this.#keep(lock);
+      else await lock.release();
+    } catch (error) {
+      if (!(error instanceof BelfryError)) throw error;
+      if (this.#isWanted) this.#error = error;
+    } finally {
+      this.#asking = undefined;
+      this.update();
+    }
+    return this.#lock !== undefined;
+  }
+
+  #keep(lock: Lock): void {
+    this.#lock = lock;
+    lock.on("regained", () => this.update());
+    lock.on("lost", (error) => {
+      if (this.#lock !== lock) return;
+      this.#lock = undefined;
+      this.#error = error;
+      this.update();
+    });
+  }
+}
