@@ -78,6 +78,21 @@ describe("the provider", () => {
   });
 });
 
+const heard: string[] = [];
+let rename: (name: string) => void = () => {};
+function Listener() {
+  const [name, setName] = useState("first");
+  rename = setName;
+  useNotification("upload.completed", ({ data }) => heard.push(`${name}: ${data.file}`));
+  return null;
+}
+
+let renders = 0;
+function StatusAlone() {
+  renders += 1;
+  return <p>{useStatus().state}</p>;
+}
+
 describe("notifications", () => {
   const announce = (text: string) => ({ kind: "system.announcement", text });
 
@@ -134,14 +149,6 @@ describe("notifications", () => {
 
   it("of one kind reach the newest listener", async () => {
     const world = new World();
-    const heard: string[] = [];
-    let rename: (name: string) => void = () => {};
-    function Listener() {
-      const [name, setName] = useState("first");
-      rename = setName;
-      useNotification("upload.completed", ({ data }) => heard.push(`${name}: ${data.file}`));
-      return null;
-    }
     await render(world.provide(<Listener />));
     await world.notify({ kind: "upload.completed", file: "1.png" });
     await world.notify({ kind: "set.created", setId: "s" });
@@ -152,11 +159,6 @@ describe("notifications", () => {
 
   it("do not render anew what shows the status alone", async () => {
     const world = new World();
-    let renders = 0;
-    function StatusAlone() {
-      renders += 1;
-      return <p>{useStatus().state}</p>;
-    }
     await render(world.provide(<StatusAlone />));
     const before = renders;
     for (let i = 0; i < 10; i += 1) await world.notify(announce(`${i}`));
