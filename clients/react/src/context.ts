@@ -6,6 +6,6 @@ export const SessionContext: React.Context<Session | null> = createContext<Sessi
 /** What the nearest provider's components share. */
 export function useSession(): Session {
   const session = useContext(SessionContext);
-  if (!session) throw new Error("put <WebSocketProvider> around the component: Belfry's hooks need one above them");
+  if (!session) throw new Error("put a <WebSocketProvider> around this component");
   return session;
 }

@@ -1,5 +1,20 @@
 "use client";
 
+export {
+  ConnectionStatusIndicator,
+  type ConnectionStatusIndicatorProps,
+  type ConnectionStatusLabels,
+} from "./components/connection-status-indicator.js";
+export {
+  NotificationCenter,
+  type NotificationCenterLabels,
+  type NotificationCenterProps,
+} from "./components/notification-center.js";
+export {
+  NotificationToast,
+  type NotificationToastLabels,
+  type NotificationToastProps,
+} from "./components/notification-toast.js";
 export type { NotificationItem, NotificationState } from "./notifications.js";
 export { WebSocketProvider, type WebSocketProviderProps } from "./provider.js";
 export type { ChannelState, PresenceState } from "./shared-channel.js";

@@ -22,14 +22,14 @@ const REMEMBERED = 1_000;
 
 /** The newest notifications, each once. */
 export class Notifications {
-  readonly state = new Store<NotificationState>({ notifications: [], unread: 0 });
+  readonly state: Store<NotificationState> = new Store<NotificationState>({ notifications: [], unread: 0 });
   readonly #added = new Listeners<NotificationItem>();
   readonly #seen = new Set<string>();
   #limit = 100;
   #made = 0;
 
   /** Tells of each notification that is added. */
-  readonly onAdded = this.#added.add;
+  readonly onAdded: Listeners<NotificationItem>["add"] = this.#added.add;
 
   set limit(limit: number) {
     this.#limit = limit;

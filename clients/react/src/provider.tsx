@@ -20,7 +20,7 @@ interface OwnClientProps extends CommonProps {
   url: BelfryOptions["url"];
   /** Gets a token. It may be another function in each render. */
   token: TokenSource;
-  /** The stack's output `ReaderUrl`, to use HTTP where WebSockets are blocked. */
+  /** The stack's output `ReaderUrl`, to use HTTP where WebSockets are blocked. It is read when the client is made. */
   reader?: HttpOptions["reader"];
   /** Other options of the client. They are read when the client is made. */
   options?: Omit<BelfryOptions, "url" | "token">;
@@ -52,10 +52,10 @@ const hrefOf = (url: BelfryOptions["url"]) => (typeof url === "string" ? url : u
  * ```
  */
 export function WebSocketProvider(props: WebSocketProviderProps): ReactElement {
-  const { children, client, limit = 100, onNotification } = props;
+  const { children, client, limit = 100 } = props;
   const [session] = useState(() => new Session());
-  const latest = useLatest({ props, onNotification });
-  const key = client ?? `${hrefOf(props.url)} ${props.reader ? hrefOf(props.reader) : ""}`;
+  const latest = useLatest(props);
+  const key = client ?? hrefOf(props.url);
 
   useEffect(() => {
     session.notifications.limit = limit;
@@ -65,9 +65,9 @@ export function WebSocketProvider(props: WebSocketProviderProps): ReactElement {
     [session, latest],
   );
   useEffect(() => {
-    const token: TokenSource = (request) => latest.current.props.token?.(request);
+    const token: TokenSource = (request) => latest.current.token?.(request);
     const make = () => {
-      const { url, reader, options } = latest.current.props as OwnClientProps;
+      const { url, reader, options } = latest.current as OwnClientProps;
       const fallback = reader === undefined ? {} : { fallback: http({ reader }) };
       return new Belfry({ presence, locks, ...fallback, ...options, url, token });
     };

@@ -1,5 +1,6 @@
 import type { Belfry, Status } from "@belfry/client";
 import { Notifications } from "./notifications.js";
+import { Shared } from "./shared.js";
 import { SharedChannel } from "./shared-channel.js";
 import { Store } from "./store.js";
 
@@ -13,10 +14,13 @@ export interface ClientSource {
 
 /** What the components below one provider share. It exists before the client does, and on servers without one. */
 export class Session {
-  readonly client = new Store<Belfry | null>(null);
-  readonly status = new Store<Status>({ state: "connecting" });
-  readonly notifications = new Notifications();
-  readonly #channels = new Map<string, SharedChannel>();
+  readonly client: Store<Belfry | null> = new Store<Belfry | null>(null);
+  readonly status: Store<Status> = new Store<Status>({ state: "connecting" });
+  readonly notifications: Notifications = new Notifications();
+  readonly channels: Shared<SharedChannel> = new Shared(
+    (name) => new SharedChannel(name, this.client.get()),
+    (channel) => channel.bind(null),
+  );
   #key: unknown;
   #isHeld = false;
   #end = () => {};
@@ -35,35 +39,6 @@ export class Session {
     };
   }
 
-  /** The channel that components share, if one of them has joined it. */
-  peek(name: string): SharedChannel | undefined {
-    return this.#channels.get(name);
-  }
-
-  /** Joins a channel. Returns it, and a function to leave it: the last one to leave closes it. */
-  join(name: string): { channel: SharedChannel; leave: () => void } {
-    const channel = this.#channels.get(name) ?? this.#add(name);
-    channel.members += 1;
-    const leave = () => {
-      channel.members -= 1;
-      // Another component may take over at once: the server should not hear of it.
-      queueMicrotask(() => {
-        if (channel.members > 0 || this.#channels.get(name) !== channel) return;
-        this.#channels.delete(name);
-        channel.unbind();
-      });
-    };
-    return { channel, leave };
-  }
-
-  #add(name: string): SharedChannel {
-    const channel = new SharedChannel(name);
-    this.#channels.set(name, channel);
-    const client = this.client.get();
-    if (client) channel.bind(client);
-    return channel;
-  }
-
   readonly connect = (): void => this.client.get()?.connect();
 
   readonly close = (): void => this.client.get()?.close();
@@ -75,7 +50,7 @@ export class Session {
     const changed = (status: Status) => {
       this.#welcome(status);
       this.status.set(status);
-      for (const channel of this.#channels.values()) channel.changed(status);
+      for (const channel of this.channels.all) channel.changed(status);
     };
     const stops = [
       client.on("status", changed),
@@ -84,13 +59,13 @@ export class Session {
     this.#end = () => {
       this.#end = () => {};
       for (const stop of stops) stop();
-      for (const channel of this.#channels.values()) channel.unbind();
+      for (const channel of this.channels.all) channel.bind(null);
       if (isOwned) client.close();
       this.client.set(null);
       this.status.set(this.status.initial);
     };
     this.client.set(client);
-    for (const channel of this.#channels.values()) channel.bind(client);
+    for (const channel of this.channels.all) channel.bind(client);
     changed(client.status);
   }
 

@@ -9,6 +9,7 @@ import {
   type Status,
 } from "@belfry/client";
 import { Listeners } from "./listeners.js";
+import { Shared } from "./shared.js";
 import { SharedLock } from "./shared-lock.js";
 import { Store } from "./store.js";
 
@@ -36,28 +37,31 @@ export const NOBODY: PresenceState = { members: [], count: 0, hasMore: false };
 /** A channel that several components share. */
 export class SharedChannel {
   readonly name: string;
-  readonly state = new Store<ChannelState>(SUBSCRIBING);
+  readonly state: Store<ChannelState> = new Store<ChannelState>(SUBSCRIBING);
   /** Oldest first. */
-  readonly messages = new Store<readonly Message[]>(NO_MESSAGES);
-  readonly presence = new Store<PresenceState>(NOBODY);
+  readonly messages: Store<readonly Message[]> = new Store(NO_MESSAGES);
+  readonly presence: Store<PresenceState> = new Store<PresenceState>(NOBODY);
+  readonly locks: Shared<SharedLock> = new Shared(
+    (name) => new SharedLock(name, () => this.channel),
+    (lock) => lock.end(),
+  );
   readonly #received = new Listeners<Message>();
   readonly #lost = new Listeners<Lost>();
   readonly #wishes = new Set<Wish>();
-  readonly #locks = new Map<string, SharedLock>();
-  #client: Belfry | undefined;
+  #client: Belfry | null;
   #limit = 0;
   #stops: Array<() => void> = [];
   #presence: Presence | undefined;
   /** The server's answer to whether the connection is subscribed, until it comes. */
   #answer: Promise<void> | undefined;
-  /** How many components have joined. */
-  members = 0;
 
-  readonly onMessage = this.#received.add;
-  readonly onLost = this.#lost.add;
+  readonly onMessage: Listeners<Message>["add"] = this.#received.add;
+  readonly onLost: Listeners<Lost>["add"] = this.#lost.add;
 
-  constructor(name: string) {
+  constructor(name: string, client: Belfry | null) {
     this.name = name;
+    this.#client = client;
+    this.#open();
   }
 
   get channel(): Channel | null {
@@ -75,53 +79,24 @@ export class SharedChannel {
     };
   }
 
-  /** Joins a lock, which components share, too. Returns a function to leave it: the last one to leave releases it. */
-  joinLock(name: string): { lock: SharedLock; leave: () => void } {
-    const known = this.#locks.get(name);
-    const lock = known ?? new SharedLock(name, () => this.channel);
-    lock.members += 1;
-    this.#locks.set(name, lock);
-    if (!known) this.#configure();
-    const leave = () => {
-      lock.members -= 1;
-      queueMicrotask(() => {
-        if (lock.members > 0 || this.#locks.get(name) !== lock) return;
-        this.#locks.delete(name);
-        lock.end();
-        this.#configure();
-      });
-    };
-    return { lock, leave };
-  }
-
-  peekLock(name: string): SharedLock | undefined {
-    return this.#locks.get(name);
-  }
-
-  /** Uses this client from now on. */
-  bind(client: Belfry): void {
-    this.unbind();
-    this.#client = client;
-    this.#open();
-  }
-
-  /** Closes the client's channel. */
-  unbind(): void {
+  /** Closes the channel of the client before, and uses this one from now on. */
+  bind(client: Belfry | null): void {
     const { channel } = this;
-    this.#client = undefined;
-    for (const lock of this.#locks.values()) lock.end();
+    this.#client = client;
+    for (const lock of this.locks.all) lock.end();
     this.#detach();
     channel?.close();
     this.state.set(SUBSCRIBING);
     this.messages.set(NO_MESSAGES);
     this.presence.set(NOBODY);
+    this.#open();
   }
 
   /** The client's status has changed. */
   changed({ state }: Status): void {
     if (state !== "connected") this.#report("subscribing");
     this.#open();
-    for (const lock of this.#locks.values()) lock.update();
+    for (const lock of this.locks.all) lock.update();
   }
 
   /** The options that serve every component. */
@@ -130,7 +105,7 @@ export class SharedChannel {
     const infos = wishes.flatMap(({ presence }) => presence ?? []);
     return {
       presence: infos.length > 0 ? Object.assign({}, ...infos) : undefined,
-      locks: wishes.some(({ locks }) => locks) || this.#locks.size > 0,
+      locks: wishes.some(({ locks }) => locks),
       ...(wishes.some(({ since }) => since) && { since: "acked" as const }),
     };
   }
@@ -166,10 +141,10 @@ export class SharedChannel {
     this.#stops = [
       channel.on("message", (message) => this.#receive(message)),
       channel.on("lost", this.#lost.tell),
-      channel.on("lock.changed", ({ name }) => this.#locks.get(name)?.update()),
+      channel.on("lock.changed", ({ name }) => this.locks.get(name)?.update()),
       channel.on("error", (error) => {
         this.#report("refused", error);
-        for (const lock of this.#locks.values()) lock.update();
+        for (const lock of this.locks.all) lock.update();
       }),
     ];
     this.state.set({ ...SUBSCRIBING, channel });

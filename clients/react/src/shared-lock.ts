@@ -25,7 +25,7 @@ export const FREE: LockState = {
 
 /** A lock that several components share. */
 export class SharedLock {
-  readonly state = new Store<LockState>(FREE);
+  readonly state: Store<LockState> = new Store<LockState>(FREE);
   readonly #name: string;
   readonly #channel: () => Channel | null;
   #lock: Lock | undefined;
@@ -33,8 +33,6 @@ export class SharedLock {
   /** `false`: release the lock as soon as it is there. */
   #isWanted = false;
   #error: BelfryError | undefined;
-  /** How many components have joined. */
-  members = 0;
 
   constructor(name: string, channel: () => Channel | null) {
     this.#name = name;
@@ -91,8 +89,7 @@ export class SharedLock {
       if (this.#isWanted) this.#keep(lock);
       else await lock.release();
     } catch (error) {
-      if (!(error instanceof BelfryError)) throw error;
-      if (this.#isWanted) this.#error = error;
+      if (this.#isWanted) this.#error = error as BelfryError;
     } finally {
       this.#asking = undefined;
       this.update();

@@ -1,9 +1,11 @@
+import { Listeners } from "./listeners.js";
+
 /** A value that components read with `useSyncExternalStore`. */
 export class Store<T> {
-  /** What the server renders, and hydration begins with. */
+  /** What a server renders, and what hydration begins with. */
   readonly initial: T;
+  readonly #changed = new Listeners<T>();
   #value: T;
-  readonly #listeners = new Set<() => void>();
 
   constructor(initial: T) {
     this.initial = initial;
@@ -15,11 +17,8 @@ export class Store<T> {
   set(value: T): void {
     if (Object.is(value, this.#value)) return;
     this.#value = value;
-    for (const listener of [...this.#listeners]) listener();
+    this.#changed.tell(value);
   }
 
-  readonly subscribe = (listener: () => void): (() => void) => {
-    this.#listeners.add(listener);
-    return () => this.#listeners.delete(listener);
-  };
+  readonly subscribe: Listeners<T>["add"] = this.#changed.add;
 }

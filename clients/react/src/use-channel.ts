@@ -1,6 +1,5 @@
 import {
   BelfryError,
-  type Channel,
   type ChannelOptions,
   type Kind,
   type Lost,
@@ -8,11 +7,11 @@ import {
   type PublishArguments,
   type Published,
 } from "@belfry/client";
-import { useCallback, useEffect, useMemo, useState } from "react";
+import { useCallback, useMemo, useState } from "react";
 import { useSession } from "./context.js";
 import { type ChannelState, NO_MESSAGES, newest, type SharedChannel, SUBSCRIBING } from "./shared-channel.js";
 import { useLatest } from "./use-latest.js";
-import { useShared, useWish } from "./use-shared-channel.js";
+import { useJoined, useShared, useWish } from "./use-shared-channel.js";
 
 /** How to use a channel. */
 export interface UseChannelOptions extends ChannelOptions {
@@ -49,42 +48,43 @@ const messages = (channel: SharedChannel) => channel.messages;
  */
 export function useChannel(name: string | null, options: UseChannelOptions = {}): UseChannel {
   const { limit = 100, onMessage, onLost, ...wanted } = options;
-  const session = useSession();
+  const { channels } = useSession();
+  useWish(name, wanted, limit);
   const shared = useShared(name, state, SUBSCRIBING);
   const kept = useShared(limit > 0 ? name : null, messages, NO_MESSAGES);
-  useWish(name, wanted, limit);
 
   const [loss, setLoss] = useState<{ name: string; lost: Lost } | null>(null);
   const listeners = useLatest({ onMessage, onLost });
-  useEffect(() => {
-    if (name === null) return undefined;
-    const { channel, leave } = session.join(name);
-    const stops = [
-      channel.onMessage((message) => listeners.current.onMessage?.(message)),
-      channel.onLost((lost) => {
-        setLoss({ name, lost });
+  const listen = useCallback(
+    (channel: SharedChannel) => {
+      const stopMessages = channel.onMessage((message) => listeners.current.onMessage?.(message));
+      const stopLosses = channel.onLost((lost) => {
+        setLoss({ name: channel.name, lost });
         listeners.current.onLost?.(lost);
-      }),
-      leave,
-    ];
-    return () => {
-      for (const stop of stops) stop();
-    };
-  }, [session, name, listeners]);
-  const clearLost = useCallback(() => setLoss(null), []);
-  const lost = loss && loss.name === name ? loss.lost : null;
+      });
+      return () => {
+        stopMessages();
+        stopLosses();
+      };
+    },
+    [listeners],
+  );
+  useJoined(name, listen);
 
   const publish = useCallback(
     async <K extends Kind>(kind: K, ...rest: PublishArguments<K>): Promise<Published> => {
-      const channel: Channel | null | undefined = name === null ? undefined : session.peek(name)?.channel;
-      if (!channel) throw new BelfryError("CLOSED", "there is no channel to publish to: the component is not mounted");
+      const channel = name === null ? undefined : channels.get(name)?.channel;
+      if (!channel) throw new BelfryError("CLOSED", "the component has no channel");
       return channel.publish(kind, ...rest);
     },
-    [session, name],
+    [channels, name],
   );
 
-  return useMemo(
-    () => ({ ...shared, messages: newest(kept, limit), lost, publish, clearLost }),
-    [shared, kept, limit, lost, publish, clearLost],
-  );
+  return {
+    ...shared,
+    messages: useMemo(() => newest(kept, limit), [kept, limit]),
+    lost: loss?.name === name ? loss.lost : null,
+    publish,
+    clearLost: useCallback(() => setLoss(null), []),
+  };
 }

@@ -1,8 +1,11 @@
 import type { LockOptions } from "@belfry/client";
-import { useCallback, useMemo, useSyncExternalStore } from "react";
+import { useCallback, useMemo } from "react";
 import { useSession } from "./context.js";
 import { FREE, type LockState } from "./shared-lock.js";
 import { useLatest } from "./use-latest.js";
+import { useJoined, useShared, useWish } from "./use-shared-channel.js";
+
+const LOCKS = { locks: true };
 
 /** What {@link useLock} returns. */
 export interface UseLock extends LockState {
@@ -20,37 +23,24 @@ export interface UseLock extends LockState {
  * ```
  */
 export function useLock(name: string | null, lockName: string, options: LockOptions = {}): UseLock {
-  const session = useSession();
+  const { channels } = useSession();
   const latest = useLatest(options);
-  const subscribe = useCallback(
-    (listener: () => void) => {
-      if (name === null) return () => {};
-      const { channel, leave } = session.join(name);
-      const joined = channel.joinLock(lockName);
-      const stop = joined.lock.state.subscribe(listener);
-      return () => {
-        stop();
-        joined.leave();
-        leave();
-      };
-    },
-    [session, name, lockName],
+  useWish(name, LOCKS);
+  useJoined(
+    name,
+    useCallback((channel) => channel.locks.join(lockName)[1], [lockName]),
   );
-  const find = useCallback(
-    () => (name === null ? undefined : session.peek(name)?.peekLock(lockName)),
-    [session, name, lockName],
+  const state = useShared(
+    name,
+    useCallback((channel) => channel.locks.get(lockName)?.state, [lockName]),
+    FREE,
   );
-  const state = useSyncExternalStore(
-    subscribe,
-    () => find()?.state.get() ?? FREE,
-    () => FREE,
-  );
-  return useMemo(
-    () => ({
-      ...state,
+  const actions = useMemo(() => {
+    const find = () => (name === null ? undefined : channels.get(name)?.locks.get(lockName));
+    return {
       lock: async () => (await find()?.acquire(latest.current)) ?? false,
       unlock: async () => find()?.release(),
-    }),
-    [state, find, latest],
-  );
+    };
+  }, [channels, name, lockName, latest]);
+  return { ...state, ...actions };
 }

@@ -1,5 +1,4 @@
 import type { BelfryError, PresenceInfo } from "@belfry/client";
-import { useMemo } from "react";
 import { NOBODY, type PresenceState, type SharedChannel, SUBSCRIBING } from "./shared-channel.js";
 import { useShared, useWish } from "./use-shared-channel.js";
 
@@ -21,8 +20,8 @@ const state = (channel: SharedChannel) => channel.state;
  * ```
  */
 export function usePresence(name: string | null, info: PresenceInfo = {}): UsePresence {
+  useWish(name, { presence: info });
   const present = useShared(name, presence, NOBODY);
   const { error } = useShared(name, state, SUBSCRIBING);
-  useWish(name, { presence: info });
-  return useMemo(() => ({ ...present, error }), [present, error]);
+  return { ...present, error };
 }

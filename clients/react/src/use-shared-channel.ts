@@ -4,40 +4,44 @@ import { useSession } from "./context.js";
 import type { SharedChannel } from "./shared-channel.js";
 import type { Store } from "./store.js";
 
-/** Joins a channel, and wants something of it, as long as the component is there. */
-export function useWish(name: string | null, options: ChannelOptions, limit = 0): void {
-  const session = useSession();
-  // As text, so that an object that is written anew in each render makes no difference.
-  const text = JSON.stringify(options);
+/** Joins a channel as long as the component is there. `enter` returns a function that undoes it. */
+export function useJoined(name: string | null, enter: (channel: SharedChannel) => () => void): void {
+  const { channels } = useSession();
   useEffect(() => {
     if (name === null) return undefined;
-    const { channel, leave } = session.join(name);
-    const takeBack = channel.wish({ ...(JSON.parse(text) as ChannelOptions), limit });
+    const [channel, leave] = channels.join(name);
+    const undo = enter(channel);
     return () => {
-      takeBack();
+      undo();
       leave();
     };
-  }, [session, name, text, limit]);
+  }, [channels, name, enter]);
 }
 
-/** A value of a shared channel. `select` must not change. */
-export function useShared<T>(name: string | null, select: (channel: SharedChannel) => Store<T>, initial: T): T {
-  const session = useSession();
-  const subscribe = useCallback(
-    (listener: () => void) => {
-      if (name === null) return () => {};
-      const { channel, leave } = session.join(name);
-      const stop = select(channel).subscribe(listener);
-      return () => {
-        stop();
-        leave();
-      };
-    },
-    [session, name, select],
+/** Wants something of a channel as long as the component is there. */
+export function useWish(name: string | null, options: ChannelOptions, limit = 0): void {
+  // As text, so that an object that is written anew in each render makes no difference.
+  const text = JSON.stringify(options);
+  useJoined(
+    name,
+    useCallback((channel) => channel.wish({ ...JSON.parse(text), limit }), [text, limit]),
   );
-  const get = () => {
-    const channel = name === null ? undefined : session.peek(name);
-    return channel ? select(channel).get() : initial;
-  };
-  return useSyncExternalStore(subscribe, get, () => initial);
+}
+
+/** A value of a channel that the component has joined with {@link useJoined} before. `select` must not change. */
+export function useShared<T>(
+  name: string | null,
+  select: (channel: SharedChannel) => Store<T> | undefined,
+  initial: T,
+): T {
+  const { channels } = useSession();
+  const find = useCallback(() => {
+    const channel = name === null ? undefined : channels.get(name);
+    return channel && select(channel);
+  }, [channels, name, select]);
+  return useSyncExternalStore(
+    useCallback((listener) => find()?.subscribe(listener) ?? (() => {}), [find]),
+    () => find()?.get() ?? initial,
+    () => initial,
+  );
 }

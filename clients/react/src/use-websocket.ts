@@ -1,5 +1,4 @@
 import type { Belfry, Status } from "@belfry/client";
-import { useMemo } from "react";
 import { useSession } from "./context.js";
 import type { NotificationState } from "./notifications.js";
 import { useStore } from "./use-store.js";
@@ -28,12 +27,10 @@ export interface WebSocketState extends NotificationState {
  */
 export function useWebSocket(): WebSocketState {
   const session = useSession();
+  const { connect, close, notifications } = session;
+  const { markRead, dismiss, clear } = notifications;
   const client = useStore(session.client);
   const status = useStore(session.status);
-  const state = useStore(session.notifications.state);
-  return useMemo(() => {
-    const { connect, close, notifications } = session;
-    const { markRead, dismiss, clear } = notifications;
-    return { client, status, ...state, markRead, dismiss, clear, connect, close };
-  }, [session, client, status, state]);
+  const state = useStore(notifications.state);
+  return { client, status, ...state, markRead, dismiss, clear, connect, close };
 }

@@ -7,24 +7,18 @@ import { build } from "esbuild";
 const at = (path) => fileURLToPath(new URL(`../${path}`, import.meta.url));
 
 export const index = at("src/index.ts");
-export const stylesheet = at("src/styles.css");
 
-/** The options with which sizes are measured, too. */
-export const bundle = {
-  bundle: true,
-  minify: true,
-  format: "esm",
-  target: "es2022",
-  legalComments: "none",
-  jsx: "automatic",
-  external: ["react", "react/*", "@belfry/client", "@belfry/client/*"],
-};
+/** The minified stylesheet. */
+export async function stylesheet() {
+  const { outputFiles } = await build({ entryPoints: [at("src/styles.css")], minify: true, write: false });
+  return outputFiles[0].contents;
+}
 
 export async function buildPackage() {
   rmSync(at("dist"), { recursive: true, force: true });
   execFileSync("npx", ["tsc", "--project", at("tsconfig.build.json")], { cwd: at("."), stdio: "inherit" });
   copyFileSync(at("../../LICENSE"), at("LICENSE"));
-  await build({ entryPoints: [stylesheet], minify: true, outfile: at("dist/styles.css") });
+  writeFileSync(at("dist/styles.css"), await stylesheet());
   // TypeScript asks for types even where a file is only imported for its effect.
   writeFileSync(at("dist/styles.css.d.ts"), "export {};\n");
 }

@@ -24,5 +24,5 @@ it("a server renders a page that connects, without a socket or a timer", () => {
 });
 
 it("a hook without a provider says what to do", () => {
-  expect(() => renderToString(<Everything />)).toThrow("put <WebSocketProvider> around the component");
+  expect(() => renderToString(<Everything />)).toThrow("put a <WebSocketProvider> around this component");
 });

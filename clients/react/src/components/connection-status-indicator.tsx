@@ -1,0 +1,52 @@
+import type { Status } from "@belfry/client";
+import type { ReactElement } from "react";
+import { useSession } from "../context.js";
+import { useStatus } from "../use-status.js";
+import { Icon } from "./icons.js";
+
+/** The texts of {@link ConnectionStatusIndicator}. */
+export type ConnectionStatusLabels = Record<Status["state"] | "reconnect", string>;
+
+/** What {@link ConnectionStatusIndicator} takes. */
+export interface ConnectionStatusIndicatorProps {
+  /** Other texts, such as translations. */
+  labels?: Partial<ConnectionStatusLabels>;
+}
+
+const LABELS: ConnectionStatusLabels = {
+  connecting: "Connecting",
+  connected: "Connected",
+  reconnecting: "Reconnecting",
+  offline: "Offline",
+  closed: "Disconnected",
+  reconnect: "Reconnect",
+};
+
+const TONES = {
+  connecting: "waiting",
+  connected: "good",
+  reconnecting: "waiting",
+  offline: "bad",
+  closed: "bad",
+} as const;
+
+/** Shows the state of the connection: a word, a shape and a colour. Offers to connect again after it was closed. */
+export function ConnectionStatusIndicator({ labels }: ConnectionStatusIndicatorProps): ReactElement {
+  const { connect } = useSession();
+  const { state } = useStatus();
+  const texts = { ...LABELS, ...labels };
+  const tone = TONES[state];
+  return (
+    <span className="belfry-status" data-state={state} data-tone={tone}>
+      <span className="belfry-state" role="status">
+        <Icon name={tone} />
+        <span>{texts[state]}</span>
+      </span>
+      {state === "closed" && (
+        <button type="button" className="belfry-button" onClick={connect}>
+          {texts.reconnect}
+        </button>
+      )}
+    </span>
+  );
+}
