@@ -36,8 +36,7 @@ export async function hydrate(html: string, node: ReactNode): Promise<Rendered &
     container,
     node,
     (next) => {
-      root ??= hydrateRoot(container, next, { onRecoverableError: (error) => errors.push(error) });
-      root.render(next);
+      root = hydrateRoot(container, next, { onRecoverableError: (error) => errors.push(error) });
     },
     () => root.unmount(),
   );
