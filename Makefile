@@ -3,7 +3,7 @@
 
 .DEFAULT_GOAL := help
 .PHONY: help run test lint schemas validate build deploy smoke emulator release bench loadtest tokens \
-	parameters channels compile test-tools test-templates clients test-clients test-examples test-deploy clean
+	parameters channels compile test-tools test-templates clients test-clients test-examples test-browser test-deploy clean
 
 # Arguments of `belfry run`, such as ARGS="--port 3002 --parameter AllowedOrigins=http://localhost:5173"
 ARGS ?=
@@ -73,6 +73,7 @@ test: validate test-templates compile test-tools ## Run every test
 	cargo test --workspace
 	$(MAKE) test-clients
 	$(MAKE) test-examples
+	$(MAKE) test-browser
 	$(MAKE) test-deploy
 
 compile:
@@ -174,6 +175,14 @@ test-examples: $(AWS) $(MINISTACK) test-tools
 	@.venv/aws/bin/python tests/deploy/examples_test.py
 	@node --test --test-reporter=dot examples/authorize/index.test.mjs examples/quote/index.test.mjs examples/last-seen/index.test.mjs
 
+# Needs the local stack and the functions, which `compile` builds. Pictures of
+# the pages are in target/screenshots afterwards.
+test-browser: tests/browser/node_modules/.package-lock.json clients/node_modules/.package-lock.json ## Test the web pages in Chromium, installed if missing
+	@tools/chromium.sh >/dev/null
+	@echo "Testing the web pages in Chromium…"
+	@clients/node_modules/.bin/biome check --error-on-warnings --config-path=clients tests/browser
+	@npm test --prefix tests/browser --silent
+
 test-templates: $(SAM)
 	@echo "Checking the templates…"
 	@AWS_DEFAULT_REGION=us-east-1 .venv/sam/bin/python tests/deploy/templates_test.py
@@ -206,5 +215,5 @@ $(CLIENTS): tests/python/requirements.txt
 	$(call venv,.venv/peer-$*,$<)
 
 clean: ## Remove everything that make built or installed
-	rm -rf target .venv .aws-sam tests/node/node_modules examples/typescript/node_modules examples/typescript/dist \
+	rm -rf target .venv .aws-sam tests/node/node_modules tests/browser/node_modules examples/typescript/node_modules examples/typescript/dist \
 		tests/benches/peers/node/node_modules tests/benches/peers/node/dist tests/benches/peers/socketio/node_modules clients/node_modules clients/peers/node_modules clients/typescript/dist
