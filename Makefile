@@ -3,7 +3,7 @@
 
 .DEFAULT_GOAL := help
 .PHONY: help run test lint schemas validate build deploy smoke emulator release bench loadtest tokens \
-	parameters channels compile test-tools test-templates clients test-clients test-examples test-browser test-deploy clean
+	parameters channels compile test-tools test-templates clients test-clients test-examples test-browser pictures test-deploy clean
 
 # Arguments of `belfry run`, such as ARGS="--port 3002 --parameter AllowedOrigins=http://localhost:5173"
 ARGS ?=
@@ -180,8 +180,11 @@ test-examples: $(AWS) $(MINISTACK) test-tools
 test-browser: tests/browser/node_modules/.package-lock.json clients/node_modules/.package-lock.json ## Test the web pages in Chromium, installed if missing
 	@tools/chromium.sh >/dev/null
 	@echo "Testing the web pages in Chromium…"
-	@clients/node_modules/.bin/biome check --error-on-warnings --config-path=clients tests/browser
+	@clients/node_modules/.bin/biome check --error-on-warnings --config-path=clients tests/browser crates/local/src/console/page/*.js
 	@npm test --prefix tests/browser --silent
+
+pictures: ## Take the documentation's pictures again
+	@PICTURES=1 $(MAKE) test-browser
 
 test-templates: $(SAM)
 	@echo "Checking the templates…"

@@ -2,7 +2,7 @@
 //! websocket-client.
 
 use belfry_tests::{
-    Logs, Stack, Terminal, binaries, node, node_text, python, repository, wscat_path,
+    Logs, Stack, Terminal, binaries, http, node, node_text, python, repository, wscat_path,
 };
 use serde_json::json;
 use tokio::process::Command;
@@ -23,6 +23,10 @@ async fn the_printed_wscat_line_connects() {
     let output = Logs::of(stack.stdout.take().unwrap());
     let printed = output.wait_for(&["npx --yes wscat@", "--connect"]).await;
     let invoke = output.wait_for(&["invoke Broadcaster"]).await;
+    let console = output.wait_for(&["Console"]).await;
+    let address = console.trim().rsplit(' ').next().unwrap();
+    let page = http().get(address).send().await.unwrap();
+    assert_eq!(page.status(), 200, "{console}");
 
     // As printed, but with the wscat that is already installed.
     let line = printed.trim().split_once("--connect").unwrap().1;

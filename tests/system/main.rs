@@ -11,6 +11,7 @@ mod channel_rules;
 mod channels;
 mod clients;
 mod command_line;
+mod console;
 mod endings;
 mod examples;
 mod fanout;

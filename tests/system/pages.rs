@@ -53,6 +53,14 @@ fn calls(stack: &Stack) -> Vec<Call> {
             r#"{"user":"alice"}"#,
         ),
         call("GET", format!("{lambda}/_local/dead-letters"), &vec![], ""),
+        call("GET", format!("{lambda}/_local/connections"), &vec![], ""),
+        call(
+            "POST",
+            format!("{lambda}/_local/publish"),
+            &json,
+            r#"{"user":"alice","channel":"demo:a","kind":"k","data":1}"#,
+        ),
+        call("GET", format!("{lambda}/_local/"), &vec![], ""),
         call(
             "GET",
             format!("{}/.well-known/jwks.json", stack.ready.issuer),

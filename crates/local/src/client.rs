@@ -21,7 +21,7 @@ use crate::cli;
 use crate::issuer::{TokenRequest, Tokens};
 pub(crate) use call::call;
 pub(crate) use catch_up::{Position, Since};
-pub(crate) use publish::publish;
+pub(crate) use publish::{Publication, publish, publish_as};
 use socket::MAX_MESSAGE_BYTES;
 pub(crate) use subscribe::subscribe;
 pub(crate) use terminal::printable;

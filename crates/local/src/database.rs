@@ -1,6 +1,7 @@
 //! The embedded DynamoDB, served over HTTP so that functions use the real SDK.
 
 mod contention;
+mod keyed;
 mod proxy;
 
 use std::io;
@@ -17,6 +18,7 @@ use crate::ids;
 use crate::listen::Listeners;
 use crate::server;
 use crate::template::TableSpec;
+pub(crate) use keyed::KeyedTables;
 
 /// The embedded DynamoDB refused to create a table.
 #[derive(Debug, thiserror::Error)]

@@ -164,6 +164,12 @@ impl Faults {
         self.0.changed.send_replace(());
     }
 
+    /// The active faults, and how often each has struck.
+    pub(crate) fn to_json(&self) -> Value {
+        let active = self.list();
+        active.iter().map(|fault| fault.to_json()).collect()
+    }
+
     fn list(&self) -> Vec<Arc<ActiveFault>> {
         self.0
             .active

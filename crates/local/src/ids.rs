@@ -44,6 +44,9 @@ pub(crate) fn connection() -> String {
     URL_SAFE.encode(random::<11>())
 }
 
+/// Bytes of a connection id.
+pub(crate) const CONNECTION_ID_LENGTH: usize = 16;
+
 /// Whether `text` has the form of a connection id.
 pub(crate) fn is_connection_id(text: &str) -> bool {
     LENIENT.decode(text).is_ok_and(|bytes| bytes.len() == 11)

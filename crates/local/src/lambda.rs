@@ -22,6 +22,7 @@ use futures_util::future::join_all;
 use serde_json::json;
 use tokio::sync::Semaphore;
 
+use crate::console::Recorder;
 use crate::fault::Faults;
 use crate::ids;
 use crate::template::{ACCOUNT, FunctionSpec};
@@ -30,6 +31,7 @@ pub(crate) use asynchronous::{DeadLetters, RetryDelays};
 use function::Function;
 use function_name::{FunctionName, LATEST, UnresolvedName};
 pub(crate) use invoke_api::router as invoke_router;
+pub(crate) use output::is_metrics;
 pub(crate) use response_stream::{ResponseStream, StreamCut};
 use runtime_api::RuntimeRegistry;
 pub(crate) use runtime_api::router as runtime_router;
@@ -163,7 +165,12 @@ pub(crate) struct Lambda {
 impl Lambda {
     /// Starts no environment yet. Reserved concurrency is taken from the pool
     /// that the other functions share, as on AWS.
-    pub(crate) fn new(specs: Vec<FunctionSpec>, settings: &Settings, faults: &Faults) -> Self {
+    pub(crate) fn new(
+        specs: Vec<FunctionSpec>,
+        settings: &Settings,
+        faults: &Faults,
+        recorder: &Recorder,
+    ) -> Self {
         let runtimes = RuntimeRegistry::default();
         let reserved: usize = specs
             .iter()
@@ -186,6 +193,7 @@ impl Lambda {
                     runtimes.clone(),
                     concurrency,
                     faults.clone(),
+                    recorder.clone(),
                 );
                 (name, Arc::new(function))
             })

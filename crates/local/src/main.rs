@@ -12,6 +12,7 @@ mod cli;
 mod client;
 mod clock;
 mod code;
+mod console;
 mod cost;
 mod database;
 mod duration;

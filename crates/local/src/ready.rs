@@ -13,6 +13,7 @@ pub(crate) struct Ready {
     pub websocket: String,
     pub management: String,
     pub lambda: String,
+    pub console: String,
     pub dynamodb: String,
     pub issuer: String,
     /// The URL of `Reader`, if the stack has one.
@@ -37,6 +38,7 @@ impl Ready {
             websocket,
             management,
             lambda,
+            console,
             dynamodb,
             issuer,
             function_urls,
@@ -56,7 +58,8 @@ Belfry is running. Ctrl-C stops it; nothing is kept.
   Lambda       {lambda}
   DynamoDB     {dynamodb}
   Issuer       {issuer}
-{function_urls}
+{function_urls}  Console      {console}
+
 Connect as alice:
 
   npx --yes wscat@6.1.0 --connect \"{websocket}?token=$({belfry} token --user alice --endpoint {lambda})\"

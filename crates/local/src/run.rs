@@ -12,7 +12,8 @@ use tokio::task::JoinError;
 use crate::channels::{self, ChannelsError};
 use crate::cli;
 use crate::code::{Code, CodeError};
-use crate::database::{self, TableError};
+use crate::console::{self, Recorder};
+use crate::database::{self, KeyedTables, TableError};
 use crate::fault::{self, Faults};
 use crate::function_url;
 use crate::guard::Guard;
@@ -147,7 +148,8 @@ pub(crate) async fn run(arguments: cli::RunArgs) -> Result<(), RunError> {
     let specs: Vec<_> = stack.functions.into_values().collect();
     let schedules = schedules(&specs, schedule_cap(&template, &arguments));
     check_concurrency(&specs, arguments.lambda.concurrency)?;
-    let lambda = Lambda::new(specs, &settings, &faults);
+    let recorder = Recorder::default();
+    let lambda = Lambda::new(specs, &settings, &faults, &recorder);
     let guard = Guard::new(arguments.host, &arguments.allowed_hosts);
     let websocket_path = format!("/{}", stack.api.stage);
     let urls_by_id: BTreeMap<_, _> = urls
@@ -158,6 +160,7 @@ pub(crate) async fn run(arguments: cli::RunArgs) -> Result<(), RunError> {
         event: "ready",
         websocket: format!("ws://{address}{websocket_path}"),
         management: format!("{url}/{}", stack.api.stage),
+        console: format!("{url}/_local/"),
         lambda: url,
         dynamodb: settings.dynamodb_url.clone(),
         issuer: issuer.url().to_owned(),
@@ -165,12 +168,29 @@ pub(crate) async fn run(arguments: cli::RunArgs) -> Result<(), RunError> {
         function_urls: urls_by_id,
     };
     let limits = limits(&arguments.api_gateway);
-    let api = WebSocketApi::new(stack.api, lambda.clone(), limits, faults.clone(), address);
+    let api = WebSocketApi::new(
+        stack.api,
+        lambda.clone(),
+        limits,
+        faults.clone(),
+        recorder.clone(),
+        address,
+    );
+    let console = console::router(console::Sources {
+        recorder,
+        api: api.clone(),
+        tables: KeyedTables::new(database.clone(), &stack.tables),
+        faults: faults.clone(),
+        dead_letters: lambda.dead_letters().clone(),
+        issuer: issuer.clone(),
+        ready: ready.clone(),
+    });
     let router = api
         .router()
         .merge(lambda::invoke_router(lambda.clone()))
         .merge(lambda::runtime_router(&lambda))
         .merge(fault::router(faults.clone()))
+        .merge(console)
         .merge(local_api::router(
             issuer,
             lambda.dead_letters().clone(),

@@ -21,10 +21,12 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::console::Recorder;
 use crate::fault::Faults;
 use crate::lambda::Lambda;
 use crate::template::ApiSpec;
 use connection::CloseStatus;
+pub(crate) use connection::OpenConnection;
 pub(crate) use handshake::is_upgrade;
 pub(crate) use limits::Limits;
 use registry::ConnectionRegistry;
@@ -48,6 +50,7 @@ struct ApiState {
     lambda: Lambda,
     limits: Limits,
     faults: Faults,
+    recorder: Recorder,
     connections: ConnectionRegistry,
     /// One task for each connection, from the handshake to its `$disconnect`.
     connection_tasks: TaskTracker,
@@ -62,6 +65,7 @@ impl WebSocketApi {
         lambda: Lambda,
         limits: Limits,
         faults: Faults,
+        recorder: Recorder,
         address: SocketAddr,
     ) -> Self {
         let inner = ApiState {
@@ -69,6 +73,7 @@ impl WebSocketApi {
             lambda,
             limits,
             faults,
+            recorder,
             connections: ConnectionRegistry::default(),
             connection_tasks: TaskTracker::new(),
             disconnects: Semaphore::new(MAX_CONCURRENT_DISCONNECTS),
@@ -98,6 +103,14 @@ impl WebSocketApi {
             .fallback(other_path::handle)
             .layer(axum::extract::DefaultBodyLimit::disable())
             .with_state(self.clone())
+    }
+
+    /// The open connections, in no order.
+    pub(crate) fn open_connections(&self) -> Vec<OpenConnection> {
+        let open = self.inner.connections.all();
+        open.iter()
+            .map(|connection| connection.describe())
+            .collect()
     }
 
     /// Refuses new connections, closes every open one with 1001, and waits for

@@ -1,5 +1,6 @@
+import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
-import { mkdirSync } from "node:fs";
+import { copyFileSync, mkdirSync, statSync } from "node:fs";
 import axe from "axe-core";
 import { chromium } from "playwright-core";
 import { inRepository } from "./repository.mjs";
@@ -59,6 +60,20 @@ export async function screenshot(page, name, options = {}) {
   const path = `${folder}/${name}.png`;
   await page.screenshot({ path, ...options });
   return path;
+}
+
+/** Pictures are a part of the repository for ever, and pages of documentation load them. */
+const MAX_PICTURE_BYTES = 200 * 1024;
+
+/** Takes a picture for the documentation. With `PICTURES=1`, it replaces the one in `docs/images`. */
+export async function picture(page, name) {
+  const path = await screenshot(page, name);
+  const { size } = statSync(path);
+  assert.ok(size <= MAX_PICTURE_BYTES, `${path} has ${size} bytes; ${MAX_PICTURE_BYTES} are allowed`);
+  if (process.env.PICTURES) {
+    mkdirSync(inRepository("docs/images"), { recursive: true });
+    copyFileSync(path, inRepository(`docs/images/${name}.png`));
+  }
 }
 
 /** What axe finds on a page and calls serious or critical, as texts. */

@@ -6,6 +6,12 @@ import { inRepository } from "./repository.mjs";
 /** Where the tests find the binaries that `cargo build` made. */
 const BINARIES = inRepository(process.env.BELFRY_BINARIES ?? "target/debug");
 
+/** A test run that is interrupted leaves no stack behind. */
+const running = new Set();
+process.once("exit", () => {
+  for (const child of running) child.kill("SIGKILL");
+});
+
 /** A local stack of its own. */
 export class Stack {
   /** The addresses that `belfry run --json` prints. */
@@ -23,8 +29,8 @@ export class Stack {
     flags.push("--template", inRepository("template.yaml"), "--functions", BINARIES);
     for (const [name, value] of Object.entries(parameters)) flags.push("--parameter", `${name}=${value}`);
     const child = spawn(`${BINARIES}/belfry`, ["run", ...flags, ...options], { stdio: ["ignore", "pipe", "pipe"] });
-    // A test run that is interrupted leaves no stack behind.
-    process.once("exit", () => child.kill("SIGKILL"));
+    running.add(child);
+    child.once("exit", () => running.delete(child));
     let log = "";
     child.stderr.on("data", (data) => {
       log += data;

@@ -74,6 +74,38 @@ async fn send(
     })
 }
 
+/// A message to publish.
+#[derive(Serialize)]
+pub(crate) struct Publication<'a> {
+    pub channel: &'a str,
+    pub kind: &'a str,
+    pub data: &'a RawValue,
+}
+
+/// Publishes a message over a connection of its own, and returns the reply.
+pub(crate) async fn publish_as(
+    url: &str,
+    token: String,
+    publication: &Publication<'_>,
+) -> Result<String, ClientError> {
+    let url = url
+        .parse()
+        .map_err(|error: url::ParseError| ClientError::Connect {
+            url: url.to_owned(),
+            cause: error.to_string(),
+        })?;
+    let mut socket = ClientSocket::open(&Access { url, token }).await?;
+    let replied = async {
+        let id = socket.send("publish", Some(publication)).await?;
+        socket.reply(&id).await
+    };
+    let reply = replied
+        .await
+        .map_err(|Lost(reason)| ClientError::Ended(reason))?;
+    socket.close().await;
+    Ok(reply.text)
+}
+
 fn uncertain(reason: &str, has_id: bool) -> ClientError {
     let next = if has_id {
         "Run the command again: with the same --message-id, the message is published once."

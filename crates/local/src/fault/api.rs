@@ -23,12 +23,7 @@ fn error(status: StatusCode, message: &str) -> ApiError {
 }
 
 async fn list(State(faults): State<Faults>) -> Json<Value> {
-    let list: Vec<_> = faults
-        .list()
-        .iter()
-        .map(|active| active.to_json())
-        .collect();
-    Json(list.into())
+    Json(faults.to_json())
 }
 
 async fn add(

@@ -320,6 +320,15 @@ mod tests {
     use super::*;
 
     #[test]
+    fn the_console_has_a_switch_for_every_fault() {
+        let page = include_str!("../console/page/faults.js");
+        for name in NAMES {
+            let switch = format!("\"{name}\": \"");
+            assert!(page.contains(&switch), "{name}");
+        }
+    }
+
+    #[test]
     fn every_fault_is_written_as_it_is_read() {
         for name in NAMES {
             let text = match name {

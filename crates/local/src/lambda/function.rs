@@ -11,6 +11,7 @@ use super::environment::{Environment, EnvironmentError};
 use super::response_stream::StreamSink;
 use super::runtime_api::RuntimeRegistry;
 use super::{Invocation, NotInvoked, Outcome, Settings, error_payload};
+use crate::console::Recorder;
 use crate::fault::Faults;
 use crate::template::FunctionSpec;
 
@@ -28,6 +29,7 @@ pub(super) struct Function {
     stop: watch::Sender<bool>,
     idle: Mutex<Vec<IdleEnvironment>>,
     faults: Faults,
+    recorder: Recorder,
 }
 
 /// Permission to run one event now.
@@ -48,6 +50,7 @@ impl Function {
         runtimes: RuntimeRegistry,
         concurrency: Arc<Semaphore>,
         faults: Faults,
+        recorder: Recorder,
     ) -> Self {
         let environments = Arc::new(Semaphore::new(settings.max_environments));
         Self {
@@ -59,6 +62,7 @@ impl Function {
             stop: watch::Sender::new(false),
             idle: Mutex::default(),
             faults,
+            recorder,
         }
     }
 
@@ -81,7 +85,9 @@ impl Function {
         // Second, because an event that waits for this machine is not running yet.
         let Ok(concurrency) = Arc::clone(&self.concurrency).try_acquire_owned() else {
             let reserved = self.spec.reserved_concurrency.is_some();
-            return Err(NotInvoked::Throttled { reserved });
+            let refused = NotInvoked::Throttled { reserved };
+            self.recorder.not_invoked(&self.spec.name, &refused);
+            return Err(refused);
         };
         Ok(Permit {
             _environment: environment,
@@ -98,6 +104,21 @@ impl Function {
         sink: Option<StreamSink>,
     ) -> Result<Outcome, NotInvoked> {
         let request_id = invocation.request_id.clone();
+        let started = self.recorder.started();
+        let outcome = self.run(&request_id, invocation, sink).await;
+        if let (Some(started), Ok(outcome)) = (started, &outcome) {
+            let (name, duration) = (&self.spec.name, started.elapsed());
+            self.recorder.invoked(name, &request_id, duration, outcome);
+        }
+        outcome
+    }
+
+    async fn run(
+        &self,
+        request_id: &str,
+        invocation: Invocation,
+        sink: Option<StreamSink>,
+    ) -> Result<Outcome, NotInvoked> {
         let ready = tokio::select! {
             biased;
             () = self.stop_requested() => return Err(NotInvoked::Stopping),
@@ -105,7 +126,7 @@ impl Function {
         };
         let mut environment = match ready {
             Ok(environment) => environment,
-            Err(error) => return Ok(self.failed(&request_id, &error, Bytes::new())),
+            Err(error) => return Ok(self.failed(request_id, &error, Bytes::new())),
         };
         let fault = self.faults.on_event(&self.spec.name);
         let response = tokio::select! {
@@ -131,7 +152,7 @@ impl Function {
             Some(Err(error)) => {
                 // The next event gets a new environment.
                 environment.stop().await;
-                Ok(self.failed(&request_id, &error, log_tail))
+                Ok(self.failed(request_id, &error, log_tail))
             }
             None => {
                 environment.stop().await;

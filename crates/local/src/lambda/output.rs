@@ -125,7 +125,7 @@ impl ProcessOutput {
 
 /// Whether a line is in CloudWatch's embedded metric format: JSON with a member
 /// `_aws`.
-fn is_metrics(line: &[u8]) -> bool {
+pub(crate) fn is_metrics(line: &[u8]) -> bool {
     line.starts_with(b"{")
         && serde_json::from_slice::<Value>(line).is_ok_and(|json| json.get("_aws").is_some())
 }

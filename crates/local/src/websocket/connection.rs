@@ -4,6 +4,7 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
+use serde::Serialize;
 use tokio::sync::Notify;
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::mpsc::{Receiver, Sender, channel};
@@ -86,8 +87,25 @@ pub(super) struct Connection {
     opened_at_ms: u64,
     /// The time of the latest message, after `opened`.
     last_active_ms: AtomicU64,
+    received: AtomicU64,
+    sent: AtomicU64,
     end: OnceLock<CloseStatus>,
     terminated: Notify,
+}
+
+/// What the console shows of a connection.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct OpenConnection {
+    pub(crate) id: String,
+    pub(crate) connected_at_ms: u64,
+    last_active_at_ms: u64,
+    source_ip: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    user_agent: Option<String>,
+    /// Messages from the client, and to it.
+    received: u64,
+    sent: u64,
 }
 
 /// Why a message was not sent.
@@ -110,6 +128,8 @@ impl Connection {
             opened: Instant::now(),
             opened_at_ms: crate::clock::now_ms(),
             last_active_ms: AtomicU64::new(0),
+            received: AtomicU64::new(0),
+            sent: AtomicU64::new(0),
             end: OnceLock::new(),
             terminated: Notify::new(),
         };
@@ -133,7 +153,7 @@ impl Connection {
                 Ok(())
             }
             Err(error) => {
-                self.sent(bytes);
+                self.free(bytes);
                 Err(match error {
                     TrySendError::Full(_) => SendError::BufferFull,
                     TrySendError::Closed(_) => SendError::Gone,
@@ -143,8 +163,32 @@ impl Connection {
     }
 
     /// Frees this many bytes of the buffer.
-    pub(super) fn sent(&self, bytes: usize) {
+    fn free(&self, bytes: usize) {
         self.waiting_bytes.fetch_sub(bytes, Ordering::Relaxed);
+    }
+
+    /// Counts a message that has left the buffer.
+    pub(super) fn count_sent(&self, bytes: usize) {
+        self.free(bytes);
+        self.sent.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Counts a message of the client's.
+    pub(super) fn count_received(&self) {
+        self.mark_active();
+        self.received.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn describe(&self) -> OpenConnection {
+        OpenConnection {
+            id: self.peer.id.clone(),
+            connected_at_ms: self.peer.connected_at_ms,
+            last_active_at_ms: self.last_active_ms(),
+            source_ip: self.peer.source_ip.clone(),
+            user_agent: self.peer.user_agent.clone(),
+            received: self.received.load(Ordering::Relaxed),
+            sent: self.sent.load(Ordering::Relaxed),
+        }
     }
 
     /// Sends a reply to a frame, and waits for a slow client.
@@ -278,7 +322,7 @@ mod tests {
         assert_eq!(one.try_send(large.clone()), Ok(()));
         assert_eq!(one.try_send(large.clone()), Ok(()));
         assert_eq!(one.try_send("x".into()), Err(SendError::BufferFull));
-        one.sent(large.len());
+        one.count_sent(large.len());
         assert_eq!(one.try_send("x".into()), Ok(()));
 
         let (many, _outgoing) = connection();

@@ -117,6 +117,8 @@ async fn run_connection(
                 status = refusal.status.as_u16(),
                 "handshake refused"
             );
+            let recorder = &api.inner.recorder;
+            recorder.refused(&peer.id, refusal.status.as_u16());
             // This fails if the client has already left.
             let _ = decision.send(Err(refusal));
             return;
@@ -130,6 +132,7 @@ async fn run_connection(
         // `stop` has already terminated the connections that it found.
         connection.terminate(CloseStatus::going_away());
     }
+    api.inner.recorder.connected(&connection.peer.id);
     let _ = decision.send(Ok(protocol));
     let end = match upgrade.await {
         Ok(upgraded) => {
@@ -147,6 +150,8 @@ async fn run_connection(
         code = end.code,
         "disconnected"
     );
+    let recorder = &api.inner.recorder;
+    recorder.disconnected(&connection.peer.id, end.code, &end.reason);
     disconnect(&api, &connection.peer, &endpoint, &end).await;
 }
 

@@ -23,6 +23,7 @@ use super::assumed::{self, PING_IS_ACTIVITY};
 use super::connection::{CloseStatus, Connection, Outgoing};
 use super::event::ApiEndpoint;
 use super::limits::{MAX_FRAME_BYTES, MAX_MESSAGE_BYTES};
+use crate::console::Direction;
 use crate::server::RecordingStream;
 
 /// The WebSocket library's read buffer. Its default of 128 KB would be most of a
@@ -54,7 +55,7 @@ pub(super) async fn run(
         let carried = async {
             tokio::select! {
                 end = receive(api, connection, endpoint, &mut frames) => end,
-                end = send(connection, &mut sink, outgoing) => end,
+                end = send(api, connection, &mut sink, outgoing) => end,
             }
         };
         tokio::select! {
@@ -129,6 +130,7 @@ async fn close(
 }
 
 async fn send(
+    api: &WebSocketApi,
     connection: &Connection,
     sink: &mut SplitSink<Stream, Message>,
     mut outgoing: Receiver<Outgoing>,
@@ -139,12 +141,14 @@ async fn send(
             Outgoing::Text(text) => text,
         };
         let bytes = text.len();
+        let recorder = &api.inner.recorder;
+        recorder.frame(&connection.peer.id, Direction::Out, &text);
         let sent = if bytes <= MAX_FRAME_BYTES {
             sink.send(Message::text(text)).await
         } else {
             send_in_frames(sink, text.into()).await
         };
-        connection.sent(bytes);
+        connection.count_sent(bytes);
         if sent.is_err() {
             break;
         }
@@ -175,7 +179,9 @@ async fn receive(
     loop {
         match frames.next().await {
             Some(Ok(Message::Text(text))) => {
-                connection.mark_active();
+                connection.count_received();
+                let recorder = &api.inner.recorder;
+                recorder.frame(&connection.peer.id, Direction::In, &text);
                 let Ok(permit) = Arc::clone(&permits).acquire_owned().await else {
                     return CloseStatus::assumed(assumed::LOST);
                 };

@@ -1,0 +1,61 @@
+//! The console at `/_local/`: a page that shows what the stack does, for
+//! developers who would rather look than read logs.
+//!
+//! The page is plain files. Everything that it shows comes over one stream of
+//! Server-Sent Events, and everything that it does goes through the APIs that
+//! tools use. While no page is open, nothing is recorded.
+
+mod events;
+mod page;
+mod publish;
+mod recorder;
+mod redact;
+mod state;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::routing::{get, post};
+
+use crate::database::KeyedTables;
+use crate::fault::Faults;
+use crate::ids;
+use crate::issuer::Issuer;
+use crate::lambda::DeadLetters;
+use crate::ready::Ready;
+use crate::websocket::WebSocketApi;
+pub(crate) use recorder::{Direction, Recorder};
+
+/// What the console shows and uses.
+pub(crate) struct Sources {
+    pub recorder: Recorder,
+    pub api: WebSocketApi,
+    pub tables: KeyedTables,
+    pub faults: Faults,
+    pub dead_letters: DeadLetters,
+    pub issuer: Issuer,
+    pub ready: Ready,
+}
+
+/// The console; its handlers share it.
+#[derive(Clone)]
+struct Console {
+    sources: Arc<Sources>,
+    /// Tells a page that the stack has been started anew.
+    run: Arc<str>,
+}
+
+/// Serves the page, its events, `GET /_local/connections` and
+/// `POST /_local/publish`.
+pub(crate) fn router(sources: Sources) -> Router {
+    let console = Console {
+        sources: Arc::new(sources),
+        run: ids::uuid().into(),
+    };
+    Router::new()
+        .route("/_local/console/events", get(events::stream))
+        .route("/_local/connections", get(state::connections))
+        .route("/_local/publish", post(publish::publish))
+        .with_state(console)
+        .merge(page::router())
+}

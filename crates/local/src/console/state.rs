@@ -1,0 +1,87 @@
+//! What is so now, as opposed to what happened: open connections, active faults
+//! and dead letters.
+
+use std::collections::HashSet;
+
+use axum::Json;
+use axum::extract::State;
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use super::Console;
+use super::recorder::kept;
+use super::redact::redact_value;
+use crate::websocket::OpenConnection;
+
+/// The newest connections that are listed.
+const MAX_CONNECTIONS: usize = 200;
+
+/// The newest dead letters that the page shows.
+const MAX_DEAD_LETTERS: usize = 20;
+
+/// A connection, and what the stack's tables say about it.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct ConnectionState {
+    #[serde(flatten)]
+    connection: OpenConnection,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    user_id: Option<String>,
+    channels: Vec<String>,
+}
+
+/// Serves `GET /_local/connections`.
+pub(super) async fn connections(State(console): State<Console>) -> Json<Value> {
+    Json(console.connections().await)
+}
+
+impl Console {
+    pub(super) async fn state(&self) -> Value {
+        json!({
+            "connections": self.connections().await,
+            "faults": self.sources.faults.to_json(),
+            "deadLetters": self.dead_letters(),
+        })
+    }
+
+    async fn connections(&self) -> Value {
+        let mut open = self.sources.api.open_connections();
+        let total = open.len();
+        open.sort_by(|a, b| (b.connected_at_ms, &b.id).cmp(&(a.connected_at_ms, &a.id)));
+        open.truncate(MAX_CONNECTIONS);
+        let ids: HashSet<_> = open.iter().map(|one| one.id.clone()).collect();
+        let tables = self.sources.tables.clone();
+        let about = tokio::task::spawn_blocking(move || tables.about(&ids)).await;
+        let mut about = about.unwrap_or_default();
+        let list = open.into_iter().map(|connection| {
+            let rows = about.remove(&connection.id).unwrap_or_default();
+            ConnectionState {
+                connection,
+                user_id: rows.user_id,
+                channels: rows.channels.into_iter().collect(),
+            }
+        });
+        json!({"total": total, "newest": list.collect::<Vec<_>>()})
+    }
+
+    fn dead_letters(&self) -> Value {
+        let letters = self.sources.dead_letters.list();
+        let newest = letters.iter().rev().take(MAX_DEAD_LETTERS).map(|letter| {
+            let record = &letter["record"];
+            let shown = |part: &Value| {
+                let mut part = part.clone();
+                redact_value(&mut part);
+                kept(&part.to_string())
+            };
+            json!({
+                "function": letter["function"],
+                "at": record["timestamp"],
+                "condition": record["requestContext"]["condition"],
+                "attempts": record["requestContext"]["approximateInvokeCount"],
+                "request": shown(&record["requestPayload"]),
+                "response": shown(&record["responsePayload"]),
+            })
+        });
+        json!({"total": letters.len(), "newest": newest.collect::<Vec<_>>()})
+    }
+}
