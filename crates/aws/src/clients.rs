@@ -48,6 +48,13 @@ impl Clients {
         Self { config, http }
     }
 
+    /// Clients from a configuration made by hand. They all use `http`.
+    #[must_use]
+    pub fn new(config: &SdkConfig, http: Http) -> Self {
+        let config = config.to_builder().http_client(http.sdk_client()).build();
+        Self { config, http }
+    }
+
     /// The HTTP client that all SDK clients share.
     #[must_use]
     pub fn http(&self) -> Http {
@@ -98,14 +105,4 @@ fn timeouts(attempt: Duration, operation: Duration) -> TimeoutConfig {
         .operation_attempt_timeout(attempt)
         .operation_timeout(operation)
         .build()
-}
-
-impl From<SdkConfig> for Clients {
-    /// Clients from a hand-built configuration, whose HTTP client is replaced by
-    /// the shared one.
-    fn from(config: SdkConfig) -> Self {
-        let http = Http::open();
-        let config = config.to_builder().http_client(http.sdk_client()).build();
-        Self { config, http }
-    }
 }

@@ -13,7 +13,7 @@ use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
-use belfry_aws::{Clients, DynamoDb};
+use belfry_aws::DynamoDb;
 use belfry_core::UnixMillis;
 use belfry_core::UnixSeconds;
 use belfry_core::channels::{Actions, Claims};
@@ -67,14 +67,14 @@ struct Meter {
 async fn meter() -> (Arc<Meter>, DynamoDb) {
     let meter = Arc::new(Meter {
         database: endpoint().await,
-        client: reqwest::Client::new(),
+        client: crate::plain_http(),
         sum: Mutex::default(),
     });
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     let app = Router::new().fallback(count).with_state(Arc::clone(&meter));
     tokio::spawn(async { axum::serve(listener, app).await });
-    let client = Clients::from(crate::sdk_config(&url)).dynamodb();
+    let client = crate::clients(&url).dynamodb();
     (meter, DynamoDb::new(client, tables()))
 }
 

@@ -48,7 +48,7 @@ impl LaggingIndex {
     async fn start() -> (Arc<Self>, Client, DynamoDb) {
         let index = Arc::new(Self {
             database: endpoint().await,
-            client: reqwest::Client::new(),
+            client: crate::plain_http(),
             shown: Mutex::new(Shown::AsItIs),
         });
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();

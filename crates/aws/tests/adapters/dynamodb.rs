@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::types::AttributeValue;
-use belfry_aws::{Clients, DynamoDb};
+use belfry_aws::DynamoDb;
 use belfry_core::channels::Actions;
 use belfry_core::connections::{Connection, ConnectionLimits, shard_of};
 use belfry_core::liveness::Liveness;
@@ -250,8 +250,8 @@ async fn an_unreachable_table_is_an_error_that_says_so() {
 async fn a_table_that_never_answers_is_given_up_in_seconds() {
     // Accepts connections and never answers.
     let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let config = crate::sdk_config(&format!("http://{}", silent.local_addr().unwrap()));
-    let store = DynamoDb::new(Clients::from(config).dynamodb(), tables());
+    let endpoint = format!("http://{}", silent.local_addr().unwrap());
+    let store = DynamoDb::new(crate::clients(&endpoint).dynamodb(), tables());
     let row = connection("c1", "alice");
     let insert = store.admit(admission(&row), LIMITS);
     let outcome = tokio::time::timeout(Duration::from_secs(20), insert).await;

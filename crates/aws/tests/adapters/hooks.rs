@@ -7,9 +7,7 @@ use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
-use belfry_aws::{
-    Clients, DynamoDb, EmfMetrics, HooksTask, LambdaHooks, LambdaListener, SystemClock,
-};
+use belfry_aws::{DynamoDb, EmfMetrics, HooksTask, LambdaHooks, LambdaListener, SystemClock};
 use belfry_core::hooks::PendingEvent;
 use belfry_core::ports::{DeadLetters, Disconnections, HookEvents, Listener};
 use belfry_core::testing::{START, connection, hooks_contract, store_contract};
@@ -38,7 +36,7 @@ static SINK: LazyLock<String> = LazyLock::new(|| {
 });
 
 fn function(endpoint: &str) -> LambdaHooks {
-    let clients = Clients::from(crate::sdk_config(endpoint));
+    let clients = crate::clients(endpoint);
     LambdaHooks::new(clients.lambda(), "belfry-Hooks".into())
 }
 
@@ -190,7 +188,7 @@ async fn a_dead_letter_is_an_invocation_that_fails() {
 #[tokio::test]
 async fn a_function_was_told_only_if_it_returned() {
     let (invocations, endpoint) = lambda().await;
-    let clients = Clients::from(crate::sdk_config(&endpoint));
+    let clients = crate::clients(&endpoint);
     let event = PendingEvent::opened(&connection("c1", "alice")).event;
     for (function, error) in [
         ("Listens", None),

@@ -39,7 +39,7 @@ async fn clients(invocations: Invocations) -> Clients {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let endpoint = format!("http://{}", listener.local_addr().unwrap());
     tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
-    Clients::from(crate::sdk_config(&endpoint))
+    crate::clients(&endpoint)
 }
 
 #[tokio::test]
@@ -88,7 +88,7 @@ async fn only_a_function_that_answers_in_time_allows_something() {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let endpoint = format!("http://{}", listener.local_addr().unwrap());
     tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
-    let clients = Clients::from(crate::sdk_config(&endpoint));
+    let clients = crate::clients(&endpoint);
     let (user, claims) = (user_id("alice"), tenant("acme"));
     let channel = ChannelName::parse("doc:7").unwrap();
     let question = Question {
@@ -157,7 +157,7 @@ async fn the_callee_keeps_the_contract() {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let endpoint = format!("http://{}", listener.local_addr().unwrap());
     tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
-    let clients = Clients::from(crate::sdk_config(&endpoint));
+    let clients = crate::clients(&endpoint);
     let limit = Duration::from_secs(2);
     let callee = LambdaCallee::new(clients.lambda_once(), Some("call".into()), limit);
     let behave = |behaviour| state.lock().unwrap().behaviour = behaviour;

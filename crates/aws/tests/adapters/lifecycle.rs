@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 use std::time::Duration;
 
 use aws_sdk_dynamodb::Client;
-use belfry_aws::{Clients, DynamoDb};
+use belfry_aws::DynamoDb;
 use belfry_core::channels::Claims;
 use belfry_core::connections::{Connection, Recipient};
 use belfry_core::hooks::HookSubject;
@@ -225,10 +225,7 @@ fn keeper(store: &DynamoDb) -> LockKeeper<'_, DynamoDb, TestClock> {
 }
 
 pub(crate) fn store_at(endpoint: &str) -> DynamoDb {
-    DynamoDb::new(
-        Clients::from(crate::sdk_config(endpoint)).dynamodb(),
-        tables(),
-    )
+    DynamoDb::new(crate::clients(endpoint).dynamodb(), tables())
 }
 
 /// Expects that rows, sets and counters agree, that nothing is negative and no
@@ -328,13 +325,14 @@ async fn events(store: &DynamoDb, subject: HookSubject) -> Vec<&'static str> {
 /// dies or fails.
 async fn explore(first: Incident) {
     use Ending::{Continues, Dies, Fails};
-    let database = endpoint().await;
-    let client = Client::new(&crate::sdk_config(&database));
     let hooked = hooked();
-    let direct = hooked(store_at(&database));
     let mut stories = 0;
     for second in ALL {
         for begins in [&[][..], &[Connect]] {
+            // Each story checks the whole database, so few share one.
+            let database = endpoint().await;
+            let client = Client::new(&crate::sdk_config(&database));
+            let direct = hooked(store_at(&database));
             for ending in [Continues, Dies, Fails] {
                 for call in 0.. {
                     stories += 1;
@@ -447,11 +445,10 @@ async fn database_trouble_leaves_nothing_behind() {
     let hooked = hooked();
     let mut stories = 0;
     for first in ALL {
-        // Each story checks the whole database, so few share one.
-        let database = endpoint().await;
-        let client = Client::new(&crate::sdk_config(&database));
-        let direct = hooked(store_at(&database));
         for second in ALL {
+            let database = endpoint().await;
+            let client = Client::new(&crate::sdk_config(&database));
+            let direct = hooked(store_at(&database));
             for trouble in [Trouble::Conflict, Trouble::Throttle, Trouble::LostAnswer] {
                 for call in 0.. {
                     stories += 1;

@@ -19,6 +19,16 @@ mod proxy;
 use std::time::Duration;
 
 use aws_config::retry::RetryConfig;
+use belfry_aws::{Clients, Http};
+
+thread_local! {
+    /// Reading the root certificates takes longer than most tests.
+    static HTTP: Http = Http::open();
+}
+
+fn clients(endpoint: &str) -> Clients {
+    Clients::new(&sdk_config(endpoint), HTTP.with(Http::clone))
+}
 
 /// Configures the SDK by hand as Lambda's environment would: tests share one
 /// process and must not set variables.
@@ -29,8 +39,15 @@ fn sdk_config(endpoint: &str) -> aws_config::SdkConfig {
         .credentials_provider(aws_sdk_dynamodb::config::SharedCredentialsProvider::new(
             aws_sdk_dynamodb::config::Credentials::new("test", "test", None, None, "test"),
         ))
+        .http_client(HTTP.with(Http::sdk_client))
         .endpoint_url(endpoint)
         // As many retries as in production, but sooner.
         .retry_config(RetryConfig::standard().with_initial_backoff(Duration::from_millis(5)))
         .build()
+}
+
+/// A client for loopback, without the root certificates.
+fn plain_http() -> reqwest::Client {
+    let client = reqwest::Client::builder().tls_certs_only([]);
+    client.build().expect("a client")
 }

@@ -6,7 +6,6 @@ use axum::Router;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::routing::post;
-use belfry_aws::Clients;
 use belfry_aws::apigateway::ManagementOutbox;
 use belfry_core::ports::{Outbox, PostError};
 use belfry_core::testing::{connection_id, outbox_contract};
@@ -17,7 +16,7 @@ async fn serve(router: Router) -> ManagementOutbox {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let endpoint = format!("http://{}/dev", listener.local_addr().unwrap());
     tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
-    ManagementOutbox::new(Clients::from(crate::sdk_config(&endpoint)).management(&endpoint))
+    ManagementOutbox::new(crate::clients(&endpoint).management(&endpoint))
 }
 
 /// As much of the management API as the contract needs. Like API Gateway it

@@ -56,7 +56,7 @@ impl Proxy {
         let endpoint = format!("http://{}", listener.local_addr().unwrap());
         let shared = Arc::new(Shared {
             database: database.to_owned(),
-            client: reqwest::Client::new(),
+            client: crate::plain_http(),
             trouble,
             at,
             calls: AtomicUsize::new(0),
