@@ -105,6 +105,7 @@ fn row(n: u32, connected_at: UnixMillis) -> Connection {
         claims: Claims::default(),
         has_session: false,
         accepts_batch: false,
+        first: None,
         origin: None,
         source_ip: "192.0.2.1".into(),
         user_agent: None,

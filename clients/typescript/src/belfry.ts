@@ -81,8 +81,8 @@ export class Belfry {
   readonly #seen = new Seen();
   readonly #publishTimeoutMs: number;
   readonly #parts: Pick<BelfryOptions, "presence" | "locks">;
-  /** The channels that a rule has subscribed the connection to. */
-  readonly #automatic = new Set<string>();
+  /** The channels whose notifications reach the client's own listeners: `@me`, `@all`, and those that rules subscribe to. */
+  readonly #heard = new Set(OWN);
   /** Messages that came before `welcome`, which may name their channels. */
   #early: KeptFrame[] = [];
   #status: Status = { state: "connecting" };
@@ -181,7 +181,7 @@ export class Belfry {
       this.#environment,
       async (channel, after) => (await this.#subscriptions.request("history", { channel, after, limit: 300 })).data,
       {
-        subscribed: (state, timestamp) => channel.subscribed(state, timestamp),
+        subscribed: (...state) => channel.subscribed(...state),
         interrupted: () => channel.interrupted(),
         delivered: (frame) => this.#deliver(channel, frame),
         lost: (lost) => {
@@ -224,19 +224,16 @@ export class Belfry {
 
   #welcomed({ data }: ServerFrames["welcome"]): void {
     // The messages that the first user missed do not concern this one.
-    if (this.#userId !== undefined && this.#userId !== data.userId) {
+    if (this.#userId !== undefined && this.#userId !== data.userId)
       this.#channels.get("@me")?.subscription.recovery.reset();
-      this.#automatic.clear();
-    }
     this.#userId = data.userId;
   }
 
   /** Orders and recovers channels that a rule has subscribed the connection to, as if the page had opened them. */
   #adopt(channels: AutoSubscribed[]): void {
     for (const { channel, position } of channels) {
-      this.#automatic.add(channel);
-      const { subscription } = this.#channels.get(channel) ?? this.#open(channel);
-      this.#subscriptions.adopt(subscription, position);
+      this.#heard.add(channel);
+      this.#subscriptions.adopt((this.#channels.get(channel) ?? this.#open(channel)).subscription, position);
     }
     for (const frame of this.#early.splice(0)) this.#message(frame);
   }
@@ -261,8 +258,7 @@ export class Belfry {
   #deliver(channel: Channel, frame: KeptFrame): void {
     const message = messageOf(frame);
     channel.deliver(message);
-    const isAutomatic = frame.type === "notification" && this.#automatic.has(channel.name);
-    if (isAutomatic || OWN.includes(channel.name)) this.#notify(message);
+    if (frame.type === "notification" && this.#heard.has(channel.name)) this.#notify(message);
   }
 
   #notify(message: Message): void {

@@ -180,9 +180,9 @@ export class Channel implements AsyncIterable<Message> {
   }
 
   /** @internal */
-  subscribed(state: ChannelState, timestamp: Timestamp | undefined): void {
+  subscribed(state: ChannelState, timestamp: Timestamp | undefined, keepsLocks: boolean): void {
     const { presence } = state;
-    this.#locks?.subscribed(state, timestamp);
+    this.#locks?.subscribed(state, timestamp, keepsLocks);
     if (presence) this.#presence?.listed(presence, timestamp);
     else this.#presence?.clear();
   }

@@ -44,8 +44,8 @@ export interface LocksHost {
 export interface ChannelLocks {
   readonly held: readonly HeldLock[];
   lock(name: string, options: LockOptions): Promise<Lock>;
-  /** The server has subscribed the connection. */
-  subscribed(state: ChannelState, timestamp: Timestamp | undefined): void;
+  /** The server has subscribed the connection, which may hold the locks of the one that it has replaced. */
+  subscribed(state: ChannelState, timestamp: Timestamp | undefined, keepsLocks: boolean): void;
   told(frame: ServerFrames["lock.changed"]): void;
   /** The subscription has ended, and every lock with it. Without an error, the application has ended it. */
   ended(error?: BelfryError): void;

@@ -30,15 +30,18 @@ class Locks implements ChannelLocks {
     return lock.acquired();
   }
 
-  subscribed({ channel, locks }: ChannelState, timestamp: Timestamp | undefined): void {
+  subscribed({ channel, locks }: ChannelState, timestamp: Timestamp | undefined, keepsLocks: boolean): void {
     if (locks) {
       const held = locks.held.filter(({ name }) => !this.#own.has(name));
       this.#others.listed(channel, { ...locks, held }, timestamp);
     }
+    if (keepsLocks) return;
     for (const lock of this.#own.values()) if (lock.isHeld) lock.renew();
   }
 
   told({ data, timestamp }: Parameters<ChannelLocks["told"]>[0]): void {
+    // A connection that was replaced hears of its successor's.
+    if (this.#own.get(data.name)?.fencing === data.fencing) return;
     this.#others.told(data, timestamp);
   }
 

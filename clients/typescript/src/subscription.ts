@@ -24,8 +24,8 @@ export interface ChannelOptions {
 }
 
 export interface SubscriptionEvents {
-  /** The server has subscribed the connection. */
-  subscribed(state: ChannelState, timestamp: Timestamp | undefined): void;
+  /** The server has subscribed the connection, which may hold the locks of the one that it has replaced. */
+  subscribed(state: ChannelState, timestamp: Timestamp | undefined, keepsLocks: boolean): void;
   interrupted(): void;
   delivered(frame: KeptFrame): void;
   lost(lost: Lost): void;
@@ -90,14 +90,14 @@ export class Subscription {
     return new Promise((resolve, reject) => this.#waiters.push({ resolve, reject }));
   }
 
-  answered(entry: SubscribedTo, timestamp: Timestamp | undefined): void {
+  answered(entry: SubscribedTo, timestamp?: Timestamp, keepsLocks = false): void {
     if ("error" in entry) {
       this.refuse(errorOf(entry.error));
       return;
     }
     this.#isSubscribed = true;
     this.refusal = undefined;
-    this.#events.subscribed(entry, timestamp);
+    this.#events.subscribed(entry, timestamp, keepsLocks);
     const { epoch, seq = 0, recovered, reason = "notAcked" } = entry;
     if (this.wanted.since === "acked" && epoch !== undefined && !recovered) {
       this.#events.lost({ reason, from: undefined, to: { epoch, seq } });

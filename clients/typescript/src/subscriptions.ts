@@ -27,6 +27,8 @@ export class Subscriptions {
   #greeted: Subscription[] = [];
   readonly #renewals = new Map<string, unknown>();
   #connection: Connection | undefined;
+  /** The connection holds the locks of the one that it has replaced. */
+  #keepsLocks = false;
   #isBusy = false;
   /** There may be something to do. */
   #isDirty = false;
@@ -58,7 +60,7 @@ export class Subscriptions {
     if (this.#wanted.has(name)) return;
     this.#wanted.set(name, subscription);
     this.#asked.set(name, subscription);
-    subscription.answered({ channel: name, ...position }, undefined);
+    subscription.answered({ channel: name, ...position });
   }
 
   remove(subscription: Subscription, error: BelfryError): void {
@@ -83,6 +85,7 @@ export class Subscriptions {
   /** A connection was welcomed. It replaces any other. */
   ready(connection: Connection, frame: ServerFrames["welcome"]): void {
     this.#connection = connection;
+    this.#keepsLocks = !!frame.data.keepsLocks;
     this.#maxBytes = frame.data.limits.maxMessageBytes;
     const answers = frame.data.subscribed?.channels ?? [];
     this.#endRenewals();
@@ -227,7 +230,7 @@ export class Subscriptions {
     for (const [index, subscription] of batch.entries()) {
       const answer = answers[index];
       if (!answer || this.#wanted.get(subscription.name) !== subscription) continue;
-      subscription.answered(answer, frame.timestamp);
+      subscription.answered(answer, frame.timestamp, this.#keepsLocks);
       if (subscription.refusal) this.#asked.delete(subscription.name);
       else if ("until" in answer && answer.until) this.#renew(subscription, remaining(frame, answer.until));
     }

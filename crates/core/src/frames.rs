@@ -355,7 +355,7 @@ where
     /// Releases what a connection has left in channels, and tells the others.
     async fn tell_of(&self, connection: &Connection, left: &Left) -> Result<(), Rejection> {
         self.announce_leaves(&left.leaves).await;
-        self.locks().leave(&connection.id, &left.locks).await
+        self.locks().leave(connection, &left.locks).await
     }
 
     /// Tells the others in the channels that a user has left. If that fails, a

@@ -5,6 +5,16 @@
 //! renewal never makes `until` earlier. Another connection takes it only after
 //! [`TAKEOVER`] beyond that by the clock of its own function. Functions' clocks
 //! are at most two seconds wrong, so they differ by four at most.
+//!
+//! A connection and the one that replaces it count as one holder, under the name
+//! of the first of them, [`Connection::lock_owner`]. So nothing is carried over
+//! that a death could leave half-way: the write that admits the successor makes
+//! it a holder, too. The locks are released when no connection of that name is
+//! left, in whatever order they end. A connection is put on the name's list only
+//! by the write that finds the row of its predecessor, and taken off only after
+//! its own row was removed or its session ended. So a list that has become empty
+//! stays empty, and whoever empties it releases the locks. A late `unlock` does
+//! not release what a successor has renewed since.
 
 use std::time::Duration;
 
@@ -81,14 +91,16 @@ impl<S: Locks, C: Clock> LockKeeper<'_, S, C> {
             let until = now.plus(lifetime);
             let new = match &seen {
                 Some(state) if is_held_by(state, connection) => {
-                    if state.until >= until {
+                    let is_known = state.connected_at >= connection.connected_at;
+                    if is_known && state.until >= until {
                         return Ok(LockOutcome::Locked(Grant {
                             state: state.clone(),
                             kind: GrantKind::Renewal,
                         }));
                     }
                     LockState {
-                        until,
+                        until: until.max(state.until),
+                        connected_at: connection.connected_at.max(state.connected_at),
                         ..state.clone()
                     }
                 }
@@ -100,7 +112,7 @@ impl<S: Locks, C: Clock> LockKeeper<'_, S, C> {
                 }
                 Some(_) | None => LockState {
                     user_id: connection.user_id.clone(),
-                    connection: connection.id.clone(),
+                    owner: connection.lock_owner().clone(),
                     connected_at: connection.connected_at,
                     until,
                     fencing: next_fencing(seen.as_ref(), now),
@@ -129,7 +141,7 @@ impl<S: Locks, C: Clock> LockKeeper<'_, S, C> {
             // What has ended the connection may have released its locks before
             // this one was taken.
             if is_listed && !self.store.is_in_session(connection).await? {
-                self.store.release_lock(key, &connection.id).await?;
+                release(self.store, connection, key).await?;
                 return Ok(LockOutcome::Ended);
             }
             return Ok(LockOutcome::Locked(Grant { state: new, kind }));
@@ -144,7 +156,8 @@ impl<S: Locks, C: Clock> LockKeeper<'_, S, C> {
     /// left counts towards the limit and is harmless otherwise.
     async fn unlist(&self, connection: &Connection, key: &LockKey) {
         let keys = std::slice::from_ref(key);
-        if let Err(error) = self.store.unlist_locks(&connection.id, keys).await {
+        let owner = connection.lock_owner();
+        if let Err(error) = self.store.unlist_locks(owner, keys).await {
             tracing::warn!(event = "lock.left-listed", connectionId = %connection.id, reason = %error, "could not take a lock off a connection's list");
         }
     }
@@ -155,13 +168,13 @@ impl<S: Locks, C: Clock> LockKeeper<'_, S, C> {
     /// [`StoreError`]. The lock may be released.
     pub async fn unlock(
         &self,
-        id: &ConnectionId,
+        connection: &Connection,
         key: &LockKey,
     ) -> Result<Option<FreeLock>, StoreError> {
-        let free = self.store.release_lock(key, id).await?;
+        let free = release(self.store, connection, key).await?;
         if free.is_some() {
-            let keys = std::slice::from_ref(key);
-            self.store.unlist_locks(id, keys).await?;
+            let (owner, keys) = (connection.lock_owner(), std::slice::from_ref(key));
+            self.store.unlist_locks(owner, keys).await?;
         }
         Ok(free)
     }
@@ -172,28 +185,46 @@ impl<S: Locks, C: Clock> LockKeeper<'_, S, C> {
     /// [`StoreError`]. Some locks may be released.
     pub async fn unlock_all(
         &self,
-        id: &ConnectionId,
+        connection: &Connection,
         keys: &[LockKey],
     ) -> Result<Vec<FreeLock>, StoreError> {
         if keys.is_empty() {
             return Ok(Vec::new());
         }
-        let free = release_all(self.store, id, keys).await?;
-        self.store.unlist_locks(id, keys).await?;
+        let released = keys.iter().map(|key| release(self.store, connection, key));
+        let free = futures_util::future::try_join_all(released).await?;
+        let free: Vec<_> = free.into_iter().flatten().collect();
+        let owner = connection.lock_owner();
+        self.store.unlist_locks(owner, keys).await?;
         Ok(free)
     }
 }
 
-/// Releases locks of a connection. Its list stays.
+/// Releases a lock for a connection, unless its successor has renewed it.
+async fn release<S: Locks>(
+    store: &S,
+    connection: &Connection,
+    key: &LockKey,
+) -> Result<Option<FreeLock>, StoreError> {
+    let owner = connection.lock_owner();
+    store
+        .release_lock(key, owner, connection.connected_at)
+        .await
+}
+
+/// Releases locks of an owner of which no connection is left. Its list stays.
 ///
 /// # Errors
 /// [`StoreError`]. Some locks may be released.
 pub async fn release_all<S: Locks>(
     store: &S,
-    id: &ConnectionId,
+    owner: &ConnectionId,
     keys: &[LockKey],
 ) -> Result<Vec<FreeLock>, StoreError> {
-    let released = keys.iter().map(|key| store.release_lock(key, id));
+    let any_time = UnixMillis(u64::MAX);
+    let released = keys
+        .iter()
+        .map(|key| store.release_lock(key, owner, any_time));
     let released = futures_util::future::try_join_all(released).await?;
     Ok(released.into_iter().flatten().collect())
 }
@@ -228,7 +259,7 @@ pub(crate) fn within(mut locks: HeldLocks, bytes: &mut usize) -> HeldLocks {
 }
 
 fn is_held_by(state: &LockState, connection: &Connection) -> bool {
-    state.connection == connection.id && state.until > UnixMillis(0)
+    state.owner == *connection.lock_owner() && state.until > UnixMillis(0)
 }
 
 /// Above every number before, even if the state was forgotten: a lock cannot be

@@ -138,6 +138,7 @@ pub fn connection(id: &str, user: &str) -> Connection {
         claims: Claims::default(),
         has_session: false,
         accepts_batch: false,
+        first: None,
         origin: None,
         source_ip: "192.0.2.1".into(),
         user_agent: Some("test".into()),

@@ -109,6 +109,10 @@ pub struct Welcome {
     /// is none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub auto_subscribed: Vec<AutoSubscribed>,
+    /// `true` if the connection has replaced another one and holds its locks,
+    /// otherwise absent.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub keeps_locks: bool,
 }
 
 /// A channel that a rule has subscribed the connection to.

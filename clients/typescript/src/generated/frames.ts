@@ -524,6 +524,8 @@ export interface Welcome {
   connectionExpiresAt: Timestamp;
   /** The id of this connection. */
   connectionId: ConnectionId;
+  /** `true` if the connection has replaced another one and holds its locks, otherwise absent. */
+  keepsLocks?: boolean;
   /** The limits on what the client may send. */
   limits: Limits;
   /** What became of the subscriptions that the client asked for in `hello`. */

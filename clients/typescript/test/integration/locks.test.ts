@@ -60,11 +60,15 @@ describe("a lock", () => {
     const alice = await join("room:cut", "alice");
     const lock = await alice.room.lock("price");
     const before = lock.fencing;
-    const regained = event(lock, "regained");
+    const reconnected = alice.client.untilReconnected();
     alice.client.network.cut();
-    await regained;
-    expect(lock.fencing).toBeGreaterThan(before);
+    await reconnected;
+    expect(await alice.room.lock("price")).toBe(lock);
     expect(lock.isHeld).toBe(true);
+    // It stays if the server has not noticed the cut before the new connection.
+    expect(lock.fencing).toBeGreaterThanOrEqual(before);
+    const bob = await join("room:cut", "bob");
+    await expect(bob.room.lock("price")).rejects.toMatchObject({ code: "LOCKED" });
   });
 
   it("is lost if somebody else has taken it during a cut", async () => {
@@ -84,16 +88,25 @@ describe("a lock", () => {
 
   it("moves along to a connection that replaces another", async () => {
     const alice = await join("room:handover", "alice");
-    const lock = await alice.room.lock("price");
-    const regained = event(lock, "regained");
+    const bob = await join("room:handover", "bob");
+    const lock = await alice.room.lock("price", { seconds: 60 });
+    const before = lock.fencing;
+    const old = alice.client.connectionId;
     const connected = alice.client.untilReconnected();
     const deadline = new Date(Date.now() + 60_000).toISOString();
     await stack.postTo(
       alice.client.connectionId,
       JSON.stringify({ type: "reconnect", version: "1.0", data: { deadline } }),
     );
-    await Promise.all([connected, regained]);
-    expect(lock.isHeld).toBe(true);
+    await connected;
+    expect(alice.client.connectionId).not.toBe(old);
+    // The old connection ends, and sweeps come.
+    for (let attempt = 0; attempt < 20; attempt += 1) {
+      await expect(bob.room.lock("price")).rejects.toMatchObject({ code: "LOCKED", holder: { userId: "alice" } });
+    }
+    expect(lock).toMatchObject({ fencing: before, isHeld: true });
+    await lock.release();
+    expect((await bob.room.lock("price")).fencing).toBeGreaterThan(before);
   });
 
   it("is refused where the rules do not allow it", async () => {

@@ -113,6 +113,8 @@ export class FakeServer {
   result: unknown = { ok: true };
   /** Whether the server has noticed the ends of connections, and released their locks. */
   noticesEnds = true;
+  /** Whether a connection gets the locks of the one that it replaces. */
+  handsLocksOn = true;
   /** The channels that a rule subscribes every connection to. */
   autoSubscribed: string[] = [];
   /** How many users the server lists and announces. */
@@ -248,6 +250,15 @@ export class FakeServer {
     return ["locked", { channel, name, until, fencing }];
   }
 
+  /** Hands on the locks of the open connection that this one replaces. */
+  #handOn(socket: FakeSocket): boolean {
+    const replaced = new URL(socket.url).searchParams.get("replaces");
+    const old = this.open.find(({ connectionId }) => connectionId === replaced);
+    if (!old || !this.handsLocksOn) return false;
+    for (const lock of this.locks.values()) if (lock.socket === old) lock.socket = socket;
+    return true;
+  }
+
   /** Has somebody else hold a lock. */
   hold(channel: string, name: string, userId: string, seconds: number): FakeLock {
     const endsAt = this.#environment.now() + seconds * 1_000;
@@ -292,6 +303,7 @@ export class FakeServer {
       limits: { maxMessageBytes: this.maxMessageBytes, messagesPerMinute: this.messagesPerMinute },
       ...(wanted && { subscribed: { channels: wanted.map((one) => this.#subscribe(one, socket)) } }),
       ...(autoSubscribed.length > 0 && { autoSubscribed }),
+      ...(this.#handOn(socket) && { keepsLocks: true }),
     };
   }
 

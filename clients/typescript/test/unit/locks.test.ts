@@ -127,12 +127,26 @@ describe("a lock", () => {
   });
 
   it("moves to the connection that replaces another", async () => {
-    const { environment, server, lock, lost } = await holding();
+    const { environment, server, lock, lost, regained } = await holding();
     server.socket.send({ type: "reconnect", version: "1.0", data: { deadline: server.timestamp(60_000) } });
     await environment.advance(5_000);
     expect(server.open.length).toBe(1);
     expect(server.locks.get(`${ROOM} price`)?.socket).toBe(server.socket);
-    expect(lock.isHeld).toBe(true);
+    expect(lockFrames(server).length).toBe(1);
+    expect(lock).toMatchObject({ fencing: 101, isHeld: true });
+    await environment.advance(10_000);
+    expect(lockFrames(server).length).toBe(2);
+    expect(lock).toMatchObject({ fencing: 101, isHeld: true });
+    expect([lost, regained]).toEqual([[], []]);
+  });
+
+  it("is asked for again if the server has not handed it on", async () => {
+    const { environment, server, lock, lost } = await holding();
+    server.handsLocksOn = false;
+    server.socket.send({ type: "reconnect", version: "1.0", data: { deadline: server.timestamp(60_000) } });
+    await environment.advance(5_000);
+    expect(lockFrames(server).length).toBeGreaterThan(1);
+    expect(lock).toMatchObject({ fencing: 102, isHeld: true });
     expect(lost).toEqual([]);
   });
 

@@ -47,6 +47,14 @@ impl CountedIn<'_> {
             Self::Predecessor(old) => old.shard,
         }
     }
+
+    /// The predecessor, if it may hold locks.
+    fn hands_locks_on(&self) -> Option<&Connection> {
+        match self {
+            Self::Predecessor(old) if old.connection.has_session => Some(&old.connection),
+            Self::Predecessor(_) | Self::Shard(_) => None,
+        }
+    }
 }
 
 /// Result of one transaction.
@@ -209,8 +217,8 @@ impl DynamoDb {
         }
     }
 
-    /// The connection to replace, if it is one of the same user's that was not
-    /// replaced yet.
+    /// The connection to replace, if it is one of the same user's that was neither
+    /// replaced yet nor signed out.
     async fn predecessor(&self, admission: Admission<'_>) -> Result<Option<Row>, StoreError> {
         let Some(id) = admission.replaces else {
             return Ok(None);
@@ -219,6 +227,7 @@ impl DynamoDb {
         Ok(row.filter(|row| {
             row.connection.user_id == admission.connection.user_id
                 && row.connection.liveness.replaced_at.is_none()
+                && !row.connection.is_signed_out()
         }))
     }
 
@@ -234,12 +243,21 @@ impl DynamoDb {
         {
             return Ok(WriteResult::NoRoom);
         }
+        let old = counted_in.hands_locks_on();
+        let row = Connection {
+            has_session: connection.has_session || old.is_some(),
+            first: old.map(|old| old.lock_owner().clone()),
+            ..connection.clone()
+        };
         let mut items = vec![
-            self.put(connection, counted_in.shard())?,
+            self.put(&row, counted_in.shard())?,
             self.join_user(admission, counted_in, limits)?,
             self.count(connection, counted_in, limits)?,
         ];
         items.extend(self.put_event(&PendingEvent::opened(connection))?);
+        if let Some(old) = old {
+            items.push(self.join_owner(connection, old)?);
+        }
         let attempt = |retries| TransactionAttempt {
             items: items.clone(),
             token: (is_first && retries == 0).then(|| name(connection)),
@@ -347,7 +365,12 @@ impl DynamoDb {
                 .table_name(&self.tables.connections)
                 .set_key(Some(key(&old.connection.id)))
                 .update_expression("SET replacedAt = :now")
-                .condition_expression("connectedAt = :seen AND attribute_not_exists(replacedAt)")
+                // A sign-out has released its locks.
+                .condition_expression(
+                    "connectedAt = :seen AND attribute_not_exists(replacedAt) \
+                     AND tokenExpiresAt > :signedOut",
+                )
+                .expression_attribute_values(":signedOut", number(END_BY_SIGN_OUT.0))
                 .expression_attribute_values(":seen", number(old.connection.connected_at.0))
                 .expression_attribute_values(":now", number(connection.connected_at.0)),
         };

@@ -5,14 +5,15 @@ use std::time::Duration;
 
 use aws_sdk_dynamodb::types::{Put, TransactWriteItem};
 use belfry_core::UnixMillis;
-use belfry_core::connections::shard_of;
+use belfry_core::connections::{Connection, shard_of};
 use belfry_core::ports::{Departure, Departures, Due, LockKey, StoreError};
 use belfry_protocol::ConnectionId;
 use futures_util::future::try_join_all;
 
 use super::presence::{COUNT, LEAVE, due_count, due_leave};
 use super::row::{Item, number, string, text};
-use super::{DynamoDb, failed, sdk_failed, state};
+use super::transaction::send_past_transactions;
+use super::{DynamoDb, failed, sdk_failed, state, written};
 
 /// When a departure is due: longer than a frame can be under way (the function
 /// `Default` has 27 seconds), and clocks may differ.
@@ -28,6 +29,9 @@ const PAGE: i32 = 1_000;
 
 const DEPARTURE: &str = "departure";
 
+/// Only of a connection that has replaced another one.
+const LOCK_OWNER: &str = "lockOwner";
+
 impl Departures for DynamoDb {
     async fn due_list(&self, now: UnixMillis) -> Result<Due, StoreError> {
         let shards = (0..SHARDS).map(|shard| self.due_in_shard(shard, now));
@@ -40,13 +44,33 @@ impl Departures for DynamoDb {
 
     async fn depart(&self, departure: &Departure) -> Result<Vec<LockKey>, StoreError> {
         let left_at = departure.due_at.minus(DUE_AFTER);
-        self.end_subscriptions(&departure.connection, left_at).await
+        let Departure {
+            connection,
+            lock_owner,
+            ..
+        } = departure;
+        self.end_subscriptions(connection, lock_owner, left_at)
+            .await
     }
 
     async fn forget_departure(&self, departure: &Departure) -> Result<(), StoreError> {
+        let Departure {
+            connection,
+            lock_owner,
+            ..
+        } = departure;
+        if !self
+            .delete_session(connection, "attribute_not_exists(holders)")
+            .await?
+        {
+            self.forget_channels(connection).await?;
+        }
+        if connection != lock_owner {
+            // Unless others hold the locks, or its own departure is still due.
+            let unused = "attribute_not_exists(holders) AND attribute_not_exists(channels)";
+            self.delete_session(lock_owner, unused).await?;
+        }
         let state = &self.tables.state;
-        self.delete(state, state::session(&departure.connection))
-            .await?;
         self.delete(state, departure_key(departure)).await
     }
 }
@@ -55,20 +79,49 @@ impl DynamoDb {
     /// Notes the departure of a connection whose row is removed now.
     pub(super) fn put_departure(
         &self,
-        id: &ConnectionId,
+        connection: &Connection,
         now: UnixMillis,
     ) -> Result<TransactWriteItem, StoreError> {
         let departure = Departure {
-            connection: id.clone(),
+            connection: connection.id.clone(),
+            lock_owner: connection.lock_owner().clone(),
             due_at: now.plus(DUE_AFTER),
         };
-        let item = due_item(departure_key(&departure), departure.due_at, []);
+        let mut item = due_item(departure_key(&departure), departure.due_at, []);
+        if let Some(first) = &connection.first {
+            item.insert(LOCK_OWNER.into(), text(first.as_str()));
+        }
         let put = Put::builder()
             .table_name(&self.tables.state)
             .set_item(Some(item))
             .build()
             .map_err(|error| failed("TransactWriteItems", error))?;
         Ok(TransactWriteItem::builder().put(put).build())
+    }
+
+    /// Deletes what is remembered of a connection, on a condition. Returns whether
+    /// it held.
+    async fn delete_session(&self, id: &ConnectionId, condition: &str) -> Result<bool, StoreError> {
+        let delete = self
+            .client
+            .delete_item()
+            .table_name(&self.tables.state)
+            .set_key(Some(state::session(id)))
+            .condition_expression(condition);
+        written("DeleteItem", delete.send().await)
+    }
+
+    /// Leaves only the locks, which others hold, too.
+    async fn forget_channels(&self, id: &ConnectionId) -> Result<(), StoreError> {
+        let update = self
+            .client
+            .update_item()
+            .table_name(&self.tables.state)
+            .set_key(Some(state::session(id)))
+            .update_expression("REMOVE channels, present, userId")
+            // Creates nothing.
+            .condition_expression("attribute_exists(pk)");
+        written("UpdateItem", send_past_transactions(update).await).map(drop)
     }
 
     async fn due_in_shard(&self, shard: u32, now: UnixMillis) -> Result<Vec<Item>, StoreError> {
@@ -123,6 +176,7 @@ fn read(item: &Item, due: &mut Due) -> Option<()> {
     match kind {
         DEPARTURE => due.departures.push(Departure {
             connection: ConnectionId::parse(name).ok()?,
+            lock_owner: ConnectionId::parse(string(item, LOCK_OWNER).unwrap_or(name)).ok()?,
             due_at,
         }),
         LEAVE => due.leaves.push(due_leave(item, due_at)?),

@@ -1,12 +1,16 @@
 //! Locks: an item for each in its channel's partition of `Subscriptions`, and
-//! the list of a connection's locks in its item of `State`.
+//! the list of an owner's locks in the item of `State` that has the channels of
+//! the connection of that name. If others have replaced it, the set `holders`
+//! there names the connections that are left.
 //!
 //! An item stays when its lock is released, with `lockedUntil` 0, because the
 //! next fencing number must be higher. It expires a day after its last end; by
 //! then the time is higher than the number.
 
 use aws_sdk_dynamodb::operation::update_item::UpdateItemError;
-use aws_sdk_dynamodb::types::{AttributeValue, ReturnValue, ReturnValuesOnConditionCheckFailure};
+use aws_sdk_dynamodb::types::{
+    AttributeValue, ReturnValue, ReturnValuesOnConditionCheckFailure, TransactWriteItem, Update,
+};
 use belfry_core::UnixMillis;
 use belfry_core::connections::Connection;
 use belfry_core::ports::{FreeLock, LockKey, LockPage, LockState, Locks, StoreError, Swapped};
@@ -27,6 +31,9 @@ const MALFORMED: &str = "a malformed lock";
 
 /// The prefix of the sort keys of locks.
 const LOCKS: &str = "l#";
+
+/// The connections of an owner that has more than one.
+pub(super) const HOLDERS: &str = "holders";
 
 /// The most locks of a channel that a listing reads, free ones included.
 const READ: i32 = 1_000;
@@ -80,7 +87,7 @@ impl Locks for DynamoDb {
             .client
             .update_item()
             .table_name(&self.tables.state)
-            .set_key(Some(state::session(&connection.id)))
+            .set_key(Some(state::session(connection.lock_owner())))
             .update_expression("ADD heldLocks :names SET expiresAt = :end")
             .condition_expression(
                 "attribute_not_exists(heldLocks) OR size(heldLocks) < :most \
@@ -93,13 +100,13 @@ impl Locks for DynamoDb {
         written(UPDATE, send_past_transactions(update).await)
     }
 
-    async fn unlist_locks(&self, id: &ConnectionId, keys: &[LockKey]) -> Result<(), StoreError> {
+    async fn unlist_locks(&self, owner: &ConnectionId, keys: &[LockKey]) -> Result<(), StoreError> {
         let names = keys.iter().map(listed).collect();
         let update = self
             .client
             .update_item()
             .table_name(&self.tables.state)
-            .set_key(Some(state::session(id)))
+            .set_key(Some(state::session(owner)))
             .update_expression("DELETE heldLocks :names")
             // Creates nothing.
             .condition_expression("attribute_exists(pk)")
@@ -123,7 +130,7 @@ impl Locks for DynamoDb {
                  lockedUntil = :until, fencing = :fencing, expiresAt = :end",
             )
             .expression_attribute_values(":user", text(new.user_id.as_str()))
-            .expression_attribute_values(":id", text(new.connection.as_str()))
+            .expression_attribute_values(":id", text(new.owner.as_str()))
             .expression_attribute_values(":connected", number(new.connected_at.0))
             .expression_attribute_values(":until", number(new.until.0))
             .expression_attribute_values(":fencing", number(new.fencing))
@@ -133,7 +140,11 @@ impl Locks for DynamoDb {
             None => update.condition_expression("attribute_not_exists(channel)"),
             // A fencing number belongs to one holder.
             Some(seen) => update
-                .condition_expression("fencing = :seenFencing AND lockedUntil = :seenUntil")
+                .condition_expression(
+                    "fencing = :seenFencing AND lockedUntil = :seenUntil \
+                     AND connectedAt = :seenConnected",
+                )
+                .expression_attribute_values(":seenConnected", number(seen.connected_at.0))
                 .expression_attribute_values(":seenFencing", number(seen.fencing))
                 .expression_attribute_values(":seenUntil", number(seen.until.0)),
         };
@@ -152,7 +163,8 @@ impl Locks for DynamoDb {
     async fn release_lock(
         &self,
         key: &LockKey,
-        id: &ConnectionId,
+        owner: &ConnectionId,
+        opened_by: UnixMillis,
     ) -> Result<Option<FreeLock>, StoreError> {
         let update = self
             .client
@@ -160,9 +172,10 @@ impl Locks for DynamoDb {
             .table_name(&self.tables.subscriptions)
             .set_key(Some(item_key(key)))
             .update_expression("SET lockedUntil = :released")
-            .condition_expression("connectionId = :id")
+            .condition_expression("connectionId = :id AND connectedAt <= :openedBy")
+            .expression_attribute_values(":openedBy", number(opened_by.0))
             .expression_attribute_values(":released", number(0))
-            .expression_attribute_values(":id", text(id.as_str()))
+            .expression_attribute_values(":id", text(owner.as_str()))
             .return_values(ReturnValue::AllNew);
         match update.send().await {
             Ok(released) => {
@@ -184,6 +197,53 @@ impl Locks for DynamoDb {
         let Some(item) = item else { return Ok(false) };
         let row = row::connection(&item).map_err(|error| failed("GetItem", error))?;
         Ok(row.connected_at == connection.connected_at && !row.is_signed_out())
+    }
+}
+
+impl DynamoDb {
+    /// Makes a connection hold the locks of the one that it replaces.
+    pub(super) fn join_owner(
+        &self,
+        connection: &Connection,
+        old: &Connection,
+    ) -> Result<TransactWriteItem, StoreError> {
+        let both = vec![old.id.to_string(), connection.id.to_string()];
+        let update = Update::builder()
+            .table_name(&self.tables.state)
+            .set_key(Some(state::session(old.lock_owner())))
+            .update_expression("ADD holders :both SET expiresAt = :end")
+            .expression_attribute_values(":both", AttributeValue::Ss(both))
+            .expression_attribute_values(":end", number(connection.expires_at.0))
+            .build()
+            .map_err(|error| failed("TransactWriteItems", error))?;
+        Ok(TransactWriteItem::builder().update(update).build())
+    }
+
+    /// Takes a connection that has ended off the set of its owner. Returns the
+    /// owner's locks if it was the last one.
+    pub(super) async fn leave_owner(
+        &self,
+        id: &ConnectionId,
+        owner: &ConnectionId,
+    ) -> Result<Vec<LockKey>, StoreError> {
+        let update = self
+            .client
+            .update_item()
+            .table_name(&self.tables.state)
+            .set_key(Some(state::session(owner)))
+            .update_expression("DELETE holders :id")
+            // Creates nothing.
+            .condition_expression("attribute_exists(pk)")
+            .expression_attribute_values(":id", AttributeValue::Ss(vec![id.to_string()]))
+            .return_values(ReturnValue::AllNew);
+        let left = match send_past_transactions(update).await {
+            Ok(updated) => updated.attributes,
+            Err(error) if super::condition_failed(&error) => None,
+            Err(error) => return Err(sdk_failed(UPDATE, &error)),
+        };
+        // DynamoDB has no empty sets.
+        let left = left.filter(|left| !left.contains_key(HOLDERS));
+        Ok(listed_in(left.as_ref()))
     }
 }
 
@@ -215,7 +275,7 @@ fn lock(item: &Item) -> Result<LockState, StoreError> {
     let read = || {
         Some(LockState {
             user_id: UserId::parse(string(item, "userId").ok()?).ok()?,
-            connection: ConnectionId::parse(string(item, "connectionId").ok()?).ok()?,
+            owner: ConnectionId::parse(string(item, "connectionId").ok()?).ok()?,
             connected_at: UnixMillis(integer(item, "connectedAt").ok()?),
             until: UnixMillis(integer(item, "lockedUntil").ok()?),
             fencing: integer(item, "fencing").ok()?,

@@ -50,7 +50,7 @@ impl DynamoDb {
                 return;
             }
             // A sweep does it again.
-            if let Err(error) = self.leave_channels(id, now).await {
+            if let Err(error) = self.leave_channels(&row.connection, now).await {
                 tracing::warn!(event = "connection.subscriptions-left", connectionId = %id, reason = %error, "could not end the subscriptions of a connection; a sweep does it");
             }
         };
@@ -85,7 +85,7 @@ impl DynamoDb {
             self.leave_user(connection, &connection.id)?,
         ];
         if connection.has_session {
-            items.push(self.put_departure(&connection.id, now)?);
+            items.push(self.put_departure(connection, now)?);
         }
         items.extend(self.put_event(&PendingEvent::closed(connection, now))?);
         let without_count = items.len();

@@ -15,6 +15,7 @@ pub(super) const CLAIMS: &str = "claims";
 pub(super) const HAS_SESSION: &str = "hasSession";
 /// Short, so that the largest row is one write unit.
 pub(super) const ACCEPTS_BATCH: &str = "accept";
+pub(super) const FIRST: &str = "first";
 
 /// The attributes that listings read. The user index projects all but the last.
 pub(super) const RECIPIENT_ATTRIBUTES: &str =
@@ -80,7 +81,9 @@ fn session_attributes(
     let claims = (!connection.claims.is_empty()).then(|| (CLAIMS, claims(&connection.claims)));
     let session = (HAS_SESSION, AttributeValue::Bool(true));
     let session = connection.has_session.then_some(session);
-    claims.into_iter().chain(session)
+    let first = connection.first.as_ref();
+    let first = first.map(|first| (FIRST, text(first.as_str())));
+    claims.into_iter().chain(session).chain(first)
 }
 
 pub(super) fn claims(claims: &Claims) -> AttributeValue {
@@ -110,6 +113,10 @@ pub(super) fn connection(item: &Item) -> Result<Connection, MalformedRow> {
         },
         has_session: item.contains_key(HAS_SESSION),
         accepts_batch: item.contains_key(ACCEPTS_BATCH),
+        first: match string(item, FIRST) {
+            Ok(first) => Some(ConnectionId::parse(first).map_err(|_| MalformedRow(FIRST))?),
+            Err(_) => None,
+        },
         origin: string(item, "origin").ok().map(Into::into),
         source_ip: string(item, "sourceIp")?.into(),
         user_agent: string(item, "userAgent").ok().map(Into::into),
@@ -184,6 +191,7 @@ mod tests {
             claims: Claims::default(),
             has_session: false,
             accepts_batch: false,
+            first: None,
             origin: Some("https://app.example.com".into()),
             source_ip: "192.0.2.1".into(),
             user_agent: None,
@@ -210,6 +218,7 @@ mod tests {
             origin: Some("o".repeat(MAX_KEPT_BYTES)),
             source_ip: "2001:0db8:0000:0000:0000:ffff:192.168.100.228".into(),
             user_agent: Some("u".repeat(MAX_KEPT_BYTES)),
+            first: Some(example().id),
             ..example()
         };
         // AWS, "DynamoDB item sizes and formats": names and texts count their

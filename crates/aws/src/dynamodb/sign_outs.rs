@@ -75,10 +75,10 @@ impl SignOuts for DynamoDb {
         };
         let row = item.as_ref().map(row::connection).transpose();
         let row = row.map_err(|error| failed("UpdateItem", error))?;
-        if row.as_ref().is_some_and(|row| row.has_session) {
+        if let Some(row) = row.as_ref().filter(|row| row.has_session) {
             // Nothing may be posted because of them, even if the connection
             // cannot be closed.
-            Box::pin(self.leave_channels(id, now)).await?;
+            Box::pin(self.leave_channels(row, now)).await?;
         }
         Ok(row)
     }

@@ -20,6 +20,7 @@ use aws_sdk_dynamodb::types::{
 };
 use belfry_core::channels::Actions;
 use belfry_core::connections::{Connection, Recipient, shard_of};
+use belfry_core::locks::release_all;
 use belfry_core::ports::{
     JoinsPresence, Leave, Left, Listing, LockKey, Locks, Segment, StoreError, SubscribeResult,
     SubscriberPage, Subscribers, Subscription, Subscriptions,
@@ -28,7 +29,7 @@ use belfry_core::{UnixMillis, UnixSeconds};
 use belfry_protocol::{Action, ChannelName, ConnectionId, UserId};
 use futures_util::future::try_join_all;
 
-use super::locks::listed_in;
+use super::locks::{HOLDERS, listed_in};
 use super::recipients::{Unreadable, skip_unreadable};
 use super::row::{ACCEPTS_BATCH, Item, integer, member_key, number, string, text};
 use super::transaction::send_past_transactions;
@@ -93,7 +94,7 @@ impl Subscriptions for DynamoDb {
                 leaves,
             });
         }
-        self.leave_channels(&connection.id, now).await?;
+        self.leave_channels(connection, now).await?;
         Ok(SubscribeResult::Ended)
     }
 
@@ -111,6 +112,9 @@ impl Subscriptions for DynamoDb {
         let leaves = self.leave_now(connection, &present, now).await?;
         self.delete_subscriptions(id, channels).await?;
         let mut locks = self.drop_channels(id, channels).await?.locks;
+        if let Some(first) = &connection.first {
+            locks = self.session(first).await?.locks;
+        }
         locks.retain(|key| channels.contains(&key.channel));
         Ok(Left { leaves, locks })
     }
@@ -228,39 +232,43 @@ impl DynamoDb {
     /// its list stay.
     pub(super) async fn leave_channels(
         &self,
-        id: &ConnectionId,
+        connection: &Connection,
         left_at: UnixMillis,
     ) -> Result<(), StoreError> {
-        let locks = self.end_subscriptions(id, left_at).await?;
-        try_join_all(locks.iter().map(|key| self.release_lock(key, id))).await?;
-        Ok(())
+        let owner = connection.lock_owner();
+        let locks = self.end_subscriptions(&connection.id, owner, left_at);
+        let locks = locks.await?;
+        release_all(self, owner, &locks).await.map(drop)
     }
 
     /// Deletes every subscription of a connection that has ended at a time, and
-    /// ends its user's presence after the grace period. Its sets stay. Returns its
-    /// list of locks.
+    /// ends its user's presence after the grace period. Its sets stay. Returns the
+    /// list of locks, unless another connection holds them, too.
     pub(super) async fn end_subscriptions(
         &self,
         id: &ConnectionId,
+        lock_owner: &ConnectionId,
         left_at: UnixMillis,
     ) -> Result<Vec<LockKey>, StoreError> {
         let session = self.session(id).await?;
         self.delete_subscriptions(id, &session.channels()).await?;
-        let Some(user) = &session.user else {
+        if let Some(user) = &session.user {
+            let due_at = left_at.plus(self.presence_grace);
+            let left = session.present().into_iter().map(async |channel| {
+                let leave = Leave {
+                    channel,
+                    user: user.clone(),
+                    connection: id.clone(),
+                    due_at,
+                };
+                self.leave(&leave).await
+            });
+            try_join_all(left).await?;
+        }
+        if id == lock_owner && !session.has_holders {
             return Ok(session.locks);
-        };
-        let due_at = left_at.plus(self.presence_grace);
-        let left = session.present().into_iter().map(async |channel| {
-            let leave = Leave {
-                channel,
-                user: user.clone(),
-                connection: id.clone(),
-                due_at,
-            };
-            self.leave(&leave).await
-        });
-        try_join_all(left).await?;
-        Ok(session.locks)
+        }
+        self.leave_owner(id, lock_owner).await
     }
 
     /// Ends a user's presence by a connection in channels. Returns where that was
@@ -499,6 +507,8 @@ struct Session {
     user: Option<UserId>,
     /// Those that it holds or may hold.
     locks: Vec<LockKey>,
+    /// Whether connections that have replaced it hold them, too.
+    has_holders: bool,
 }
 
 impl Session {
@@ -513,6 +523,7 @@ impl Session {
             present: names("present"),
             user: user.and_then(|user| UserId::parse(user).ok()),
             locks: listed_in(item),
+            has_holders: item.is_some_and(|item| item.contains_key(HOLDERS)),
         }
     }
 

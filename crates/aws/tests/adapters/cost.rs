@@ -634,13 +634,13 @@ async fn locks() {
     let held = store.held_locks(&channel, 100, clock.now()).await.unwrap();
     assert_eq!(held.locks.len(), 3);
     meter.expect("locks: listing those that are held");
-    assert!(keeper.unlock(&one.id, &other).await.unwrap().is_some());
+    assert!(keeper.unlock(&one, &other).await.unwrap().is_some());
     meter.expect("unlock");
     lock(&two, &other).await;
     meter.reset();
     let channels = [channel.clone()];
     let left = store.unsubscribe(&two, &channels, after(20)).await.unwrap();
-    let free = keeper.unlock_all(&two.id, &left.locks).await.unwrap();
+    let free = keeper.unlock_all(&two, &left.locks).await.unwrap();
     assert_eq!(free.len(), 1);
     meter.expect("unsubscribe from a channel, with a lock");
     store.disconnect(&one.id, START).await.unwrap();

@@ -165,7 +165,7 @@ impl Story {
                 if let Touched::Live(row) = store.touch(&row.id, &BUCKET, START).await? {
                     let channels = [self.channel()];
                     let left = store.unsubscribe(&row, &channels, START).await?;
-                    keeper(store).unlock_all(&row.id, &left.locks).await?;
+                    keeper(store).unlock_all(&row, &left.locks).await?;
                     for leave in &left.leaves {
                         store.make_absent(leave, START).await?;
                         store.forget_leave(leave).await?;
@@ -270,7 +270,7 @@ async fn expect_consistent(
     let later = START.plus(Duration::from_secs(60));
     for departure in store.due_list(later).await.unwrap().departures {
         let locks = store.depart(&departure).await.unwrap();
-        let released = release_all(store, &departure.connection, &locks).await;
+        let released = release_all(store, &departure.lock_owner, &locks).await;
         released.unwrap();
         store.forget_departure(&departure).await.unwrap();
     }

@@ -156,6 +156,7 @@ impl<V: TokenVerifier, S: Admissions + Subscriptions, C: Clock, M: Metrics> Conn
             claims: identity.claims,
             has_session: false,
             accepts_batch: false,
+            first: None,
             origin: handshake.origin.map(bounded),
             source_ip: bounded(handshake.source_ip),
             user_agent: handshake.user_agent.map(bounded),

@@ -29,6 +29,9 @@ pub struct Connection {
     pub has_session: bool,
     /// Whether the client accepts `batch` frames.
     pub accepts_batch: bool,
+    /// The first of the connections that have replaced one another, if this is
+    /// not the first itself.
+    pub first: Option<ConnectionId>,
     /// The page that opened it; absent for clients other than browsers.
     pub origin: Option<String>,
     /// The client's address as API Gateway saw it.
@@ -42,6 +45,13 @@ pub struct Connection {
 pub const END_BY_SIGN_OUT: UnixSeconds = UnixSeconds(0);
 
 impl Connection {
+    /// The name under which it holds locks: the same for a connection and the one
+    /// that replaces it.
+    #[must_use]
+    pub fn lock_owner(&self) -> &ConnectionId {
+        self.first.as_ref().unwrap_or(&self.id)
+    }
+
     /// Whether a sign-out ended its session.
     #[must_use]
     pub fn is_signed_out(&self) -> bool {

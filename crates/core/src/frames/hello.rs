@@ -41,6 +41,7 @@ pub(super) fn reply(
             limits,
             subscribed: subscribes.asked,
             auto_subscribed: subscribes.auto,
+            keeps_locks: connection.first.is_some(),
         },
         correlation_id: frame_id,
     })

@@ -78,7 +78,7 @@ where
             channel: frame.channel,
             name: frame.name,
         };
-        let free = self.keeper().unlock(&connection.id, &key).await?;
+        let free = self.keeper().unlock(connection, &key).await?;
         self.announce_free(&connection.id, free.as_slice()).await;
         Ok(belfry_protocol::Unlocked {
             channel: key.channel,
@@ -89,11 +89,11 @@ where
     /// Releases the locks of a connection in channels that it has left.
     pub(super) async fn leave(
         &self,
-        id: &ConnectionId,
+        connection: &Connection,
         locks: &[LockKey],
     ) -> Result<(), Rejection> {
-        let free = self.keeper().unlock_all(id, locks).await?;
-        self.announce_free(id, &free).await;
+        let free = self.keeper().unlock_all(connection, locks).await?;
+        self.announce_free(&connection.id, &free).await;
         Ok(())
     }
 

@@ -175,7 +175,7 @@ where
     /// by the next one.
     async fn depart(&self, departure: &Departure) -> Result<(), StoreError> {
         let locks = self.store.depart(departure).await?;
-        let free = release_all(&self.store, &departure.connection, &locks).await?;
+        let free = release_all(&self.store, &departure.lock_owner, &locks).await?;
         for lock in &free {
             self.announce(lock).await?;
         }

@@ -43,9 +43,10 @@ pub trait Admissions: Send + Sync {
     /// Writes a new row and counts it. Repeating the call with the same id,
     /// user and `connected_at` changes nothing and returns [`Admitted::Yes`].
     ///
-    /// `replaces` counts if it names a row of the same user that was not
-    /// replaced yet. Otherwise it is ignored. While predecessors close, a user
-    /// may have up to twice the limit.
+    /// `replaces` counts if it names a row of the same user that was neither
+    /// replaced yet nor signed out. Otherwise it is ignored. While predecessors close, a user
+    /// may have up to twice the limit. If the predecessor has a session, the new
+    /// row has its [owner of locks](Connection::lock_owner) and a session, too.
     ///
     /// After [`Disconnections::disconnect`](super::Disconnections::disconnect)
     /// of the same connection, in whatever order the two run, no row is left.

@@ -17,7 +17,9 @@ pub struct LockKey {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LockState {
     pub user_id: UserId,
-    pub connection: ConnectionId,
+    /// See [`Connection::lock_owner`].
+    pub owner: ConnectionId,
+    /// When the connection was opened that last took or renewed it.
     pub connected_at: UnixMillis,
     /// Until when it is held. Zero if it was released.
     pub until: UnixMillis,
@@ -41,17 +43,17 @@ pub enum Swapped {
     No(Option<LockState>),
 }
 
-/// A lock that a connection no longer holds and that nobody has taken since.
+/// A lock that its owner no longer holds and that nobody has taken since.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FreeLock {
     pub key: LockKey,
     pub fencing: u64,
 }
 
-/// Locks, and a list of each connection's. Reads are consistent.
+/// Locks, and a list of each owner's. Reads are consistent.
 ///
 /// A lock's state may be forgotten a day after its `until`, not before. The list
-/// of a connection has every lock that it holds: a lock is listed before it is
+/// of an owner has every lock that it holds: a lock is listed before it is
 /// taken, and taken off the list after it is released. [`Subscriptions`] and
 /// [`Departures`] read the list when a connection leaves channels.
 ///
@@ -72,7 +74,7 @@ pub trait Locks: Send + Sync {
         now: UnixMillis,
     ) -> impl Future<Output = Result<LockPage, StoreError>> + Send;
 
-    /// Adds a lock to a connection's list. Returns `false`, with nothing added,
+    /// Adds a lock to the list of a connection's owner. Returns `false`, with nothing added,
     /// if `most` others are on it.
     fn list_lock(
         &self,
@@ -81,10 +83,10 @@ pub trait Locks: Send + Sync {
         most: usize,
     ) -> impl Future<Output = Result<bool, StoreError>> + Send;
 
-    /// Takes a lock off a connection's list.
+    /// Takes locks off an owner's list.
     fn unlist_locks(
         &self,
-        id: &ConnectionId,
+        owner: &ConnectionId,
         keys: &[LockKey],
     ) -> impl Future<Output = Result<(), StoreError>> + Send;
 
@@ -97,12 +99,14 @@ pub trait Locks: Send + Sync {
         new: &LockState,
     ) -> impl Future<Output = Result<Swapped, StoreError>> + Send;
 
-    /// Releases a lock, if this connection is its holder or last holder. `None`
-    /// if it is not. A repeated call returns the same.
+    /// Releases a lock, if this owner holds it or was the last to hold it. `None`
+    /// if it is another's, or if a connection of the owner that was opened after
+    /// `opened_by` has renewed it. A repeated call returns the same.
     fn release_lock(
         &self,
         key: &LockKey,
-        id: &ConnectionId,
+        owner: &ConnectionId,
+        opened_by: UnixMillis,
     ) -> impl Future<Output = Result<Option<FreeLock>, StoreError>> + Send;
 
     /// Whether the connection is still there and its session lasts.

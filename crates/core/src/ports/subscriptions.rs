@@ -156,8 +156,9 @@ pub trait Departures: Send + Sync {
     /// What is due. The rest is due in the next sweep if it is too much.
     fn due_list(&self, now: UnixMillis) -> impl Future<Output = Result<Due, StoreError>> + Send;
 
-    /// Ends the subscriptions. Returns the locks that the connection holds or may
-    /// hold, to be released. A repeated call returns the same.
+    /// Ends the subscriptions. If no connection with the same owner of locks is
+    /// left, returns the locks that the owner holds or may hold, to be released. A
+    /// repeated call returns the same.
     fn depart(
         &self,
         departure: &Departure,
@@ -183,5 +184,7 @@ pub struct Due {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Departure {
     pub connection: ConnectionId,
+    /// See [`Connection::lock_owner`].
+    pub lock_owner: ConnectionId,
     pub due_at: UnixMillis,
 }

@@ -36,21 +36,35 @@ impl Admissions for FakeStore {
         };
         let total = count(&Row::counts);
         let of_user = count(&|row| row.connection.user_id == new.user_id);
+        let mut first = None;
         let replaced = admission
             .replaces
             .and_then(|id| state.rows.get_mut(id))
-            .filter(|row| row.connection.user_id == new.user_id && row.counts());
+            .filter(|row| row.connection.user_id == new.user_id && row.counts())
+            .filter(|row| !row.connection.is_signed_out());
         if let Some(row) = replaced {
             if of_user >= 2 * limits.per_user {
                 return Ok(Admitted::UserAtCapacity);
             }
             row.connection.liveness.replaced_at = Some(new.connected_at);
+            let old = &row.connection;
+            if old.has_session {
+                let owner = old.lock_owner().clone();
+                let both = [old.id.clone(), new.id.clone()];
+                first = Some(owner.clone());
+                state.lock_owners.entry(owner).or_default().extend(both);
+            }
         } else if of_user >= limits.per_user {
             return Ok(Admitted::UserAtCapacity);
         } else if total >= limits.total {
             return Ok(Admitted::AtCapacity);
         }
-        state.rows.insert(new.id.clone(), Row::new(new));
+        let row = Connection {
+            has_session: new.has_session || first.is_some(),
+            first,
+            ..new.clone()
+        };
+        state.rows.insert(new.id.clone(), Row::new(&row));
         state.write_event(PendingEvent::opened(new));
         Ok(Admitted::Yes)
     }

@@ -1,7 +1,8 @@
 //! Histories of a lock, made up at random: clients that lock, renew and unlock
 //! through functions whose clocks differ, whose answers get lost, which die at
-//! any call, while connections end and states are forgotten. At no true time do
-//! two clients hold the lock by what they were told, and the numbers rise.
+//! any call, while connections end, are replaced by others, and states are
+//! forgotten. At no true time do two clients hold the lock by what they were
+//! told, and the numbers rise.
 //!
 //! A seed makes one history, always the same one.
 
@@ -14,7 +15,7 @@ use std::time::Duration;
 use belfry_protocol::ConnectionId;
 
 use super::Store;
-use super::locks::{key, open};
+use super::locks::{key, open, succeed};
 use super::log_histories::{Gate, Running};
 use crate::connections::Connection;
 use crate::locks::{Grant, LockKeeper, LockOutcome, TAKEOVER, release_all};
@@ -54,10 +55,15 @@ pub enum LockMutant {
     DoesNotList,
     /// A lock that was taken after its connection had ended is kept.
     DoesNotLookAgain,
+    /// A connection that was replaced takes its locks with it.
+    EndsWithPredecessor,
+    /// An `unlock` of a connection that has ended releases what its successor has
+    /// renewed since.
+    UnlocksLate,
 }
 
 impl LockMutant {
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 11] = [
         Self::SwapsBlindly,
         Self::TakesOverAtOnce,
         Self::ShortensOnRenewal,
@@ -67,6 +73,8 @@ impl LockMutant {
         Self::IgnoresLostAnswers,
         Self::DoesNotList,
         Self::DoesNotLookAgain,
+        Self::EndsWithPredecessor,
+        Self::UnlocksLate,
     ];
 }
 
@@ -83,7 +91,11 @@ struct Belief {
 struct State {
     passed: Duration,
     beliefs: Vec<Belief>,
+    /// Each client's connections, in their order. The last one is in use.
+    connections: Vec<Vec<Connection>>,
     ended: HashSet<ConnectionId>,
+    /// Connections whose clients wait for an answer.
+    busy: HashSet<ConnectionId>,
     /// Clients one of whose frames died: only the sweep tidies up after it.
     untidy: HashSet<usize>,
     wrong: Option<String>,
@@ -130,6 +142,19 @@ impl World {
             state.wrong.get_or_insert(wrong);
         }
         state.beliefs.push(belief);
+    }
+
+    /// The connection that a client uses.
+    fn current(&self, client: usize) -> Connection {
+        let connections = &self.state().connections[client];
+        connections.last().expect("at least one").clone()
+    }
+
+    /// Whether every connection of a client has ended.
+    fn has_ended(&self, client: usize) -> bool {
+        let state = self.state();
+        let mut connections = state.connections[client].iter();
+        connections.all(|one| state.ended.contains(&one.id))
     }
 
     /// A client gives the lock up.
@@ -192,19 +217,27 @@ impl<S: Store> Client<'_, S> {
             for _ in 0..self.random.usize(0..6) {
                 self.gate.pass().await;
             }
+            // Its client has moved to another connection.
+            if self.world.current(self.number) != self.connection {
+                return;
+            }
             let clock = FunctionClock::new(&self.world, &mut self.random);
             let keeper = LockKeeper {
                 store: &self.store,
                 clock: &clock,
             };
+            let id = &self.connection.id;
+            self.world.state().busy.insert(id.clone());
             if self.random.u32(0..4) == 0 {
                 self.world.give_up(self.number);
-                let _ = keeper.unlock(&self.connection.id, &key).await;
+                let _ = keeper.unlock(&self.connection, &key).await;
+                self.world.state().busy.remove(id);
                 continue;
             }
             let lifetime = Duration::from_secs(self.random.u64(5..=LONGEST.as_secs()));
             let locked = keeper.lock(&self.connection, &key, lifetime).await;
             let from = self.world.now();
+            self.world.state().busy.remove(id);
             if locked.is_err() {
                 self.world.state().untidy.insert(self.number);
             }
@@ -228,7 +261,7 @@ impl<S: Store> Client<'_, S> {
     }
 
     async fn check_holder(&self, told: &LockState) {
-        if told.connection.as_str() == stepped::NOBODY {
+        if told.owner.as_str() == stepped::NOBODY {
             self.world
                 .wrong(format!("its own lock is held by another: {told:?}"));
         }
@@ -251,18 +284,18 @@ pub async fn explore_lock<S: Store>(
 ) -> Result<(), String> {
     let mut random = fastrand::Rng::with_seed(seed);
     let world = Arc::new(World::default());
-    let mut connections = Vec::new();
     for number in 0..CLIENTS {
         let id = format!("c{number}");
-        connections.push(open(store, &id, &format!("user-{number}")).await);
+        let connection = open(store, &id, &format!("user-{number}")).await;
+        world.state().connections.push(vec![connection]);
     }
     let start = |number: usize, random: &mut fastrand::Rng| {
-        let connection = &connections[number];
+        let connection = &world.current(number);
         let gate = Arc::new(Gate::default());
         let client = Client {
             number,
             connection: connection.clone(),
-            store: Stepped::new(store, &connection.id, &gate, mutant, random.fork()),
+            store: Stepped::new(store, connection.lock_owner(), &gate, mutant, random.fork()),
             world: world.clone(),
             gate: gate.clone(),
             random: random.fork(),
@@ -284,7 +317,7 @@ pub async fn explore_lock<S: Store>(
                     pass(&world, Duration::from_secs(2 * 86_400));
                     delete_expired(world.now()).await;
                     let ended = world.state().ended.clone();
-                    let live = (0..CLIENTS).filter(|n| !ended.contains(&connections[*n].id));
+                    let live = (0..CLIENTS).filter(|n| !ended.contains(&world.current(*n).id));
                     running = live.map(|n| start(n, &mut random)).collect();
                 }
             }
@@ -293,16 +326,48 @@ pub async fn explore_lock<S: Store>(
                 world.state().untidy.insert(number);
             }
             11..=12 => {
-                // Its client notices the end at once.
                 let number = random.usize(0..CLIENTS);
-                let id = &connections[number].id;
-                world.give_up(number);
-                let is_new = world.state().ended.insert(id.clone());
+                let all = world.state().connections[number].clone();
+                let ending = &all[random.usize(0..all.len())];
+                let is_current = *ending == all[all.len() - 1];
+                if is_current {
+                    // Its client notices the end at once.
+                    world.give_up(number);
+                }
+                let is_new = world.state().ended.insert(ending.id.clone());
                 if is_new {
                     let now = world.now();
-                    store.disconnect(id, now).await.expect("disconnect");
-                    drop(running.extract_if(.., |one| one.0 == number && random.bool()));
+                    store.disconnect(&ending.id, now).await.expect("disconnect");
+                    if mutant == Some(LockMutant::EndsWithPredecessor) {
+                        let (key, owner) = (key("title"), ending.lock_owner());
+                        let any = UnixMillis(u64::MAX);
+                        let released = store.release_lock(&key, owner, any).await;
+                        released.expect("release_lock");
+                    }
+                    drop(
+                        running
+                            .extract_if(.., |one| one.0 == number && is_current && random.bool()),
+                    );
                 }
+            }
+            13..=14 => {
+                let number = random.usize(0..CLIENTS);
+                let old = world.current(number);
+                if world.state().ended.contains(&old.id) {
+                    continue;
+                }
+                let count = world.state().connections[number].len();
+                let id = format!("c{number}-{count}");
+                let new = succeed(store, &id, &old).await;
+                world.state().connections[number].push(new);
+                // A client moves to another connection when it has its answers, or
+                // because the old one breaks. The function goes on.
+                if world.state().busy.contains(&old.id) {
+                    world.state().ended.insert(old.id.clone());
+                    let now = world.now();
+                    store.disconnect(&old.id, now).await.expect("disconnect");
+                }
+                running.push(start(number, &mut random));
             }
             _ => {
                 let number = random.usize(0..running.len());
@@ -312,7 +377,7 @@ pub async fn explore_lock<S: Store>(
             }
         }
     }
-    check_the_end(store, &world, &connections).await;
+    check_the_end(store, &world).await;
     let wrong = world.state().wrong.take();
     wrong.map_or(Ok(()), |wrong| Err(format!("seed {seed}: {wrong}")))
 }
@@ -323,37 +388,33 @@ fn pass(world: &World, duration: Duration) {
 
 /// When all is quiet: what has ended holds nothing, and what is dead is free
 /// after its seconds.
-async fn check_the_end<S: Store>(store: &S, world: &Arc<World>, connections: &[Connection]) {
+async fn check_the_end<S: Store>(store: &S, world: &Arc<World>) {
     let key = key("title");
-    let (ended, untidy) = {
-        let state = world.state();
-        (state.ended.clone(), state.untidy.clone())
-    };
+    let untidy = world.state().untidy.clone();
     let holder = async || {
         let state = store.find_lock(&key).await.expect("find_lock");
         state.filter(|state| state.until > UnixMillis(0))
     };
-    let is_of = |state: &LockState, connection: &Connection| state.connection == connection.id;
     if let Some(state) = holder().await {
-        let number = connections.iter().position(|one| is_of(&state, one));
-        let number = number.expect("a client");
-        if ended.contains(&state.connection) && !untidy.contains(&number) {
+        let number = client_of(world, &state.owner);
+        if world.has_ended(number) && !untidy.contains(&number) {
             world.wrong(format!("held by a connection that has ended: {state:?}"));
         }
     }
     let due = world.now().plus(Duration::from_secs(60));
-    for departure in store.due_list(due).await.expect("due_list").departures {
-        let id = &departure.connection;
-        let listed = store.depart(&departure).await.expect("depart");
-        let released = release_all(store, id, &listed).await;
+    let departures = store.due_list(due).await.expect("due_list").departures;
+    for departure in &departures {
+        let owner = &departure.lock_owner;
+        let listed = store.depart(departure).await.expect("depart");
+        let released = release_all(store, owner, &listed).await;
         released.expect("release_all");
-        let forgotten = store.forget_departure(&departure).await;
+        let forgotten = store.forget_departure(departure).await;
         forgotten.expect("forget_departure");
-        if let Some(state) = holder().await
-            && state.connection == *id
-        {
-            world.wrong(format!("held after the sweep: {state:?}"));
-        }
+    }
+    if let Some(state) = holder().await
+        && world.has_ended(client_of(world, &state.owner))
+    {
+        world.wrong(format!("held after the sweep: {state:?}"));
     }
     pass(world, LONGEST + TAKEOVER + Duration::from_millis(2 * SKEW));
     let last = open(store, "last", "last").await;
@@ -367,6 +428,14 @@ async fn check_the_end<S: Store>(store: &S, world: &Arc<World>, connections: &[C
     if !matches!(locked, Ok(LockOutcome::Locked(_))) {
         world.wrong(format!("a dead holder's lock is not free: {locked:?}"));
     }
+}
+
+/// The client that holds locks under a name.
+fn client_of(world: &World, owner: &ConnectionId) -> usize {
+    let state = world.state();
+    let clients = &mut state.connections.iter();
+    let found = clients.position(|all| all.iter().any(|one| one.lock_owner() == owner));
+    found.expect("a client")
 }
 
 #[cfg(test)]

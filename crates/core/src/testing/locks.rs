@@ -3,11 +3,12 @@ use std::time::Duration;
 use belfry_protocol::{ChannelName, ConnectionId, LockName};
 
 use super::store::State;
-use super::{BUCKET, FakeStore, START, Store, connection, connection_id, put};
+use super::{BUCKET, FakeStore, LIMITS, START, Store, connection, connection_id, find, put};
 use crate::connections::Connection;
 use crate::locks::release_all;
 use crate::ports::{
-    FreeLock, Left, LockKey, LockPage, LockState, Locks, StoreError, Swapped, Touched,
+    Admission, Admitted, FreeLock, Left, LockKey, LockPage, LockState, Locks, StoreError, Swapped,
+    Touched,
 };
 use crate::time::UnixMillis;
 
@@ -21,24 +22,37 @@ pub(super) struct StoredLock {
 }
 
 impl StoredLock {
-    pub(super) fn release_if_of(&mut self, id: &ConnectionId) {
-        if self.state.connection == *id {
+    pub(super) fn release_if_of(&mut self, owner: &ConnectionId) {
+        if self.state.owner == *owner {
             self.state.until = UnixMillis(0);
         }
     }
 }
 
 impl State {
-    pub(super) fn release_locks_of(&mut self, id: &ConnectionId) {
-        for key in self.listed_locks_of(id) {
+    pub(super) fn release_locks_of(&mut self, owner: &ConnectionId) {
+        for key in self.listed_locks_of(owner) {
             if let Some(lock) = self.locks.get_mut(&key) {
-                lock.release_if_of(id);
+                lock.release_if_of(owner);
             }
         }
     }
 
-    pub(super) fn listed_locks_of(&self, id: &ConnectionId) -> Vec<LockKey> {
-        let listed = self.listed_locks.iter().filter(|one| one.0 == *id);
+    /// Takes a connection off the list of an owner. Returns whether none is left.
+    pub(super) fn leave_owner(&mut self, id: &ConnectionId, owner: &ConnectionId) -> bool {
+        let Some(connections) = self.lock_owners.get_mut(owner) else {
+            return true;
+        };
+        connections.remove(id);
+        let is_last = connections.is_empty();
+        if is_last {
+            self.lock_owners.remove(owner);
+        }
+        is_last
+    }
+
+    pub(super) fn listed_locks_of(&self, owner: &ConnectionId) -> Vec<LockKey> {
+        let listed = self.listed_locks.iter().filter(|one| one.0 == *owner);
         listed.map(|(_, key)| key.clone()).collect()
     }
 }
@@ -81,19 +95,19 @@ impl Locks for FakeStore {
         most: usize,
     ) -> Result<bool, StoreError> {
         let mut state = self.working("list_lock")?;
-        let entry = (connection.id.clone(), key.clone());
-        let of_connection = state.listed_locks.iter().filter(|one| one.0 == entry.0);
-        if of_connection.count() >= most && !state.listed_locks.contains(&entry) {
+        let entry = (connection.lock_owner().clone(), key.clone());
+        let of_owner = state.listed_locks.iter().filter(|one| one.0 == entry.0);
+        if of_owner.count() >= most && !state.listed_locks.contains(&entry) {
             return Ok(false);
         }
         state.listed_locks.insert(entry);
         Ok(true)
     }
 
-    async fn unlist_locks(&self, id: &ConnectionId, keys: &[LockKey]) -> Result<(), StoreError> {
+    async fn unlist_locks(&self, owner: &ConnectionId, keys: &[LockKey]) -> Result<(), StoreError> {
         let mut state = self.working("unlist_locks")?;
         let listed = &mut state.listed_locks;
-        listed.retain(|(owner, key)| owner != id || !keys.contains(key));
+        listed.retain(|(of, key)| of != owner || !keys.contains(key));
         Ok(())
     }
 
@@ -119,13 +133,15 @@ impl Locks for FakeStore {
     async fn release_lock(
         &self,
         key: &LockKey,
-        id: &ConnectionId,
+        owner: &ConnectionId,
+        opened_by: UnixMillis,
     ) -> Result<Option<FreeLock>, StoreError> {
         let mut state = self.working("release_lock")?;
         let lock = state.locks.get_mut(key);
-        let lock = lock.filter(|lock| lock.state.connection == *id);
+        let lock = lock.filter(|lock| lock.state.owner == *owner);
+        let lock = lock.filter(|lock| lock.state.connected_at <= opened_by);
         Ok(lock.map(|lock| {
-            lock.release_if_of(id);
+            lock.release_if_of(owner);
             FreeLock {
                 key: key.clone(),
                 fencing: lock.state.fencing,
@@ -136,8 +152,9 @@ impl Locks for FakeStore {
     async fn is_in_session(&self, connection: &Connection) -> Result<bool, StoreError> {
         let state = self.working("is_in_session")?;
         let row = state.rows.get(&connection.id).map(|row| &row.connection);
-        Ok(row
-            .is_some_and(|row| row.connected_at == connection.connected_at && !row.is_signed_out()))
+        let is_there =
+            |row: &Connection| row.connected_at == connection.connected_at && !row.is_signed_out();
+        Ok(row.is_some_and(is_there))
     }
 }
 
@@ -147,6 +164,10 @@ pub(super) async fn contract<S: Store>(new: impl AsyncFn() -> S) {
     a_connection_lists_so_many_locks(&new().await).await;
     locks_are_released_with_their_connection(&new().await).await;
     locks_that_are_held_are_listed(&new().await).await;
+    for first in [0, 1] {
+        locks_outlive_a_connection_that_was_replaced(&new().await, first).await;
+    }
+    only_a_session_hands_its_locks_on(&new().await).await;
 }
 
 pub(super) fn key(name: &str) -> LockKey {
@@ -159,7 +180,7 @@ pub(super) fn key(name: &str) -> LockKey {
 fn held(row: &Connection, seconds: u64, fencing: u64) -> LockState {
     LockState {
         user_id: row.user_id.clone(),
-        connection: row.id.clone(),
+        owner: row.lock_owner().clone(),
         connected_at: row.connected_at,
         until: START.plus(Duration::from_secs(seconds)),
         fencing,
@@ -188,7 +209,11 @@ async fn a_lock_is_swapped_if_it_is_as_it_was_read<S: Store>(store: &S) {
     let second = held(&two, 60, 8);
     let no = Ok(Swapped::No(Some(first.clone())));
     assert_eq!(store.swap_lock(&key, None, &second).await, no);
-    for other in [held(&one, 31, 7), held(&one, 30, 6)] {
+    let renewed = LockState {
+        connected_at: START.plus(Duration::from_millis(1)),
+        ..first.clone()
+    };
+    for other in [held(&one, 31, 7), held(&one, 30, 6), renewed] {
         let swapped = store.swap_lock(&key, Some(&other), &second).await;
         assert_eq!(swapped, no);
     }
@@ -202,19 +227,23 @@ async fn a_lock_is_swapped_if_it_is_as_it_was_read<S: Store>(store: &S) {
 async fn only_its_holder_releases_a_lock<S: Store>(store: &S) {
     let key = key("cell:7");
     let (one, two) = (connection("c1", "alice"), connection("c2", "bob"));
-    assert_eq!(store.release_lock(&key, &one.id).await, Ok(None));
+    assert_eq!(store.release_lock(&key, &one.id, START).await, Ok(None));
     assert_eq!(store.find_lock(&key).await, Ok(None));
     let state = held(&one, 30, 7);
     let swapped = store.swap_lock(&key, None, &state).await;
     assert_eq!(swapped, Ok(Swapped::Yes));
-    assert_eq!(store.release_lock(&key, &two.id).await, Ok(None));
+    let earlier = START.minus(Duration::from_millis(1));
+    for (id, opened_by) in [(&two.id, START), (&one.id, earlier)] {
+        let released = store.release_lock(&key, id, opened_by).await;
+        assert_eq!(released, Ok(None));
+    }
     assert_eq!(store.find_lock(&key).await, Ok(Some(state.clone())));
     let free = FreeLock {
         key: key.clone(),
         fencing: 7,
     };
     for _ in 0..2 {
-        let released = store.release_lock(&key, &one.id).await;
+        let released = store.release_lock(&key, &one.id, START).await;
         assert_eq!(released, Ok(Some(free.clone())));
         let until = UnixMillis(0);
         let state = LockState {
@@ -312,8 +341,90 @@ async fn locks_that_are_held_are_listed<S: Store>(store: &S) {
     assert_eq!(listed(2).await, Ok(LockPage { locks, more }));
     let (locks, more) = (expected[..1].to_vec(), true);
     assert_eq!(listed(1).await, Ok(LockPage { locks, more }));
-    let released = store.release_lock(&key("a"), &row.id).await;
+    let released = store.release_lock(&key("a"), &row.id, START).await;
     assert!(released.expect("release_lock").is_some());
     let (locks, more) = (expected[1..].to_vec(), false);
     assert_eq!(listed(100).await, Ok(LockPage { locks, more }));
+}
+
+/// A connection, marked, that replaces another one of the user.
+pub(super) async fn succeed<S: Store>(store: &S, id: &str, old: &Connection) -> Connection {
+    let row = Connection {
+        user_id: old.user_id.clone(),
+        connected_at: old.connected_at.plus(Duration::from_millis(1)),
+        ..connection(id, "alice")
+    };
+    let admission = Admission {
+        connection: &row,
+        token_issued_at: START.to_seconds(),
+        replaces: Some(&old.id),
+    };
+    assert_eq!(store.admit(admission, LIMITS).await, Ok(Admitted::Yes));
+    let begun = store.begin_session(&row.id, &BUCKET, START).await;
+    match begun.expect("begin_session") {
+        Touched::Live(connection) => connection,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// Three connections replace one another; the first and the last one end in
+/// either order.
+async fn locks_outlive_a_connection_that_was_replaced<S: Store>(store: &S, first: usize) {
+    let one = open(store, "c1", "alice").await;
+    let key = key("title");
+    assert_eq!(store.list_lock(&one, &key, 20).await, Ok(true));
+    let state = held(&one, 30, 7);
+    let swapped = store.swap_lock(&key, None, &state).await;
+    assert_eq!(swapped, Ok(Swapped::Yes));
+    let two = succeed(store, "c2", &one).await;
+    assert!(two.has_session);
+    assert_eq!(store.disconnect(&two.id, START).await, Ok(()));
+    assert_eq!(store.find_lock(&key).await, Ok(Some(state.clone())));
+
+    let other = open(store, "o1", "alice").await;
+    let other_key = self::key("other");
+    assert_eq!(store.list_lock(&other, &other_key, 20).await, Ok(true));
+    let last = succeed(store, "o2", &other).await;
+    let last = succeed(store, "o3", &last).await;
+    assert_eq!(last.lock_owner(), &other.id);
+    let state = held(&last, 30, 9);
+    let swapped = store.swap_lock(&other_key, None, &state).await;
+    assert_eq!(swapped, Ok(Swapped::Yes));
+    assert_eq!(store.disconnect(&connection_id("o2"), START).await, Ok(()));
+    let mut ends = [other, last];
+    ends.rotate_left(first);
+    assert_eq!(store.disconnect(&ends[0].id, START).await, Ok(()));
+    // A sweep changes nothing as long as one of them is left.
+    let later = START.plus(Duration::from_secs(60));
+    for departure in store.due_list(later).await.expect("due_list").departures {
+        let locks = store.depart(&departure).await;
+        assert_eq!(locks, Ok(vec![]), "{departure:?}");
+        assert_eq!(store.forget_departure(&departure).await, Ok(()));
+    }
+    assert_eq!(store.find_lock(&other_key).await, Ok(Some(state)));
+    assert_eq!(store.disconnect(&ends[1].id, START).await, Ok(()));
+    let state = store.find_lock(&other_key).await.expect("find_lock");
+    assert_eq!(state.map(|state| state.until), Some(UnixMillis(0)));
+    let due = store.due_list(later).await.expect("due_list").departures;
+    assert_eq!(store.depart(&due[0]).await, Ok(vec![other_key]));
+}
+
+async fn only_a_session_hands_its_locks_on<S: Store>(store: &S) {
+    put(store, &connection("c1", "alice")).await;
+    let successor = succeed(store, "c2", &connection("c1", "alice")).await;
+    assert_eq!(successor.lock_owner(), &successor.id, "nothing to hand on");
+    let one = open(store, "d1", "alice").await;
+    let ended = store.end_session(&one.user_id, &one.id, START).await;
+    assert!(ended.expect("end_session").is_some());
+    let successor = succeed(store, "d2", &one).await;
+    assert_eq!(successor.lock_owner(), &successor.id, "it was signed out");
+    let bob = connection("e2", "bob");
+    let admission = Admission {
+        connection: &bob,
+        token_issued_at: START.to_seconds(),
+        replaces: Some(&successor.id),
+    };
+    assert_eq!(store.admit(admission, LIMITS).await, Ok(Admitted::Yes));
+    let bob = find(store, "e2").await.expect("a row");
+    assert_eq!(bob.lock_owner(), &bob.id, "another user's");
 }

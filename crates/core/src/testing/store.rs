@@ -51,6 +51,8 @@ pub(super) struct State {
     pub(super) acks: BTreeMap<(LogKey, UserId), (Position, UnixMillis)>,
     pub(super) locks: BTreeMap<LockKey, StoredLock>,
     pub(super) listed_locks: BTreeSet<(ConnectionId, LockKey)>,
+    /// The connections of each owner of locks that has more than one.
+    pub(super) lock_owners: BTreeMap<ConnectionId, BTreeSet<ConnectionId>>,
     calls: HashMap<&'static str, u32>,
     pub(super) hooks: HookState,
     pub(super) readers: HashMap<UserId, super::reader_limits::ReaderUse>,
@@ -135,12 +137,16 @@ impl State {
         };
         self.write_event(PendingEvent::closed(&row.connection, now));
         if row.connection.has_session {
+            let lock_owner = row.connection.lock_owner().clone();
             if !self.leaves_remains {
                 self.end_subscriptions(id, now);
-                self.release_locks_of(id);
+                if self.leave_owner(id, &lock_owner) {
+                    self.release_locks_of(&lock_owner);
+                }
             }
             self.departures.push(Departure {
                 connection: id.clone(),
+                lock_owner,
                 due_at: now.plus(DEPARTURE),
             });
         }

@@ -94,7 +94,7 @@ impl Subscriptions for FakeStore {
             let key = (channel.clone(), connection.id.clone());
             state.subscriptions.remove(&key);
         }
-        let mut locks = state.listed_locks_of(&connection.id);
+        let mut locks = state.listed_locks_of(connection.lock_owner());
         locks.retain(|key| channels.contains(&key.channel));
         Ok(Left { leaves, locks })
     }
@@ -211,14 +211,25 @@ impl Departures for FakeStore {
 
     async fn depart(&self, departure: &Departure) -> Result<Vec<LockKey>, StoreError> {
         let mut state = self.working("depart")?;
-        state.end_subscriptions(&departure.connection, departure.due_at);
-        Ok(state.listed_locks_of(&departure.connection))
+        let Departure {
+            connection,
+            lock_owner,
+            due_at,
+        } = departure;
+        state.end_subscriptions(connection, *due_at);
+        if !state.leave_owner(connection, lock_owner) {
+            return Ok(Vec::new());
+        }
+        Ok(state.listed_locks_of(lock_owner))
     }
 
     async fn forget_departure(&self, departure: &Departure) -> Result<(), StoreError> {
         let mut state = self.working("forget_departure")?;
         let gone = &departure.connection;
-        state.listed_locks.retain(|(owner, _)| owner != gone);
+        // Others may hold the locks under this name.
+        if !state.lock_owners.contains_key(gone) {
+            state.listed_locks.retain(|(owner, _)| owner != gone);
+        }
         state.departures.retain(|one| one != departure);
         Ok(())
     }

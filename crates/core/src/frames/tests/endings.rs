@@ -11,9 +11,11 @@ use proptest::prelude::*;
 use super::*;
 use crate::connections::Recipient;
 use crate::liveness::Sweeper;
-use crate::ports::{Departures, Disconnections, Due, Listing, LockKey, Segment};
+use crate::ports::{
+    Admission, Admissions, Admitted, Departures, Disconnections, Due, Listing, LockKey, Segment,
+};
 use crate::presence::PRESENCE_GRACE;
-use crate::testing::LIVENESS;
+use crate::testing::{LIMITS, LIVENESS};
 
 const RULES: &str = r#"{"version":"1.0",
     "channels": [{"match": "room:*", "allow": ["subscribe", "presence", "lock"]}]}"#;
@@ -29,6 +31,10 @@ enum Step {
     /// The end of a connection. Its function may die right after it has removed
     /// the row.
     End(usize, By, bool),
+    /// A client moves to a new connection. The old one ends later.
+    Replace(usize),
+    /// The end of a connection that was replaced.
+    EndReplaced(By, bool),
     Wait(u64),
     Sweep(Option<u32>),
 }
@@ -86,9 +92,12 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         1 => (0..LOCKS.len()).prop_map(Sent::Unlock),
     ];
     let by = prop_oneof![Just(By::Disconnect), Just(By::Removal), Just(By::SignOut)];
+    let by = || by.clone();
     let step = prop_oneof![
         6 => (0..CONNECTIONS, sent, dies()).prop_map(|(n, sent, dies)| Step::Frame(n, sent, dies)),
-        2 => (0..CONNECTIONS, by, any::<bool>()).prop_map(|(n, by, dies)| Step::End(n, by, dies)),
+        2 => (0..CONNECTIONS, by(), any::<bool>()).prop_map(|(n, by, dies)| Step::End(n, by, dies)),
+        2 => (0..CONNECTIONS).prop_map(Step::Replace),
+        1 => (by(), any::<bool>()).prop_map(|(by, dies)| Step::EndReplaced(by, dies)),
         1 => (1..50_u64).prop_map(Step::Wait),
         1 => dies().prop_map(Step::Sweep),
     ];
@@ -109,6 +118,8 @@ struct World {
     ids: Vec<String>,
     /// Frames of a connection about a subject that were not answered.
     unanswered: BTreeMap<(usize, Option<usize>), Sent>,
+    /// Connections that were replaced and are still open.
+    replaced: Vec<String>,
     /// The live connections whose clients want their users to be present.
     present: BTreeSet<usize>,
 }
@@ -123,6 +134,7 @@ impl World {
             dispatcher,
             ids: (0..CONNECTIONS).map(|n| format!("n{n}")).collect(),
             unanswered: BTreeMap::new(),
+            replaced: Vec::new(),
             present: BTreeSet::new(),
         }
     }
@@ -161,24 +173,62 @@ impl World {
 
     async fn end(&mut self, connection: usize, by: By, dies: bool) {
         let id = connection_id(&self.ids[connection]);
+        if self.end_row(&id, by, dies).await {
+            self.forget(connection);
+        }
+    }
+
+    /// Returns whether there was a row.
+    async fn end_row(&self, id: &ConnectionId, by: By, dies: bool) -> bool {
         let (store, now) = (&self.dispatcher.store, self.dispatcher.now());
         let Some(row) = store.row(id.as_str()) else {
-            return;
+            return false;
         };
         store.leave_remains(dies);
         if matches!(by, By::SignOut) {
             let user = &row.user_id;
-            store.end_session(user, &id, now).await.unwrap();
+            store.end_session(user, id, now).await.unwrap();
         }
         match by {
-            By::Disconnect => store.disconnect(&id, now).await.unwrap(),
+            By::Disconnect => store.disconnect(id, now).await.unwrap(),
             By::Removal | By::SignOut => {
                 let seen = Recipient::from(&row);
                 store.remove_unchanged(&seen, now).await.unwrap();
             }
         }
         store.leave_remains(false);
-        self.forget(connection);
+        true
+    }
+
+    /// The client asks for its presence again, and not for its locks.
+    async fn replace(&mut self, connection: usize) {
+        if !self.is_live(connection) {
+            return;
+        }
+        let old = self.ids[connection].clone();
+        self.ids[connection].push('r');
+        let new = Connection {
+            connected_at: self.dispatcher.now(),
+            ..crate::testing::connection(&self.ids[connection], &user(connection))
+        };
+        let admission = Admission {
+            connection: &new,
+            token_issued_at: self.dispatcher.now().to_seconds(),
+            replaces: Some(&connection_id(&old)),
+        };
+        let admitted = self.dispatcher.store.admit(admission, LIMITS).await;
+        assert_eq!(admitted, Ok(Admitted::Yes));
+        self.dispatcher.outbox.open(new.id.as_str());
+        self.replaced.push(old);
+        let is_present = self.present.contains(&connection);
+        self.send(connection, Sent::Subscribe { is_present }, None)
+            .await;
+    }
+
+    async fn end_replaced(&mut self, by: By, dies: bool) {
+        if let Some(id) = self.replaced.pop() {
+            self.end_row(&connection_id(&id), by, dies).await;
+        }
     }
 
     /// Its client has gone.
@@ -243,7 +293,7 @@ impl World {
             .collect()
     }
 
-    /// The connections that hold locks.
+    /// The names under which locks are held.
     async fn holders(&self) -> Vec<String> {
         let mut holders = Vec::new();
         for name in LOCKS {
@@ -253,7 +303,7 @@ impl World {
             };
             let state = self.dispatcher.store.find_lock(&key).await.unwrap();
             let held = state.filter(|state| state.until > UnixMillis(0));
-            holders.extend(held.map(|state| state.connection.to_string()));
+            holders.extend(held.map(|state| state.owner.to_string()));
         }
         holders
     }
@@ -279,9 +329,14 @@ async fn explore(steps: Vec<Step>) -> Result<(), TestCaseError> {
         match step {
             Step::Frame(connection, sent, dies) => world.send(connection, sent, dies).await,
             Step::End(connection, by, dies) => world.end(connection, by, dies).await,
+            Step::Replace(connection) => world.replace(connection).await,
+            Step::EndReplaced(by, dies) => world.end_replaced(by, dies).await,
             Step::Wait(seconds) => world.dispatcher.clock.advance(Duration::from_secs(seconds)),
             Step::Sweep(dies) => world.sweep(dies).await,
         }
+    }
+    while !world.replaced.is_empty() {
+        world.end_replaced(By::Disconnect, false).await;
     }
     // Clients that had no answer ask again.
     for ((connection, _), sent) in world.unanswered.clone() {
@@ -297,11 +352,10 @@ async fn explore(steps: Vec<Step>) -> Result<(), TestCaseError> {
     }
     prop_assert_eq!(&world.members().await, &expected);
     prop_assert_eq!(&world.subscribed().await, &expected);
+    let rows = world.dispatcher.store.rows();
     for holder in world.holders().await {
-        prop_assert!(
-            world.dispatcher.store.row(&holder).is_some(),
-            "{holder} holds a lock"
-        );
+        let is_live = rows.iter().any(|row| row.lock_owner().as_str() == holder);
+        prop_assert!(is_live, "{holder} holds a lock");
     }
     let later = world.dispatcher.now().plus(PRESENCE_GRACE);
     let rest = world.dispatcher.store.due_list(later).await.unwrap();

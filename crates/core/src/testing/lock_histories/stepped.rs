@@ -82,7 +82,7 @@ impl<'a, S: Locks> Stepped<'a, S> {
         if self.is(LockMutant::TakesOverAtOnce) {
             state.until = state.until.minus(TAKEOVER);
         }
-        if self.is(LockMutant::ShortensOnRenewal) && state.connection == self.own {
+        if self.is(LockMutant::ShortensOnRenewal) && state.owner == self.own {
             state.until = UnixMillis(1);
         }
         Some(state)
@@ -156,7 +156,7 @@ impl<S: Locks> Locks for Stepped<'_, S> {
             if self.is(LockMutant::IgnoresLostAnswers)
                 && let Some(state) = now.as_mut().filter(|now| **now == new)
             {
-                state.connection = connection_id(NOBODY);
+                state.owner = connection_id(NOBODY);
             }
             swapped = Swapped::No(now);
         }
@@ -166,16 +166,20 @@ impl<S: Locks> Locks for Stepped<'_, S> {
     async fn release_lock(
         &self,
         key: &LockKey,
-        id: &ConnectionId,
+        owner: &ConnectionId,
+        mut opened_by: UnixMillis,
     ) -> Result<Option<FreeLock>, StoreError> {
         self.gate.pass().await;
-        let mut holder = id.clone();
+        let mut holder = owner.clone();
+        if self.is(LockMutant::UnlocksLate) {
+            opened_by = UnixMillis(u64::MAX);
+        }
         if self.is(LockMutant::ReleasesBlindly)
             && let Some(state) = self.store.find_lock(key).await?
         {
-            holder = state.connection;
+            holder = state.owner;
         }
-        let released = self.store.release_lock(key, &holder).await;
+        let released = self.store.release_lock(key, &holder, opened_by).await;
         self.answer(released).await
     }
 
