@@ -149,6 +149,7 @@ async fn a_flood_is_limited_and_closed_and_nobody_else_notices() {
             .unwrap()
             .contains("connect again")
     );
+    assert!(last["data"]["retryAfterMs"].is_u64(), "{last}");
     assert!(flooding.ended_within(Duration::from_secs(30)).await);
     assert!((12..50).contains(&served), "{served} were answered");
     assert!(waits.len() >= 90, "{} were refused", waits.len());

@@ -4,7 +4,7 @@ use belfry_protocol::{ConnectionId, ErrorCode, Refused};
 
 use super::Recipient;
 use crate::ports::{Clock, Outbox, PostError};
-use crate::time::UnixMillis;
+use crate::time::{UnixMillis, millis};
 
 /// Time limit of the error frame before the close. A client that reads more
 /// slowly is closed without it.
@@ -15,17 +15,27 @@ const TIMEOUT: Duration = Duration::from_secs(2);
 pub(crate) struct CloseReason {
     pub(crate) code: ErrorCode,
     pub(crate) message: &'static str,
+    /// How long to wait before the next frame, if that is known.
+    pub(crate) retry_after: Option<Duration>,
 }
 
-pub(crate) const TOKEN_EXPIRED: CloseReason = CloseReason {
-    code: ErrorCode::TokenExpired,
-    message: "the token has expired; connect again with a new one",
-};
+impl CloseReason {
+    pub(crate) const fn new(code: ErrorCode, message: &'static str) -> Self {
+        Self {
+            code,
+            message,
+            retry_after: None,
+        }
+    }
+}
 
-pub(crate) const SIGNED_OUT: CloseReason = CloseReason {
-    code: ErrorCode::SignedOut,
-    message: "signed out; sign in again",
-};
+pub(crate) const TOKEN_EXPIRED: CloseReason = CloseReason::new(
+    ErrorCode::TokenExpired,
+    "the token has expired; connect again with a new one",
+);
+
+pub(crate) const SIGNED_OUT: CloseReason =
+    CloseReason::new(ErrorCode::SignedOut, "signed out; sign in again");
 
 /// Result of [`close_with_reason`].
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -65,9 +75,11 @@ pub(crate) async fn close_with_reason<O: Outbox, C: Clock>(
     reason: CloseReason,
 ) -> Closed {
     debug_assert!(reason.code.may_close(), "{} closes nothing", reason.code);
-    let frame = Refused::new(reason.code, reason.message)
-        .into_frame(clock.now().to_timestamp())
-        .to_json();
+    let refused = Refused {
+        retry_after_ms: reason.retry_after.map(millis),
+        ..Refused::new(reason.code, reason.message)
+    };
+    let frame = refused.into_frame(clock.now().to_timestamp()).to_json();
     let closed = match outbox.post(id, &frame, TIMEOUT).await {
         Ok(()) => Closed::Yes,
         // This can be wrong for a moment, so close the connection all the same.

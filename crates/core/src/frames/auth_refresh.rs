@@ -112,8 +112,8 @@ fn refused(code: ErrorCode, message: &str) -> Rejection {
 
 fn other_user(id: &ConnectionId) -> Rejection {
     tracing::warn!(event = "token.other-user", connectionId = %id, "a new token belongs to another user");
-    Rejection::Close(CloseReason {
-        code: ErrorCode::Unauthorized,
-        message: "the token belongs to another user; connect again",
-    })
+    Rejection::Close(CloseReason::new(
+        ErrorCode::Unauthorized,
+        "the token belongs to another user; connect again",
+    ))
 }

@@ -432,6 +432,10 @@ async fn a_flood_is_refused_with_the_wait_and_then_closed() {
         (None, FrameOutcome::Closed(ErrorCode::RateLimited))
     );
     assert!(!dispatcher.outbox.is_open("c1"));
+    let last = dispatcher.outbox.posted("c1").pop().unwrap();
+    let last: Value = serde_json::from_str(&last).unwrap();
+    assert_eq!(last["data"]["code"], "RATE_LIMITED", "{last}");
+    assert_eq!(last["data"]["retryAfterMs"], 100, "{last}");
 }
 
 #[tokio::test(start_paused = true)]
