@@ -50,6 +50,9 @@ export SAM_CLI_TELEMETRY := 0
 # $(call needs,PROGRAM,SOURCE): fails with a hint if a program is missing.
 needs = command -v $(1) >/dev/null || { echo "$(1) is missing: install $(2)."; exit 1; }
 
+# $(call pack,FOLDER,FILE): packs an npm package as a file.
+pack = mv "target/$$(npm pack ./$(1) --silent --pack-destination target)" $(2) && echo $(2)
+
 # $(call venv,FOLDER,REQUIREMENTS): creates a virtual environment with these packages.
 define venv
 	@$(call needs,python3,Python 3.11 or later)
@@ -151,14 +154,14 @@ tests/benches/peers/node/dist/.built: tests/benches/peers/node/node_modules/.pac
 tokens: $(AWS) ## Create and sign in users for a load test (STACK=belfry-dev [USERS=50 FILE=tokens.txt REMOVE=1])
 	@.venv/aws/bin/python tools/tokens.py "$(STACK)" "$(or $(FILE),tokens.txt)" --users "$(or $(USERS),50)" $(if $(REMOVE),--remove)
 
-clients: clients/node_modules/.package-lock.json ## Build the TypeScript client, as target/belfry-client.tgz
+clients: clients/node_modules/.package-lock.json ## Build the clients, as target/belfry-client.tgz and target/belfry-react.tgz
 	@npm run build --prefix clients --silent
 	@mkdir -p target
-	@cd clients/typescript && mv "$$(npm pack --silent --pack-destination ../../target | sed 's|^|../../target/|')" ../../target/belfry-client.tgz
-	@echo target/belfry-client.tgz
+	@$(call pack,clients/typescript,target/belfry-client.tgz)
+	@$(call pack,clients/react,target/belfry-react.tgz)
 
 # Needs the local stack and the functions, which `compile` builds.
-test-clients: clients/node_modules/.package-lock.json ## Check and test the TypeScript client
+test-clients: clients/node_modules/.package-lock.json ## Check and test the clients
 	@echo "Checking and testing the clients…"
 	@npm run lint --prefix clients --silent
 	@npm run types --prefix clients --silent
@@ -167,7 +170,7 @@ test-clients: clients/node_modules/.package-lock.json ## Check and test the Type
 	@npm run test:package --prefix clients --silent
 	@npm run test:integration --prefix clients --silent
 
-clients/node_modules/.package-lock.json: clients/typescript/package.json
+clients/node_modules/.package-lock.json: clients/typescript/package.json clients/react/package.json clients/react-18/package.json
 
 # Needs the local stack, which `compile` builds.
 test-examples: $(AWS) $(MINISTACK) test-tools
@@ -219,4 +222,5 @@ $(CLIENTS): tests/python/requirements.txt
 
 clean: ## Remove everything that make built or installed
 	rm -rf target .venv .aws-sam tests/node/node_modules tests/browser/node_modules examples/typescript/node_modules examples/typescript/dist \
-		tests/benches/peers/node/node_modules tests/benches/peers/node/dist tests/benches/peers/socketio/node_modules clients/node_modules clients/peers/node_modules clients/typescript/dist
+		tests/benches/peers/node/node_modules tests/benches/peers/node/dist tests/benches/peers/socketio/node_modules clients/node_modules clients/peers/node_modules clients/typescript/dist \
+		clients/react/node_modules clients/react/dist clients/react-18/node_modules
