@@ -119,8 +119,7 @@ export class SharedChannel {
 
   #open(): void {
     const client = this.#client;
-    // A client that is closed would make a channel that nobody closes.
-    if (!client || client.status.state === "closed") return;
+    if (!client) return;
     const options = this.#options;
     let channel: Channel;
     try {

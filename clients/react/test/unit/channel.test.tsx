@@ -1,6 +1,6 @@
-import type { Lost, Message } from "@belfry/client";
+import type { Channel, Lost, Message } from "@belfry/client";
 import { StrictMode } from "react";
-import { afterEach, describe, expect, it } from "vitest";
+import { afterEach, describe, expect, it, vi } from "vitest";
 import { type UseChannel, type UseChannelOptions, useChannel, useWebSocket } from "../../src/index.js";
 import { cleanUp, during, render } from "../support/render.js";
 import { World } from "../support/world.js";
@@ -81,6 +81,15 @@ describe("useChannel", () => {
     expect(container.textContent).toBe("one two");
     await rerender(all.provide(null));
     expect(unsubscribed(all)).toEqual(["room:7"]);
+  });
+
+  it("keeps its messages when another component takes over", async () => {
+    const all = world();
+    const { container, rerender } = await render(all.provide(<Room key="first" />));
+    await all.publish("room:7", "one");
+    await rerender(all.provide(<Room key="second" />));
+    expect(container.textContent).toBe("one");
+    expect(subscribed(all)).toEqual(["room:7"]);
   });
 
   it("keeps the newest messages", async () => {
@@ -173,6 +182,21 @@ describe("useChannel", () => {
     expect(seen).toMatchObject({ status: "subscribed", error: undefined });
   });
 
+  it("is subscribed all the same if the server refuses something else", async () => {
+    const all = world();
+    await render(all.provide(<Room />));
+    await all.publish("room:7", "one");
+    all.server.intercept = (frame, to) => {
+      if (frame.type === "ack") all.server.refuse(frame, to, "FORBIDDEN");
+      return frame.type === "ack";
+    };
+    await during(() => seen.channel?.ack());
+    await during(() => all.environment.advance(1_000));
+    expect(seen.error?.code).toBe("FORBIDDEN");
+    await all.publish("room:7", "two");
+    expect(seen).toMatchObject({ status: "subscribed", error: undefined });
+  });
+
   it("refuses what is not the name of a channel", async () => {
     await render(world().provide(<Room name="not a name" />));
     expect(seen).toMatchObject({ status: "refused", error: { code: "INVALID_MESSAGE" } });
@@ -211,11 +235,15 @@ describe("useChannel", () => {
   it("subscribes again when a connection is possible again, after many attempts", async () => {
     const all = world();
     await render(all.provide(<Room />));
-    await during(() => all.server.socket.end());
+    const subscribe = vi.spyOn(seen.channel as Channel, "subscribe");
     all.server.accepts = false;
+    await during(() => all.server.socket.end());
     await during(() => all.environment.advance(600_000));
+    expect(all.server.sockets.length).toBeGreaterThan(10);
     all.server.accepts = true;
     await during(() => all.environment.advance(60_000));
     expect(seen.status).toBe("subscribed");
+    // Each call would wait for the answer until it comes.
+    expect(subscribe.mock.calls.length).toBe(1);
   });
 });

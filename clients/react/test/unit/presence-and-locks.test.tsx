@@ -149,7 +149,9 @@ describe("useLock", () => {
     expect(price).toMatchObject({ state: "taken", holder: { userId: "bob" } });
     const before = renders;
     await all.publish("room:7", "a message");
+    await during(() => all.server.socket.end());
     expect(renders).toBe(before);
+    await during(() => all.environment.advance(1_000));
     await told(all);
     expect(price.state).toBe("free");
   });
