@@ -1,7 +1,7 @@
-import { createContext, useContext } from "react";
+import { type Context, createContext, useContext } from "react";
 import type { Session } from "./session.js";
 
-export const SessionContext: React.Context<Session | null> = createContext<Session | null>(null);
+export const SessionContext: Context<Session | null> = createContext<Session | null>(null);
 
 /** What the nearest provider's components share. */
 export function useSession(): Session {

@@ -58,10 +58,14 @@ export function NotificationToast({
   const cameFrom = useRef<HTMLElement | null>(null);
 
   useEffect(() => notifications.onAdded(({ id }) => setShown((before) => [id, ...before])), [notifications]);
+  const waiting = shown.flatMap((id) => items.find((item) => item.id === id && !item.isRead) ?? []);
+  const lasting = waiting.filter(isUrgent);
+  const passing = waiting.filter((item) => !isUrgent(item));
   // A toast that someone points at, or has focused, must not be pushed out by newer ones.
+  const visible = [...lasting, ...passing].slice(0, isPaused ? undefined : max);
   useEffect(() => {
-    if (!isPaused && shown.length > max) setShown(shown.slice(0, max));
-  }, [isPaused, shown, max]);
+    if (visible.length < shown.length) setShown(shown.filter((id) => visible.some((item) => item.id === id)));
+  });
 
   const hide = (id: string) => setShown((before) => before.filter((one) => one !== id));
   const dismiss = (id: string) => {
@@ -87,12 +91,9 @@ export function NotificationToast({
   };
   const blurred = ({ relatedTarget }: FocusEvent) => setFocused(region.current?.contains(relatedTarget) === true);
 
-  const visible = shown
-    .flatMap((id) => items.find((item) => item.id === id && !item.isRead) ?? [])
-    .slice(0, isPaused ? undefined : max);
   const toast = (item: NotificationItem) => {
     const { id } = item;
-    const isLasting = isUrgent(item);
+    const isLasting = lasting.includes(item);
     return (
       <div key={id} className="belfry-toast" data-id={id} data-urgent={isLasting}>
         {!isPaused && !isLasting && <Timer ms={durationMs} onEnd={() => hide(id)} />}
@@ -116,10 +117,10 @@ export function NotificationToast({
     >
       {/* Screen readers only announce what is added to regions that are there before. */}
       <div role="alert" aria-atomic="false">
-        {visible.filter(isUrgent).map(toast)}
+        {visible.filter((item) => lasting.includes(item)).map(toast)}
       </div>
       <div role="status" aria-atomic="false">
-        {visible.filter((item) => !isUrgent(item)).map(toast)}
+        {visible.filter((item) => passing.includes(item)).map(toast)}
       </div>
     </section>
   );

@@ -80,6 +80,16 @@ describe("a toast", () => {
     expect(socket.unread).toBe(0);
   });
 
+  it("that is urgent is pushed out by none that is not", async () => {
+    const world = new World();
+    await render(world.provide(<Page max={2} />));
+    await world.notify({ kind: "system.alert", text: "The disk is full" });
+    for (const text of ["one", "two", "three"]) await world.notify({ kind: "system.announcement", text });
+    expect(texts()).toEqual(["The disk is full", "three"]);
+    await world.notify({ kind: "system.alert", text: "The disk is still full" });
+    expect(texts()).toEqual(["The disk is still full", "The disk is full"]);
+  });
+
   it("makes room for newer ones, and does not come back", async () => {
     const { show } = await page({ max: 2 });
     for (const text of ["one", "two", "three"]) await show(text);
