@@ -5,6 +5,7 @@
 //! Server-Sent Events, and everything that it does goes through the APIs that
 //! tools use. While no page is open, nothing is recorded.
 
+mod directory;
 mod events;
 mod page;
 mod publish;
@@ -24,13 +25,13 @@ use crate::issuer::Issuer;
 use crate::lambda::DeadLetters;
 use crate::ready::Ready;
 use crate::websocket::WebSocketApi;
+use directory::Directory;
 pub(crate) use recorder::{Direction, Recorder};
 
 /// What the console shows and uses.
 pub(crate) struct Sources {
     pub recorder: Recorder,
     pub api: WebSocketApi,
-    pub tables: KeyedTables,
     pub faults: Faults,
     pub dead_letters: DeadLetters,
     pub issuer: Issuer,
@@ -41,15 +42,17 @@ pub(crate) struct Sources {
 #[derive(Clone)]
 struct Console {
     sources: Arc<Sources>,
+    directory: Arc<Directory>,
     /// Tells a page that the stack has been started anew.
     run: Arc<str>,
 }
 
 /// Serves the page, its events, `GET /_local/connections` and
 /// `POST /_local/publish`.
-pub(crate) fn router(sources: Sources) -> Router {
+pub(crate) fn router(sources: Sources, tables: KeyedTables) -> Router {
     let console = Console {
         sources: Arc::new(sources),
+        directory: Arc::new(Directory::new(tables)),
         run: ids::uuid().into(),
     };
     Router::new()

@@ -18,7 +18,7 @@ use crate::ids;
 use crate::listen::Listeners;
 use crate::server;
 use crate::template::TableSpec;
-pub(crate) use keyed::KeyedTables;
+pub(crate) use keyed::{ConnectionItems, KeyedTables};
 
 /// The embedded DynamoDB refused to create a table.
 #[derive(Debug, thiserror::Error)]

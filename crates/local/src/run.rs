@@ -176,21 +176,21 @@ pub(crate) async fn run(arguments: cli::RunArgs) -> Result<(), RunError> {
         recorder.clone(),
         address,
     );
-    let console = console::router(console::Sources {
+    let tables = KeyedTables::new(database.clone(), &stack.tables);
+    let sources = console::Sources {
         recorder,
         api: api.clone(),
-        tables: KeyedTables::new(database.clone(), &stack.tables),
         faults: faults.clone(),
         dead_letters: lambda.dead_letters().clone(),
         issuer: issuer.clone(),
         ready: ready.clone(),
-    });
+    };
     let router = api
         .router()
         .merge(lambda::invoke_router(lambda.clone()))
         .merge(lambda::runtime_router(&lambda))
         .merge(fault::router(faults.clone()))
-        .merge(console)
+        .merge(console::router(sources, tables))
         .merge(local_api::router(
             issuer,
             lambda.dead_letters().clone(),

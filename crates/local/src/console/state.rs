@@ -1,8 +1,6 @@
 //! What is so now, as opposed to what happened: open connections, active faults
 //! and dead letters.
 
-use std::collections::HashSet;
-
 use axum::Json;
 use axum::extract::State;
 use serde::Serialize;
@@ -49,10 +47,8 @@ impl Console {
         let total = open.len();
         open.sort_by(|a, b| (b.connected_at_ms, &b.id).cmp(&(a.connected_at_ms, &a.id)));
         open.truncate(MAX_CONNECTIONS);
-        let ids: HashSet<_> = open.iter().map(|one| one.id.clone()).collect();
-        let tables = self.sources.tables.clone();
-        let about = tokio::task::spawn_blocking(move || tables.about(&ids)).await;
-        let mut about = about.unwrap_or_default();
+        let ids = open.iter().map(|one| one.id.clone()).collect();
+        let mut about = self.directory.about(ids).await;
         let list = open.into_iter().map(|connection| {
             let rows = about.remove(&connection.id).unwrap_or_default();
             ConnectionState {
@@ -65,8 +61,8 @@ impl Console {
     }
 
     fn dead_letters(&self) -> Value {
-        let letters = self.sources.dead_letters.list();
-        let newest = letters.iter().rev().take(MAX_DEAD_LETTERS).map(|letter| {
+        let (total, newest) = self.sources.dead_letters.newest(MAX_DEAD_LETTERS);
+        let newest = newest.iter().map(|letter| {
             let record = &letter["record"];
             let shown = |part: &Value| {
                 let mut part = part.clone();
@@ -82,6 +78,6 @@ impl Console {
                 "response": shown(&record["responsePayload"]),
             })
         });
-        json!({"total": letters.len(), "newest": newest.collect::<Vec<_>>()})
+        json!({"total": total, "newest": newest.collect::<Vec<_>>()})
     }
 }

@@ -26,7 +26,7 @@ pub(crate) struct KeyedTables {
 }
 
 /// What the tables say about one connection.
-#[derive(Debug, Default, PartialEq)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct ConnectionItems {
     pub user_id: Option<String>,
     pub channels: BTreeSet<String>,

@@ -211,6 +211,13 @@ impl DeadLetters {
         self.letters().iter().cloned().collect()
     }
 
+    /// How many there are, and so many of the newest, newest first.
+    pub(crate) fn newest(&self, most: usize) -> (usize, Vec<Value>) {
+        let letters = self.letters();
+        let newest = letters.iter().rev().take(most).cloned();
+        (letters.len(), newest.collect())
+    }
+
     fn letters(&self) -> MutexGuard<'_, VecDeque<Value>> {
         self.0
             .lock()

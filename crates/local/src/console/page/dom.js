@@ -25,6 +25,12 @@ export function setText(element, text) {
   if (element.textContent !== text) element.textContent = text;
 }
 
+/** Shows a number of things that should not be there. */
+export function setAlarm(element, number) {
+  setText(element, String(number));
+  element.classList.toggle("bad", number > 0);
+}
+
 /** A time of day, with milliseconds. */
 export function clock(ms) {
   const date = new Date(ms);

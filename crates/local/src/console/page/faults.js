@@ -1,4 +1,4 @@
-import { call, find, make, setText } from "./dom.js";
+import { call, find, make, setAlarm, setText } from "./dom.js";
 
 const PATH = "/_local/faults";
 
@@ -69,7 +69,7 @@ function toRow(fault, effect, subject) {
 
 /** Shows which faults are active. */
 export function show(faults) {
-  setText(find("#faults-count"), String(faults.length));
+  setAlarm(find("#faults-count"), faults.length);
   find("#faults-end").disabled = faults.length === 0;
   for (const [name, { button, active }] of switches) {
     const mine = faults.filter(({ fault }) => fault === name);

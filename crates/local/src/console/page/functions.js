@@ -1,4 +1,4 @@
-import { clock, find, make, pretty, setText } from "./dom.js";
+import { clock, find, make, pretty, setAlarm } from "./dom.js";
 
 const MAX_ROWS = 200;
 
@@ -66,7 +66,7 @@ let shown = "";
 
 /** Shows the dead letters, if they are others than before. */
 export function showLetters({ total, newest }) {
-  setText(find("#letters-count"), String(total));
+  setAlarm(find("#letters-count"), total);
   find("#letters .empty").hidden = total > 0;
   const now = JSON.stringify(newest);
   if (now === shown) return;
