@@ -3,7 +3,7 @@
 //! | event | data |
 //! | --- | --- |
 //! | `start` | the stack's URLs, and an id of this run of the stack |
-//! | `state` | what is so now; sent when it has changed, at most once a second |
+//! | `state` | what is so now; sent when it has changed, at most four times a second |
 //! | `records` | what has happened since the last ones |
 //!
 //! The id of `records` is a cursor, with which a page that was cut off goes on.
@@ -22,8 +22,9 @@ use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep_until};
 use super::Console;
 use super::recorder::Watch;
 
-/// How often the state is looked at.
-const STATE_INTERVAL: Duration = Duration::from_secs(1);
+/// How often the state is looked at: often enough to learn the users of
+/// connections that live briefly.
+const STATE_INTERVAL: Duration = Duration::from_millis(250);
 
 /// The pause between two batches of records: a stack under load sends larger ones,
 /// not more.

@@ -25,7 +25,7 @@ const MAX_TEXT_BYTES: usize = 4 * 1024;
 /// The largest output in which a status is looked for.
 const MAX_PARSED_BYTES: usize = 64 * 1024;
 
-/// Each page costs a stream, and a look at the tables every second.
+/// Each page costs a stream, and a list of the connections four times a second.
 const MAX_WATCHES: usize = 16;
 
 #[derive(Clone, Default)]
