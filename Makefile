@@ -3,7 +3,7 @@
 
 .DEFAULT_GOAL := help
 .PHONY: help run test lint schemas validate build deploy smoke emulator release bench loadtest tokens \
-	parameters channels compile test-tools test-templates clients test-clients test-examples test-browser pictures test-deploy clean
+	parameters channels compile test-tools test-templates clients test-clients test-examples test-browser pictures test-deploy demo page clean
 
 # Arguments of `belfry run`, such as ARGS="--port 3002 --parameter AllowedOrigins=http://localhost:5173"
 ARGS ?=
@@ -70,6 +70,20 @@ run: ## Build and start the local stack (ARGS="…" for `belfry run`)
 	@echo "Building the local stack and the functions; the first time takes a few minutes…"
 	@cargo build --package belfry-local --package belfry-functions
 	@target/debug/belfry run $(ARGS)
+
+demo: page ## Build and start a page that shows everything Belfry does, on the local stack
+	@$(call needs,cargo,Rust from https://rustup.rs)
+	@echo "Building the local stack and the functions; the first time takes a few minutes…"
+	@cargo build --package belfry-local --package belfry-functions
+	@exec node examples/web/server/main.mjs $(ARGS)
+
+# The page of `make demo`, and the handler of examples/typescript behind it.
+page: clients/node_modules/.package-lock.json examples/web/node_modules/.package-lock.json examples/typescript/node_modules/.package-lock.json
+	@echo "Building the page…"
+	@npm run build --prefix clients --silent
+	@npm run build --prefix examples/typescript --silent
+	@npm run types --prefix examples/web --silent
+	@npm run build --prefix examples/web --silent -- --logLevel warn
 
 test: validate test-templates compile test-tools ## Run every test
 	@echo "Running the tests…"
@@ -180,10 +194,10 @@ test-examples: $(AWS) $(MINISTACK) test-tools
 
 # Needs the local stack and the functions, which `compile` builds. Pictures of
 # the pages are in target/screenshots afterwards.
-test-browser: tests/browser/node_modules/.package-lock.json clients/node_modules/.package-lock.json ## Test the web pages in Chromium, installed if missing
+test-browser: page tests/browser/node_modules/.package-lock.json ## Test the web pages in Chromium, installed if missing
 	@tools/chromium.sh >/dev/null
 	@echo "Testing the web pages in Chromium…"
-	@clients/node_modules/.bin/biome check --error-on-warnings --config-path=clients tests/browser crates/local/src/console/page/*.js
+	@clients/node_modules/.bin/biome check --error-on-warnings --config-path=clients tests/browser examples/web crates/local/src/console/page/*.js
 	@npm test --prefix tests/browser --silent
 
 pictures: ## Take the documentation's pictures again

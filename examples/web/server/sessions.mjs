@@ -1,0 +1,50 @@
+import { Refusal } from "./http.mjs";
+
+const USER = /^(alice|bob|guest-\d{1,6})$/;
+const TOKEN_SECONDS = 900;
+const SHORT_SECONDS = 4;
+
+/**
+ * Users and their tokens: the part that a login page and Cognito have elsewhere. Any page of the demo may be any user, so
+ * this is for one machine only.
+ */
+export class Sessions {
+  #stack;
+  #users = 0;
+
+  constructor(stack) {
+    this.#stack = stack;
+  }
+
+  /** A tab's user, who stays the same when the tab is reloaded. */
+  async begin({ userId = this.#next() }) {
+    const { websocket, reader, lambda } = this.#stack.urls;
+    const console = `${lambda}/_local/`;
+    const hasConsole = await fetch(console, { method: "HEAD" }).then(
+      ({ ok }) => ok,
+      () => false,
+    );
+    return { userId: valid(userId), websocket, reader, ...(hasConsole && { console }) };
+  }
+
+  /** In a body, because URLs are logged in many places. */
+  async token({ userId, isShort = false }) {
+    return { token: await this.#stack.token(valid(userId), isShort === true ? SHORT_SECONDS : TOKEN_SECONDS) };
+  }
+
+  /** Closes every connection of the user, and voids every token. */
+  async end({ userId }) {
+    await this.#stack.invoke("Operator", { action: "signOut", userId: valid(userId) });
+  }
+
+  #next() {
+    this.#users += 1;
+    return ["alice", "bob"][this.#users - 1] ?? `guest-${this.#users}`;
+  }
+}
+
+/** The id of a user of the demo. */
+export function valid(userId) {
+  if (typeof userId !== "string" || !USER.test(userId)) throw new Refusal(400, "no such user");
+  return userId;
+}

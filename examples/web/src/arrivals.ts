@@ -1,0 +1,58 @@
+import type { Message } from "@belfry/client";
+import { useSyncExternalStore } from "react";
+import { journal } from "./journal.ts";
+
+const KEPT = 40;
+/** So long after the last message that was missed, all of them are there. */
+const SETTLED_MS = 600;
+
+/** When messages arrive: how long the live ones took, and how many of those that were missed came later. */
+class Arrivals {
+  #latencies: readonly number[] = [];
+  #liveSince = Number.POSITIVE_INFINITY;
+  #late = 0;
+  #last: number | undefined;
+  #timer: number | undefined;
+  readonly #listeners = new Set<() => void>();
+
+  readonly latencies = (): readonly number[] => this.#latencies;
+
+  /** From now on, messages are live. Those that were published before have waited for the connection. */
+  connected(): void {
+    this.#liveSince = Date.now();
+  }
+
+  add({ timestamp, data }: Message): void {
+    if (timestamp !== undefined && Date.parse(timestamp) < this.#liveSince) {
+      this.#missed();
+      return;
+    }
+    // The demo's server and the page have the same clock.
+    const { sentAt } = data as { sentAt?: number };
+    if (sentAt === undefined || sentAt < this.#liveSince || sentAt === this.#last) return;
+    // Messages of one batch count once.
+    this.#last = sentAt;
+    this.#latencies = [...this.#latencies, Math.max(0, Date.now() - sentAt)].slice(-KEPT);
+    for (const listener of this.#listeners) listener();
+  }
+
+  #missed(): void {
+    this.#late += 1;
+    clearTimeout(this.#timer);
+    this.#timer = window.setTimeout(() => {
+      journal.add(`Caught up: ${this.#late} missed message${this.#late === 1 ? "" : "s"} came, in order`, "good");
+      this.#late = 0;
+    }, SETTLED_MS);
+  }
+
+  readonly subscribe = (listener: () => void): (() => void) => {
+    this.#listeners.add(listener);
+    return () => this.#listeners.delete(listener);
+  };
+}
+
+export const arrivals = new Arrivals();
+
+export function useLatencies(): readonly number[] {
+  return useSyncExternalStore(arrivals.subscribe, arrivals.latencies);
+}
