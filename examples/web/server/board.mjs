@@ -3,8 +3,8 @@ import { Refusal } from "./http.mjs";
 
 const CHANNEL = "demo:board";
 const HEALTH_MS = 2_000;
-const THREAT_MS = 13_000;
-const STEP_MS = 4_000;
+const THREAT_MS = 12_000;
+const STEP_MS = 2_500;
 const KEPT = 6;
 
 const THREATS = [

@@ -15,17 +15,17 @@ export class Breaker {
     this.#stack = stack;
   }
 
-  /** The page's faults that are active, and how many times each has struck. */
+  /** The page's faults that strike again, and how many times each has struck. */
   async list() {
-    const active = await this.#stack.faults();
-    return { faults: active.map((fault) => ({ name: nameOf(fault), id: fault.id, struck: fault.struck })) };
+    const begun = await this.#stack.faults();
+    const active = begun.filter(({ times, struck }) => times === undefined || struck < times);
+    return { faults: active.map((fault) => ({ name: nameOf(fault), struck: fault.struck })) };
   }
 
   async begin({ name }) {
     if (!Object.hasOwn(FAULTS, name)) throw new Refusal(400, "no such fault");
     await this.#end(name);
-    const { id } = await this.#stack.fault(FAULTS[name]);
-    return { id };
+    await this.#stack.fault(FAULTS[name]);
   }
 
   async end({ name }) {
@@ -38,12 +38,12 @@ export class Breaker {
   }
 
   async #end(name) {
-    const { faults } = await this.list();
-    for (const fault of faults) if (fault.name === name) await this.#stack.endFault(fault.id);
+    const begun = await this.#stack.faults();
+    for (const fault of begun) if (nameOf(fault) === name) await this.#stack.endFault(fault.id);
   }
 }
 
-function nameOf(active) {
-  const isMeant = ([, fault]) => fault.fault === active.fault && fault.function === active.function;
+function nameOf(begun) {
+  const isMeant = ([, fault]) => fault.fault === begun.fault && fault.function === begun.function;
   return Object.entries(FAULTS).find(isMeant)?.[0];
 }

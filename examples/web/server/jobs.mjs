@@ -4,7 +4,7 @@ import { valid } from "./sessions.mjs";
 
 const STEPS = ["Reading the rows", "Checking them", "Computing totals", "Drawing charts", "Writing the report"];
 const UPDATES = 20;
-const EVERY_MS = 300;
+const EVERY_MS = 200;
 const MOST = 20;
 
 /** Jobs that take a while and tell how far they are. */

@@ -48,6 +48,7 @@ async function run() {
       ["--functions", options.binaries],
       ["--channels", inExample("channels.json")],
       ["--parameter", `AllowedOrigins=${origins.join(",")}`],
+      ["--parameter", "BroadcastAllIntervalSeconds=0"],
       ["--parameter", "ReaderConcurrency=50"],
       // A stream keeps its process busy for as long as it runs.
       ["--environments", "50"],

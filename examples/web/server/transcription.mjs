@@ -6,7 +6,7 @@ minutes. It queued forty badges and sent all of them in order when the link came
 log. One visitor is still in the building: room four, with an escort. The generator test is at ten. Please tell the \
 tenants before it starts.`;
 const WORDS_PER_CHUNK = 3;
-const EVERY_MS = 220;
+const EVERY_MS = 180;
 const CHANNEL = "demo:transcription";
 
 /** A speech that is transcribed while it is held. Everybody listens to the same one. */

@@ -9,7 +9,7 @@ const SETTLED_MS = 600;
 /** When messages arrive: how long the live ones took, and how many of those that were missed came later. */
 class Arrivals {
   #latencies: readonly number[] = [];
-  #liveSince = Number.POSITIVE_INFINITY;
+  #liveSince = 0;
   #late = 0;
   #last: number | undefined;
   #timer: number | undefined;
@@ -17,7 +17,12 @@ class Arrivals {
 
   readonly latencies = (): readonly number[] => this.#latencies;
 
-  /** From now on, messages are live. Those that were published before have waited for the connection. */
+  /** The connection is lost: what comes next has waited for another one. */
+  interrupted(): void {
+    this.#liveSince = Number.POSITIVE_INFINITY;
+  }
+
+  /** From now on, messages are live. */
   connected(): void {
     this.#liveSince = Date.now();
   }

@@ -20,12 +20,14 @@ export function Recorder(): null {
         break;
       case "reconnecting":
       case "offline":
+        arrivals.interrupted();
         journal.add(
           `${status.state === "offline" ? "Offline" : "Connection lost"}${because(status.error)}${soon(status.retryInMs)}`,
           "bad",
         );
         break;
       case "closed":
+        arrivals.interrupted();
         journal.add(`Closed${because(status.error)}`, "bad");
         break;
     }

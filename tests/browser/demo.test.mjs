@@ -1,0 +1,331 @@
+// The page of examples/web, with two users or more.
+import assert from "node:assert/strict";
+import { statSync } from "node:fs";
+import { after, afterEach, before, test } from "node:test";
+import { Browser, errorsOf, screenshot, seriousFindings } from "./support/browser.mjs";
+import { Demo } from "./support/demo.mjs";
+import { inRepository } from "./support/repository.mjs";
+
+const WIDE = { width: 1280, height: 1040 };
+const NARROW = { width: 390, height: 844 };
+
+let browser;
+let demo;
+before(async () => {
+  browser = await Browser.launch();
+  demo = await Demo.start();
+});
+after(async () => {
+  await browser?.close();
+  assert.equal(await demo?.stop(), 0, "Ctrl-C stops the demo");
+});
+
+afterEach(async () => {
+  for (const name of ["answers", "kill", "sockets"]) await demo.post("/api/faults/end", { name });
+});
+
+/** A user's page, which is connected. */
+async function opened(options = { viewport: WIDE }) {
+  const page = await browser.page(options);
+  await page.goto(demo.address);
+  await state(page, "connected");
+  // All of the panels have subscribed.
+  await page.getByTestId("premium").getByText("€").waitFor();
+  await page.getByText("Gate readers").waitFor();
+  return page;
+}
+
+/** The pages of two users. */
+function two() {
+  return Promise.all([opened(), opened()]);
+}
+
+async function closed(...pages) {
+  await Promise.all(pages.map((page) => page.context().close()));
+}
+
+function state(page, name) {
+  return page.getByTestId("state").getByText(name, { exact: true }).waitFor();
+}
+
+function userOf(page) {
+  return page.getByTestId("user").textContent();
+}
+
+function press(page, name) {
+  return page.getByRole("button", { name, exact: true }).click();
+}
+
+function panel(page, name) {
+  return page.getByRole("region", { name, exact: true });
+}
+
+function logged(page, text) {
+  return page.getByRole("list", { name: "Log" }).getByText(text).first().waitFor();
+}
+
+function toast(page, text) {
+  return page.getByRole("region", { name: "New notifications" }).getByText(text);
+}
+
+/** The notifications behind the bell with this text. */
+async function received(page, text) {
+  await page.getByRole("button", { name: /^Notifications/ }).click();
+  const count = await page.getByRole("region", { name: "Notifications", exact: true }).getByText(text).count();
+  await page.keyboard.press("Escape");
+  return count;
+}
+
+function alertAll(text) {
+  return demo.post("/api/board/alerts", { text });
+}
+
+test("an upload is told to its user, and to nobody else", async () => {
+  const [page, other] = await two();
+  await press(page, "Upload a sample");
+  await toast(page, "report-1.csv").waitFor();
+  await panel(page, "Uploads").getByText("Stored, and you were told").waitFor();
+  await page.getByRole("button", { name: "Notifications, 1 unread" }).waitFor();
+  // What is sent to everybody comes later, so nothing is on its way to the other one.
+  await alertAll("After the upload");
+  await toast(other, "After the upload").waitFor();
+  assert.equal(await received(other, "report-1.csv"), 0);
+  await screenshot(page, "demo-uploads");
+  assert.deepEqual([...errorsOf(page), ...errorsOf(other)], []);
+  await closed(page, other);
+});
+
+test("everybody sees the same board, and an alert interrupts", async () => {
+  const [page, other] = await two();
+  await press(page, "Raise a threat");
+  const newest = page.getByTestId("threats").getByRole("listitem").first();
+  await newest.getByText("detected").waitFor();
+  const [id] = /T-\d+/.exec(await newest.textContent());
+  const same = other.getByTestId("threats").getByRole("listitem").filter({ hasText: id });
+  await same.getByText("contained").waitFor();
+  await same.getByText("resolved").waitFor();
+  await press(other, "Alert everyone");
+  for (const one of [page, other]) {
+    await one.getByRole("alert").getByText("Evacuation drill at noon").waitFor();
+    await panel(one, "Operations").getByText("Evacuation drill at noon").waitFor();
+  }
+  await screenshot(other, "demo-board");
+  await closed(page, other);
+});
+
+test("no word is missing from a transcription when its listener was offline", async () => {
+  const [page, other] = await two();
+  await press(page, "Start");
+  await other.getByTestId("transcript").getByText("Handover, night shift").waitFor();
+  await other.context().setOffline(true);
+  await press(other, "Drop the socket").catch(() => {});
+  await other
+    .getByTestId("state")
+    .getByText(/reconnecting|offline/)
+    .waitFor();
+  const before = await other.getByTestId("transcript").textContent();
+  await panel(page, "Transcription").getByText(/Complete: \d+ words/).waitFor();
+  assert.equal(await other.getByTestId("transcript").textContent(), before, "the other one is really cut off");
+  await other.context().setOffline(false);
+  await state(other, "connected");
+  await panel(other, "Transcription").getByText(/Complete: \d+ words/).waitFor();
+  const [text, caughtUp] = await Promise.all([page, other].map((one) => one.getByTestId("transcript").textContent()));
+  assert.equal(caughtUp, text);
+  await logged(other, /missed messages came, in order/);
+  await screenshot(other, "demo-transcription");
+  await closed(page, other);
+});
+
+test("a quote shows who is there, who edits what, and everybody's changes", async () => {
+  const [page, other] = await two();
+  const [user, otherUser] = [await userOf(page), await userOf(other)];
+  const here = panel(page, "A quote").getByRole("list", { name: "Who is here" });
+  await here.getByText(`${user} (you)`).waitFor();
+  await here.getByText(otherUser, { exact: true }).waitFor();
+
+  const premium = await other.getByTestId("premium").textContent();
+  await page.getByLabel("Excess").focus();
+  await other.getByTestId("field-excess").getByText(`${user} is editing`).waitFor();
+  assert.ok(await other.getByLabel("Excess").isDisabled());
+  assert.ok(await other.getByLabel("Cover").isEnabled(), "another field is free");
+  await page.getByLabel("Excess").selectOption("500");
+  await other.getByText(`${user} changed the excess.`).waitFor();
+  assert.notEqual(await other.getByTestId("premium").textContent(), premium);
+  await page
+    .getByTestId("premium")
+    .getByText(await other.getByTestId("premium").textContent())
+    .waitFor();
+  await screenshot(other, "demo-quote");
+
+  await page.getByLabel("Excess").blur();
+  await other.getByTestId("field-excess").getByText("is editing").waitFor({ state: "detached" });
+  await other.waitForFunction(() => !document.querySelector('[data-testid="field-excess"] select').disabled);
+  await closed(page, other);
+});
+
+test("a job reports over Server-Sent Events, to its user alone", async () => {
+  const [page, other] = await two();
+  const [request] = await Promise.all([
+    page.waitForEvent("request", (one) => one.url().includes("/events?channel=")),
+    press(page, "Start the job"),
+  ]);
+  await panel(page, "A job").getByText("Done. The stream is closed.").waitFor();
+  assert.equal(
+    await page.getByRole("progressbar", { name: "Progress of the job" }).evaluate(({ value }) => value),
+    100,
+  );
+  const url = new URL(request.url());
+  const { token } = await demo.post("/api/token", { userId: await userOf(other) });
+  url.searchParams.set("token", token);
+  assert.equal((await fetch(url)).status, 403);
+  await screenshot(page, "demo-job");
+  await closed(page, other);
+});
+
+test("lost answers and killed functions lose nothing, and nothing comes twice", async () => {
+  const [page, other] = await two();
+  await press(page, "Lose answers");
+  await press(page, "Kill a function");
+  const alerts = ["One", "Two", "Three", "Four", "Five", "Six"].map((word) => `Drill ${word}`);
+  await Promise.all(alerts.map(alertAll));
+  for (const name of ["Lose answers", "Kill a function"]) {
+    await page.getByRole("button", { name, exact: true }).waitFor();
+  }
+  for (const one of [page, other]) {
+    await one.getByRole("button", { name: `Notifications, ${alerts.length} unread` }).waitFor();
+    for (const text of alerts) assert.equal(await received(one, text), 1, text);
+  }
+  await closed(page, other);
+});
+
+test("the end of a token costs nothing but a moment", async () => {
+  const page = await opened();
+  await press(page, "Expire the token");
+  await logged(page, "Got a token that ends in 4 seconds");
+  await logged(page, /TOKEN_EXPIRED/);
+  await alertAll("While the session was over");
+  await logged(page, /Got a token because/);
+  await state(page, "connected");
+  await toast(page, "While the session was over").waitFor();
+  assert.equal(await received(page, "While the session was over"), 1);
+  await screenshot(page, "demo-token");
+  await closed(page);
+});
+
+test("a sign-out ends the user's session, and nobody else's", async () => {
+  const [page, other] = await two();
+  await press(page, "Sign out");
+  await state(page, "closed");
+  await logged(page, "Closed (SIGNED_OUT)");
+  await screenshot(page, "demo-signed-out");
+  assert.deepEqual(await seriousFindings(page), []);
+  await state(other, "connected");
+  await press(page, "Sign in again");
+  await state(page, "connected");
+  await alertAll("After the sign-in");
+  await toast(page, "After the sign-in").waitFor();
+  await closed(page, other);
+});
+
+test("where WebSockets are blocked, the page uses HTTP", async () => {
+  const page = await browser.page({ viewport: WIDE });
+  await page.routeWebSocket(/.*/, (socket) => socket.close());
+  await page.goto(demo.address);
+  await page.getByTestId("transport").getByText("HTTP", { exact: true }).waitFor();
+  await page.getByText("Gate readers").waitFor();
+  await panel(page, "A quote").getByText("Over HTTP there are no calls and no locks").waitFor();
+  await alertAll("Over HTTP, too");
+  await toast(page, "Over HTTP, too").waitFor();
+  await screenshot(page, "demo-http");
+  await closed(page);
+});
+
+test("blocked in the middle, it moves to HTTP and loses nothing", async () => {
+  const page = await opened();
+  await press(page, "Block WebSockets");
+  await page.getByTestId("state").getByText("reconnecting").waitFor();
+  await alertAll("During the move");
+  await page.getByTestId("transport").getByText("HTTP", { exact: true }).waitFor();
+  await toast(page, "During the move").waitFor();
+  await press(page, "Block WebSockets");
+  await logged(page, "WebSockets work again");
+  await closed(page);
+});
+
+test("everything works by keyboard alone", async () => {
+  const page = await opened();
+  const focused = () => page.evaluate(() => document.activeElement.ariaLabel ?? document.activeElement.textContent);
+  const tabTo = async (name) => {
+    for (let step = 0; step < 60; step += 1) {
+      await page.keyboard.press("Tab");
+      if (name.test(await focused())) return;
+    }
+    assert.fail(`Tab does not reach ${name}`);
+  };
+  await page.keyboard.press("Tab");
+  assert.equal((await focused()).trim(), "Skip to the panels");
+  await page.keyboard.press("Enter");
+  await page.keyboard.press("Tab");
+  assert.equal(await focused(), "Raise a threat", "the link has skipped the bar");
+  await page.keyboard.press("Enter");
+  await page.getByTestId("threats").getByText("detected").first().waitFor();
+
+  await page.keyboard.press("Tab");
+  await page.keyboard.press("Enter");
+  await page.getByRole("button", { name: "Notifications, 1 unread" }).waitFor();
+  assert.equal(await focused(), "Alert everyone", "a toast takes no focus");
+
+  const isOnAge = () => page.evaluate(() => document.activeElement.labels?.[0]?.textContent === "Driver's age");
+  for (let step = 0; step < 20 && !(await isOnAge()); step += 1) await page.keyboard.press("Tab");
+  await page.getByTestId("field-driverAge").getByText("Yours while you edit").waitFor();
+  await page.keyboard.press("ArrowUp");
+  await panel(page, "A quote").getByText("Saved, and told to everybody else.").waitFor();
+
+  await tabTo(/^Drop the socket/);
+  await page.keyboard.press("Space");
+  await logged(page, "Connected again, over WebSocket");
+
+  await tabTo(/^Notifications/);
+  await page.keyboard.press("Enter");
+  await page.keyboard.press("ArrowDown");
+  assert.match(await focused(), /Evacuation drill at noon/);
+  await page.keyboard.press("Escape");
+  assert.match(await focused(), /^Notifications/, "the focus is back on the bell");
+  assert.deepEqual(errorsOf(page), []);
+  await closed(page);
+});
+
+for (const colorScheme of ["light", "dark"]) {
+  test(`axe finds nothing serious, ${colorScheme}`, async () => {
+    const [page, narrow] = await Promise.all([
+      opened({ colorScheme, viewport: WIDE }),
+      opened({ colorScheme, viewport: NARROW }),
+    ]);
+    await press(narrow, "Upload a sample");
+    await panel(narrow, "Uploads").getByText("Stored, and you were told").waitFor();
+    await narrow.getByLabel("Cover").focus();
+    await page.getByTestId("field-cover").getByText("is editing").waitFor();
+    await press(page, "Raise a threat");
+    await press(page, "Start the job");
+    await demo.post("/api/transcription");
+    await page.getByTestId("transcript").getByText("by the cleaning crew").waitFor();
+    await press(page, "Alert everyone");
+    await toast(page, "Evacuation drill").waitFor();
+    assert.deepEqual(await seriousFindings(page), []);
+    const path = await screenshot(page, `demo-${colorScheme}`);
+    if (colorScheme === "light") assertPicture(path);
+    await page.getByRole("button", { name: /^Notifications/ }).click();
+    assert.deepEqual(await seriousFindings(page), [], "with the list of notifications");
+    assert.deepEqual(await seriousFindings(narrow), []);
+    assert.equal(await narrow.evaluate(() => document.documentElement.scrollWidth), NARROW.width, "nothing sticks out");
+    await screenshot(narrow, `demo-${colorScheme}-narrow`, { fullPage: true });
+    await closed(page, narrow);
+  });
+}
+
+/** The README's picture is a copy of this one: `cp target/screenshots/demo-light.png docs/images/demo.png`. */
+function assertPicture(path) {
+  for (const file of [path, inRepository("docs/images/demo.png")]) {
+    assert.ok(statSync(file).size <= 200_000, `${file} is too large`);
+  }
+}
