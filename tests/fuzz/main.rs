@@ -18,6 +18,7 @@ mod events;
 mod frames;
 mod mutate;
 mod origins;
+mod readers;
 mod requests;
 mod schema;
 mod tokens;
