@@ -27,8 +27,8 @@ const CONNECTIONS: usize = 8;
 const BUNDLE: &str = "/etc/ssl/certs/ca-certificates.crt";
 
 /// The functions, and whether each has a counterpart in Node. Workers,
-/// sweepers and operators are not commonly written.
-const FUNCTIONS: [(&str, bool); 7] = [
+/// sweepers, operators and readers are not commonly written.
+const FUNCTIONS: [(&str, bool); 8] = [
     ("connect", true),
     ("disconnect", true),
     ("default", true),
@@ -36,6 +36,7 @@ const FUNCTIONS: [(&str, bool); 7] = [
     ("worker", false),
     ("sweeper", false),
     ("operator", false),
+    ("reader", false),
 ];
 
 /// Makes the events for each function.
@@ -65,12 +66,12 @@ async fn main() {
         let mut with_bundle = Start::default();
         for _ in 0..STARTS {
             if has_bundle {
-                let mut command = belfry(name);
+                let mut command = configured(name);
                 command.env("SSL_CERT_FILE", BUNDLE);
                 let event = events.next(name);
                 with_bundle.measure(command, &stack, &sink, &event).await;
             }
-            own.measure(belfry(name), &stack, &sink, &events.next(name))
+            own.measure(configured(name), &stack, &sink, &events.next(name))
                 .await;
             if has_peer {
                 peer.measure(node_peer(name), &stack, &sink, &events.next(name))
@@ -253,6 +254,7 @@ impl Events {
             "worker" => json!({"messageId": "done", "segment": 0}),
             "sweeper" => example("sweeper-sweep"),
             "operator" => example("operator-sign-out"),
+            "reader" => poll(&self.token),
             other => unreachable!("no function {other}"),
         }
     }
@@ -261,10 +263,32 @@ impl Events {
 fn expect(function: &str, answer: Result<Value, Value>) {
     let answer = answer.unwrap_or_else(|error| panic!("{function} failed: {error}"));
     match function {
-        "connect" | "disconnect" | "default" => assert_eq!(answer["statusCode"], 200, "{answer}"),
+        "connect" | "disconnect" | "default" | "reader" => {
+            assert_eq!(answer["statusCode"], 200, "{answer}");
+        }
         "broadcaster" => assert_eq!(answer["success"], 1, "{answer}"),
         _ => {}
     }
+}
+
+/// Readers read only what is kept.
+fn configured(name: &str) -> tokio::process::Command {
+    let mut command = belfry(name);
+    if name == "reader" {
+        let rules = r#"{"version":"1.0","user":{"history":{"seconds":600}}}"#;
+        command.env("CHANNEL_RULES", rules);
+    }
+    command
+}
+
+/// The event of a function URL: a poll that does not wait.
+fn poll(token: &str) -> Value {
+    let http = json!({"method": "GET", "path": "/messages", "protocol": "HTTP/1.1", "sourceIp": "192.0.2.1"});
+    json!({
+        "version": "2.0", "routeKey": "$default", "rawPath": "/messages", "rawQueryString": "channel=@me",
+        "headers": {"authorization": format!("Bearer {token}")}, "isBase64Encoded": false,
+        "requestContext": {"timeEpoch": 1_795_608_000_000_u64, "http": http},
+    })
 }
 
 fn example(name: &str) -> Value {

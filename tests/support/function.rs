@@ -216,8 +216,11 @@ async fn error(State(api): State<RuntimeApi>, Path(id): Path<String>, body: Byte
     api.answer(&id, Err(json(&body)))
 }
 
+/// An answer, or the prelude of a streamed one, which ends with NUL bytes.
 fn json(body: &[u8]) -> Value {
-    serde_json::from_slice(body).unwrap_or_default()
+    let mut parts = body.split(|byte| *byte == 0);
+    let first = parts.next().unwrap_or_default();
+    serde_json::from_slice(first).unwrap_or_default()
 }
 
 impl RuntimeApi {
