@@ -55,7 +55,7 @@ export function WebSocketProvider(props: WebSocketProviderProps): ReactElement {
   const { children, client, limit = 100 } = props;
   const [session] = useState(() => new Session());
   const latest = useLatest(props);
-  const key = client ?? hrefOf(props.url);
+  const source = client ?? hrefOf(props.url);
 
   useEffect(() => {
     session.notifications.limit = limit;
@@ -71,8 +71,8 @@ export function WebSocketProvider(props: WebSocketProviderProps): ReactElement {
       const fallback = reader === undefined ? {} : { fallback: http({ reader }) };
       return new Belfry({ presence, locks, ...fallback, ...options, url, token });
     };
-    return session.hold(client ? { key, isOwned: false, make: () => client } : { key, isOwned: true, make });
-  }, [session, client, key, latest]);
+    return session.hold(source, make);
+  }, [session, source, latest]);
 
   return <SessionContext.Provider value={session}>{children}</SessionContext.Provider>;
 }

@@ -4,14 +4,6 @@ import { Shared } from "./shared.js";
 import { SharedChannel } from "./shared-channel.js";
 import { Store } from "./store.js";
 
-/** A client that a provider has, and whether it is the provider's to close. */
-export interface ClientSource {
-  /** The same key stands for the same client. */
-  readonly key: unknown;
-  readonly isOwned: boolean;
-  make(): Belfry;
-}
-
 /** What the components below one provider share. It exists before the client does, and on servers without one. */
 export class Session {
   readonly client: Store<Belfry | null> = new Store<Belfry | null>(null);
@@ -21,14 +13,17 @@ export class Session {
     (name) => new SharedChannel(name, this.client.get()),
     (channel) => channel.bind(null),
   );
-  #key: unknown;
+  #source: Belfry | string | undefined;
   #isHeld = false;
   #end = () => {};
   #userId: string | undefined;
 
-  /** Makes the client, unless it is there. Returns a function that ends it, unless this is called again in the same go. */
-  hold(source: ClientSource): () => void {
-    if (!this.client.get() || this.#key !== source.key) this.#begin(source);
+  /**
+   * Uses a client, or has one made for a URL and closes it in the end. Returns a function that ends this, unless it is
+   * called again in the same go.
+   */
+  hold(source: Belfry | string, make: () => Belfry): () => void {
+    if (!this.client.get() || this.#source !== source) this.#begin(source, make);
     this.#isHeld = true;
     return () => {
       this.#isHeld = false;
@@ -43,10 +38,11 @@ export class Session {
 
   readonly close = (): void => this.client.get()?.close();
 
-  #begin({ key, isOwned, make }: ClientSource): void {
+  #begin(source: Belfry | string, make: () => Belfry): void {
     this.#end();
-    const client = make();
-    this.#key = key;
+    const isOwned = typeof source === "string";
+    const client = isOwned ? make() : source;
+    this.#source = source;
     const changed = (status: Status) => {
       this.#welcome(status);
       this.status.set(status);

@@ -37,7 +37,7 @@ export function ConnectionStatusIndicator({ labels }: ConnectionStatusIndicatorP
   const texts = { ...LABELS, ...labels };
   const tone = TONES[state];
   return (
-    <span className="belfry-status" data-state={state} data-tone={tone}>
+    <span className="belfry-status" data-tone={tone}>
       <span className="belfry-state" role="status">
         <Icon name={tone} />
         <span>{texts[state]}</span>

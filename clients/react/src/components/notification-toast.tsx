@@ -59,25 +59,28 @@ export function NotificationToast({
 
   useEffect(() => notifications.onAdded(({ id }) => setShown((before) => [id, ...before])), [notifications]);
   const waiting = shown.flatMap((id) => items.find((item) => item.id === id && !item.isRead) ?? []);
-  const lasting = waiting.filter(isUrgent);
-  const passing = waiting.filter((item) => !isUrgent(item));
   // A toast that someone points at, or has focused, must not be pushed out by newer ones.
-  const visible = [...lasting, ...passing].slice(0, isPaused ? undefined : max);
+  const room = isPaused ? waiting.length : max;
+  const urgent = waiting.filter(isUrgent).slice(0, room);
+  const others = waiting.filter((item) => !isUrgent(item)).slice(0, Math.max(0, room - urgent.length));
   useEffect(() => {
-    if (visible.length < shown.length) setShown(shown.filter((id) => visible.some((item) => item.id === id)));
+    if (urgent.length + others.length < shown.length) setShown([...urgent, ...others].map(({ id }) => id));
   });
 
   const hide = (id: string) => setShown((before) => before.filter((one) => one !== id));
-  const dismiss = (id: string) => {
+  const dismiss = (id: string, isByPointer = false) => {
     const toasts = [...(region.current?.querySelectorAll<HTMLElement>("[data-id]") ?? [])];
     const index = toasts.findIndex((toast) => toast.dataset["id"] === id);
     const hasFocus = () => toasts[index]?.contains(document.activeElement);
     if (hasFocus()) {
-      const next = toasts[index + 1] ?? toasts[index - 1];
+      // A focus that a pointer has brought goes back: on another toast, it would stop that one's time.
+      const next = isByPointer ? undefined : (toasts[index + 1] ?? toasts[index - 1]);
       (next?.querySelector("button") ?? cameFrom.current)?.focus();
       // Browsers do not report the end of a focus whose element is removed.
       if (hasFocus()) (document.activeElement as HTMLElement).blur();
     }
+    // Nor does the pointer leave what is removed. If it is on another toast, it will move there.
+    setHovered(false);
     hide(id);
     notifications.markRead(id);
   };
@@ -91,14 +94,18 @@ export function NotificationToast({
   };
   const blurred = ({ relatedTarget }: FocusEvent) => setFocused(region.current?.contains(relatedTarget) === true);
 
-  const toast = (item: NotificationItem) => {
+  const toast = (item: NotificationItem, isLasting: boolean) => {
     const { id } = item;
-    const isLasting = lasting.includes(item);
     return (
       <div key={id} className="belfry-toast" data-id={id} data-urgent={isLasting}>
         {!isPaused && !isLasting && <Timer ms={durationMs} onEnd={() => hide(id)} />}
         <div className="belfry-body">{render(item)}</div>
-        <button type="button" className="belfry-icon-button" aria-label={texts.dismiss} onClick={() => dismiss(id)}>
+        <button
+          type="button"
+          className="belfry-icon-button"
+          aria-label={texts.dismiss}
+          onClick={({ detail }) => dismiss(id, detail > 0)}
+        >
           <Icon name="bad" />
         </button>
       </div>
@@ -109,7 +116,7 @@ export function NotificationToast({
       ref={region}
       className="belfry-toasts"
       aria-label={texts.region}
-      onMouseEnter={() => setHovered(true)}
+      onMouseMove={() => setHovered(true)}
       onMouseLeave={() => setHovered(false)}
       onFocus={focused}
       onBlur={blurred}
@@ -117,10 +124,10 @@ export function NotificationToast({
     >
       {/* Screen readers only announce what is added to regions that are there before. */}
       <div role="alert" aria-atomic="false">
-        {visible.filter((item) => lasting.includes(item)).map(toast)}
+        {urgent.map((item) => toast(item, true))}
       </div>
       <div role="status" aria-atomic="false">
-        {visible.filter((item) => passing.includes(item)).map(toast)}
+        {others.map((item) => toast(item, false))}
       </div>
     </section>
   );

@@ -14,12 +14,20 @@ export function click(element: Element | null | undefined): Promise<void> {
   });
 }
 
+/** Clicks with a pointer, which gives the element the focus. */
+export function pointAndClick(element: Element | null | undefined): Promise<void> {
+  return during(() => {
+    (element as HTMLElement).focus();
+    element?.dispatchEvent(new MouseEvent("click", { bubbles: true, detail: 1 }));
+  });
+}
+
 export function focus(element: Element | null | undefined): Promise<void> {
   return during(() => (element as HTMLElement).focus());
 }
 
-/** Moves the pointer onto an element, or away from it. */
-export function point(type: "mouseover" | "mouseout", element: Element | null): Promise<void> {
+/** Moves the pointer on an element, or away from it. */
+export function point(type: "mousemove" | "mouseout", element: Element | null | undefined): Promise<void> {
   return during(() => element?.dispatchEvent(new MouseEvent(type, { bubbles: true, relatedTarget: document.body })));
 }
 

@@ -1,6 +1,6 @@
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 import { NotificationToast, type NotificationToastProps, useWebSocket } from "../../src/index.js";
-import { click, findings, focus, point, press } from "../support/page-actions.js";
+import { click, findings, focus, point, pointAndClick, press } from "../support/page-actions.js";
 import { cleanUp, during, render } from "../support/render.js";
 import { World } from "../support/world.js";
 
@@ -101,12 +101,25 @@ describe("a toast", () => {
   it("stays while the pointer is on it", async () => {
     const { show } = await page({ durationMs: 1_000, max: 1 });
     await show("one");
-    await point("mouseover", region());
+    await point("mousemove", region());
     await show("two");
     await pass(60_000);
     expect(texts()).toEqual(["two", "one"]);
     await point("mouseout", region());
     expect(texts()).toEqual(["two"]);
+    await pass(1_000);
+    expect(texts()).toEqual([]);
+  });
+
+  it("that a pointer dismisses stops no other one's time", async () => {
+    const { show } = await page({ durationMs: 1_000 });
+    const elsewhere = document.querySelector("button");
+    for (const text of ["one", "two"]) await show(text);
+    await focus(elsewhere);
+    await point("mousemove", button(0));
+    await pointAndClick(button(0));
+    expect(texts()).toEqual(["one"]);
+    expect(document.activeElement).toBe(elsewhere);
     await pass(1_000);
     expect(texts()).toEqual([]);
   });
