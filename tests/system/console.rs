@@ -297,7 +297,9 @@ async fn a_page_that_was_cut_off_goes_on_where_it_was() {
     let next = console.record(|_| true).await;
     assert_eq!(next["number"], seen.parse::<u64>().unwrap() + 1);
     // A cursor of another run, or none, begins with the oldest.
-    for cursor in ["x.7", "nonsense", ""] {
+    let (run, _) = cursor.rsplit_once('.').unwrap();
+    let future = format!("{run}.{}", u64::MAX);
+    for cursor in ["x.7", "nonsense", "", &future] {
         let mut console = Console::open(&stack, Some(cursor)).await;
         assert_eq!(console.record(|_| true).await["number"], 1);
     }

@@ -9,6 +9,7 @@ mod directory;
 mod events;
 mod page;
 mod publish;
+mod record;
 mod recorder;
 mod redact;
 mod state;
@@ -26,7 +27,8 @@ use crate::lambda::DeadLetters;
 use crate::ready::Ready;
 use crate::websocket::WebSocketApi;
 use directory::Directory;
-pub(crate) use recorder::{Direction, Recorder};
+pub(crate) use record::Direction;
+pub(crate) use recorder::Recorder;
 
 /// What the console shows and uses.
 pub(crate) struct Sources {

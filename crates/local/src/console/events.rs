@@ -43,20 +43,12 @@ pub(super) async fn stream(
         );
         return Err(refusal);
     };
-    let last = headers.get("last-event-id").and_then(|id| id.to_str().ok());
-    let cursor = last
-        .and_then(|id| {
-            id.strip_prefix(&*console.run)?
-                .strip_prefix('.')?
-                .parse()
-                .ok()
-        })
-        .unwrap_or_else(|| watch.beginning());
+    let cursor = console.cursor(&headers).filter(|it| watch.has_had(*it));
     let mut ticks = interval(STATE_INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let page = Page {
+        cursor: cursor.unwrap_or_else(|| watch.beginning()),
         watch,
-        cursor,
         ticks,
         state: Value::Null,
         not_before: Instant::now(),
@@ -68,6 +60,15 @@ pub(super) async fn stream(
         Some((Ok(event), page))
     });
     Ok(Sse::new(events).keep_alive(KeepAlive::default()))
+}
+
+impl Console {
+    /// The last record that a page has seen in this run of the stack.
+    fn cursor(&self, headers: &HeaderMap) -> Option<u64> {
+        let id = headers.get("last-event-id")?.to_str().ok()?;
+        let number = id.strip_prefix(&*self.run)?.strip_prefix('.')?;
+        number.parse().ok()
+    }
 }
 
 /// One page's place in the stream.

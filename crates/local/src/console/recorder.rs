@@ -8,22 +8,15 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
-use serde::Serialize;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
-use super::redact::{redact_frame, redact_text};
+use super::record::{Direction, Event, Record};
 use crate::clock;
-use crate::lambda::{NotInvoked, Outcome, is_metrics};
+use crate::lambda::{NotInvoked, Outcome};
 
 /// With texts of at most 4 KB each, some megabytes.
 const MAX_RECORDS: usize = 1_000;
-
-/// Bytes that are kept of a frame, a log or an error.
-const MAX_TEXT_BYTES: usize = 4 * 1024;
-
-/// The largest output in which a status is looked for.
-const MAX_PARSED_BYTES: usize = 64 * 1024;
 
 /// Each page costs a stream, and a list of the connections four times a second.
 const MAX_WATCHES: usize = 16;
@@ -47,74 +40,10 @@ struct Records {
     newest: u64,
 }
 
-#[derive(Debug, Serialize)]
-pub(super) struct Record {
-    pub(super) number: u64,
-    #[serde(rename = "atMs")]
-    at_ms: u64,
-    #[serde(flatten)]
-    event: Event,
-}
-
-#[derive(Debug, Clone, Copy, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub(crate) enum Direction {
-    /// From the client.
-    In,
-    /// To the client.
-    Out,
-}
-
-#[derive(Debug, Serialize)]
-#[serde(tag = "event", rename_all = "camelCase")]
-enum Event {
-    Connected {
-        connection: String,
-    },
-    Disconnected {
-        connection: String,
-        code: u16,
-        reason: String,
-    },
-    /// A handshake that `$connect` or a limit refused.
-    Refused {
-        connection: String,
-        status: u16,
-    },
-    Frame {
-        connection: String,
-        direction: Direction,
-        text: String,
-        /// The size of the whole frame.
-        bytes: usize,
-    },
-    #[serde(rename_all = "camelCase")]
-    Invocation {
-        function: String,
-        request_id: String,
-        duration_ms: f64,
-        result: InvocationResult,
-        log: String,
-    },
-    /// An event that Lambda refused.
-    Throttled {
-        function: String,
-        reason: String,
-    },
-    /// No page was open, and nothing was recorded.
-    Gap,
-}
-
-#[derive(Debug, Serialize)]
-#[serde(tag = "kind", rename_all = "camelCase")]
-enum InvocationResult {
-    /// With the HTTP status that the function returned, if it did.
-    Returned {
-        status: Option<u64>,
-    },
-    Failed {
-        error: String,
-    },
+impl Records {
+    fn before_oldest(&self) -> u64 {
+        self.newest - self.list.len() as u64
+    }
 }
 
 impl Recorder {
@@ -134,11 +63,7 @@ impl Recorder {
     }
 
     pub(crate) fn disconnected(&self, connection: &str, code: u16, reason: &str) {
-        self.record(|| Event::Disconnected {
-            connection: connection.to_owned(),
-            code,
-            reason: kept(reason),
-        });
+        self.record(|| Event::disconnected(connection, code, reason));
     }
 
     pub(crate) fn refused(&self, connection: &str, status: u16) {
@@ -149,12 +74,7 @@ impl Recorder {
     }
 
     pub(crate) fn frame(&self, connection: &str, direction: Direction, text: &str) {
-        self.record(|| Event::Frame {
-            connection: connection.to_owned(),
-            direction,
-            text: kept(&redact_frame(text)),
-            bytes: text.len(),
-        });
+        self.record(|| Event::frame(connection, direction, text));
     }
 
     pub(crate) fn invoked(
@@ -164,13 +84,7 @@ impl Recorder {
         duration: Duration,
         outcome: &Outcome,
     ) {
-        self.record(|| Event::Invocation {
-            function: function.to_owned(),
-            request_id: request_id.to_owned(),
-            duration_ms: duration.as_secs_f64() * 1_000.0,
-            result: result(outcome),
-            log: log(&outcome.log_tail),
-        });
+        self.record(|| Event::invocation(function, request_id, duration, outcome));
     }
 
     pub(crate) fn not_invoked(&self, function: &str, cause: &NotInvoked) {
@@ -245,10 +159,14 @@ impl Batch {
 }
 
 impl Watch {
-    /// The number before the oldest record.
+    /// The cursor of a page that has seen nothing.
     pub(super) fn beginning(&self) -> u64 {
-        let records = self.recorder.records();
-        records.newest - records.list.len() as u64
+        self.recorder.records().before_oldest()
+    }
+
+    /// Whether a page can have seen this record.
+    pub(super) fn has_had(&self, number: u64) -> bool {
+        number <= self.recorder.records().newest
     }
 
     /// The records after this one, as soon as there are any. Cancelling this
@@ -257,11 +175,11 @@ impl Watch {
         // This fails only without a sender, and the recorder holds the sender.
         let _ = self.newest.wait_for(|newest| *newest > number).await;
         let records = self.recorder.records();
-        let oldest = records.newest - records.list.len() as u64;
-        let skipped = number.saturating_sub(oldest);
+        let before_oldest = records.before_oldest();
+        let skipped = number.saturating_sub(before_oldest);
         let skipped = usize::try_from(skipped).unwrap_or(usize::MAX);
         Batch {
-            missed: oldest.saturating_sub(number),
+            missed: before_oldest.saturating_sub(number),
             records: records.list.iter().skip(skipped).cloned().collect(),
         }
     }
@@ -271,36 +189,6 @@ impl Drop for Watch {
     fn drop(&mut self) {
         self.recorder.0.watches.fetch_sub(1, Ordering::Relaxed);
     }
-}
-
-/// As much of a text as is kept.
-pub(super) fn kept(text: &str) -> String {
-    text[..text.floor_char_boundary(MAX_TEXT_BYTES)].to_owned()
-}
-
-fn result(outcome: &Outcome) -> InvocationResult {
-    let payload: Value = if outcome.payload.len() <= MAX_PARSED_BYTES {
-        serde_json::from_slice(&outcome.payload).unwrap_or_default()
-    } else {
-        Value::Null
-    };
-    if !outcome.is_error {
-        let status = payload.get("statusCode").and_then(Value::as_u64);
-        return InvocationResult::Returned { status };
-    }
-    let field = |name| payload.get(name).and_then(Value::as_str);
-    let kind = field("errorType").unwrap_or("Error");
-    let message = field("errorMessage").unwrap_or_default();
-    InvocationResult::Failed {
-        error: kept(&redact_text(&format!("{kind}: {message}"))),
-    }
-}
-
-/// A log without its metrics, which nobody reads.
-fn log(tail: &[u8]) -> String {
-    let lines = tail.split_inclusive(|byte| *byte == b'\n');
-    let lines: Vec<_> = lines.filter(|line| !is_metrics(line)).collect();
-    kept(&redact_text(&String::from_utf8_lossy(&lines.concat())))
 }
 
 #[cfg(test)]
@@ -350,60 +238,5 @@ mod tests {
         assert!(recorder.watch().is_none());
         drop(pages);
         assert!(recorder.watch().is_some());
-    }
-
-    #[tokio::test]
-    async fn a_text_is_cut_after_its_tokens_are_removed() {
-        let recorder = Recorder::default();
-        let mut page = recorder.watch().unwrap();
-        let token = format!("eyJ{}.eyJ{}.sig", "a".repeat(3_000), "b".repeat(3_000));
-        let text = format!("{}{token}é", "x".repeat(4_000));
-        recorder.frame("a", Direction::In, &text);
-        let batch = page.after(0).await;
-        let Event::Frame {
-            text: kept, bytes, ..
-        } = &batch.records[0].event
-        else {
-            panic!("not a frame")
-        };
-        assert!(!kept.contains("aaa"), "{kept}");
-        assert_eq!(*bytes, text.len());
-        assert_eq!(super::kept(&"é".repeat(4_000)).len(), MAX_TEXT_BYTES);
-        assert_eq!(
-            super::kept(&format!("x{}", "é".repeat(4_000))).len(),
-            MAX_TEXT_BYTES - 1
-        );
-    }
-
-    #[test]
-    fn a_log_has_no_metrics_and_no_token() {
-        let tail =
-            b"START\n{\"_aws\":{},\"N\":1}\nsaid eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiJhIn0.c2ln\nEND\n";
-        assert_eq!(log(tail), "START\nsaid (token)\nEND\n");
-    }
-
-    #[test]
-    fn a_result_is_a_status_or_an_error() {
-        let outcome = |payload: &'static str, is_error| Outcome {
-            payload: payload.into(),
-            is_error,
-            log_tail: bytes::Bytes::new(),
-        };
-        let json = |outcome| serde_json::to_value(result(&outcome)).unwrap();
-        let returned = json(outcome(r#"{"statusCode":401}"#, false));
-        assert_eq!(
-            returned,
-            serde_json::json!({"kind": "returned", "status": 401})
-        );
-        let failed = json(outcome(r#"{"errorType":"T","errorMessage":"m"}"#, true));
-        assert_eq!(
-            failed,
-            serde_json::json!({"kind": "failed", "error": "T: m"})
-        );
-        let odd = json(outcome("[", true));
-        assert_eq!(
-            odd,
-            serde_json::json!({"kind": "failed", "error": "Error: "})
-        );
     }
 }

@@ -7,7 +7,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::Console;
-use super::recorder::kept;
+use super::record::kept;
 use super::redact::redact_value;
 use crate::websocket::OpenConnection;
 
