@@ -1,8 +1,8 @@
-import { StrictMode } from "react";
+import { StrictMode, Suspense } from "react";
 import { renderToString } from "react-dom/server";
 import { afterEach, expect, it, vi } from "vitest";
 import { ConnectionStatusIndicator, NotificationCenter, NotificationToast, useChannel } from "../../src/index.js";
-import { cleanUp, hydrate } from "../support/render.js";
+import { cleanUp, during, hydrate } from "../support/render.js";
 import { World } from "../support/world.js";
 
 afterEach(async () => {
@@ -43,4 +43,37 @@ it("a page that a server has rendered comes to life without a mismatch", async (
   expect(world.server.sockets.length).toBe(1);
   await unmount();
   expect(world.isQuiet).toBe(true);
+});
+
+let code: Promise<void> | undefined;
+function Late() {
+  if (code) throw code;
+  return <ConnectionStatusIndicator />;
+}
+
+it("a part whose code comes after the connection finds what the server rendered", async () => {
+  const complaint = vi.spyOn(console, "error");
+  const world = new World();
+  const page = world.provide(
+    <Suspense>
+      <Late />
+    </Suspense>,
+  );
+  code = undefined;
+  const html = renderToString(page);
+  let load = () => {};
+  code = new Promise((resolve) => {
+    load = () => {
+      code = undefined;
+      resolve();
+    };
+  });
+
+  const { container, errors } = await hydrate(html, page);
+  expect(world.server.open.length).toBe(1);
+  expect(container.textContent).toBe("Connecting");
+  await during(() => load());
+  expect(container.textContent).toBe("Connected");
+  expect(errors).toEqual([]);
+  expect(complaint).not.toHaveBeenCalled();
 });
