@@ -4,7 +4,7 @@
 set -eu
 
 find_chromium() {
-  for name in "${CHROMIUM:-chromium}" chromium-browser google-chrome google-chrome-stable; do
+  for name in chromium chromium-browser google-chrome google-chrome-stable; do
     command -v "$name" && return
   done
   return 1
@@ -15,6 +15,10 @@ fail() {
   exit 1
 }
 
+if [ -n "${CHROMIUM:-}" ]; then
+  command -v "$CHROMIUM" || { echo "CHROMIUM is $CHROMIUM, which is no program." >&2; exit 1; }
+  exit
+fi
 find_chromium && exit
 command -v apt-get >/dev/null || fail "this system has no apt-get to install it with"
 if [ "$(id -u)" = 0 ]; then
