@@ -10,6 +10,7 @@ Prints a line per step, and stops everything that it started, even on failure.
 
 import base64
 import contextlib
+import io
 import json
 import os
 import queue
@@ -23,7 +24,9 @@ import time
 import urllib.error
 import urllib.request
 import uuid
+import zipfile
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import boto3
 from botocore.exceptions import ClientError
@@ -423,7 +426,7 @@ class Scenario:
     def read_logs(self):
         """Retention, metrics and secrecy of the functions' log groups."""
         logs = self.client("logs")
-        measured = ("Connect", "Disconnect", "Default", "Broadcaster", "Worker", "Sweeper")
+        measured = ("Connect", "Disconnect", "Default", "Broadcaster", "Worker", "Sweeper", "Hooks", "Reader")
         for function in (*measured, "Operator"):
             group, messages = self.log(function)
             [found] = logs.describe_log_groups(logGroupNamePrefix=group)["logGroups"]
@@ -474,6 +477,99 @@ class Scenario:
         other.end()
         until("one row", lambda: len(self.rows()) == 1)
         step("two workers share a broadcast to all, and it arrives")
+
+    def add_hook_and_readers(self):
+        hook = self.application_function("hook", "def handler(event, context):\n    print(event)\n")
+        changed = f"HookFunction={hook} ReaderConcurrency=5 StreamSeconds=1"
+        before = self.resources()
+        assert not {"Hooks", "Reader", "ReaderUrl"} & set(before), before
+        self.make("deploy", f"STACK={STACK}", f"PARAMETERS=AccessLog=true {changed}")
+        self.found, after = self.outputs(), self.resources()
+        assert before.items() <= after.items(), "an update replaced something"
+        for function, setting in [("Hooks", ("HOOK_FUNCTION", hook)), ("Reader", ("STREAM_SECONDS", "1"))]:
+            found = self.client("lambda").get_function_configuration(FunctionName=after[function])
+            assert setting in found["Environment"]["Variables"].items(), found
+        step("an update with a hook and HTTP readers adds the functions Hooks and Reader")
+
+    def application_function(self, name, code):
+        """The ARN of a function that is not Belfry's. It may only write its log."""
+        trust = {"Effect": "Allow", "Action": "sts:AssumeRole", "Principal": {"Service": "lambda.amazonaws.com"}}
+        document = json.dumps({"Version": "2012-10-17", "Statement": [trust]})
+        role = self.client("iam").create_role(RoleName=name, AssumeRolePolicyDocument=document)["Role"]
+        archive = io.BytesIO()
+        with zipfile.ZipFile(archive, "w") as file:
+            file.writestr("index.py", code)
+        function = self.client("lambda").create_function(
+            FunctionName=name,
+            Runtime="python3.12",
+            Handler="index.handler",
+            Role=role["Arn"],
+            Code={"ZipFile": archive.getvalue()},
+        )
+        return function["FunctionArn"]
+
+    def hook(self):
+        before = self.rows()
+        socket = self.wscat()
+        [row] = until("a row", lambda: [row for row in self.rows() if row not in before])
+        connection = row["connectionId"]["S"]
+        until("the event of the connect", lambda: self.hook_has("connection.opened", connection))
+        socket.end()
+        until("the event of the end", lambda: self.hook_has("connection.closed", connection))
+        until("the end of the events", lambda: not self.events())
+        step("the hook is told that a connection opens and closes, and nothing waits any more")
+
+    def hook_has(self, *parts):
+        logs = self.client("logs")
+        # Lambda creates the group with the first line.
+        groups = logs.describe_log_groups(logGroupNamePrefix="/aws/lambda/hook")["logGroups"]
+        names = [group["logGroupName"] for group in groups]
+        pages = [page for name in names for page in logs.get_paginator("filter_log_events").paginate(logGroupName=name)]
+        messages = [event["message"] for page in pages for event in page["events"]]
+        return any(all(part in message for part in parts) for message in messages)
+
+    def events(self):
+        return [item for item in self.scan("StateTable") if item["pk"]["S"].startswith("event")]
+
+    def readers(self):
+        """The function URL. The emulator serves it at another address, sends a
+        stream as a whole when it has ended, and does not take the reserved
+        concurrency from the template."""
+        lambda_, name = self.client("lambda"), self.resources()["Reader"]
+        url = lambda_.get_function_url_config(FunctionName=name)
+        assert url["FunctionUrl"] == self.found["ReaderUrl"], url
+        assert (url["AuthType"], url["InvokeMode"]) == ("NONE", "RESPONSE_STREAM"), url
+        policy = json.loads(lambda_.get_policy(FunctionName=name)["Policy"])
+        actions = {statement["Action"] for statement in policy["Statement"]}
+        assert actions == {"lambda:InvokeFunction", "lambda:InvokeFunctionUrl"}, policy
+        channel = "demo:readers"
+        empty = self.read("messages", f"channel={channel}")
+        assert empty["messages"] == [], empty
+        message = {"channel": channel, "kind": "job.done", "data": 1}
+        published = self.read("messages", body=message)
+        assert published["position"]["seq"] == 1, published
+        polled = self.read("messages", f"channel={channel}&cursor={empty['cursor']}")
+        assert [one["data"]["kind"] for one in polled["messages"]] == ["job.done"], polled
+        stream = self.read("events", f"channel={channel}&cursor={empty['cursor']}")
+        assert "event: subscribed" in stream and "job.done" in stream, stream
+        try:
+            self.read("messages", f"channel={channel}", token="nonsense")
+        except urllib.error.HTTPError as error:
+            assert error.code == 401, error
+        else:
+            raise AssertionError("a bad token may read")
+        step("an HTTP reader publishes, polls and gets a stream, and needs a token")
+
+    def read(self, path, query="", body=None, token=None):
+        """What the function URL answers."""
+        host = urlsplit(self.found["ReaderUrl"]).hostname
+        url = f"{self.emulator.endpoint}/_aws/lambda-url/{host.split('.')[0]}/{path}?{query}"
+        data = None if body is None else json.dumps(body).encode()
+        headers = {"Authorization": f"Bearer {token or self.token}", "Content-Type": "application/json"}
+        request = urllib.request.Request(url, data, headers)
+        with urllib.request.urlopen(request, timeout=PATIENCE_SECONDS) as response:
+            text = response.read().decode()
+            return json.loads(text) if "json" in response.headers["Content-Type"] else text
 
     def refuse_parameters(self):
         for wrong, expected in [
@@ -627,6 +723,9 @@ def main():
             scenario.sweep()
             scenario.update()
             scenario.split()
+            scenario.add_hook_and_readers()
+            scenario.hook()
+            scenario.readers()
             scenario.refuse_parameters()
             scenario.fail_at_start()
             scenario.disconnect()
