@@ -2,8 +2,9 @@
 
 In every tracked Markdown file, a relative link must lead to a file or folder
 and, if it has an #anchor, to a heading. In CONTRIBUTING.md, text in backticks
-that looks like a path of the repository must be one. Prints file:line of each
-problem and exits with 1 if there is any.
+that looks like a path of the repository must be one. The tests that a page
+names in a column headed `tests` must exist (named_tests.py). Prints file:line
+of each problem and exits with 1 if there is any.
 """
 
 import doctest
@@ -12,6 +13,8 @@ import subprocess
 import sys
 from pathlib import Path
 from urllib.parse import unquote
+
+import named_tests
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -80,11 +83,13 @@ def main():
         if not page.exists():  # Moved or deleted, and not committed yet.
             continue
         text = page.read_text()
-        found = [*broken_links(page, text), *(missing_paths(text) if name == "CONTRIBUTING.md" else [])]
+        found = [*broken_links(page, text), *named_tests.missing_tests(page, text)]
+        found += missing_paths(text) if name == "CONTRIBUTING.md" else []
         problems += [f"{name}:{line}: {problem}" for line, problem in sorted(found)]
     print(*problems, sep="\n", end="\n" if problems else "")
     return bool(problems)
 
 
 if __name__ == "__main__":
-    sys.exit(doctest.testmod().failed > 0 or main())
+    failed = sum(doctest.testmod(module).failed for module in (None, named_tests))
+    sys.exit(failed > 0 or main())
