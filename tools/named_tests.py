@@ -7,7 +7,7 @@ folders a suite has. A name is one of
 
 - `module::test` in Rust or Python, where the module is the end of the file's
   path; or the test alone
-- `file.test.ts > suite > title` for node:test and Vitest, with titles as the
+- `file.test.ts > group > title` for node:test and Vitest, with titles as the
   source has them
 - `module::*`, a module, a file or a Python class: at least one test is there
 
@@ -92,7 +92,7 @@ def exists(name, files):
     """Whether one of the files has the test that a page names."""
     file, *parts = name.split(" > ")
     if parts:
-        return any(is_at(path, file) and tests_in(path).issuperset(parts) for path in files)
+        return any(is_at(path, *file.split("/")) and tests_in(path).issuperset(parts) for path in files)
     *modules, test = name.split("::")
     if test == "*":
         return any(is_at(path, *modules) and tests_in(path) for path in files)
@@ -172,4 +172,5 @@ def missing_tests(page, text):
                 if not where:
                     yield line, f"{names[0]}: no suite before it that the page defines"
                 for suite in where:
-                    yield from ((line, f"{suite} {name}: no such test") for name in names if not exists(name, known[suite]))
+                    missing = (name for name in names if not exists(name, known[suite]))
+                    yield from ((line, f"{suite} {name}: no such test") for name in missing)

@@ -634,6 +634,20 @@ class Alarms(unittest.TestCase):
         # Lambda retries after one minute, and once more after two.
         self.assertGreater(default["SlowBroadcastMs"], 1000 * (60 + 120 + 10 * seconds))
 
+    def test_the_stack_warns_before_it_refuses(self):
+        near = self.alarms["ConnectionsNearLimit"]
+        percent, opened = near["Metrics"]
+        self.assertEqual(percent["Expression"], {"Fn::Sub": "100 * open / ${MaxConnections}"})
+        self.assertEqual(opened["MetricStat"]["Metric"]["MetricName"], "ConnectionsOpen")
+        self.assertEqual((near["ComparisonOperator"], near["Threshold"]), ("GreaterThanThreshold", 80))
+        given = of_type(self.template, "AWS::CloudFormation::Stack")["Alarms"]["Parameters"]["MaxConnections"]
+        connect = of_type(self.template, "AWS::Serverless::Function")["Connect"]
+        self.assertEqual(given, connect["Environment"]["Variables"]["MAX_CONNECTIONS"])
+
+    def test_what_is_watched_names_every_runbook(self):
+        watched = OPERATIONS.split("\n### What is watched\n")[1].split("\n### ")[0]
+        self.assertEqual(set(re.findall(r"\(runbooks/([a-z-]+\.md)", watched)), set(self.runbooks().values()))
+
     def test_their_number_is_documented(self):
         resources = read("infra/alarms.yaml")["Resources"]
         alarms = [alarm for name, alarm in self.alarms.items() if "Condition" not in resources[name]]
