@@ -61,7 +61,7 @@ ON_TABLES = {
         "Connections": "DeleteItem GetItem",
         "Messages": "BatchGetItem GetItem PutItem Query",
         "State": "GetItem PutItem UpdateItem",
-        "Subscriptions": "BatchWriteItem DeleteItem Query UpdateItem",
+        "Subscriptions": "BatchWriteItem DeleteItem GetItem Query UpdateItem",
     },
     "Broadcaster": {
         "Connections": "BatchGetItem DeleteItem GetItem Scan",
