@@ -74,7 +74,7 @@ def tests_in(path):
 @cache
 def files_below(path):
     files = [path] if path.is_file() else path.rglob("*")
-    return [file for file in files if file.suffix in SUFFIXES and not INSTALLED & set(file.parts)]
+    return [file for file in files if file.suffix in SUFFIXES and not INSTALLED & set(file.relative_to(ROOT).parts)]
 
 
 def is_at(path, *ends):
