@@ -32,7 +32,9 @@ async function run() {
   let handle = (_, response) => response.writeHead(503).end();
   const server = createServer((request, response) => handle(request, response));
   server.listen(Number(options.port), "127.0.0.1");
-  await once(server, "listening");
+  await once(server, "listening").catch((error) => {
+    throw error.code === "EADDRINUSE" ? new Error(`port ${options.port} is in use: choose another with --port`) : error;
+  });
   const { port } = server.address();
   const origins = [`http://127.0.0.1:${port}`, `http://localhost:${port}`];
 

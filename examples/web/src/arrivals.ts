@@ -10,6 +10,7 @@ const SETTLED_MS = 600;
 class Arrivals {
   #latencies: readonly number[] = [];
   #liveSince = 0;
+  #wasInterrupted = false;
   #late = 0;
   #last: number | undefined;
   #timer: number | undefined;
@@ -19,6 +20,7 @@ class Arrivals {
 
   /** The connection is lost: what comes next has waited for another one. */
   interrupted(): void {
+    this.#wasInterrupted = true;
     this.#liveSince = Number.POSITIVE_INFINITY;
   }
 
@@ -28,7 +30,7 @@ class Arrivals {
   }
 
   add({ timestamp, data }: Message): void {
-    if (timestamp !== undefined && Date.parse(timestamp) < this.#liveSince) {
+    if (this.#wasInterrupted && timestamp !== undefined && Date.parse(timestamp) < this.#liveSince) {
       this.#missed();
       return;
     }

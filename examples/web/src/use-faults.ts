@@ -1,6 +1,6 @@
 import { useCallback, useEffect, useState } from "react";
 import { journal } from "./journal.ts";
-import { get, post } from "./server.ts";
+import { act, get } from "./server.ts";
 
 /** What the server breaks: see `server/breaker.mjs`. */
 export type FaultName = "answers" | "kill" | "sockets";
@@ -37,9 +37,9 @@ export function useFaults(): {
   }, [read]);
 
   const tell = async (path: string, name: FaultName, text: string) => {
-    await post(path, { name });
     journal.add(text);
-    await read();
+    await act(path, { name });
+    await read().catch(() => {});
   };
   return {
     struck,

@@ -4,7 +4,7 @@ import { type ReactElement, useReducer, useState } from "react";
 import { arrivals } from "../arrivals.ts";
 import type { Encounter, Service, Threat } from "../kinds.ts";
 import { Panel } from "../panel.tsx";
-import { post } from "../server.ts";
+import { act } from "../server.ts";
 import { useSnapshot } from "../use-snapshot.ts";
 
 interface State {
@@ -47,12 +47,12 @@ export function BoardPanel(): ReactElement {
       about="Everybody sees the same board. Servers alone may publish here."
       aside={
         <span className="actions">
-          <button type="button" onClick={() => void post("/api/board/threats")}>
+          <button type="button" onClick={() => void act("/api/board/threats")}>
             Raise a threat
           </button>
           <button
             type="button"
-            onClick={() => void post("/api/board/alerts", { text: "Evacuation drill at noon: all gates will open." })}
+            onClick={() => void act("/api/board/alerts", { text: "Evacuation drill at noon: all gates will open." })}
           >
             Alert everyone
           </button>
@@ -73,10 +73,11 @@ export function BoardPanel(): ReactElement {
           <div key={id} className={`service service-${status}`}>
             <span className="service-name">{id}</span>
             <span className="service-load">
-              {load}
-              <small>% {status}</small>
+              {load} <small>% {status}</small>
             </span>
-            <meter min={0} max={100} value={load} aria-label={`Load of ${id}`} />
+            <span className="track">
+              <span className="load" style={{ inlineSize: `${load}%` }} />
+            </span>
           </div>
         ))}
       </div>

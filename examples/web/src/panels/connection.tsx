@@ -4,7 +4,7 @@ import { useLatencies } from "../arrivals.ts";
 import { journal, useJournal } from "../journal.ts";
 import { Panel } from "../panel.tsx";
 import { transportOf } from "../recorder.tsx";
-import { post } from "../server.ts";
+import { act } from "../server.ts";
 import type { Session } from "../session.ts";
 import { Sparkline } from "../sparkline.tsx";
 import { useFaults } from "../use-faults.ts";
@@ -22,7 +22,7 @@ export function ConnectionPanel({ session }: { session: Session }): ReactElement
 
   const drop = async (text: string) => {
     journal.add(text);
-    if (connectionId && !isHttp) await post("/api/drop", { connectionId });
+    if (connectionId && !isHttp) await act("/api/drop", { connectionId });
   };
   const expire = () => {
     session.shortenNext();
@@ -91,7 +91,7 @@ export function ConnectionPanel({ session }: { session: Session }): ReactElement
                 Sign in again
               </button>
             ) : (
-              <button type="button" onClick={() => void post("/api/sign-out", { userId: session.userId })}>
+              <button type="button" onClick={() => void act("/api/sign-out", { userId: session.userId })}>
                 Sign out
               </button>
             )}

@@ -36,6 +36,7 @@ export function Field<T extends string | number>(props: FieldProps<T>): ReactEle
   const timer = useRef<number>(undefined);
   const saving = useRef(Promise.resolve());
   const pending = useRef<T>(undefined);
+  const hasFocus = useRef(false);
   useEffect(() => () => clearTimeout(timer.current), []);
 
   const flush = () => {
@@ -46,6 +47,8 @@ export function Field<T extends string | number>(props: FieldProps<T>): ReactEle
     saving.current = saving.current.then(async () => {
       // Asked for when the field got the focus; usually long granted.
       if (await lock()) await save(wanted);
+      // Some browsers give a list no focus, so nothing would ever lose it.
+      if (!hasFocus.current) await unlock();
       if (pending.current === undefined) setDraft(undefined);
     });
   };
@@ -57,7 +60,12 @@ export function Field<T extends string | number>(props: FieldProps<T>): ReactEle
     clearTimeout(timer.current);
     timer.current = window.setTimeout(flush, SETTLED_MS);
   };
+  const enter = () => {
+    hasFocus.current = true;
+    void lock();
+  };
   const leave = () => {
+    hasFocus.current = false;
     flush();
     saving.current = saving.current.then(() => unlock());
   };
@@ -73,11 +81,18 @@ export function Field<T extends string | number>(props: FieldProps<T>): ReactEle
         disabled: isOff || isTaken,
         change,
         "aria-describedby": `${id}-lock`,
-        onFocus: () => void lock(),
+        onFocus: enter,
         onBlur: leave,
       })}
       <span id={`${id}-lock`} className="lock">
-        {isTaken && `🔒 ${who} ${holder?.userId === userId ? "are" : "is"} editing`}
+        {isTaken && (
+          <>
+            <svg viewBox="0 0 16 16" aria-hidden="true">
+              <path d="M4 7V5a4 4 0 0 1 8 0v2h1v7H3V7Zm2 0h4V5a2 2 0 0 0-4 0Z" />
+            </svg>
+            {`${who} ${holder?.userId === userId ? "are" : "is"} editing`}
+          </>
+        )}
         {state === "held" && "Yours while you edit"}
       </span>
     </div>

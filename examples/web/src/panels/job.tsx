@@ -1,6 +1,6 @@
 import { type ReactElement, useEffect, useRef, useState } from "react";
 import { Panel } from "../panel.tsx";
-import { post } from "../server.ts";
+import { act } from "../server.ts";
 import type { Session } from "../session.ts";
 
 interface Progress {
@@ -29,7 +29,7 @@ export function JobPanel({ session }: { session: Session }): ReactElement {
     source.addEventListener("open", () => setIsOpen(true));
     source.addEventListener("error", () => setIsOpen(false));
     // The first time only: a stream ends after a minute, and the browser opens the next one.
-    source.addEventListener("subscribed", () => void post("/api/jobs", { userId: session.userId, jobId }), {
+    source.addEventListener("subscribed", () => void act("/api/jobs", { userId: session.userId, jobId }), {
       once: true,
     });
     source.addEventListener("notification", ({ data }: MessageEvent<string>) => {

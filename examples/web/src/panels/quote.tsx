@@ -1,4 +1,4 @@
-import type { BelfryError } from "@belfry/client";
+import type { BelfryError, PresentUser } from "@belfry/client";
 import { useCall, useChannel, usePresence, useStatus } from "@belfry/react";
 import { type ReactElement, useCallback, useEffect, useRef, useState } from "react";
 import { arrivals } from "../arrivals.ts";
@@ -11,6 +11,8 @@ import { Field } from "./field.tsx";
 const ID = "q-1";
 const CHANNEL = `demo:quote:${ID}`;
 const ATTEMPTS = 3;
+const AVATARS = 5;
+const CHANGES = 3;
 
 const LABELS: Record<QuoteField, string> = {
   driverAge: "driver's age",
@@ -21,12 +23,19 @@ const LABELS: Record<QuoteField, string> = {
 const money = new Intl.NumberFormat("en", { style: "currency", currency: "EUR" });
 const whole = new Intl.NumberFormat("en", { style: "currency", currency: "EUR", maximumFractionDigits: 0 });
 
+interface Change {
+  version: number;
+  text: string;
+  premium: number;
+}
+
 /** A quote that several people edit, each one field at a time. */
 export function QuotePanel({ session }: { session: Session }): ReactElement {
   const [quote, setQuote] = useState<Quote>();
   const [note, setNote] = useState("Change a field: everybody's premium follows.");
   const call = useCall();
   const status = useStatus();
+  const [changes, setChanges] = useState<readonly Change[]>([]);
   const version = useRef(-1);
 
   const show = useCallback((newer: Quote) => {
@@ -34,6 +43,9 @@ export function QuotePanel({ session }: { session: Session }): ReactElement {
     version.current = newer.version;
     setQuote(newer);
   }, []);
+  const nameOf = (userId: string) => (userId === session.userId ? "You" : userId);
+  const list = ({ version, premium }: Quote, by: string, fields: QuoteField[]) =>
+    setChanges((all) => [{ version, text: `${nameOf(by)}: ${namesOf(fields)}`, premium }, ...all].slice(0, CHANGES));
   const read = useCallback(async () => {
     try {
       const result = await call("quote.get", { id: ID });
@@ -55,7 +67,8 @@ export function QuotePanel({ session }: { session: Session }): ReactElement {
         by,
       } = message.data as { quote: Quote; changed: QuoteField[]; by: string };
       show(changed);
-      setNote(`${by === session.userId ? "You" : by} changed the ${fields.map((field) => LABELS[field]).join(", ")}.`);
+      list(changed, by, fields);
+      setNote(`${nameOf(by)} changed the ${namesOf(fields)}.`);
     },
     onLost: () => void read(),
   });
@@ -65,6 +78,8 @@ export function QuotePanel({ session }: { session: Session }): ReactElement {
     if (isReady && !isHttp && version.current < 0) void read();
   }, [isReady, isHttp, read]);
   const { members } = usePresence(CHANNEL, { name: session.userId });
+  const isMe = ({ userId }: PresentUser) => userId === session.userId;
+  const shown = [...members.filter(isMe), ...members.filter((user) => !isMe(user))].slice(0, AVATARS);
 
   const edit = async (set: Partial<Quote>) => {
     try {
@@ -72,6 +87,7 @@ export function QuotePanel({ session }: { session: Session }): ReactElement {
         const result = await call("quote.edit", { id: ID, version: version.current, set });
         if (result.quote) show(result.quote);
         if (result.ok) {
+          list(result.quote, session.userId, Object.keys(set) as QuoteField[]);
           setNote("Saved, and told to everybody else.");
           return;
         }
@@ -92,11 +108,12 @@ export function QuotePanel({ session }: { session: Session }): ReactElement {
       about="Edited together: presence, a lock for each field, and a premium that a function of yours calculates."
       aside={
         <ul className="avatars" aria-label="Who is here">
-          {members.map(({ userId }) => (
+          {shown.map(({ userId }) => (
             <li key={userId}>
               <Avatar userId={userId} label={userId === session.userId ? `${userId} (you)` : userId} />
             </li>
           ))}
+          {members.length > AVATARS && <li className="more">and {members.length - AVATARS} more</li>}
         </ul>
       }
     >
@@ -170,8 +187,22 @@ export function QuotePanel({ session }: { session: Session }): ReactElement {
       <p className="muted" role="status">
         {isHttp ? "Over HTTP there are no calls and no locks: editing waits for a WebSocket." : note}
       </p>
+      {changes.length > 0 && (
+        <ul className="changes" aria-label="Last changes">
+          {changes.map(({ version, text, premium }) => (
+            <li key={version}>
+              <span>{text}</span>
+              <span>{money.format(premium / 100)}</span>
+            </li>
+          ))}
+        </ul>
+      )}
     </Panel>
   );
+}
+
+function namesOf(fields: QuoteField[]): string {
+  return fields.map((field) => LABELS[field]).join(", ");
 }
 
 function failure({ code }: BelfryError): string {

@@ -1,9 +1,9 @@
 import type { Message } from "@belfry/client";
 import { useChannel } from "@belfry/react";
-import { type ReactElement, useReducer } from "react";
+import { type ReactElement, useEffect, useReducer, useRef } from "react";
 import { arrivals } from "../arrivals.ts";
 import { Panel } from "../panel.tsx";
-import { post } from "../server.ts";
+import { act } from "../server.ts";
 import { useSnapshot } from "../use-snapshot.ts";
 
 interface Transcript {
@@ -26,6 +26,9 @@ export function TranscriptionPanel(): ReactElement {
     },
     onLost: () => read(),
   });
+  const end = useRef<HTMLElement>(null);
+  // biome-ignore lint/correctness/useExhaustiveDependencies: each chunk makes the text longer
+  useEffect(() => end.current?.scrollTo({ top: end.current.scrollHeight }), [chunks]);
   const read = useSnapshot<Transcript>("/api/transcription", status === "subscribed", apply);
   return (
     <Panel
@@ -33,7 +36,7 @@ export function TranscriptionPanel(): ReactElement {
       name="transcription"
       about="Streams in while somebody speaks. Break the connection: no word is missing after it."
       aside={
-        <button type="button" disabled={isRunning} onClick={() => void post("/api/transcription")}>
+        <button type="button" disabled={isRunning} onClick={() => void act("/api/transcription")}>
           {id === 0 ? "Start" : isRunning ? "Listening…" : "Once more"}
         </button>
       }
@@ -43,9 +46,12 @@ export function TranscriptionPanel(): ReactElement {
       ) : (
         <>
           <progress max={100} value={percent} aria-label="Transcribed" />
-          <p className={isRunning ? "transcript transcript-running" : "transcript"} data-testid="transcript">
-            {chunks.join(" ")}
-          </p>
+          {/* biome-ignore lint/a11y/noNoninteractiveTabindex: what scrolls must be reachable by keyboard */}
+          <section ref={end} className="transcript" aria-label="Transcript" tabIndex={0}>
+            <p className={isRunning ? "transcript-running" : ""} data-testid="transcript">
+              {chunks.join(" ")}
+            </p>
+          </section>
           <p className="muted" role="status">
             {isRunning ? "Transcribing…" : `Complete: ${chunks.join(" ").split(" ").length} words`}
           </p>
