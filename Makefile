@@ -237,4 +237,4 @@ $(CLIENTS): tests/python/requirements.txt
 clean: ## Remove everything that make built or installed
 	rm -rf target .venv .aws-sam tests/node/node_modules tests/browser/node_modules examples/typescript/node_modules examples/typescript/dist \
 		tests/benches/peers/node/node_modules tests/benches/peers/node/dist tests/benches/peers/socketio/node_modules clients/node_modules clients/peers/node_modules clients/typescript/dist \
-		clients/react/node_modules clients/react/dist clients/react-18/node_modules
+		clients/react/node_modules clients/react/dist clients/react-18/node_modules examples/web/node_modules examples/web/dist

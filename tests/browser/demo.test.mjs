@@ -1,6 +1,7 @@
 // The page of examples/web, with two users or more.
 import assert from "node:assert/strict";
 import { statSync } from "node:fs";
+import { request } from "node:http";
 import { after, afterEach, before, test } from "node:test";
 import { Browser, errorsOf, screenshot, seriousFindings } from "./support/browser.mjs";
 import { Demo } from "./support/demo.mjs";
@@ -281,6 +282,27 @@ test("blocked in the middle, it moves to HTTP and loses nothing", async () => {
   await press(page, "Block WebSockets");
   await logged(page, "WebSockets work again");
   await closed(page);
+});
+
+test("the demo's server answers its own page, and nobody else", async () => {
+  const json = { "content-type": "application/json" };
+  const statusOf = (path, headers) =>
+    new Promise((resolve, reject) => {
+      const sent = request(`${demo.address}${path}`, { method: "POST", headers }, ({ statusCode }) =>
+        resolve(statusCode),
+      );
+      sent.on("error", reject).end("{}");
+    });
+  assert.equal(await statusOf("/api/token", { ...json, host: "rebound.example" }), 403);
+  assert.equal(await statusOf("/api/token", { ...json, origin: "http://page.example" }), 403);
+  assert.equal(await statusOf("/api/token", { ...json, "sec-fetch-site": "cross-site" }), 403);
+  assert.equal(await statusOf("/api/token", { "content-type": "text/plain" }), 415, "a form needs no preflight");
+  assert.equal(await statusOf("/api/token", json), 400, "no such user");
+  assert.equal(await statusOf("/internal/calls", json), 401);
+  assert.equal(await statusOf("/api/uploads?file=x", json), 401);
+  for (const path of ["/..%2fpackage.json", "/assets/..%2f..%2fpackage.json", "/nowhere.js"]) {
+    assert.equal((await fetch(`${demo.address}${path}`)).status, 404, path);
+  }
 });
 
 test("everything works by keyboard alone", async () => {

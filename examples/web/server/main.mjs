@@ -61,7 +61,12 @@ async function run() {
     ].flat(),
     stopping.signal,
   );
-  stack.ended.then(() => stopping.abort());
+  stack.ended.then(() => {
+    if (stopping.signal.aborted) return;
+    console.error("demo: the local stack has ended");
+    process.exitCode = 1;
+    stopping.abort();
+  });
 
   try {
     const api = await Api.create({ stack, origins, key, signal: stopping.signal });
