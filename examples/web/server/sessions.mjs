@@ -18,13 +18,8 @@ export class Sessions {
 
   /** A tab's user, who stays the same when the tab is reloaded. */
   async begin({ userId = this.#next() }) {
-    const { websocket, reader, lambda } = this.#stack.urls;
-    const console = `${lambda}/_local/`;
-    const hasConsole = await fetch(console, { method: "HEAD" }).then(
-      ({ ok }) => ok,
-      () => false,
-    );
-    return { userId: valid(userId), websocket, reader, ...(hasConsole && { console }) };
+    const { websocket, reader, console } = this.#stack.urls;
+    return { userId: valid(userId), websocket, reader, console };
   }
 
   /** In a body, because URLs are logged in many places. */

@@ -44,7 +44,7 @@ export function App({ session }: { session: Session }): ReactElement {
       <footer>
         <p>
           Open this page in a second window: it is another user. Behind it run the same functions that you deploy to
-          AWS. {session.console && <a href={session.console}>Look inside them in the local console.</a>}
+          AWS. <a href={session.console}>Look inside them in the local console.</a>
         </p>
       </footer>
       <NotificationToast />

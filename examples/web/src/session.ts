@@ -6,7 +6,7 @@ interface Begun {
   userId: string;
   websocket: string;
   reader: string;
-  console?: string;
+  console: string;
 }
 
 const KEY = "belfry-demo-user";
@@ -23,7 +23,7 @@ export class Session {
   readonly websocket: string;
   readonly reader: string;
   /** The local stack's own page. */
-  readonly console: string | undefined;
+  readonly console: string;
   #isNextShort = false;
   /** Until then there is no new token. */
   #withheldUntil = 0;
