@@ -43,7 +43,7 @@ CLIENTS := .venv/clients/.installed
 PEERS := tests/benches/peers/node/dist/.built tests/benches/peers/socketio/node_modules/.package-lock.json .venv/peer-python/.installed .venv/peer-fastapi/.installed .venv/plot/.installed
 BENCHES ?= functions fanout local scale rivals contention channels recovery presence streams
 MEASURED := belfry connect disconnect default broadcaster worker sweeper operator hooks reader bare-loop
-TEMPLATES := template.yaml examples/python/template.yaml $(wildcard infra/*.yaml)
+TEMPLATES := template.yaml examples/python/template.yaml examples/s3-upload/template.yaml $(wildcard infra/*.yaml)
 
 export SAM_CLI_TELEMETRY := 0
 

@@ -1,5 +1,5 @@
-"""Runs the commands in the examples' README, against the local stack and an
-emulator's S3.
+"""Runs the commands in the examples' READMEs, against the local stack and an
+emulator's S3, EventBridge and Step Functions.
 """
 
 import contextlib
@@ -11,10 +11,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import boto3
+
 ROOT = Path(__file__).resolve().parent.parent.parent
 sys.path.insert(0, str(ROOT / "tools"))
 
-from emulator import Emulator  # noqa: E402
+from emulator import CREDENTIALS, Emulator  # noqa: E402
 from scenario import PATIENCE_SECONDS, Lines, step  # noqa: E402
 
 BELFRY = ROOT / "target/debug/belfry"
@@ -33,10 +35,10 @@ def blocks(title, addresses):
         yield "\n".join(line[2:] for line in block.splitlines() if line.startswith("$ "))
 
 
-def run(commands):
+def run(commands, environment=ENVIRONMENT):
     done = subprocess.run(
         ["bash", "-e", "-c", commands],
-        cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True, check=False, timeout=PATIENCE_SECONDS,
+        cwd=ROOT, env=environment, capture_output=True, text=True, check=False, timeout=PATIENCE_SECONDS,
     )
     assert done.returncode == 0, f"{commands}\n{done.stdout}{done.stderr}"
     return done.stdout
@@ -46,6 +48,74 @@ def upload_id(text):
     upload = json.loads(text[text.index("{"):])
     assert upload["file"] == "README.md", text
     return upload["uploadId"]
+
+
+# What stands in for Belfry's stack on the emulator: a function that hands each
+# request to the broadcaster of the local stack.
+STAND_IN = """
+import json, os, urllib.request
+
+def handler(event, context):
+    path = "/2015-03-31/functions/Broadcaster/invocations"
+    urllib.request.urlopen(os.environ["LOCAL_STACK"] + path, data=json.dumps(event).encode()).close()
+"""
+
+
+def stand_in(local_stack):
+    """A template with the outputs of Belfry's stack that the example needs."""
+    trust = {"Effect": "Allow", "Principal": {"Service": "lambda.amazonaws.com"}, "Action": "sts:AssumeRole"}
+    invoke = {"Effect": "Allow", "Action": "lambda:InvokeFunction", "Resource": {"Fn::GetAtt": ["Broadcaster", "Arn"]}}
+    return json.dumps({
+        "Resources": {
+            "Role": {
+                "Type": "AWS::IAM::Role",
+                "Properties": {"AssumeRolePolicyDocument": {"Version": "2012-10-17", "Statement": [trust]}},
+            },
+            "Broadcaster": {
+                "Type": "AWS::Lambda::Function",
+                "Properties": {
+                    "Runtime": "python3.13",
+                    "Handler": "index.handler",
+                    "Role": {"Fn::GetAtt": ["Role", "Arn"]},
+                    "Environment": {"Variables": {"LOCAL_STACK": local_stack}},
+                    "Code": {"ZipFile": STAND_IN},
+                },
+            },
+            "Policy": {
+                "Type": "AWS::IAM::ManagedPolicy",
+                "Properties": {"PolicyDocument": {"Version": "2012-10-17", "Statement": [invoke]}},
+            },
+        },
+        "Outputs": {
+            "BroadcasterArn": {"Value": {"Fn::GetAtt": ["Broadcaster", "Arn"]}},
+            "BroadcasterInvokePolicyArn": {"Value": {"Ref": "Policy"}},
+        },
+    })
+
+
+def s3_upload(emulator, local_stack, alice):
+    """The emulator checks no role of a rule or a state machine: templates_test.py does."""
+    cloudformation = boto3.client(
+        "cloudformation", endpoint_url=emulator.endpoint, region_name="us-east-1",
+        aws_access_key_id="test", aws_secret_access_key="test",
+    )
+    cloudformation.create_stack(
+        StackName="belfry-dev", TemplateBody=stand_in(local_stack), Capabilities=["CAPABILITY_IAM"]
+    )
+    cloudformation.get_waiter("stack_create_complete").wait(StackName="belfry-dev", WaiterConfig={"Delay": 1})
+
+    page = (ROOT / "examples/s3-upload/README.md").read_text()
+    define, deploy, upload, _ = re.findall(r"^```sh\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    path = f"{ROOT / '.venv/aws/bin'}:{ENVIRONMENT['PATH']}"
+    environment = ENVIRONMENT | CREDENTIALS | {"AWS_ENDPOINT_URL": emulator.endpoint, "PATH": path}
+    run(define + deploy + upload, environment)
+    size = (ROOT / "README.md").stat().st_size
+    alice.wait_for("upload.completed", '"file":"README.md"', f'"size":{size}')
+    odd = upload.replace("/README.md\"", "/holiday/\\\"1\\\" ü.md\"")
+    assert odd != upload, upload
+    run(define + odd, environment)
+    alice.wait_for("upload.completed", r'"file":"holiday/\"1\" ü.md"')
+    step("examples/s3-upload tells the user whom the key names")
 
 
 def main():
@@ -73,6 +143,8 @@ def main():
         [upload] = blocks("Python", addresses)
         alice.wait_for(upload_id(run(upload)))
         step("so does examples/python")
+
+        s3_upload(emulator, stack["lambda"], alice)
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ import tomllib
 import unittest
 from pathlib import Path
 
+import jsonschema
 from samcli.cli.types import CfnParameterOverridesType
 from samtranslator.translator.transform import transform
 from samtranslator.yaml_helper import yaml_parse
@@ -514,6 +515,55 @@ class Channels(unittest.TestCase):
 
 
 class Examples(unittest.TestCase):
+    def test_the_upload_example_asks_for_what_the_broadcaster_accepts(self):
+        machine = read("examples/s3-upload/template.yaml")["Resources"]["Notify"]["Properties"]
+        [payload] = [
+            state["Arguments"]["Payload"]
+            for state in machine["Definition"]["States"].values()
+            if "Payload" in state["Arguments"]
+        ]
+        # Expressions become a text or a size. examples_test.py evaluates them.
+        text = re.sub(r'"{% [^"]*\.size %}"', "5", json.dumps(payload))
+        request = json.loads(re.sub(r'"{% [^"]* %}"', '"x"', text))
+        self.assertEqual(request["target"], {"type": "user", "userId": "x"})
+        schema = json.loads((ROOT / "schemas/broadcast-request.json").read_text())
+        jsonschema.validate(request, schema)
+
+    def test_each_role_of_the_upload_example_does_one_thing(self):
+        template = read("examples/s3-upload/template.yaml")
+        roles = of_type(template, "AWS::IAM::Role")
+        allowed = {
+            name: [
+                (statement["Action"], statement["Resource"])
+                for policy in role["Policies"]
+                for statement in as_list(policy["PolicyDocument"]["Statement"])
+            ]
+            for name, role in roles.items()
+        }
+        self.assertEqual(
+            allowed,
+            {
+                "UploadedRole": [("states:StartExecution", {"Ref": "Notify"})],
+                "NotifyRole": [("sqs:SendMessage", {"Fn::GetAtt": ["Failures", "Arn"]})],
+            },
+        )
+        self.assertNotIn("ManagedPolicyArns", roles["UploadedRole"])
+        self.assertEqual(roles["NotifyRole"]["ManagedPolicyArns"], [{"Ref": "BroadcasterPolicyArn"}])
+
+    def test_the_upload_example_loses_no_event(self):
+        template = read("examples/s3-upload/template.yaml")
+        failures = {"Fn::GetAtt": ["Failures", "Arn"]}
+        [rule] = of_type(template, "AWS::Events::Rule").values()
+        [target] = rule["Targets"]
+        self.assertEqual(target["DeadLetterConfig"], {"Arn": failures})
+        [policy] = of_type(template, "AWS::SQS::QueuePolicy").values()
+        [statement] = policy["PolicyDocument"]["Statement"]
+        self.assertEqual(statement["Condition"], {"ArnEquals": {"aws:SourceArn": {"Fn::GetAtt": ["Uploaded", "Arn"]}}})
+        states = template["Resources"]["Notify"]["Properties"]["Definition"]["States"]
+        [caught] = states["Broadcast"]["Catch"]
+        self.assertEqual((caught["ErrorEquals"], caught["Next"]), (["States.ALL"], "Keep"))
+        self.assertEqual(states["Keep"]["Arguments"]["QueueUrl"], {"Ref": "Failures"})
+
     def test_those_in_the_tools_documentation_hold(self):
         for module in (channels, origins, parameters):
             self.assertEqual(doctest.testmod(module).failed, 0, module.__name__)
