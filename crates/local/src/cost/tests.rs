@@ -64,6 +64,27 @@ fn the_page_shows_what_its_commands_print() {
     }
 }
 
+/// The comparison shows one line of each command's output.
+#[test]
+fn the_comparison_shows_what_its_commands_print() {
+    let page = include_str!("../../../../docs/COMPARISON.md");
+    let lines: Vec<_> = page.lines().collect();
+    let mut compared = 0;
+    for pair in lines.windows(2) {
+        let Some(flags) = pair[0]
+            .strip_prefix("$ target/debug/belfry cost ")
+            .and_then(|command| command.strip_suffix(" | grep Together"))
+        else {
+            continue;
+        };
+        let printed = text(&parse(flags).unwrap()).unwrap();
+        let together = printed.lines().find(|line| line.contains("Together"));
+        assert_eq!(together, Some(pair[1]), "{flags}");
+        compared += 1;
+    }
+    assert_eq!(compared, 4);
+}
+
 #[test]
 fn the_price_of_a_million_operations_follows_from_their_units() {
     let table = PAGE.split_once("| operation |").unwrap().1;
