@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 sys.path.insert(0, str(ROOT / "tools"))
 
 from emulator import CREDENTIALS, Emulator  # noqa: E402
-from scenario import PATIENCE_SECONDS, Lines, step  # noqa: E402
+from scenario import PATIENCE_SECONDS, Lines, step, until  # noqa: E402
 
 BELFRY = ROOT / "target/debug/belfry"
 WSCAT = ROOT / "tests/node/node_modules/.bin/wscat"
@@ -105,7 +105,7 @@ def s3_upload(emulator, local_stack, alice):
     cloudformation.get_waiter("stack_create_complete").wait(StackName="belfry-dev", WaiterConfig={"Delay": 1})
 
     page = (ROOT / "examples/s3-upload/README.md").read_text()
-    define, deploy, upload, _ = re.findall(r"^```sh\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    define, deploy, upload, look = re.findall(r"^```sh\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
     path = f"{ROOT / '.venv/aws/bin'}:{ENVIRONMENT['PATH']}"
     environment = ENVIRONMENT | CREDENTIALS | {"AWS_ENDPOINT_URL": emulator.endpoint, "PATH": path}
     run(define + deploy + upload, environment)
@@ -116,6 +116,15 @@ def s3_upload(emulator, local_stack, alice):
     run(define + odd, environment)
     alice.wait_for("upload.completed", r'"file":"holiday/\"1\" ü.md"')
     step("examples/s3-upload tells the user whom the key names")
+
+    known = "$(output belfry-dev BroadcasterArn)"
+    assert known in deploy, deploy
+    run(define + deploy.replace(known, f"{known}-gone") + upload, environment)
+    # For SQS, version 1 of the AWS CLI ignores AWS_ENDPOINT_URL.
+    look = look.replace("--queue-url", f"--endpoint-url {emulator.endpoint} --queue-url")
+    letter = until("what nobody was told of", lambda: run(define + look, environment))
+    assert "ResourceNotFoundException" in letter and "uploads/alice/README.md" in letter, letter
+    step("and keeps what it cannot tell, with the reason")
 
 
 def main():
