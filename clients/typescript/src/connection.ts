@@ -115,7 +115,7 @@ export class Connection {
   expectFrame(): void {
     if (this.#hasEnded || this.#probe !== undefined) return;
     this.#probe = this.#environment.setTimeout(
-      () => this.#fail("the connection is dead: no frame came in time", "retryNow"),
+      () => this.#fail("the connection is dead: no answer came in time", "retryNow"),
       ANSWER_MS,
     );
   }

@@ -42,6 +42,8 @@ export class Connector {
   readonly #options: ConnectorOptions;
   readonly #events: ConnectorEvents;
   #current: Connection | undefined;
+  /** The connection that was replaced last. It may still owe answers. */
+  #retired: Connection | undefined;
   /** The attempt that runs. Each has its own object, so that an abandoned one is recognized. */
   #attempt: { connection?: Connection } | undefined;
   #failures = 0;
@@ -82,6 +84,7 @@ export class Connector {
     this.#attempt = undefined;
     this.#current?.close();
     this.#current = undefined;
+    this.#retired?.close();
     this.#events.stopped(error);
   }
 
@@ -148,6 +151,8 @@ export class Connector {
     const ahead = Math.min(HANDOVER_MS, life * HANDOVER_SHARE);
     this.#handover = this.#environment.setTimeout(() => void this.#connect(), life - ahead);
     this.#events.ready(connection, frame);
+    this.#retired?.close();
+    this.#retired = previous;
     previous?.retire();
     this.#events.status({ state: "connected", connectionId, userId });
   }

@@ -326,6 +326,21 @@ describe("close", () => {
     expect(statuses.at(-1)).toEqual({ state: "closed" });
   });
 
+  it("also ends a connection that was replaced and owes an answer", async () => {
+    const { environment, server, belfry } = await connected();
+    const old = server.open[0];
+    server.intercept = ({ type }) => type === "publish";
+    const rejected = expect(belfry.channel("room:7").publish("chat.line")).rejects.toMatchObject({ code: "CLOSED" });
+    await settle();
+    old?.send({ type: "reconnect", version: "1.0", data: { deadline: server.timestamp(600_000) } });
+    await settle();
+    expect(server.open).toHaveLength(2);
+    belfry.close();
+    await rejected;
+    expect(server.open).toEqual([]);
+    expect(environment.pendingTimers).toBe(0);
+  });
+
   it.each(["while it asks for a token", "while it connects", "while it waits"])("works %s", async (moment) => {
     const { environment, server, belfry } = setUp({}, (server) => {
       server.accepts = false;
