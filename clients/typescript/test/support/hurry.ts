@@ -6,25 +6,41 @@ interface Timer {
   real: unknown;
 }
 
+/** How much faster than real waits are: all of them, and the clock, too; or each as its milliseconds say. */
+export type Speed = number | ((ms: number) => number);
+
 /** An environment in which the client's own waits take a quarter of their time, and whose wake-ups a test can cause. */
 export class HurriedEnvironment implements Environment {
   readonly WebSocket = undefined;
+  /** Whether the device says that it has a network. */
+  online = true;
   readonly #real: Environment = defaultEnvironment();
   readonly #timers = new Set<Timer>();
   readonly #wakes = new Set<() => void>();
-  readonly #speed: number;
+  readonly #speed: Speed;
+  readonly #random: () => number;
 
-  constructor(speed = 4) {
+  constructor(speed: Speed = 4, random: () => number = Math.random) {
     this.#speed = speed;
+    this.#random = random;
+  }
+
+  get pendingTimers(): number {
+    return this.#timers.size;
+  }
+
+  get pendingWakes(): number {
+    return this.#wakes.size;
   }
 
   now(): number {
-    return this.#real.now() * this.#speed;
+    return this.#real.now() * (typeof this.#speed === "number" ? this.#speed : 1);
   }
 
   setTimeout(callback: () => void, ms: number): unknown {
     const timer: Timer = { ms, run: () => this.#timers.delete(timer) && callback(), real: undefined };
-    timer.real = this.#real.setTimeout(timer.run, ms / this.#speed);
+    const speed = typeof this.#speed === "number" ? this.#speed : this.#speed(ms);
+    timer.real = this.#real.setTimeout(timer.run, ms / speed);
     this.#timers.add(timer);
     return timer;
   }
@@ -34,7 +50,7 @@ export class HurriedEnvironment implements Environment {
   }
 
   random(): number {
-    return this.#real.random();
+    return this.#random();
   }
 
   randomId(): string {
@@ -42,7 +58,7 @@ export class HurriedEnvironment implements Environment {
   }
 
   isOnline(): boolean {
-    return true;
+    return this.online;
   }
 
   onWake(callback: () => void): () => void {

@@ -1,7 +1,7 @@
 import WebSocket from "ws";
 import type { Channel } from "../../src/index.js";
 import { Belfry, type BelfryOptions, type Lost, type Message, type Status, type TokenReason } from "../../src/index.js";
-import { HurriedEnvironment } from "./hurry.js";
+import { HurriedEnvironment, type Speed } from "./hurry.js";
 import { Network } from "./network.js";
 import type { Stack } from "./stack.js";
 
@@ -16,7 +16,7 @@ export class RealClient {
 
   private constructor(stack: Stack, user: string, network: Network, options: RealOptions) {
     this.network = network;
-    this.environment = new HurriedEnvironment(options.speed);
+    this.environment = new HurriedEnvironment(options.speed, options.random);
     const token: BelfryOptions["token"] = async ({ reason }) => {
       this.reasons.push(reason);
       return options.token ? options.token({ reason }) : stack.token(user);
@@ -87,7 +87,9 @@ export class RealClient {
 
 export interface RealOptions extends Partial<BelfryOptions> {
   /** How much faster than real the client's waits are. */
-  speed?: number;
+  speed?: Speed;
+  /** The client's source of chance. */
+  random?: () => number;
   /** `false`: do not wait until it is connected. */
   isPatient?: boolean;
 }

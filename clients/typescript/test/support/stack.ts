@@ -5,6 +5,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
+import type { Position } from "../../src/index.js";
 
 const repository = new URL("../../../../", import.meta.url);
 const binaries = new URL(`${process.env["BELFRY_BINARIES"] ?? "target/debug"}/`, repository);
@@ -13,7 +14,8 @@ const binaries = new URL(`${process.env["BELFRY_BINARIES"] ?? "target/debug"}/`,
 const RULES = {
   version: "1.0",
   channels: [
-    { match: "room:**", allow: ["subscribe", "publish", "presence", "lock"], history: { seconds: 300 } },
+    { match: "room:**", allow: ["subscribe", "publish", "presence", "lock"], history: { seconds: 86_400 } },
+    { match: "brief:*", allow: ["subscribe", "publish"], history: { seconds: 60 } },
     { match: "plain:*", allow: ["subscribe", "publish"] },
     { match: "admin:*", groups: ["admins"], allow: ["subscribe", "publish"], history: { seconds: 300 } },
   ],
@@ -126,6 +128,29 @@ export class Stack {
     const dueAt = String(16 * 60_000).padStart(13, "0");
     const key = { pk: { S: "due#00" }, sk: { S: `${dueAt}#count#${channel}` } };
     await this.#dynamo("PutItem", { TableName: "State", Item: { ...key, channel: { S: channel } } });
+  }
+
+  /** Removes the messages of a channel up to a number from its history, oldest first, as their expiry does. */
+  async expire(channel: string, { epoch, seq }: Position): Promise<void> {
+    const key = (number: number) => ({ S: `${epoch}#${String(number).padStart(20, "0")}` });
+    // A fault of the test may refuse a call.
+    const retried = async (operation: string, input: object) => {
+      for (let attempt = 1; ; attempt += 1) {
+        try {
+          return await this.#dynamo(operation, input);
+        } catch (error) {
+          if (attempt === 20) throw error;
+        }
+      }
+    };
+    const { Items } = await retried("Query", {
+      TableName: "Messages",
+      KeyConditionExpression: "channel = :channel AND #position BETWEEN :first AND :last",
+      ProjectionExpression: "channel, #position",
+      ExpressionAttributeNames: { "#position": "position" },
+      ExpressionAttributeValues: { ":channel": { S: channel }, ":first": key(1), ":last": key(seq) },
+    });
+    for (const Key of Items) await retried("DeleteItem", { TableName: "Messages", Key });
   }
 
   async stop(): Promise<void> {
