@@ -93,7 +93,7 @@ export class Belfry {
     if (!/^wss?:$/.test(url.protocol)) throw new TypeError("the URL must begin with wss: or ws:");
     const environment = options.environment ?? defaultEnvironment();
     const WebSocket = options.WebSocket ?? environment.WebSocket;
-    if (!WebSocket) throw new TypeError("this runtime has no WebSocket: pass one in as an option");
+    if (!WebSocket) throw new TypeError("this runtime has no WebSocket: pass one in");
     this.#environment = environment;
     this.#parts = options;
     this.#publishTimeoutMs = options.publishTimeoutMs ?? 60_000;

@@ -114,10 +114,7 @@ export class Connection {
   /** Ends the connection unless a frame arrives in time. The caller sends one that is answered. */
   expectFrame(): void {
     if (this.#hasEnded || this.#probe !== undefined) return;
-    this.#probe = this.#environment.setTimeout(
-      () => this.#fail("the connection is dead: no answer came in time", "retryNow"),
-      ANSWER_MS,
-    );
+    this.#probe = this.#environment.setTimeout(() => this.#fail("the server does not answer", "retryNow"), ANSWER_MS);
   }
 
   /** Another connection has replaced this one: closes it when every request is answered. */
@@ -269,6 +266,6 @@ export function remaining(frame: ServerFrame, until: string): number {
   return between(frame.timestamp, until);
 }
 
-function disconnected(): BelfryError {
-  return new BelfryError("DISCONNECTED", "the connection has ended");
+export function disconnected(): BelfryError {
+  return new BelfryError("DISCONNECTED", "the connection was closed");
 }

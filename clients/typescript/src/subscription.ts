@@ -84,6 +84,12 @@ export class Subscription {
     return { ...JSON.parse(this.#options), ...this.known };
   }
 
+  /** The same, to be sent now. */
+  ask(): ChannelWanted {
+    this.recovery.asked = this.recovery.position;
+    return this.wanted;
+  }
+
   /** Resolves when the server has subscribed the connection. Rejects if it refuses. */
   whenSubscribed(): Promise<void> {
     if (this.#isSubscribed) return Promise.resolve();

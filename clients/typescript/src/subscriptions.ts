@@ -1,5 +1,5 @@
 import { backoff } from "./backoff.js";
-import { type Connection, type Replies, remaining } from "./connection.js";
+import { type Connection, disconnected, type Replies, remaining } from "./connection.js";
 import type { Environment } from "./environment.js";
 import { BelfryError } from "./errors.js";
 import { bytesOf } from "./frame.js";
@@ -71,7 +71,7 @@ export class Subscriptions {
 
   /** Sends a request on the present connection. */
   async request<T extends keyof Replies>(type: T, data: ClientFrames[T]["data"]): Promise<ServerFrames[Replies[T]]> {
-    if (!this.#connection) throw new BelfryError("DISCONNECTED", "there is no connection");
+    if (!this.#connection) throw disconnected();
     return this.#connection.request(type, data);
   }
 
@@ -79,7 +79,7 @@ export class Subscriptions {
   hello(): HelloData {
     for (const subscription of this.#wanted.values()) subscription.refusal = undefined;
     this.#greeted = this.#batch([...this.#wanted.values()]);
-    return this.#greeted.length > 0 ? { subscribe: { channels: this.#greeted.map(({ wanted }) => wanted) } } : {};
+    return this.#greeted.length > 0 ? { subscribe: { channels: this.#greeted.map((one) => one.ask()) } } : {};
   }
 
   /** A connection was welcomed. It replaces any other. */
@@ -127,7 +127,7 @@ export class Subscriptions {
     for (const channel of data.channels) {
       this.#asked.delete(channel);
       const code = data.reason ?? "FORBIDDEN";
-      this.#wanted.get(channel)?.refuse(new BelfryError(code, "the server has ended the subscription"));
+      this.#wanted.get(channel)?.refuse(new BelfryError(code, "the server ended the subscription"));
     }
   }
 
@@ -198,7 +198,7 @@ export class Subscriptions {
         if (connection === this.#connection) for (const { name } of batch) this.#asked.delete(name);
       } else {
         for (const subscription of batch) this.#asked.set(subscription.name, subscription);
-        const frame = await connection.request("subscribe", { channels: batch.map(({ wanted }) => wanted) });
+        const frame = await connection.request("subscribe", { channels: batch.map((one) => one.ask()) });
         if (connection === this.#connection) this.#answered(batch, frame.data.channels, frame);
       }
       this.#failures = 0;

@@ -25,6 +25,8 @@ export class Recovery {
   /** An answer is on its way that may fill the gap. At first, the one to `subscribe`. */
   #isAsking = true;
   #failures = 0;
+  /** The position that the newest `subscribe` named. */
+  asked: Position | undefined;
   /** There was a time without a subscription since the last answer. */
   #isInterrupted = false;
 
@@ -50,7 +52,7 @@ export class Recovery {
       this.#events.lost({ reason: "noHistory", from: this.#ordering.position, to: undefined });
     }
     this.#isInterrupted = false;
-    this.#answered(page);
+    this.#answered(page, this.asked);
   }
 
   /** The server has said that there is something after the client's position. */
@@ -71,13 +73,15 @@ export class Recovery {
     this.#ordering.reset();
   }
 
-  #answered(page: Page): void {
+  /** The server has answered a request that named a position. */
+  #answered(page: Page, asked: Position | undefined): void {
     this.#isAsking = false;
     this.#stopTimer();
     const before = this.position;
-    const isBehind = this.#ordering.answer(page);
-    const hasAdvanced = before?.seq !== this.position?.seq || before?.epoch !== this.position?.epoch;
-    if (isBehind && (hasAdvanced || page.recovered === undefined)) void this.#ask();
+    // Messages have come since, so what the history does not have may be among them.
+    const isStale = page.recovered === false && before && before !== asked;
+    const isBehind = isStale || this.#ordering.answer(page);
+    if (isBehind && (isStale || page.recovered === undefined || before !== this.position)) void this.#ask();
     else this.#watch(isBehind);
   }
 
@@ -104,7 +108,7 @@ export class Recovery {
       return;
     }
     this.#failures = 0;
-    this.#answered(page);
+    this.#answered(page, position);
   }
 
   #failed(error: BelfryError): void {
@@ -120,7 +124,7 @@ export class Recovery {
   }
 
   #stopTimer(): void {
-    if (this.#timer !== undefined) this.#environment.clearTimeout(this.#timer);
+    this.#environment.clearTimeout(this.#timer);
     this.#timer = undefined;
   }
 }

@@ -248,3 +248,23 @@ describe("messages that are not kept", () => {
     expect(lost).toEqual([]);
   });
 });
+
+describe("an answer that says that a message is gone", () => {
+  it.each(["history", "hello"] as const)("is no loss if the message arrives before the answer to %s", async (type) => {
+    const { environment, server, log, messages, lost } = await joined();
+    server.publish("room:7", "a");
+    const late = log.append("b");
+    if (type === "hello") server.socket.end(1006);
+    else server.publish("room:7", "c");
+    server.intercept = (frame, socket) => {
+      if (frame.type !== type || log.expired > 0) return false;
+      log.expired = 2;
+      socket.send(late);
+      log.append("d");
+      return false;
+    };
+    await environment.advance(2_000);
+    expect(lost).toEqual([]);
+    expect(textsOf(messages)).toEqual(type === "hello" ? ["a", "b", "d"] : ["a", "b", "c", "d"]);
+  });
+});
