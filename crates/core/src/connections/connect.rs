@@ -14,7 +14,7 @@ use crate::time::UnixMillis;
 
 /// The longest `userAgent` and `origin` that a row keeps, in bytes. With the
 /// longest user id a row stays under one kilobyte, which is one write unit.
-pub const MAX_KEPT_BYTES: usize = 96;
+pub const MAX_KEPT_BYTES: usize = 80;
 
 /// A request to open a connection.
 #[derive(Debug, Clone, PartialEq, Eq)]
