@@ -85,9 +85,12 @@ export class SharedLock {
     try {
       const channel = this.#channel();
       if (!channel) throw new BelfryError("CLOSED", "there is no channel yet");
-      const lock = await channel.lock(this.#name, options);
-      if (this.#isWanted) this.#keep(lock);
-      else await lock.release();
+      // It may be wanted again while it is being released.
+      while (this.#isWanted && !this.#lock) {
+        const lock = await channel.lock(this.#name, options);
+        if (this.#isWanted) this.#keep(lock);
+        else await lock.release();
+      }
     } catch (error) {
       if (this.#isWanted) this.#error = error as BelfryError;
     } finally {

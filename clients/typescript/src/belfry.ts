@@ -147,8 +147,7 @@ export class Belfry {
    * `presence` or `locks`, it subscribes at once.
    */
   channel(name: string, options: ChannelOptions = {}): Channel {
-    if (name.length > 128 || !NAME.test(name))
-      throw new TypeError(`not the name of a channel: ${JSON.stringify(name)}`);
+    if (name.length > 128 || !NAME.test(name)) throw new TypeError(`invalid channel name: ${JSON.stringify(name)}`);
     const { channel, subscription } = this.#channels.get(name) ?? this.#open(name);
     const isChanged = subscription.configure(options);
     const isWanted = options.presence || options.locks;
@@ -211,8 +210,11 @@ export class Belfry {
       },
       position: () => subscription.recovery.position,
       close: () => {
-        // The client itself needs these two.
-        if (OWN.includes(name)) return;
+        if (this.#heard.has(name)) {
+          // The client itself needs it.
+          this.channel(name, { presence: undefined });
+          return;
+        }
         this.#channels.delete(name);
         this.#subscriptions.remove(subscription, new BelfryError("CLOSED", "the channel was closed"));
       },

@@ -43,7 +43,7 @@ export class PublishQueue {
       }
       const lane = this.#lanes.get(data.channel) ?? { entries: [], isBusy: false };
       this.#lanes.set(data.channel, lane);
-      const late = () => this.#take(entry)?.reject(new BelfryError("TIMEOUT", "the message was not published in time"));
+      const late = () => this.#take(entry)?.reject(new BelfryError("TIMEOUT", "not published in time"));
       const entry = { data, failures: 0, resolve, reject, timer: this.#environment.setTimeout(late, timeoutMs) };
       lane.entries.push(entry);
       this.#size += 1;

@@ -64,7 +64,12 @@ export class Subscriptions {
   }
 
   remove(subscription: Subscription, error: BelfryError): void {
-    if (this.#wanted.get(subscription.name) === subscription) this.#wanted.delete(subscription.name);
+    const { name, refusal } = subscription;
+    if (this.#wanted.get(name) === subscription) {
+      this.#wanted.delete(name);
+      // Also if it was about to be asked for again: the connection may have it.
+      if (!refusal) this.#asked.set(name, subscription);
+    }
     subscription.end(error);
     void this.#reconcile();
   }

@@ -19,24 +19,31 @@ const { values: options } = parseArgs({
 const stopping = new AbortController();
 process.once("SIGINT", () => stopping.abort());
 process.once("SIGTERM", () => stopping.abort());
+// The stack has to know the page's origin before it starts.
+let handle = (_, response) => response.writeHead(503).end();
+const server = createServer((request, response) => handle(request, response));
 
 try {
   await run();
 } catch (error) {
-  console.error(`demo: ${error.message}`);
-  process.exitCode = 1;
+  if (!stopping.signal.aborted) {
+    console.error(`demo: ${error.message}`);
+    process.exitCode = 1;
+  }
+} finally {
+  stopping.abort();
+  server.close();
+  server.closeAllConnections();
 }
 
 async function run() {
-  // The stack has to know the page's origin before it starts.
-  let handle = (_, response) => response.writeHead(503).end();
-  const server = createServer((request, response) => handle(request, response));
   server.listen(Number(options.port), "127.0.0.1");
   await once(server, "listening").catch((error) => {
     throw error.code === "EADDRINUSE" ? new Error(`port ${options.port} is in use: choose another with --port`) : error;
   });
   const { port } = server.address();
-  const origins = [`http://127.0.0.1:${port}`, `http://localhost:${port}`];
+  // As browsers write them, without port 80.
+  const origins = ["127.0.0.1", "localhost"].map((host) => new URL(`http://${host}:${port}`).origin);
 
   const key = randomUUID();
   const stack = await Stack.start(
@@ -74,8 +81,6 @@ async function run() {
     announce(origins[0], stack);
     if (!stopping.signal.aborted) await once(stopping.signal, "abort");
   } finally {
-    server.close();
-    server.closeAllConnections();
     await stack.stop();
   }
 }

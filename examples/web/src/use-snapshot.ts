@@ -3,7 +3,7 @@ import { useCallback, useEffect, useRef } from "react";
 import { get } from "./server.ts";
 
 /**
- * Fetches a state when the page is connected for the first time: messages are missed by nobody from then on. Returns a
+ * Fetches a state when the page is connected for the first time. From then on, the subscription misses nothing. Returns a
  * function to fetch it again, for messages that were lost.
  */
 export function useSnapshot<T>(path: string, isSubscribed: boolean, apply: (state: T) => void): () => void {
@@ -12,19 +12,21 @@ export function useSnapshot<T>(path: string, isSubscribed: boolean, apply: (stat
   useEffect(() => {
     latest.current = apply;
   });
+  const hasRead = useRef(false);
   const read = useCallback(() => {
+    hasRead.current = false;
     get<T>(path).then(
-      (snapshot) => latest.current(snapshot),
+      (snapshot) => {
+        hasRead.current = true;
+        latest.current(snapshot);
+      },
       // The page has no server. The next connection fetches it.
       () => {},
     );
   }, [path]);
   const isReady = isSubscribed && state === "connected";
-  const hasRead = useRef(false);
   useEffect(() => {
-    if (!isReady || hasRead.current) return;
-    hasRead.current = true;
-    read();
+    if (isReady && !hasRead.current) read();
   }, [isReady, read]);
   return read;
 }

@@ -92,6 +92,14 @@ describe("usePresence", () => {
     expect(all.server.socket.of("unsubscribe")).toEqual([]);
   });
 
+  it("ends with the last component of the channel", async () => {
+    const all = world();
+    const { rerender } = await render(all.provide(<Present info={{ name: "Alice" }} />));
+    expect(all.server.socket.subscribed).toContain("room:7");
+    await rerender(all.provide(null));
+    expect(all.server.socket.subscribed).not.toContain("room:7");
+  });
+
   it("says why it is refused, and shows nobody without a name", async () => {
     const all = world();
     all.server.forbidden.add("room:7");
@@ -188,6 +196,30 @@ describe("useLock", () => {
     expect(all.server.locks.size).toBe(0);
     await unmount();
     expect(all.isQuiet).toBe(true);
+  });
+
+  it("is asked for again if it is wanted again while it is being released", async () => {
+    const all = world();
+    await render(all.provide(<Price />));
+    const answers: Array<() => void> = [];
+    all.server.intercept = (frame, socket) => {
+      if (frame.type !== "lock" && frame.type !== "unlock") return false;
+      answers.push(() => all.server.answer(frame, socket));
+      return true;
+    };
+    await during(() => void price.lock());
+    await during(() => price.unlock());
+    await during(() => answers.shift()?.());
+    let isMine: boolean | undefined;
+    await during(
+      () =>
+        void price.lock().then((answer) => {
+          isMine = answer;
+        }),
+    );
+    while (answers.length > 0) await during(() => answers.shift()?.());
+    expect(isMine).toBe(true);
+    expect(price.state).toBe("held");
   });
 
   it("is released if the component is gone before the server has answered", async () => {

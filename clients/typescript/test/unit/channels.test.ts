@@ -147,6 +147,16 @@ describe("a channel", () => {
     expect(server.socket.subscribed).not.toContain("room:7");
   });
 
+  it("unsubscribes when it is closed right after its options changed", async () => {
+    const { server, belfry } = await connected();
+    const room = belfry.channel("room:7", { presence: { name: "Alice" } });
+    await room.subscribe();
+    belfry.channel("room:7", { presence: undefined });
+    room.close();
+    await settle();
+    expect(server.socket.subscribed).not.toContain("room:7");
+  });
+
   it("that is closed and opened again is subscribed only after it was unsubscribed", async () => {
     const { server, belfry } = await connected();
     await belfry.channel("room:7").subscribe();
@@ -361,6 +371,11 @@ describe("notifications", () => {
       expect(server.socket.of("subscribe")).toEqual([]);
       post(5, "d");
       expect(texts).toEqual(["a", "b", "c", "d"]);
+      expect(textsOf(own)).toEqual(["d"]);
+      belfry.channel("tenant:acme").close();
+      await settle();
+      post(6, "e");
+      expect(texts).toEqual(["a", "b", "c", "d", "e"]);
       expect(textsOf(own)).toEqual(["d"]);
     });
 

@@ -37,8 +37,8 @@ pub enum ReceiptsHistory {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[schemars(rename = "ReceiptsRequest")]
 #[schemars(extend("oneOf" = [
-    {"required": ["channel"], "properties": {"channel": {"type": "string", "not": {"pattern": "^@me$"}}}},
-    {"required": ["userId"], "properties": {"userId": {"type": "string"}}},
+    {"required": ["channel"], "properties": {"channel": {"type": "string", "not": {"pattern": "^@me$"}}, "userId": {"type": "null"}}},
+    {"required": ["userId"], "properties": {"userId": {"type": "string"}, "channel": {"type": "null"}}},
 ]))]
 pub(crate) struct ReceiptsFields {
     /// What to do.

@@ -37,6 +37,7 @@ export function Field<T extends string | number>(props: FieldProps<T>): ReactEle
   const saving = useRef(Promise.resolve());
   const pending = useRef<T>(undefined);
   const hasFocus = useRef(false);
+  const [isRefused, setIsRefused] = useState(false);
   useEffect(() => () => clearTimeout(timer.current), []);
 
   const flush = () => {
@@ -46,7 +47,9 @@ export function Field<T extends string | number>(props: FieldProps<T>): ReactEle
     pending.current = undefined;
     saving.current = saving.current.then(async () => {
       // Asked for when the field got the focus; usually long granted.
-      if (await lock()) await save(wanted);
+      const isMine = await lock();
+      setIsRefused(!isMine);
+      if (isMine) await save(wanted);
       // Some browsers give a list no focus, so nothing would ever lose it.
       if (!hasFocus.current) await unlock();
       if (pending.current === undefined) setDraft(undefined);
@@ -94,6 +97,7 @@ export function Field<T extends string | number>(props: FieldProps<T>): ReactEle
           </>
         )}
         {state === "held" && "Yours while you edit"}
+        {state === "free" && isRefused && "Not saved: try again"}
       </span>
     </div>
   );
