@@ -120,10 +120,12 @@ where
 
     async fn look(&self, watch: &mut Watch) -> Result<Vec<Event>, Refusal> {
         let ended = self.check(watch).await?;
-        let mut events = Vec::new();
         if !ended.is_empty() {
-            events.push(self.unsubscribed(ended, watch.cursor().to_string()));
+            // Before anything is read: a read that fails must not take the event
+            // along.
+            return Ok(vec![self.unsubscribed(ended, watch.cursor().to_string())]);
         }
+        let mut events = Vec::new();
         let mut read = self.read(watch).await?;
         let lost = std::mem::take(&mut read.lost);
         if !lost.is_empty() {

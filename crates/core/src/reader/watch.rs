@@ -23,7 +23,9 @@ pub(super) struct Watch {
 
 #[derive(Debug)]
 enum Watched {
-    Refused(ChannelRefused),
+    /// With what it was to begin after: if it is allowed again, nothing is
+    /// skipped.
+    Refused(ChannelRefused, Option<Since>),
     Open(OpenChannel),
 }
 
@@ -53,7 +55,7 @@ pub(super) struct Read {
 impl Watch {
     pub(super) fn cursor(&self) -> Cursor {
         let positions = self.channels.iter().map(|channel| match channel {
-            Watched::Refused(_) => None,
+            Watched::Refused(_, since) => since.clone(),
             Watched::Open(open) => open.position.clone().map(Since::Position),
         });
         positions.collect()
@@ -69,7 +71,7 @@ impl Watch {
     /// What became of each channel.
     pub(super) fn states(&self) -> Vec<SubscribedTo> {
         let channels = self.channels.iter().map(|channel| match channel {
-            Watched::Refused(refused) => SubscribedTo::Refused(refused.clone()),
+            Watched::Refused(refused, _) => SubscribedTo::Refused(refused.clone()),
             Watched::Open(open) => open.state(),
         });
         channels.collect()
@@ -79,7 +81,7 @@ impl Watch {
     fn open(&self) -> impl Iterator<Item = (usize, &OpenChannel)> {
         let channels = self.channels.iter().enumerate();
         channels.filter_map(|(index, channel)| match channel {
-            Watched::Refused(_) => None,
+            Watched::Refused(..) => None,
             Watched::Open(open) => Some((index, open)),
         })
     }
@@ -161,8 +163,8 @@ where
         let channels = try_join_all(judged).await?;
         let all_refused = channels
             .iter()
-            .all(|one| matches!(one, Watched::Refused(_)));
-        if let Some(Watched::Refused(first)) = channels.first()
+            .all(|one| matches!(one, Watched::Refused(..)));
+        if let Some(Watched::Refused(first, _)) = channels.first()
             && all_refused
         {
             return Err(first.error.clone().into());
@@ -183,10 +185,11 @@ where
         let (log, asked_until) = match self.may_read(identity, &address).await {
             Ok(allowed) => allowed,
             Err(error) => {
-                return Ok(Watched::Refused(ChannelRefused {
+                let refused = ChannelRefused {
                     channel: address,
                     error,
-                }));
+                };
+                return Ok(Watched::Refused(refused, since));
             }
         };
         let history = self.history(identity);
@@ -273,10 +276,10 @@ where
             return Err(Refusal::TokenExpired);
         }
         if now.since(watch.sign_out_checked_at) >= SIGN_OUT_CHECK {
-            watch.sign_out_checked_at = now;
             if self.is_signed_out(&watch.identity).await? {
                 return Err(Refusal::SignedOut);
             }
+            watch.sign_out_checked_at = now;
         }
         let identity = &watch.identity;
         let mut ended = Vec::new();
@@ -292,10 +295,12 @@ where
                 Err(error) => {
                     let address = open.address.clone();
                     ended.push(address.clone());
-                    *channel = Watched::Refused(ChannelRefused {
+                    let position = open.position.take().map(Since::Position);
+                    let refused = ChannelRefused {
                         channel: address,
                         error,
-                    });
+                    };
+                    *channel = Watched::Refused(refused, position);
                 }
             }
         }
