@@ -191,12 +191,32 @@ impl<S: Locks, C: Clock> LockKeeper<'_, S, C> {
         if keys.is_empty() {
             return Ok(Vec::new());
         }
-        let released = keys.iter().map(|key| release(self.store, connection, key));
-        let free = futures_util::future::try_join_all(released).await?;
-        let free: Vec<_> = free.into_iter().flatten().collect();
-        let owner = connection.lock_owner();
-        self.store.unlist_locks(owner, keys).await?;
-        Ok(free)
+        let released = keys.iter().map(|key| self.give_up(connection, key));
+        let (free, unlisted): (Vec<_>, Vec<_>) = futures_util::future::try_join_all(released)
+            .await?
+            .into_iter()
+            .unzip();
+        let unlisted: Vec<_> = unlisted.into_iter().flatten().collect();
+        if !unlisted.is_empty() {
+            let owner = connection.lock_owner();
+            self.store.unlist_locks(owner, &unlisted).await?;
+        }
+        Ok(free.into_iter().flatten().collect())
+    }
+
+    /// Releases a lock. Returns it if it is free now, and its key unless the
+    /// successor holds it: then it stays on the list that they share.
+    async fn give_up(
+        &self,
+        connection: &Connection,
+        key: &LockKey,
+    ) -> Result<(Option<FreeLock>, Option<LockKey>), StoreError> {
+        let free = release(self.store, connection, key).await?;
+        let is_held = free.is_none() && {
+            let state = self.store.find_lock(key).await?;
+            state.is_some_and(|state| is_held_by(&state, connection))
+        };
+        Ok((free, (!is_held).then(|| key.clone())))
     }
 }
 

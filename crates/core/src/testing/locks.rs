@@ -3,9 +3,11 @@ use std::time::Duration;
 use belfry_protocol::{ChannelName, ConnectionId, LockName};
 
 use super::store::State;
-use super::{BUCKET, FakeStore, LIMITS, START, Store, connection, connection_id, find, put};
+use super::{
+    BUCKET, FakeStore, LIMITS, START, Store, TestClock, connection, connection_id, find, put,
+};
 use crate::connections::Connection;
-use crate::locks::release_all;
+use crate::locks::{LockKeeper, release_all};
 use crate::ports::{
     Admission, Admitted, FreeLock, Left, LockKey, LockPage, LockState, Locks, StoreError, Swapped,
     Touched,
@@ -168,6 +170,7 @@ pub(super) async fn contract<S: Store>(new: impl AsyncFn() -> S) {
         locks_outlive_a_connection_that_was_replaced(&new().await, first).await;
     }
     only_a_session_hands_its_locks_on(&new().await).await;
+    a_connection_that_was_replaced_gives_up_no_lock_of_the_new_one(&new().await).await;
 }
 
 pub(super) fn key(name: &str) -> LockKey {
@@ -407,6 +410,28 @@ async fn locks_outlive_a_connection_that_was_replaced<S: Store>(store: &S, first
     assert_eq!(state.map(|state| state.until), Some(UnixMillis(0)));
     let due = store.due_list(later).await.expect("due_list").departures;
     assert_eq!(store.depart(&due[0]).await, Ok(vec![other_key]));
+}
+
+async fn a_connection_that_was_replaced_gives_up_no_lock_of_the_new_one<S: Store>(store: &S) {
+    let one = open(store, "c1", "alice").await;
+    let two = succeed(store, "c2", &one).await;
+    let key = key("title");
+    assert_eq!(store.list_lock(&two, &key, 20).await, Ok(true));
+    let swapped = store.swap_lock(&key, None, &held(&two, 30, 7)).await;
+    assert_eq!(swapped, Ok(Swapped::Yes));
+    let clock = TestClock::default();
+    let keeper = LockKeeper {
+        store,
+        clock: &clock,
+    };
+    let released = keeper.unlock_all(&one, std::slice::from_ref(&key)).await;
+    assert_eq!(released, Ok(vec![]));
+    // It is still listed, so the end of both releases it.
+    for id in [&one.id, &two.id] {
+        assert_eq!(store.disconnect(id, START).await, Ok(()));
+    }
+    let state = store.find_lock(&key).await.expect("find_lock");
+    assert_eq!(state.map(|state| state.until), Some(UnixMillis(0)));
 }
 
 async fn only_a_session_hands_its_locks_on<S: Store>(store: &S) {
