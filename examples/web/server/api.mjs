@@ -31,7 +31,7 @@ export class Api {
     const board = new Board(broadcaster, signal);
     const transcription = new Transcription(broadcaster, signal);
     const jobs = new Jobs(broadcaster, signal);
-    const sessions = new Sessions(stack);
+    const sessions = new Sessions(stack, signal);
     const breaker = new Breaker(stack);
     const uploads = await Uploads.start(stack, signal);
     const calls = await quoteCalls(stack);

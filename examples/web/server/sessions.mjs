@@ -1,8 +1,11 @@
+import { pause } from "./broadcaster.mjs";
 import { Refusal } from "./http.mjs";
 
 const USER = /^(alice|bob|guest-\d{1,6})$/;
 const TOKEN_SECONDS = 900;
 const SHORT_SECONDS = 4;
+/** A sign-out also voids the tokens of the next five seconds, because clocks differ. */
+const VOID_MS = 6_000;
 
 /**
  * Users and their tokens: the part that a login page and Cognito have elsewhere. Any page of the demo may be any user, so
@@ -10,10 +13,14 @@ const SHORT_SECONDS = 4;
  */
 export class Sessions {
   #stack;
+  #signal;
   #users = 0;
+  /** When a user who was signed out gets a token again. */
+  #validFrom = new Map();
 
-  constructor(stack) {
+  constructor(stack, signal) {
     this.#stack = stack;
+    this.#signal = signal;
   }
 
   /** A tab's user, who stays the same when the tab is reloaded. */
@@ -24,12 +31,15 @@ export class Sessions {
 
   /** In a body, because URLs are logged in many places. */
   async token({ userId, isShort = false }) {
+    const wait = (this.#validFrom.get(userId) ?? 0) - Date.now();
+    if (wait > 0) await pause(wait, this.#signal);
     return { token: await this.#stack.token(valid(userId), isShort === true ? SHORT_SECONDS : TOKEN_SECONDS) };
   }
 
   /** Closes every connection of the user, and voids every token. */
   async end({ userId }) {
     await this.#stack.invoke("Operator", { action: "signOut", userId: valid(userId) });
+    this.#validFrom.set(userId, Date.now() + VOID_MS);
   }
 
   #next() {
