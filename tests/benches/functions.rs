@@ -253,7 +253,8 @@ impl Events {
             }),
             "worker" => json!({"messageId": "done", "segment": 0}),
             "sweeper" => example("sweeper-sweep"),
-            "operator" => example("operator-sign-out"),
+            // Nobody whose token is used here.
+            "operator" => json!({"action": "signOut", "userId": "nobody"}),
             "reader" => poll(&self.token),
             other => unreachable!("no function {other}"),
         }
