@@ -126,7 +126,7 @@ where
         Ok(identity)
     }
 
-    /// Opens a stream. Its first event says what became of each channel, and what
+    /// Opens a stream. Its first event has the result for each channel, and what
     /// the reader has missed follows.
     ///
     /// # Errors

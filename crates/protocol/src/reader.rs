@@ -21,7 +21,8 @@ const MAX_CURSOR_BYTES: usize = 4 * 1024;
 /// What a reader has seen of each of its channels, in their order.
 ///
 /// As text, `epoch.seq` for each channel, joined by commas, `acked` for what the
-/// user has acknowledged, and `-` for a channel of which no position is known.
+/// user has acknowledged, and `-` for a channel of which no position is known. That
+/// of no channel is empty.
 /// So a client that knows positions can make a cursor, for example when it
 /// changes from a socket to HTTP.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -68,6 +69,9 @@ impl FromStr for Cursor {
     fn from_str(text: &str) -> Result<Self, InvalidCursor> {
         if text.len() > MAX_CURSOR_BYTES {
             return Err(InvalidCursor);
+        }
+        if text.is_empty() {
+            return Ok(Self::default());
         }
         let parts = text.split(',').map(|part| match part {
             "-" => Ok(None),
@@ -183,9 +187,9 @@ impl Publish {
 pub struct Messages {
     /// The messages, each in its channel's order.
     pub messages: Vec<MessageFrame>,
-    /// What the next poll asks with. Absent if no channel can be read.
+    /// What the next poll asks with.
     pub cursor: String,
-    /// What became of each channel, in the order of the request. `messages` of
+    /// The result for each channel, in the order of the request. `messages` of
     /// a channel are left out: they are above.
     pub channels: Vec<SubscribedTo>,
     /// Whose token the request had.
@@ -245,7 +249,6 @@ mod tests {
         assert_eq!(cursor.to_string(), "19b7a.41,-,x.y.0,acked");
         let too_long = "-,".repeat(3_000);
         for wrong in [
-            "",
             ",",
             "a",
             "a.",
@@ -284,6 +287,12 @@ mod tests {
         assert_eq!(request.channels[1].1, Some(at("e", 9)), "the newest counts");
         let request = parse(&with_cursor, Some("")).unwrap();
         assert_eq!(request.channels[1].1, Some(at("e", 4)));
+        let none = parse(&[("cursor", "")], None).unwrap();
+        assert_eq!(
+            none.channels,
+            [],
+            "the cursor of an answer without channels"
+        );
     }
 
     #[test]
@@ -297,6 +306,9 @@ mod tests {
             (&[("channel", "a"), ("wait", "1"), ("wait", "1")], "wait"),
             (&[("channel", "a"), ("cursor", "e.1,e.2")], "cursor"),
             (&[("channel", "a"), ("cursor", "secret")], "cursor"),
+            (&[("channel", "a"), ("cursor", "")], "cursor"),
+            (&[("channel", "a"), ("cursor", ",")], "cursor"),
+            (&[("cursor", "-")], "cursor"),
         ] {
             let refused = parse(query, None).unwrap_err();
             assert_eq!(refused.code, ErrorCode::InvalidMessage);
@@ -337,7 +349,7 @@ mod tests {
     proptest! {
         #[test]
         fn a_cursor_survives_the_way(
-            parts in prop::collection::vec(prop::option::of(since()), 1..51),
+            parts in prop::collection::vec(prop::option::of(since()), 0..51),
         ) {
             let cursor: Cursor = parts.into_iter().collect();
             prop_assert_eq!(cursor.to_string().parse(), Ok(cursor));

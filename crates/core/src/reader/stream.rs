@@ -55,7 +55,7 @@ where
     M: Metrics,
     R: Randomness,
 {
-    /// Begins a stream: its first event says what became of each channel, and
+    /// Begins a stream: its first event has the result for each channel, and
     /// what the reader has missed follows.
     pub(super) fn begin(
         &self,

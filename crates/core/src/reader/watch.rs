@@ -68,7 +68,7 @@ impl Watch {
         }
     }
 
-    /// What became of each channel.
+    /// The result for each channel.
     pub(super) fn states(&self) -> Vec<SubscribedTo> {
         let channels = self.channels.iter().map(|channel| match channel {
             Watched::Refused(refused, _) => SubscribedTo::Refused(refused.clone()),

@@ -161,6 +161,38 @@ fn a_message_is_billed_in_steps_of_32_kilobytes() {
     assert_close(posted(131_072), 5.0 * 730.0);
 }
 
+/// By hand: with 300 bytes around it, the larger message takes 8 units to read.
+#[test]
+fn larger_messages_are_read_in_steps_of_4_kilobytes() {
+    let more = |flags: &str| {
+        let reads = |bytes: u32| {
+            let flags = format!("{flags} --history-hours 1 --message-bytes {bytes}");
+            usage(&flags).read_units
+        };
+        reads(32_768 - 300) - reads(300)
+    };
+    let (seconds, hourly) = (730.0 * 3_600.0, 730.0);
+    // The head and the newest entry, in one query.
+    let appends = hourly * 15.0;
+    assert_close(more("--connections 1 --messages-per-user 24"), appends);
+    assert_close(
+        more("--connections 1 --publishes-per-user 24 --fan-out 1"),
+        appends,
+    );
+    assert_close(more("--connections 1 --acks-per-user 24"), hourly * 7.0);
+    // A recovery reads the head, and what was missed.
+    let (found, polls) = (hourly * 2.0 * 7.0, 730.0 * 60.0 * 7.0);
+    assert_close(
+        more("--short-poll-clients 1 --messages-per-user 24"),
+        appends + polls + found,
+    );
+    let (streams, looks) = (seconds / 56.0 * 7.0, (seconds / 2.0 + 2.0 * hourly) * 3.5);
+    assert_close(
+        more("--sse-clients 1 --messages-per-user 24"),
+        appends + streams + looks + found,
+    );
+}
+
 #[test]
 fn each_use_costs_something_and_twice_as_much_twice() {
     let total = |flags: &str| bill(&usage(flags)).total();

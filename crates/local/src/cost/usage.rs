@@ -12,6 +12,9 @@ const BYTES_A_GIGABYTE: f64 = 1e9;
 /// API Gateway bills messages in steps of this many bytes.
 const MESSAGE_STEP: f64 = 32_768.0;
 
+/// DynamoDB counts consistent reads in steps of this many bytes.
+const READ_STEP: f64 = 4_096.0;
+
 /// `Default` posts to up to this many subscribers itself.
 const OWN_POSTS: f64 = 100.0;
 
@@ -162,6 +165,7 @@ impl<'a> Month<'a> {
         self.exchange(acks, 0.0);
         self.invoke_more(acks, "call of a frame");
         self.operate(acks, "ack");
+        self.read_more(acks, self.message_bytes);
     }
 
     /// What servers send: the calls of the broadcaster, without the posts.
@@ -256,11 +260,7 @@ impl<'a> Month<'a> {
         let polls = seconds / SHORT_POLL_EVERY;
         self.invoke(clients * polls, "poll");
         self.operate(clients * polls, "HTTP reader: checking for a sign-out");
-        self.operate(clients * polls, "log: recovery, nothing missed");
-        self.operate(
-            clients * polls.min(messages),
-            "log: recovery, 4 messages missed",
-        );
+        self.recover(clients * polls, clients * polls.min(messages));
         self.usage.transfer_gb +=
             self.arguments.readers() * messages * self.message_bytes / BYTES_A_GIGABYTE;
     }
@@ -271,13 +271,22 @@ impl<'a> Month<'a> {
         self.usage.gb_seconds += clients * seconds * reader_gigabytes();
         let ends = "HTTP reader: the beginning and the end of a stream or a poll that waits";
         self.operate(clients * requests, ends);
-        self.operate(clients * requests, "log: recovery, nothing missed");
+        self.recover(clients * requests, clients * messages);
         let checks = requests + seconds / SIGN_OUT_CHECK_EVERY;
         self.operate(clients * checks, "HTTP reader: checking for a sign-out");
         // After a message, it looks sooner.
         let looks = seconds / LOOK_EVERY + 2.0 * messages;
         self.operate(clients * looks / 2.0, "HTTP reader: looking at 2 channels");
-        self.operate(clients * messages, "log: recovery, 4 messages missed");
+        // Eventually consistent.
+        self.read_more(clients * looks / 2.0, self.message_bytes);
+    }
+
+    /// Looks at a log that find nothing, and others that find a message.
+    fn recover(&mut self, nothing: f64, one: f64) {
+        self.operate(nothing, "log: recovery, nothing missed");
+        self.operate(one, "log: recovery, 4 messages missed");
+        // The head has the newest message, too.
+        self.read_more(nothing + 2.0 * one, self.message_bytes);
     }
 
     /// Lists the subscribers of a channel and posts to them.
@@ -328,9 +337,17 @@ impl<'a> Month<'a> {
         self.invoke_more(times, "post");
     }
 
+    /// Consistent reads of messages of this size, beyond the unit that the
+    /// operation counts.
+    fn read_more(&mut self, times: f64, bytes: f64) {
+        self.usage.read_units += times * ((bytes / READ_STEP).ceil() - 1.0);
+    }
+
     /// Keeps messages, beyond what the operation counts: what they take beside
-    /// the first KB, in the head and in the entry, and their storage.
+    /// the first KB, in the head and in the entry, and their storage. An append
+    /// reads the head and the newest entry.
     fn keep(&mut self, messages: f64) {
+        self.read_more(messages, 2.0 * self.message_bytes);
         let further_kilobytes = (self.message_bytes / 1_024.0).ceil() - 1.0;
         self.usage.write_units += messages * 2.0 * further_kilobytes;
         let at_a_time = messages * self.arguments.history_hours / HOURS_A_MONTH;
