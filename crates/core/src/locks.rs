@@ -7,22 +7,28 @@
 //! are at most two seconds wrong, so they differ by four at most.
 //!
 //! A connection and the one that replaces it count as one holder, under the name
-//! of the first of them, [`Connection::lock_owner`]. So nothing is carried over
-//! that a death could leave half-way: the write that admits the successor makes
-//! it a holder, too. The locks are released when no connection of that name is
-//! left, in whatever order they end. A connection is put on the name's list only
-//! by the write that finds the row of its predecessor, and taken off only after
-//! its own row was removed or its session ended. So a list that has become empty
-//! stays empty, and whoever empties it releases the locks. A late `unlock` does
-//! not release what a successor has renewed since.
+//! of the first of them, [`Connection::lock_owner`]. A function that dies leaves
+//! nothing half done: one write admits the successor and makes it a holder. The
+//! locks are released when no connection of that name is left, in whatever order
+//! they end. A connection becomes a holder only by the write that finds the row of
+//! its predecessor, and ceases to be one only after its own row was removed or its
+//! session ended. So a set of holders that has become empty stays empty, and the
+//! write that empties it releases the locks. A late `unlock` does not release what
+//! a successor has renewed since. The order of connections is that of API
+//! Gateway's `connectedAt`: if its hosts' clocks put a successor before its
+//! predecessor, `unlock` by the successor does nothing to what it has not renewed,
+//! and the lock's seconds end it.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use belfry_protocol::{ChannelName, ConnectionId, HeldLock, HeldLocks, Holder, MAX_LOCKS};
 
 use crate::connections::Connection;
 use crate::fitting::fitting;
-use crate::ports::{Clock, FreeLock, LockKey, LockPage, LockState, Locks, StoreError, Swapped};
+use crate::ports::{
+    Clock, FreeLock, ListedLock, LockKey, LockPage, LockState, Locks, StoreError, Swapped,
+};
 use crate::time::UnixMillis;
 
 /// How long after its `until` a lock can be taken by another connection: twice
@@ -85,7 +91,8 @@ impl<S: Locks, C: Clock> LockKeeper<'_, S, C> {
         lifetime: Duration,
     ) -> Result<LockOutcome, StoreError> {
         let mut seen = self.store.find_lock(key).await?;
-        let mut is_listed = false;
+        // For the attempts of this call.
+        let mut listed = Vec::new();
         for _ in 0..ATTEMPTS {
             let now = self.clock.now();
             let until = now.plus(lifetime);
@@ -105,9 +112,7 @@ impl<S: Locks, C: Clock> LockKeeper<'_, S, C> {
                     }
                 }
                 Some(state) if state.until.plus(TAKEOVER) > now => {
-                    if is_listed {
-                        self.unlist(connection, key).await;
-                    }
+                    self.strike(connection, state, listed).await;
                     return Ok(LockOutcome::Held(state.clone()));
                 }
                 Some(_) | None => LockState {
@@ -123,9 +128,10 @@ impl<S: Locks, C: Clock> LockKeeper<'_, S, C> {
                 Some(seen) if seen.until > UnixMillis(0) => GrantKind::Takeover,
                 Some(_) | None => GrantKind::New,
             };
-            if kind != GrantKind::Renewal && !is_listed {
-                is_listed = self.store.list_lock(connection, key, MAX_LOCKS).await?;
-                if !is_listed {
+            if kind != GrantKind::Renewal {
+                let (key, fencing) = (key.clone(), new.fencing);
+                listed.push(ListedLock { key, fencing });
+                if !self.list(connection, &listed[listed.len() - 1]).await? {
                     return Ok(LockOutcome::TooMany);
                 }
             }
@@ -140,10 +146,11 @@ impl<S: Locks, C: Clock> LockKeeper<'_, S, C> {
             }
             // What has ended the connection may have released its locks before
             // this one was taken.
-            if is_listed && !self.store.is_in_session(connection).await? {
+            if !listed.is_empty() && !self.store.is_in_session(connection).await? {
                 release(self.store, connection, key).await?;
                 return Ok(LockOutcome::Ended);
             }
+            self.strike(connection, &new, listed).await;
             return Ok(LockOutcome::Locked(Grant { state: new, kind }));
         }
         Err(StoreError {
@@ -152,14 +159,44 @@ impl<S: Locks, C: Clock> LockKeeper<'_, S, C> {
         })
     }
 
-    /// Takes a lock off the list that the connection did not get. One that is
-    /// left counts towards the limit and is harmless otherwise.
-    async fn unlist(&self, connection: &Connection, key: &LockKey) {
-        let keys = std::slice::from_ref(key);
-        let owner = connection.lock_owner();
-        if let Err(error) = self.store.unlist_locks(owner, keys).await {
+    /// Lists a lock, if there is room, or can be made.
+    async fn list(&self, connection: &Connection, lock: &ListedLock) -> Result<bool, StoreError> {
+        let list = || self.store.list_lock(connection, lock, MAX_LOCKS);
+        if list().await? {
+            return Ok(true);
+        }
+        let listed = self.store.listed_locks(connection.lock_owner()).await?;
+        let states = listed.iter().map(|one| self.store.find_lock(&one.key));
+        let states = futures_util::future::try_join_all(states).await?;
+        let left = listed.into_iter().zip(states).filter(|(one, state)| {
+            let over = state.as_ref().map(|state| over(state, connection));
+            over.is_some_and(|over| one.fencing <= over)
+        });
+        let left: Vec<_> = left.map(|(one, _)| one).collect();
+        self.unlist(connection, &left).await?;
+        Ok(!left.is_empty() && list().await?)
+    }
+
+    /// Takes what became of attempts off the list. What is left there counts
+    /// towards the limit until it is full, and is harmless otherwise.
+    async fn strike(&self, connection: &Connection, state: &LockState, listed: Vec<ListedLock>) {
+        let mut left = listed;
+        left.retain(|one| one.fencing <= over(state, connection));
+        if let Err(error) = self.unlist(connection, &left).await {
             tracing::warn!(event = "lock.left-listed", connectionId = %connection.id, reason = %error, "could not take a lock off a connection's list");
         }
+    }
+
+    async fn unlist(
+        &self,
+        connection: &Connection,
+        locks: &[ListedLock],
+    ) -> Result<(), StoreError> {
+        if locks.is_empty() {
+            return Ok(());
+        }
+        let owner = connection.lock_owner();
+        self.store.unlist_locks(owner, locks).await
     }
 
     /// Releases a lock. `None` if the connection does not hold it.
@@ -172,9 +209,9 @@ impl<S: Locks, C: Clock> LockKeeper<'_, S, C> {
         key: &LockKey,
     ) -> Result<Option<FreeLock>, StoreError> {
         let free = release(self.store, connection, key).await?;
-        if free.is_some() {
-            let (owner, keys) = (connection.lock_owner(), std::slice::from_ref(key));
-            self.store.unlist_locks(owner, keys).await?;
+        if let Some(FreeLock { key, fencing }) = free.clone() {
+            let released = ListedLock { key, fencing };
+            self.unlist(connection, &[released]).await?;
         }
         Ok(free)
     }
@@ -186,38 +223,46 @@ impl<S: Locks, C: Clock> LockKeeper<'_, S, C> {
     pub async fn unlock_all(
         &self,
         connection: &Connection,
-        keys: &[LockKey],
+        listed: &[ListedLock],
     ) -> Result<Vec<FreeLock>, StoreError> {
-        if keys.is_empty() {
-            return Ok(Vec::new());
+        let keys = keys(listed);
+        let released = keys.iter().map(async |&key| {
+            let free = release(self.store, connection, key).await?;
+            let over = match &free {
+                Some(free) => Some(free.fencing),
+                None => {
+                    let state = self.store.find_lock(key).await?;
+                    state.map(|state| over(&state, connection))
+                }
+            };
+            Ok((free, over))
+        });
+        let released = futures_util::future::try_join_all(released).await?;
+        let mut left = Vec::new();
+        let mut all_free = Vec::new();
+        for (key, (free, over)) in keys.into_iter().zip(released) {
+            all_free.extend(free);
+            let is_left = |one: &&ListedLock| one.key == *key && Some(one.fencing) <= over;
+            left.extend(listed.iter().filter(is_left).cloned());
         }
-        let released = keys.iter().map(|key| self.give_up(connection, key));
-        let (free, unlisted): (Vec<_>, Vec<_>) = futures_util::future::try_join_all(released)
-            .await?
-            .into_iter()
-            .unzip();
-        let unlisted: Vec<_> = unlisted.into_iter().flatten().collect();
-        if !unlisted.is_empty() {
-            let owner = connection.lock_owner();
-            self.store.unlist_locks(owner, &unlisted).await?;
-        }
-        Ok(free.into_iter().flatten().collect())
+        self.unlist(connection, &left).await?;
+        Ok(all_free)
     }
+}
 
-    /// Releases a lock. Returns it if it is free now, and its key unless the
-    /// successor holds it: then it stays on the list that they share.
-    async fn give_up(
-        &self,
-        connection: &Connection,
-        key: &LockKey,
-    ) -> Result<(Option<FreeLock>, Option<LockKey>), StoreError> {
-        let free = release(self.store, connection, key).await?;
-        let is_held = free.is_none() && {
-            let state = self.store.find_lock(key).await?;
-            state.is_some_and(|state| is_held_by(&state, connection))
-        };
-        Ok((free, (!is_held).then(|| key.clone())))
+/// The highest number with which the connection's owner neither holds a lock nor
+/// can take it any more.
+fn over(state: &LockState, connection: &Connection) -> u64 {
+    if is_held_by(state, connection) {
+        state.fencing.saturating_sub(1)
+    } else {
+        state.fencing
     }
+}
+
+/// The locks of a list, each once.
+fn keys(listed: &[ListedLock]) -> BTreeSet<&LockKey> {
+    listed.iter().map(|one| &one.key).collect()
 }
 
 /// Releases a lock for a connection, unless its successor has renewed it.
@@ -239,11 +284,11 @@ async fn release<S: Locks>(
 pub async fn release_all<S: Locks>(
     store: &S,
     owner: &ConnectionId,
-    keys: &[LockKey],
+    listed: &[ListedLock],
 ) -> Result<Vec<FreeLock>, StoreError> {
     let any_time = UnixMillis(u64::MAX);
-    let released = keys
-        .iter()
+    let released = keys(listed)
+        .into_iter()
         .map(|key| store.release_lock(key, owner, any_time));
     let released = futures_util::future::try_join_all(released).await?;
     Ok(released.into_iter().flatten().collect())

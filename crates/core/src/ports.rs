@@ -49,7 +49,7 @@ pub use cursor::Cursor;
 pub use disconnections::{Disconnections, TOMBSTONE_LIFETIME};
 pub use due_connections::DueConnections;
 pub use hooks::{DeadLetters, HOOK_TIME, HookEvents, Listener, PendingEvents, WaitingSubject};
-pub use locks::{FreeLock, LockKey, LockPage, LockState, Locks, Swapped};
+pub use locks::{FreeLock, ListedLock, LockKey, LockPage, LockState, Locks, Swapped};
 pub use logs::{Advanced, LogAppends, LogPeeks, LogReads, Memory, Tail};
 pub use metrics::{MetricEvent, Metrics, Recoveries, Waiting};
 pub use outbox::{Outbox, PostError};

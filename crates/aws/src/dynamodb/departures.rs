@@ -6,7 +6,7 @@ use std::time::Duration;
 use aws_sdk_dynamodb::types::{Put, TransactWriteItem};
 use belfry_core::UnixMillis;
 use belfry_core::connections::{Connection, shard_of};
-use belfry_core::ports::{Departure, Departures, Due, LockKey, StoreError};
+use belfry_core::ports::{Departure, Departures, Due, ListedLock, StoreError};
 use belfry_protocol::ConnectionId;
 use futures_util::future::try_join_all;
 
@@ -42,7 +42,7 @@ impl Departures for DynamoDb {
         Ok(due)
     }
 
-    async fn depart(&self, departure: &Departure) -> Result<Vec<LockKey>, StoreError> {
+    async fn depart(&self, departure: &Departure) -> Result<Vec<ListedLock>, StoreError> {
         let left_at = departure.due_at.minus(DUE_AFTER);
         let Departure {
             connection,

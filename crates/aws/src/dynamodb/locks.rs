@@ -13,7 +13,9 @@ use aws_sdk_dynamodb::types::{
 };
 use belfry_core::UnixMillis;
 use belfry_core::connections::Connection;
-use belfry_core::ports::{FreeLock, LockKey, LockPage, LockState, Locks, StoreError, Swapped};
+use belfry_core::ports::{
+    FreeLock, ListedLock, LockKey, LockPage, LockState, Locks, StoreError, Swapped,
+};
 use belfry_protocol::{ChannelName, ConnectionId, LockName, UserId};
 
 use super::row::{Item, integer, member_key, number, string, text};
@@ -80,7 +82,7 @@ impl Locks for DynamoDb {
     async fn list_lock(
         &self,
         connection: &Connection,
-        key: &LockKey,
+        lock: &ListedLock,
         most: usize,
     ) -> Result<bool, StoreError> {
         let update = self
@@ -93,15 +95,24 @@ impl Locks for DynamoDb {
                 "attribute_not_exists(heldLocks) OR size(heldLocks) < :most \
                  OR contains(heldLocks, :name)",
             )
-            .expression_attribute_values(":names", AttributeValue::Ss(vec![listed(key)]))
-            .expression_attribute_values(":name", text(listed(key)))
+            .expression_attribute_values(":names", AttributeValue::Ss(vec![listed(lock)]))
+            .expression_attribute_values(":name", text(listed(lock)))
             .expression_attribute_values(":most", number(most as u64))
-            .expression_attribute_values(":end", number(connection.expires_at.0));
+            .expression_attribute_values(":end", number(state::session_expires_at(connection).0));
         written(UPDATE, send_past_transactions(update).await)
     }
 
-    async fn unlist_locks(&self, owner: &ConnectionId, keys: &[LockKey]) -> Result<(), StoreError> {
-        let names = keys.iter().map(listed).collect();
+    async fn listed_locks(&self, owner: &ConnectionId) -> Result<Vec<ListedLock>, StoreError> {
+        let session = self.item(&self.tables.state, state::session(owner)).await?;
+        Ok(listed_in(session.as_ref()))
+    }
+
+    async fn unlist_locks(
+        &self,
+        owner: &ConnectionId,
+        locks: &[ListedLock],
+    ) -> Result<(), StoreError> {
+        let names = locks.iter().map(listed).collect();
         let update = self
             .client
             .update_item()
@@ -213,7 +224,7 @@ impl DynamoDb {
             .set_key(Some(state::session(old.lock_owner())))
             .update_expression("ADD holders :both SET expiresAt = :end")
             .expression_attribute_values(":both", AttributeValue::Ss(both))
-            .expression_attribute_values(":end", number(connection.expires_at.0))
+            .expression_attribute_values(":end", number(state::session_expires_at(connection).0))
             .build()
             .map_err(|error| failed("TransactWriteItems", error))?;
         Ok(TransactWriteItem::builder().update(update).build())
@@ -225,7 +236,7 @@ impl DynamoDb {
         &self,
         id: &ConnectionId,
         owner: &ConnectionId,
-    ) -> Result<Vec<LockKey>, StoreError> {
+    ) -> Result<Vec<ListedLock>, StoreError> {
         let update = self
             .client
             .update_item()
@@ -248,7 +259,7 @@ impl DynamoDb {
 }
 
 /// The locks in the item of a connection.
-pub(super) fn listed_in(session: Option<&Item>) -> Vec<LockKey> {
+pub(super) fn listed_in(session: Option<&Item>) -> Vec<ListedLock> {
     let names = session.and_then(|session| session.get("heldLocks")?.as_ss().ok());
     let names = names.into_iter().flatten();
     names.filter_map(|name| parse(name)).collect()
@@ -259,15 +270,20 @@ fn item_key(key: &LockKey) -> Item {
 }
 
 /// A lock in a connection's list. No name contains a space.
-fn listed(key: &LockKey) -> String {
-    format!("{} {}", key.channel, key.name)
+fn listed(lock: &ListedLock) -> String {
+    let ListedLock { key, fencing } = lock;
+    format!("{} {} {fencing}", key.channel, key.name)
 }
 
-fn parse(listed: &str) -> Option<LockKey> {
-    let (channel, name) = listed.split_once(' ')?;
-    Some(LockKey {
-        channel: ChannelName::parse(channel).ok()?,
-        name: LockName::parse(name).ok()?,
+fn parse(listed: &str) -> Option<ListedLock> {
+    let (lock, fencing) = listed.rsplit_once(' ')?;
+    let (channel, name) = lock.split_once(' ')?;
+    Some(ListedLock {
+        key: LockKey {
+            channel: ChannelName::parse(channel).ok()?,
+            name: LockName::parse(name).ok()?,
+        },
+        fencing: fencing.parse().ok()?,
     })
 }
 

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use belfry_core::connections::Connection;
 use belfry_core::log::{AppendId, LogKey};
 use belfry_core::ports::{BroadcastKey, CLOCK_LEEWAY, MAX_TOKEN_LIFETIME};
 use belfry_core::{UnixMillis, UnixSeconds};
@@ -30,6 +31,12 @@ pub(super) fn user_expires_at(written_at: UnixMillis) -> UnixSeconds {
         .plus(MAX_ROW_LIFETIME)
         .plus(SIGN_OUT_LIFETIME)
         .to_seconds()
+}
+
+/// When the item of a connection's channels and locks may expire: not before any
+/// connection that replaces it, whichever of them writes last.
+pub(super) fn session_expires_at(connection: &Connection) -> UnixSeconds {
+    UnixSeconds(connection.expires_at.0 + MAX_ROW_LIFETIME.as_secs())
 }
 
 /// The counter of a shard's connections.

@@ -22,7 +22,7 @@ use belfry_core::channels::Actions;
 use belfry_core::connections::{Connection, Recipient, shard_of};
 use belfry_core::locks::release_all;
 use belfry_core::ports::{
-    JoinsPresence, Leave, Left, Listing, LockKey, Locks, Segment, StoreError, SubscribeResult,
+    JoinsPresence, Leave, Left, ListedLock, Listing, Locks, Segment, StoreError, SubscribeResult,
     SubscriberPage, Subscribers, Subscription, Subscriptions,
 };
 use belfry_core::{UnixMillis, UnixSeconds};
@@ -115,7 +115,7 @@ impl Subscriptions for DynamoDb {
         if let Some(first) = &connection.first {
             locks = self.session(first).await?.locks;
         }
-        locks.retain(|key| channels.contains(&key.channel));
+        locks.retain(|one| channels.contains(&one.key.channel));
         Ok(Left { leaves, locks })
     }
 
@@ -249,7 +249,7 @@ impl DynamoDb {
         id: &ConnectionId,
         lock_owner: &ConnectionId,
         left_at: UnixMillis,
-    ) -> Result<Vec<LockKey>, StoreError> {
+    ) -> Result<Vec<ListedLock>, StoreError> {
         let session = self.session(id).await?;
         self.delete_subscriptions(id, &session.channels()).await?;
         if let Some(user) = &session.user {
@@ -334,7 +334,7 @@ impl DynamoDb {
             .set_key(Some(state::session(&connection.id)))
             .update_expression(format!("{sets} SET expiresAt = :end, userId = :user"))
             .expression_attribute_values(":names", AttributeValue::Ss(names))
-            .expression_attribute_values(":end", number(connection.expires_at.0))
+            .expression_attribute_values(":end", number(state::session_expires_at(connection).0))
             .expression_attribute_values(":user", text(connection.user_id.as_str()))
             .return_values(ReturnValue::AllOld);
         let update = match present {
@@ -506,7 +506,7 @@ struct Session {
     /// `None` if it never subscribed.
     user: Option<UserId>,
     /// Those that it holds or may hold.
-    locks: Vec<LockKey>,
+    locks: Vec<ListedLock>,
     /// Whether connections that have replaced it hold them, too.
     has_holders: bool,
 }

@@ -11,8 +11,8 @@ use crate::broadcast::Fanout;
 use crate::connections::Connection;
 use crate::locks::{Grant, GrantKind, LockKeeper, LockOutcome};
 use crate::ports::{
-    Authorizer, Clock, FreeLock, Listing, LockKey, LockState, Locks, MetricEvent, Metrics,
-    NewBroadcasts, NotServed, Outbox, Randomness, Removals, SegmentOffers, Subscribers,
+    Authorizer, Clock, FreeLock, ListedLock, Listing, LockKey, LockState, Locks, MetricEvent,
+    Metrics, NewBroadcasts, NotServed, Outbox, Randomness, Removals, SegmentOffers, Subscribers,
     Subscriptions, Workers,
 };
 use crate::time::UnixMillis;
@@ -90,7 +90,7 @@ where
     pub(super) async fn leave(
         &self,
         connection: &Connection,
-        locks: &[LockKey],
+        locks: &[ListedLock],
     ) -> Result<(), Rejection> {
         let free = self.keeper().unlock_all(connection, locks).await?;
         self.announce_free(&connection.id, &free).await;

@@ -27,6 +27,14 @@ pub struct LockState {
     pub fencing: u64,
 }
 
+/// A lock on an owner's list, with the number that it is taken with. So a lock
+/// that was released is told from the same one, taken again.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ListedLock {
+    pub key: LockKey,
+    pub fencing: u64,
+}
+
 /// Locks of a channel.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct LockPage {
@@ -52,9 +60,12 @@ pub struct FreeLock {
 
 /// Locks, and a list of each owner's. Reads are consistent.
 ///
-/// A lock's state may be forgotten a day after its `until`, not before. The list
-/// of an owner has every lock that it holds: a lock is listed before it is
-/// taken, and taken off the list after it is released. [`Subscriptions`] and
+/// A lock's state may be forgotten a day after its `until`, not before.
+///
+/// Invariant: the list of an owner has every lock that it holds, with its number.
+/// A lock is listed before it is taken, and taken off the list when it is
+/// released or has a higher number: then nobody can take it with this number any
+/// more. Who takes it again lists it again. [`Subscriptions`] and
 /// [`Departures`] read the list when a connection leaves channels.
 ///
 /// [`Subscriptions`]: super::Subscriptions
@@ -79,15 +90,21 @@ pub trait Locks: Send + Sync {
     fn list_lock(
         &self,
         connection: &Connection,
-        key: &LockKey,
+        lock: &ListedLock,
         most: usize,
     ) -> impl Future<Output = Result<bool, StoreError>> + Send;
+
+    /// The list of an owner.
+    fn listed_locks(
+        &self,
+        owner: &ConnectionId,
+    ) -> impl Future<Output = Result<Vec<ListedLock>, StoreError>> + Send;
 
     /// Takes locks off an owner's list.
     fn unlist_locks(
         &self,
         owner: &ConnectionId,
-        keys: &[LockKey],
+        locks: &[ListedLock],
     ) -> impl Future<Output = Result<(), StoreError>> + Send;
 
     /// Replaces a lock's state, if it is as it was read. If the answer gets

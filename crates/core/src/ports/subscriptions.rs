@@ -2,7 +2,7 @@ use std::future::Future;
 
 use belfry_protocol::{Action, ChannelName, ConnectionId, PresenceInfo};
 
-use super::{Arrival, DueCount, Leave, LockKey, Segment, StoreError};
+use super::{Arrival, DueCount, Leave, ListedLock, Segment, StoreError};
 use crate::channels::Actions;
 use crate::connections::{Connection, Recipient};
 use crate::time::{UnixMillis, UnixSeconds};
@@ -60,7 +60,7 @@ pub struct Left {
     pub leaves: Vec<Leave>,
     /// To be released: the locks in these channels that the connection holds or
     /// may hold.
-    pub locks: Vec<LockKey>,
+    pub locks: Vec<ListedLock>,
 }
 
 /// A connection's subscriptions.
@@ -162,7 +162,7 @@ pub trait Departures: Send + Sync {
     fn depart(
         &self,
         departure: &Departure,
-    ) -> impl Future<Output = Result<Vec<LockKey>, StoreError>> + Send;
+    ) -> impl Future<Output = Result<Vec<ListedLock>, StoreError>> + Send;
 
     /// Forgets a departure that was processed, with the list of the connection's
     /// locks.

@@ -19,7 +19,7 @@ use super::locks::{key, open, succeed};
 use super::log_histories::{Gate, Running};
 use crate::connections::Connection;
 use crate::locks::{Grant, LockKeeper, LockOutcome, TAKEOVER, release_all};
-use crate::ports::{Clock, LockState};
+use crate::ports::{Clock, LockKey, LockState, Locks};
 use crate::testing::START;
 use crate::time::UnixMillis;
 use stepped::Stepped;
@@ -60,10 +60,12 @@ pub enum LockMutant {
     /// An `unlock` of a connection that has ended releases what its successor has
     /// renewed since.
     UnlocksLate,
+    /// A lock that was released is taken off the list, also if it was taken again.
+    UnlistsByName,
 }
 
 impl LockMutant {
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::SwapsBlindly,
         Self::TakesOverAtOnce,
         Self::ShortensOnRenewal,
@@ -75,6 +77,7 @@ impl LockMutant {
         Self::DoesNotLookAgain,
         Self::EndsWithPredecessor,
         Self::UnlocksLate,
+        Self::UnlistsByName,
     ];
 }
 
@@ -217,9 +220,8 @@ impl<S: Store> Client<'_, S> {
             for _ in 0..self.random.usize(0..6) {
                 self.gate.pass().await;
             }
-            // Its client has moved to another connection.
             if self.world.current(self.number) != self.connection {
-                return;
+                return self.leave(&key).await;
             }
             let clock = FunctionClock::new(&self.world, &mut self.random);
             let keeper = LockKeeper {
@@ -256,6 +258,29 @@ impl<S: Store> Client<'_, S> {
                 Ok(LockOutcome::TooMany) => self.world.wrong("too many locks".into()),
                 Ok(LockOutcome::Ended) => return,
                 Err(_) => {}
+            }
+        }
+    }
+
+    /// The client has moved to another connection. A last frame of the old one may
+    /// come: `unlock`, or `unsubscribe`.
+    async fn leave(mut self, key: &LockKey) {
+        let clock = FunctionClock::new(&self.world, &mut self.random);
+        let keeper = LockKeeper {
+            store: &self.store,
+            clock: &clock,
+        };
+        let of_last_frame = self.random.u32(0..3);
+        if of_last_frame > 0 {
+            self.world.give_up(self.number);
+        }
+        match of_last_frame {
+            0 => {}
+            1 => drop(keeper.unlock(&self.connection, key).await),
+            _ => {
+                let listed = self.store.listed_locks(self.connection.lock_owner()).await;
+                let listed = listed.unwrap_or_default();
+                drop(keeper.unlock_all(&self.connection, &listed).await);
             }
         }
     }

@@ -1,16 +1,16 @@
 use std::time::Duration;
 
-use belfry_protocol::{ChannelName, ConnectionId, LockName};
+use belfry_protocol::{ChannelName, ConnectionId, LockName, MAX_LOCKS};
 
 use super::store::State;
 use super::{
     BUCKET, FakeStore, LIMITS, START, Store, TestClock, connection, connection_id, find, put,
 };
 use crate::connections::Connection;
-use crate::locks::{LockKeeper, release_all};
+use crate::locks::{LockKeeper, LockOutcome, TAKEOVER, release_all};
 use crate::ports::{
-    Admission, Admitted, FreeLock, Left, LockKey, LockPage, LockState, Locks, StoreError, Swapped,
-    Touched,
+    Admission, Admitted, FreeLock, Left, ListedLock, LockKey, LockPage, LockState, Locks,
+    StoreError, Swapped, Touched,
 };
 use crate::time::UnixMillis;
 
@@ -33,8 +33,8 @@ impl StoredLock {
 
 impl State {
     pub(super) fn release_locks_of(&mut self, owner: &ConnectionId) {
-        for key in self.listed_locks_of(owner) {
-            if let Some(lock) = self.locks.get_mut(&key) {
+        for listed in self.listed_locks_of(owner) {
+            if let Some(lock) = self.locks.get_mut(&listed.key) {
                 lock.release_if_of(owner);
             }
         }
@@ -53,9 +53,9 @@ impl State {
         is_last
     }
 
-    pub(super) fn listed_locks_of(&self, owner: &ConnectionId) -> Vec<LockKey> {
+    pub(super) fn listed_locks_of(&self, owner: &ConnectionId) -> Vec<ListedLock> {
         let listed = self.listed_locks.iter().filter(|one| one.0 == *owner);
-        listed.map(|(_, key)| key.clone()).collect()
+        listed.map(|(_, lock)| lock.clone()).collect()
     }
 }
 
@@ -93,11 +93,11 @@ impl Locks for FakeStore {
     async fn list_lock(
         &self,
         connection: &Connection,
-        key: &LockKey,
+        lock: &ListedLock,
         most: usize,
     ) -> Result<bool, StoreError> {
         let mut state = self.working("list_lock")?;
-        let entry = (connection.lock_owner().clone(), key.clone());
+        let entry = (connection.lock_owner().clone(), lock.clone());
         let of_owner = state.listed_locks.iter().filter(|one| one.0 == entry.0);
         if of_owner.count() >= most && !state.listed_locks.contains(&entry) {
             return Ok(false);
@@ -106,10 +106,18 @@ impl Locks for FakeStore {
         Ok(true)
     }
 
-    async fn unlist_locks(&self, owner: &ConnectionId, keys: &[LockKey]) -> Result<(), StoreError> {
+    async fn listed_locks(&self, owner: &ConnectionId) -> Result<Vec<ListedLock>, StoreError> {
+        Ok(self.working("listed_locks")?.listed_locks_of(owner))
+    }
+
+    async fn unlist_locks(
+        &self,
+        owner: &ConnectionId,
+        locks: &[ListedLock],
+    ) -> Result<(), StoreError> {
         let mut state = self.working("unlist_locks")?;
         let listed = &mut state.listed_locks;
-        listed.retain(|(of, key)| of != owner || !keys.contains(key));
+        listed.retain(|(of, lock)| of != owner || !locks.contains(lock));
         Ok(())
     }
 
@@ -164,6 +172,7 @@ pub(super) async fn contract<S: Store>(new: impl AsyncFn() -> S) {
     a_lock_is_swapped_if_it_is_as_it_was_read(&new().await).await;
     only_its_holder_releases_a_lock(&new().await).await;
     a_connection_lists_so_many_locks(&new().await).await;
+    a_full_list_makes_room(&new().await).await;
     locks_are_released_with_their_connection(&new().await).await;
     locks_that_are_held_are_listed(&new().await).await;
     for first in [0, 1] {
@@ -178,6 +187,11 @@ pub(super) fn key(name: &str) -> LockKey {
         channel: ChannelName::parse("room:7").expect("a name"),
         name: LockName::parse(name).expect("a name"),
     }
+}
+
+fn listed(key: &LockKey, fencing: u64) -> ListedLock {
+    let key = key.clone();
+    ListedLock { key, fencing }
 }
 
 fn held(row: &Connection, seconds: u64, fencing: u64) -> LockState {
@@ -259,36 +273,48 @@ async fn only_its_holder_releases_a_lock<S: Store>(store: &S) {
 
 async fn a_connection_lists_so_many_locks<S: Store>(store: &S) {
     let row = open(store, "c1", "alice").await;
-    let [a, b, c] = ["a", "b", "c"].map(key);
-    for (key, fits) in [(&a, true), (&b, true), (&c, false), (&a, true)] {
-        assert_eq!(store.list_lock(&row, key, 2).await, Ok(fits));
+    let [a, b, c] = ["a", "b", "c"].map(|name| listed(&key(name), 7));
+    let again = listed(&a.key, 8);
+    for (lock, fits) in [
+        (&a, true),
+        (&b, true),
+        (&c, false),
+        (&again, false),
+        (&a, true),
+    ] {
+        assert_eq!(store.list_lock(&row, lock, 2).await, Ok(fits));
     }
-    let listed = async || {
-        let channels = [a.channel.clone()];
+    let all = async || {
+        let channels = [a.key.channel.clone()];
         let left = store.unsubscribe(&row, &channels, START).await;
-        let mut keys = left.expect("unsubscribe").locks;
-        keys.sort();
-        keys
+        let mut locks = left.expect("unsubscribe").locks;
+        locks.sort();
+        let mut same = store.listed_locks(&row.id).await.expect("listed_locks");
+        same.sort();
+        assert_eq!(locks, same);
+        locks
     };
-    assert_eq!(listed().await, [a.clone(), b.clone()]);
+    assert_eq!(all().await, [a.clone(), b.clone()]);
     for _ in 0..2 {
-        let keys = [a.clone(), c.clone()];
-        assert_eq!(store.unlist_locks(&row.id, &keys).await, Ok(()));
-        assert_eq!(listed().await, std::slice::from_ref(&b));
+        let locks = [a.clone(), c.clone(), listed(&b.key, 8)];
+        assert_eq!(store.unlist_locks(&row.id, &locks).await, Ok(()));
+        assert_eq!(all().await, std::slice::from_ref(&b), "by its number");
     }
     let other = [ChannelName::parse("room:8").expect("a name")];
     let left = store.unsubscribe(&row, &other, START).await;
     assert_eq!(left, Ok(Left::default()), "no lock of another channel");
     let unknown = connection_id("unknown");
     assert_eq!(store.unlist_locks(&unknown, &[a]).await, Ok(()));
+    assert_eq!(store.listed_locks(&unknown).await, Ok(vec![]));
 }
 
 async fn locks_are_released_with_their_connection<S: Store>(store: &S) {
     let row = open(store, "c1", "alice").await;
     let other = open(store, "c2", "bob").await;
     let (mine, taken) = (key("mine"), key("taken"));
-    for key in [&mine, &taken] {
-        assert_eq!(store.list_lock(&row, key, 20).await, Ok(true));
+    for (key, fencing) in [(&mine, 6), (&mine, 7), (&taken, 6)] {
+        let lock = listed(key, fencing);
+        assert_eq!(store.list_lock(&row, &lock, 20).await, Ok(true));
     }
     for (key, row) in [(&mine, &row), (&taken, &other)] {
         let swapped = store.swap_lock(key, None, &held(row, 30, 7)).await;
@@ -305,10 +331,11 @@ async fn locks_are_released_with_their_connection<S: Store>(store: &S) {
     let later = START.plus(Duration::from_secs(60));
     let due = store.due_list(later).await.expect("due_list").departures;
     for _ in 0..2 {
-        let mut listed = store.depart(&due[0]).await.expect("depart");
-        listed.sort();
-        assert_eq!(listed, [mine.clone(), taken.clone()]);
-        let free = release_all(store, &row.id, &listed).await;
+        let mut left = store.depart(&due[0]).await.expect("depart");
+        left.sort();
+        let all = [listed(&mine, 6), listed(&mine, 7), listed(&taken, 6)];
+        assert_eq!(left, all);
+        let free = release_all(store, &row.id, &left).await;
         let (key, fencing) = (mine.clone(), 7);
         assert_eq!(free, Ok(vec![FreeLock { key, fencing }]));
     }
@@ -375,7 +402,8 @@ pub(super) async fn succeed<S: Store>(store: &S, id: &str, old: &Connection) -> 
 async fn locks_outlive_a_connection_that_was_replaced<S: Store>(store: &S, first: usize) {
     let one = open(store, "c1", "alice").await;
     let key = key("title");
-    assert_eq!(store.list_lock(&one, &key, 20).await, Ok(true));
+    let lock = listed(&key, 7);
+    assert_eq!(store.list_lock(&one, &lock, 20).await, Ok(true));
     let state = held(&one, 30, 7);
     let swapped = store.swap_lock(&key, None, &state).await;
     assert_eq!(swapped, Ok(Swapped::Yes));
@@ -386,7 +414,8 @@ async fn locks_outlive_a_connection_that_was_replaced<S: Store>(store: &S, first
 
     let other = open(store, "o1", "alice").await;
     let other_key = self::key("other");
-    assert_eq!(store.list_lock(&other, &other_key, 20).await, Ok(true));
+    let other_lock = listed(&other_key, 9);
+    assert_eq!(store.list_lock(&other, &other_lock, 20).await, Ok(true));
     let last = succeed(store, "o2", &other).await;
     let last = succeed(store, "o3", &last).await;
     assert_eq!(last.lock_owner(), &other.id);
@@ -409,14 +438,15 @@ async fn locks_outlive_a_connection_that_was_replaced<S: Store>(store: &S, first
     let state = store.find_lock(&other_key).await.expect("find_lock");
     assert_eq!(state.map(|state| state.until), Some(UnixMillis(0)));
     let due = store.due_list(later).await.expect("due_list").departures;
-    assert_eq!(store.depart(&due[0]).await, Ok(vec![other_key]));
+    assert_eq!(store.depart(&due[0]).await, Ok(vec![other_lock]));
 }
 
 async fn a_connection_that_was_replaced_gives_up_no_lock_of_the_new_one<S: Store>(store: &S) {
     let one = open(store, "c1", "alice").await;
     let two = succeed(store, "c2", &one).await;
     let key = key("title");
-    assert_eq!(store.list_lock(&two, &key, 20).await, Ok(true));
+    let lock = listed(&key, 7);
+    assert_eq!(store.list_lock(&two, &lock, 20).await, Ok(true));
     let swapped = store.swap_lock(&key, None, &held(&two, 30, 7)).await;
     assert_eq!(swapped, Ok(Swapped::Yes));
     let clock = TestClock::default();
@@ -424,7 +454,7 @@ async fn a_connection_that_was_replaced_gives_up_no_lock_of_the_new_one<S: Store
         store,
         clock: &clock,
     };
-    let released = keeper.unlock_all(&one, std::slice::from_ref(&key)).await;
+    let released = keeper.unlock_all(&one, &[lock]).await;
     assert_eq!(released, Ok(vec![]));
     // It is still listed, so the end of both releases it.
     for id in [&one.id, &two.id] {
@@ -432,6 +462,32 @@ async fn a_connection_that_was_replaced_gives_up_no_lock_of_the_new_one<S: Store
     }
     let state = store.find_lock(&key).await.expect("find_lock");
     assert_eq!(state.map(|state| state.until), Some(UnixMillis(0)));
+}
+
+async fn a_full_list_makes_room<S: Store>(store: &S) {
+    let one = open(store, "c1", "alice").await;
+    let clock = TestClock::default();
+    let keeper = LockKeeper {
+        store,
+        clock: &clock,
+    };
+    let lifetime = Duration::from_secs(30);
+    let lock = async |name: &str| keeper.lock(&one, &key(name), lifetime).await;
+    for number in 0..MAX_LOCKS {
+        let locked = lock(&format!("cell:{number}")).await;
+        assert!(matches!(locked, Ok(LockOutcome::Locked(_))), "{locked:?}");
+    }
+    assert_eq!(lock("more").await, Ok(LockOutcome::TooMany));
+    // The seconds of one end, and another connection takes it.
+    clock.advance(lifetime + TAKEOVER);
+    let other = open(store, "c2", "bob").await;
+    let taken = keeper.lock(&other, &key("cell:3"), lifetime).await;
+    assert!(matches!(taken, Ok(LockOutcome::Locked(_))), "{taken:?}");
+    let locked = lock("more").await;
+    assert!(matches!(locked, Ok(LockOutcome::Locked(_))), "{locked:?}");
+    assert_eq!(lock("again").await, Ok(LockOutcome::TooMany));
+    let listed = store.listed_locks(&one.id).await.expect("listed_locks");
+    assert!(listed.iter().all(|one| one.key != key("cell:3")));
 }
 
 async fn only_a_session_hands_its_locks_on<S: Store>(store: &S) {

@@ -16,8 +16,8 @@ use crate::frames::{BucketLevel, TokenBucket};
 use crate::hooks::PendingEvent;
 use crate::log::LogKey;
 use crate::ports::{
-    Admission, Admissions, Admitted, Departure, JoinsPresence, Leave, LockKey, NotServed,
-    StoreError,
+    Admission, Admissions, Admitted, Departure, JoinsPresence, Leave, ListedLock, LockKey,
+    NotServed, StoreError,
 };
 use crate::presence::PRESENCE_GRACE;
 use crate::time::{UnixMillis, UnixSeconds};
@@ -50,7 +50,7 @@ pub(super) struct State {
     /// Positions, and when they were moved.
     pub(super) acks: BTreeMap<(LogKey, UserId), (Position, UnixMillis)>,
     pub(super) locks: BTreeMap<LockKey, StoredLock>,
-    pub(super) listed_locks: BTreeSet<(ConnectionId, LockKey)>,
+    pub(super) listed_locks: BTreeSet<(ConnectionId, ListedLock)>,
     /// The connections of each owner of locks that has more than one.
     pub(super) lock_owners: BTreeMap<ConnectionId, BTreeSet<ConnectionId>>,
     calls: HashMap<&'static str, u32>,

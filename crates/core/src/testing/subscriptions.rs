@@ -8,8 +8,8 @@ use crate::channels::Actions;
 use crate::connections::{Connection, Recipient, shard_of};
 use crate::hooks::PendingEvent;
 use crate::ports::{
-    Departure, Departures, Due, JoinsPresence, Leave, Left, Listing, LockKey, Segment, StoreError,
-    SubscribeResult, SubscriberPage, Subscribers, Subscription, Subscriptions, Touched,
+    Departure, Departures, Due, JoinsPresence, Leave, Left, ListedLock, Listing, Segment,
+    StoreError, SubscribeResult, SubscriberPage, Subscribers, Subscription, Subscriptions, Touched,
 };
 use crate::time::{UnixMillis, UnixSeconds};
 
@@ -95,7 +95,7 @@ impl Subscriptions for FakeStore {
             state.subscriptions.remove(&key);
         }
         let mut locks = state.listed_locks_of(connection.lock_owner());
-        locks.retain(|key| channels.contains(&key.channel));
+        locks.retain(|one| channels.contains(&one.key.channel));
         Ok(Left { leaves, locks })
     }
 
@@ -209,7 +209,7 @@ impl Departures for FakeStore {
         })
     }
 
-    async fn depart(&self, departure: &Departure) -> Result<Vec<LockKey>, StoreError> {
+    async fn depart(&self, departure: &Departure) -> Result<Vec<ListedLock>, StoreError> {
         let mut state = self.working("depart")?;
         let Departure {
             connection,

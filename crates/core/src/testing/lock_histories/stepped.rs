@@ -5,7 +5,9 @@ use belfry_protocol::{ChannelName, ConnectionId};
 use super::LockMutant;
 use crate::connections::Connection;
 use crate::locks::TAKEOVER;
-use crate::ports::{FreeLock, LockKey, LockPage, LockState, Locks, StoreError, Swapped};
+use crate::ports::{
+    FreeLock, ListedLock, LockKey, LockPage, LockState, Locks, StoreError, Swapped,
+};
 use crate::testing::connection_id;
 use crate::testing::log_histories::Gate;
 use crate::time::UnixMillis;
@@ -108,20 +110,35 @@ impl<S: Locks> Locks for Stepped<'_, S> {
     async fn list_lock(
         &self,
         connection: &Connection,
-        key: &LockKey,
+        lock: &ListedLock,
         most: usize,
     ) -> Result<bool, StoreError> {
         self.gate.pass().await;
         if self.is(LockMutant::DoesNotList) {
             return Ok(true);
         }
-        let listed = self.store.list_lock(connection, key, most).await;
+        let listed = self.store.list_lock(connection, lock, most).await;
         self.answer(listed).await
     }
 
-    async fn unlist_locks(&self, id: &ConnectionId, keys: &[LockKey]) -> Result<(), StoreError> {
+    async fn listed_locks(&self, owner: &ConnectionId) -> Result<Vec<ListedLock>, StoreError> {
         self.gate.pass().await;
-        let unlisted = self.store.unlist_locks(id, keys).await;
+        let listed = self.store.listed_locks(owner).await;
+        self.answer(listed).await
+    }
+
+    async fn unlist_locks(
+        &self,
+        owner: &ConnectionId,
+        locks: &[ListedLock],
+    ) -> Result<(), StoreError> {
+        self.gate.pass().await;
+        let mut locks = locks.to_vec();
+        if self.is(LockMutant::UnlistsByName) {
+            // A history has one lock.
+            locks = self.store.listed_locks(owner).await?;
+        }
+        let unlisted = self.store.unlist_locks(owner, &locks).await;
         self.answer(unlisted).await
     }
 
