@@ -14,10 +14,11 @@ mod recorder;
 mod redact;
 mod state;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use axum::Router;
 use axum::routing::{get, post};
+use serde_json::Value;
 
 use crate::database::KeyedTables;
 use crate::fault::Faults;
@@ -45,6 +46,8 @@ pub(crate) struct Sources {
 struct Console {
     sources: Arc<Sources>,
     directory: Arc<Directory>,
+    /// The dead letters as they are shown, and how many there had been.
+    dead_letters: Arc<Mutex<(u64, Value)>>,
     /// Tells a page that the stack has been started anew.
     run: Arc<str>,
 }
@@ -55,6 +58,7 @@ pub(crate) fn router(sources: Sources, tables: KeyedTables) -> Router {
     let console = Console {
         sources: Arc::new(sources),
         directory: Arc::new(Directory::new(tables)),
+        dead_letters: Arc::default(),
         run: ids::uuid().into(),
     };
     Router::new()

@@ -3,7 +3,7 @@
 //! | event | data |
 //! | --- | --- |
 //! | `start` | the stack's URLs, and an id of this run of the stack |
-//! | `state` | what is so now; sent when it has changed, at most four times a second |
+//! | `state` | the current state; sent when it has changed, at most four times a second |
 //! | `records` | what has happened since the last ones |
 //!
 //! The id of `records` is a cursor, with which a page that was cut off goes on.

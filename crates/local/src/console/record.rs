@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use serde::Serialize;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::redact::{redact_frame, redact_text};
 use crate::lambda::{Outcome, is_metrics};
@@ -55,6 +55,9 @@ pub(super) enum Event {
         text: String,
         /// The size of the whole frame.
         bytes: usize,
+        /// What the label of a frame is made of whose text is cut.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        label: Option<Value>,
     },
     #[serde(rename_all = "camelCase")]
     Invocation {
@@ -100,6 +103,7 @@ impl Event {
             direction,
             text: kept(&redact_frame(text)),
             bytes: text.len(),
+            label: (text.len() > MAX_TEXT_BYTES).then(|| label(text)).flatten(),
         }
     }
 
@@ -117,6 +121,13 @@ impl Event {
             log: log(&outcome.log_tail),
         }
     }
+}
+
+/// The parts of a frame that tell what it is. `None` if it is not JSON.
+fn label(text: &str) -> Option<Value> {
+    let frame: Value = serde_json::from_str(&redact_frame(text)).ok()?;
+    let part = |pointer| Some(kept(frame.pointer(pointer)?.as_str()?));
+    Some(json!({"type": part("/type"), "data": {"kind": part("/data/kind")}}))
 }
 
 /// As much of a text as is kept.
@@ -142,9 +153,12 @@ fn result(outcome: &Outcome) -> InvocationResult {
     }
 }
 
-/// A log without its metrics, which nobody reads.
+/// A log without its metrics, which nobody reads, and without a line whose
+/// beginning is missing: it might have the end of a token.
 fn log(tail: &[u8]) -> String {
+    let is_whole = tail.starts_with(b"START ");
     let lines = tail.split_inclusive(|byte| *byte == b'\n');
+    let lines = lines.skip(usize::from(!is_whole));
     let lines: Vec<_> = lines.filter(|line| !is_metrics(line)).collect();
     kept(&redact_text(&String::from_utf8_lossy(&lines.concat())))
 }
@@ -171,10 +185,28 @@ mod tests {
     }
 
     #[test]
+    fn a_frame_that_is_cut_has_a_label() {
+        let frame = |length: usize| {
+            let text = json!({
+                "type": "message",
+                "channel": "room:7",
+                "data": {"kind": "chat", "data": {"text": "x".repeat(length)}},
+            });
+            let event = Event::frame("a", Direction::Out, &text.to_string());
+            serde_json::to_value(event).unwrap()
+        };
+        assert_eq!(frame(100).get("label"), None, "the page reads it");
+        let label = json!({"type": "message", "data": {"kind": "chat"}});
+        assert_eq!(frame(5_000)["label"], label);
+    }
+
+    #[test]
     fn a_log_has_no_metrics_and_no_token() {
         let tail =
-            b"START\n{\"_aws\":{},\"N\":1}\nsaid eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiJhIn0.c2ln\nEND\n";
-        assert_eq!(log(tail), "START\nsaid (token)\nEND\n");
+            b"START 1\n{\"_aws\":{},\"N\":1}\nsaid eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiJhIn0.c2ln\nEND\n";
+        assert_eq!(log(tail), "START 1\nsaid (token)\nEND\n");
+        let cut = &tail[tail.len() - 20..];
+        assert_eq!(log(cut), "END\n", "not the end of the token");
     }
 
     #[test]
@@ -186,19 +218,10 @@ mod tests {
         };
         let json = |outcome| serde_json::to_value(result(&outcome)).unwrap();
         let returned = json(outcome(r#"{"statusCode":401}"#, false));
-        assert_eq!(
-            returned,
-            serde_json::json!({"kind": "returned", "status": 401})
-        );
+        assert_eq!(returned, json!({"kind": "returned", "status": 401}));
         let failed = json(outcome(r#"{"errorType":"T","errorMessage":"m"}"#, true));
-        assert_eq!(
-            failed,
-            serde_json::json!({"kind": "failed", "error": "T: m"})
-        );
+        assert_eq!(failed, json!({"kind": "failed", "error": "T: m"}));
         let odd = json(outcome("[", true));
-        assert_eq!(
-            odd,
-            serde_json::json!({"kind": "failed", "error": "Error: "})
-        );
+        assert_eq!(odd, json!({"kind": "failed", "error": "Error: "}));
     }
 }

@@ -18,17 +18,14 @@ const TOKEN_START: &str = "eyJ";
 
 const REDACTED: &str = "(token)";
 
-/// A frame without tokens. Only then is its JSON written anew.
+/// A frame without tokens. Its JSON is written anew only if it had one, or has
+/// escapes: of members with the same name, `Value` keeps the last.
 pub(super) fn redact_frame(text: &str) -> Cow<'_, str> {
     match serde_json::from_str::<Value>(text) {
-        Ok(mut frame) => {
-            if redact_value(&mut frame) {
-                Cow::Owned(frame.to_string())
-            } else {
-                Cow::Borrowed(text)
-            }
+        Ok(mut frame) if redact_value(&mut frame) || text.contains(r"\u") => {
+            Cow::Owned(frame.to_string())
         }
-        Err(_) => redact_text(text),
+        _ => redact_text(text),
     }
 }
 
@@ -89,6 +86,8 @@ mod tests {
             format!(r#"{{"type":"auth.refresh","data":{{"token":"{JWT}"}}}}"#),
             format!(r#"{{"type":"x","data":["Bearer {JWT}"]}}"#),
             format!(r#"{{"data":"\u0065{}"}}"#, &JWT[1..]),
+            format!(r#"{{"x":"{JWT}","x":"(token)"}}"#),
+            format!(r#"{{"x":"\u0065{}","x":"(token)"}}"#, &JWT[1..]),
             format!("not JSON: {JWT}"),
             format!("cut off: {}", &JWT[..30]),
             r#"{"data":{"accessToken":"c2lnbmF0dXJl"}}"#.to_owned(),

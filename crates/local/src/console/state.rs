@@ -1,5 +1,4 @@
-//! What is so now, as opposed to what happened: open connections, active faults
-//! and dead letters.
+//! The current state: open connections, active faults and dead letters.
 
 use axum::Json;
 use axum::extract::State;
@@ -60,7 +59,17 @@ impl Console {
         json!({"total": total, "newest": list.collect::<Vec<_>>()})
     }
 
+    /// Letters are large, so they are read only when there is a new one.
     fn dead_letters(&self) -> Value {
+        let added = self.sources.dead_letters.added();
+        let mut shown = self.dead_letters.lock().expect("nobody panics with it");
+        if shown.0 != added || shown.1.is_null() {
+            *shown = (added, self.newest_dead_letters());
+        }
+        shown.1.clone()
+    }
+
+    fn newest_dead_letters(&self) -> Value {
         let (total, newest) = self.sources.dead_letters.newest(MAX_DEAD_LETTERS);
         let newest = newest.iter().map(|letter| {
             let record = &letter["record"];

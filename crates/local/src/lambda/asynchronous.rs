@@ -183,7 +183,14 @@ fn record(
 
 /// The latest events that failed for good.
 #[derive(Clone, Default)]
-pub(crate) struct DeadLetters(Arc<Mutex<VecDeque<Value>>>);
+pub(crate) struct DeadLetters(Arc<Mutex<Letters>>);
+
+#[derive(Default)]
+struct Letters {
+    newest: VecDeque<Arc<Value>>,
+    /// Those included that are no longer kept.
+    added: u64,
+}
 
 impl DeadLetters {
     fn add(&self, function: &Function, condition: &str, record: &Value) {
@@ -196,29 +203,38 @@ impl DeadLetters {
             "DEAD LETTER: an asynchronous event failed for good; see GET /_local/dead-letters"
         );
         let mut letters = self.letters();
-        if letters.len() == MAX_DEAD_LETTERS {
-            letters.pop_front();
+        if letters.newest.len() == MAX_DEAD_LETTERS {
+            letters.newest.pop_front();
         }
-        letters.push_back(json!({
+        letters.newest.push_back(Arc::new(json!({
             "function": spec.name,
             "destination": destination,
             "record": record,
-        }));
+        })));
+        letters.added += 1;
+    }
+
+    /// How many there have been.
+    pub(crate) fn added(&self) -> u64 {
+        self.letters().added
     }
 
     /// Oldest first.
     pub(crate) fn list(&self) -> Vec<Value> {
-        self.letters().iter().cloned().collect()
+        let newest: Vec<_> = self.letters().newest.iter().cloned().collect();
+        newest.into_iter().map(Arc::unwrap_or_clone).collect()
     }
 
     /// How many there are, and so many of the newest, newest first.
-    pub(crate) fn newest(&self, most: usize) -> (usize, Vec<Value>) {
-        let letters = self.letters();
-        let newest = letters.iter().rev().take(most).cloned();
-        (letters.len(), newest.collect())
+    pub(crate) fn newest(&self, most: usize) -> (usize, Vec<Arc<Value>>) {
+        let newest = &self.letters().newest;
+        (
+            newest.len(),
+            newest.iter().rev().take(most).cloned().collect(),
+        )
     }
 
-    fn letters(&self) -> MutexGuard<'_, VecDeque<Value>> {
+    fn letters(&self) -> MutexGuard<'_, Letters> {
         self.0
             .lock()
             .expect("no code panics while holding the lock")

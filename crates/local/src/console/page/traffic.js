@@ -71,13 +71,14 @@ function toRow(record) {
 }
 
 function frame(record) {
-  const content = parsed(record.text);
+  // A text that was cut has a label instead.
+  const content = record.label ?? parsed(record.text);
   const parts = [content?.type, content?.data?.kind].filter((part) => typeof part === "string");
   const type = parts.join(" · ") || (content === undefined ? "not JSON" : "frame");
   const isIn = record.direction === "in";
   const arrow = make("span", { className: `arrow ${record.direction}`, ariaHidden: "true" }, isIn ? "↑" : "↓");
   const user = make("b", {}, nameOf(record.connection));
-  const preview = make("span", { className: "preview" }, toPreview(record.text, content));
+  const preview = make("span", { className: "preview" }, toPreview(record.text, record.label ? undefined : content));
   const summary = make(
     "summary",
     {},
