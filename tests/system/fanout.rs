@@ -198,6 +198,48 @@ async fn a_storm_of_throttles_costs_time_and_no_rows() {
     expect_once(&mut people, "storm").await;
 }
 
+/// The management API fails for everyone for a while. Nobody is counted as
+/// failed, few posts are made in vain, and a later report says that everybody
+/// was reached.
+#[tokio::test]
+async fn an_outage_of_the_management_api_costs_nobody_a_message() {
+    let stack = splitting().parameter("PostTimeoutMs", "1000").start().await;
+    let mut people = people(&stack).await;
+    for fault in ["post-500", "post-silence"] {
+        let active = stack.fault(json!({"fault": fault})).await;
+        let mut request = to_all(fault);
+        request["waitSeconds"] = 0.into();
+        stack.broadcast(&request).await.unwrap();
+        // Each of the five workers fails at some posts, and later at a probe.
+        let paused = ["[Worker]", "posting.paused"];
+        let before = stack.logs.lines_with("posting.paused").len();
+        stack.logs.wait_for_count(before + 10, &paused).await;
+        let ask = json!({"action": "report", "messageId": fault});
+        let report = stack.broadcast(&ask).await.unwrap();
+        assert_eq!(report["status"], "running", "{report}");
+        assert_eq!(
+            (&report["success"], &report["failure"]),
+            (&json!(0), &json!(0)),
+            "{report}"
+        );
+        let struck = stack.strikes(&active).await;
+        stack.end_fault(&active).await;
+        let ask = json!({"action": "report", "messageId": fault, "waitSeconds": 20});
+        let report = stack.broadcast(&ask).await.unwrap();
+        assert_eq!(report["status"], "done", "{report}");
+        assert_eq!(
+            (&report["success"], &report["failure"]),
+            (&json!(PEOPLE), &json!(0)),
+            "{report}"
+        );
+        expect_once(&mut people, fault).await;
+        assert!(struck <= 3 * PEOPLE as u64, "{struck} posts in vain");
+    }
+    let resumed = stack.logs.lines_with("posting.resumed").len();
+    assert_eq!(resumed, 10, "each worker went on, twice");
+    assert!(!stack.logs.lines_with("PostingPauses").is_empty());
+}
+
 #[tokio::test]
 async fn gone_connections_are_counted_and_removed_in_one_pass() {
     // No `$disconnect` runs, so the rows of those who leave stay.

@@ -68,6 +68,7 @@ impl<C: Clock> EmfMetrics<C> {
             } => (None, hook_events(*delivered, *failed, *given_up)),
             MetricEvent::HookEventsWaiting { oldest } => (None, hook_events_waiting(*oldest)),
             MetricEvent::HookNotStarted => (None, one("HooksNotStarted")),
+            MetricEvent::PostingPaused => (None, one("PostingPauses")),
             MetricEvent::Posted {
                 success,
                 failures,
@@ -333,6 +334,7 @@ mod tests {
         for (event, name, dimension) in [
             (MetricEvent::ConnectionAccepted, "ConnectionsAccepted", None),
             (MetricEvent::ConnectionEnded, "ConnectionsEnded", None),
+            (MetricEvent::PostingPaused, "PostingPauses", None),
             (
                 MetricEvent::ConnectionRefused(rejected),
                 "ConnectionsRefused",

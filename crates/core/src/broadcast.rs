@@ -2,8 +2,10 @@
 //! `content` (what is sent, and where it is kept), `recipients` (who is
 //! reached), `coordinator` (idempotency, rate) and `split`,
 //! `worker` and `segment` (how one segment is processed), `delivery`,
-//! `retry_queue` and `rate_limiter` (how posts are made), `report`.
+//! `retry_queue`, `rate_limiter` and `circuit_breaker` (how posts are made),
+//! `report`.
 
+mod circuit_breaker;
 mod content;
 mod coordinator;
 mod delivery;

@@ -71,7 +71,7 @@ async fn a_share_of_the_connections_is_struck() {
     // The same connections again.
     let second = stack.broadcast(&to("alice")).await.unwrap();
     assert_eq!(first["failures"], second["failures"]);
-    assert_eq!(stack.strikes(&fault).await, 2 * failed);
+    assert!(stack.strikes(&fault).await >= 2 * failed);
 }
 
 #[tokio::test]

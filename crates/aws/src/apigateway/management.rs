@@ -77,7 +77,7 @@ impl Outbox for ManagementOutbox {
 
 /// Classifies by the typed error if there is one, and by the status otherwise:
 /// API Gateway answers 410 with an empty body, and proxies in front of it know
-/// only statuses.
+/// only statuses. Without an answer, there was no connection, or it broke.
 fn classify<E>(
     error: &SdkError<E, HttpResponse>,
     typed: impl Fn(&E) -> Option<PostError>,
@@ -104,7 +104,13 @@ where
         }
         Some(413) => PostError::TooLarge,
         Some(429) => PostError::Throttled,
-        _ if matches!(error, SdkError::TimeoutError(_)) => PostError::TimedOut,
-        _ => PostError::Failed(describe(error)),
+        Some(500..) => PostError::Unavailable(describe(error)),
+        _ => match error {
+            SdkError::TimeoutError(_) => PostError::TimedOut,
+            SdkError::DispatchFailure(failure) if !failure.is_user() => {
+                PostError::Unavailable(describe(error))
+            }
+            _ => PostError::Failed(describe(error)),
+        },
     }
 }

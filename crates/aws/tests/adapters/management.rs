@@ -70,11 +70,16 @@ async fn answers_are_told_apart_by_type_and_by_status() {
             .await;
         assert_eq!(outcome, Err(expected), "{id}");
     }
-    for id in [
-        "403-ForbiddenException",
-        "500-none",
-        "400-BadRequestException",
-    ] {
+    for id in ["500-InternalServerErrorException", "502-none", "503-none"] {
+        let outcome = outbox
+            .post(&connection_id(id), "x", Duration::from_secs(5))
+            .await;
+        assert!(
+            matches!(outcome, Err(PostError::Unavailable(_))),
+            "{id}: {outcome:?}"
+        );
+    }
+    for id in ["403-ForbiddenException", "400-BadRequestException"] {
         let outcome = outbox
             .post(&connection_id(id), "x", Duration::from_secs(5))
             .await;
@@ -97,8 +102,31 @@ async fn nothing_is_retried_inside() {
     let outcome = outbox
         .post(&connection_id("c1"), "x", Duration::from_secs(5))
         .await;
-    assert!(matches!(outcome, Err(PostError::Failed(_))));
+    assert!(matches!(outcome, Err(PostError::Unavailable(_))));
     assert_eq!(*calls.lock().unwrap(), 1);
+}
+
+#[tokio::test]
+async fn an_api_that_cannot_be_reached_is_unavailable() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let endpoint = format!("http://{}/dev", listener.local_addr().unwrap());
+    let outbox = ManagementOutbox::new(crate::clients(&endpoint).management(&endpoint));
+    let post = async || {
+        let timeout = Duration::from_secs(5);
+        outbox.post(&connection_id("c1"), "x", timeout).await
+    };
+    let broken = async { drop(listener.accept().await.unwrap()) };
+    let (outcome, ()) = tokio::join!(post(), broken);
+    assert!(
+        matches!(outcome, Err(PostError::Unavailable(_))),
+        "broken: {outcome:?}"
+    );
+    drop(listener);
+    let outcome = post().await;
+    assert!(
+        matches!(outcome, Err(PostError::Unavailable(_))),
+        "refused: {outcome:?}"
+    );
 }
 
 #[tokio::test]

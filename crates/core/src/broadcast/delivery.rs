@@ -1,3 +1,4 @@
+mod settle;
 #[cfg(test)]
 mod tests;
 
@@ -9,24 +10,20 @@ use futures_util::future::{Either, select};
 use futures_util::stream::{FuturesUnordered, StreamExt};
 
 use super::Post;
+use super::circuit_breaker::CircuitBreaker;
 use super::rate_limiter::RateLimiter;
 use super::retry_queue::{Attempt, RetryQueue};
 use super::tally::{PostOutcome, Tally};
-use crate::connections::confirm_after;
-use crate::ports::{Clock, Outbox, PostError, Randomness};
+use crate::ports::{Clock, Metrics, Outbox, PostError, Randomness};
 use crate::time::UnixMillis;
 
-/// How long a throttled connection is retried while others get through.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// How long a broadcast that nobody would resume waits for an API that answers
+/// nothing.
+const AT_ONCE: Duration = Duration::from_secs(10);
 
-/// The same while the account is throttled.
-const PATIENCE_IF_SLOWED: Duration = Duration::from_secs(60);
-
-/// The longest wait before the first retry of a throttled post. It doubles
-/// with each retry, up to [`MAX_BACKOFF`].
-const BACKOFF: Duration = Duration::from_millis(100);
-
-const MAX_BACKOFF: Duration = Duration::from_secs(2);
+/// How long the row of a connection that waits for the end of an outage is
+/// believed: a sign-out may have ended the session.
+const BELIEVED: Duration = Duration::from_secs(60);
 
 /// How posts are made.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -43,21 +40,29 @@ pub struct DeliverySettings {
 /// Of several frames to a connection, each is posted when the one before it was
 /// accepted. If one fails, those after it are not posted.
 ///
-/// A post that may have arrived (timeout, unknown failure) is never retried. A
-/// post that certainly did not arrive (throttled, or a 410 while the
-/// handshake may be pending) waits in the retry queue while the others go on.
-pub(super) struct Delivery<'a, O, C, R> {
+/// A post that was not accepted (throttled, a failure of the API, or a 410 while
+/// the handshake may be pending) waits in the retry queue while the others go
+/// on. A timeout is retried only if the API fails as a whole: otherwise the
+/// message has probably arrived.
+pub(super) struct Delivery<'a, O, C, M, R> {
     outbox: &'a O,
     clock: &'a C,
+    metrics: &'a M,
     random: &'a R,
     settings: DeliverySettings,
     deadline: UnixMillis,
     /// No post begins later: with less than its full timeout it might arrive and
     /// still count as failed.
     begins_until: UnixMillis,
+    /// Whether it waits for no outage to end.
+    at_once: bool,
     rate_limiter: RateLimiter,
+    breaker: CircuitBreaker,
     retries: RetryQueue,
-    /// Posts whose turn had not come when time ran out or their page was too
+    /// Posts that timed out since the API last answered. The next answer, or
+    /// the breaker, tells whether the API fails as a whole.
+    timed_out: Vec<Attempt>,
+    /// Posts whose turn had not come when time ran out or their rows were too
     /// old.
     unattempted: Vec<Post>,
 }
@@ -65,10 +70,11 @@ pub(super) struct Delivery<'a, O, C, R> {
 /// A post that has ended: its result and its latency.
 type Posted = (Result<(), PostError>, Duration);
 
-impl<'a, O: Outbox, C: Clock, R: Randomness> Delivery<'a, O, C, R> {
+impl<'a, O: Outbox, C: Clock, M: Metrics, R: Randomness> Delivery<'a, O, C, M, R> {
     pub(super) fn new(
         outbox: &'a O,
         clock: &'a C,
+        metrics: &'a M,
         random: &'a R,
         settings: DeliverySettings,
         deadline: UnixMillis,
@@ -79,14 +85,24 @@ impl<'a, O: Outbox, C: Clock, R: Randomness> Delivery<'a, O, C, R> {
         Self {
             outbox,
             clock,
+            metrics,
             random,
             settings,
             deadline,
             begins_until: deadline.minus(last),
+            at_once: false,
             rate_limiter: RateLimiter::new(settings.posts_per_second, now),
+            breaker: CircuitBreaker::default(),
             retries: RetryQueue::default(),
+            timed_out: Vec::new(),
             unattempted: Vec::new(),
         }
+    }
+
+    /// Waits for no outage to end, since nobody would resume the broadcast.
+    pub(super) fn at_once(mut self) -> Self {
+        self.at_once = true;
+        self
     }
 
     /// Whether no post may begin at this time or later.
@@ -106,15 +122,19 @@ impl<'a, O: Outbox, C: Clock, R: Randomness> Delivery<'a, O, C, R> {
         self.run(posts, fresh_until, false, tally).await;
     }
 
-    /// Retries until every waiting recipient is counted, or no post may begin.
+    /// Retries until every waiting recipient is counted or its row must be read
+    /// again, or no post may begin.
     pub(super) async fn retry_waiting(&mut self, tally: &mut Tally) {
         self.run(Vec::new(), self.deadline, true, tally).await;
+        self.count_timed_out(tally);
     }
 
     /// Recipients that were not reached yet and are not counted.
     pub(super) fn waiting(&self) -> Vec<ConnectionId> {
+        let timed_out = self.timed_out.iter().map(|attempt| &attempt.post.recipient);
         let unattempted = self.unattempted.iter().map(|post| &post.recipient);
-        let all = self.retries.recipients().chain(unattempted);
+        let waiting = self.retries.recipients().chain(timed_out);
+        let all = waiting.chain(unattempted);
         all.map(|recipient| recipient.id.clone()).collect()
     }
 
@@ -141,13 +161,19 @@ impl<'a, O: Outbox, C: Clock, R: Randomness> Delivery<'a, O, C, R> {
             if now >= fresh_until {
                 self.unattempted.extend(fresh.by_ref());
             }
-            let (mut wait, mut paused) = (self.begins_until.since(now), false);
+            let (mut wait, mut paused) = (self.gives_up_at().since(now), false);
             while in_flight.len() < self.settings.concurrency && !wait.is_zero() {
+                if let Some(pause) = self.breaker.wait(in_flight.len(), now) {
+                    wait = wait.min(pause);
+                    break;
+                }
                 let Some(next) = self.next(&mut fresh, now) else {
                     break;
                 };
-                // It waited for the rate limiter.
-                if next.is_first() && now >= fresh_until {
+                // It waited for the rate limiter, or for the end of an outage.
+                let is_late = next.is_first() && now >= fresh_until;
+                let is_old = self.breaker.is_open() && now.since(next.begun) >= BELIEVED;
+                if is_late || is_old {
                     self.unattempted.push(next.post);
                     continue;
                 }
@@ -194,6 +220,14 @@ impl<'a, O: Outbox, C: Clock, R: Randomness> Delivery<'a, O, C, R> {
         self.unattempted.extend(fresh);
     }
 
+    /// When the last post may begin.
+    fn gives_up_at(&self) -> UnixMillis {
+        match self.breaker.failing_since() {
+            Some(since) if self.at_once => since.plus(AT_ONCE).min(self.begins_until),
+            _ => self.begins_until,
+        }
+    }
+
     /// The next attempt: a retry that is due, or else a new post.
     fn next(&mut self, fresh: &mut impl Iterator<Item = Post>, now: UnixMillis) -> Option<Attempt> {
         if let Some(retry) = self.retries.pop_due(now) {
@@ -209,7 +243,7 @@ impl<'a, O: Outbox, C: Clock, R: Randomness> Delivery<'a, O, C, R> {
     fn attempt(
         &self,
         attempt: Attempt,
-    ) -> impl Future<Output = (Attempt, Posted)> + use<'a, O, C, R> {
+    ) -> impl Future<Output = (Attempt, Posted)> + use<'a, O, C, M, R> {
         let (outbox, clock) = (self.outbox, self.clock);
         let (deadline, longest) = (self.deadline, self.settings.post_timeout);
         async move {
@@ -218,84 +252,6 @@ impl<'a, O: Outbox, C: Clock, R: Randomness> Delivery<'a, O, C, R> {
             let (id, frame) = (&attempt.post.recipient.id, attempt.post.next_frame());
             let posted = outbox.post(id, frame, timeout).await;
             (attempt, (posted, clock.now().since(begun)))
-        }
-    }
-
-    /// Counts the recipient, or queues a retry.
-    fn settle(&mut self, mut attempt: Attempt, (posted, latency): Posted, tally: &mut Tally) {
-        let now = self.clock.now();
-        tally.measure(latency, self.random);
-        let throttled = posted == Err(PostError::Throttled);
-        if !attempt.confirming {
-            let is_first = attempt.throttled == 0;
-            self.rate_limiter.learn(is_first, throttled, now);
-        }
-        let outcome = match posted {
-            Ok(()) if attempt.post.accepted + 1 < attempt.post.frames.len() => {
-                attempt.post.accepted += 1;
-                // It is due now, and retries go first.
-                return self.retries.push(Attempt::first(attempt.post, now));
-            }
-            Ok(()) => PostOutcome::Accepted,
-            Err(PostError::TooLarge) => PostOutcome::TooLarge,
-            Err(error @ PostError::TimedOut) => PostOutcome::Failed(error.to_string()),
-            Err(PostError::Failed(cause)) => PostOutcome::Failed(cause),
-            Err(PostError::Gone) if attempt.post.recipient.may_be_pending(now.minus(latency)) => {
-                if attempt.confirming {
-                    PostOutcome::GoneUnconfirmed("its handshake may still be pending".into())
-                } else {
-                    attempt.confirming = true;
-                    attempt.at = now.plus(confirm_after(self.random));
-                    return self.retries.push(attempt);
-                }
-            }
-            Err(PostError::Gone) => return tally.gone(attempt.post.recipient),
-            Err(PostError::Throttled) => {
-                if attempt.throttled == 0 {
-                    attempt.since = now;
-                }
-                let patience = if self.rate_limiter.is_slowed() {
-                    PATIENCE_IF_SLOWED
-                } else {
-                    PATIENCE
-                };
-                let is_patient = now.since(attempt.since) < patience;
-                attempt.throttled += 1;
-                attempt.at = now.plus(self.backoff(attempt.throttled));
-                if is_patient {
-                    return self.retries.push(attempt);
-                }
-                PostOutcome::Throttled
-            }
-        };
-        tally.count(&attempt.post.recipient.id, outcome);
-    }
-
-    /// Full jitter, so that many connections that were throttled together are
-    /// not retried together.
-    fn backoff(&self, throttled: u32) -> Duration {
-        let longest = BACKOFF * 2_u32.saturating_pow(throttled.saturating_sub(1).min(10));
-        self.random
-            .between(Duration::ZERO, longest.min(MAX_BACKOFF))
-    }
-
-    /// Counts every recipient that waits, by what is known of it.
-    pub(super) fn give_up(&mut self, tally: &mut Tally) {
-        for left in self.retries.drain() {
-            let outcome = match left {
-                Attempt { throttled: 1.., .. } => PostOutcome::Throttled,
-                Attempt {
-                    confirming: true, ..
-                } => PostOutcome::GoneUnconfirmed("no time to confirm it".into()),
-                Attempt { ref post, .. } if post.accepted > 0 => {
-                    PostOutcome::Failed("no time to post all of the messages".into())
-                }
-                _ => PostOutcome::NotAttempted,
-            };
-            tally.count(&left.post.recipient.id, outcome);
-        }
-        for post in self.unattempted.drain(..) {
-            tally.count(&post.recipient.id, PostOutcome::NotAttempted);
         }
     }
 }

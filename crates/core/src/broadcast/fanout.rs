@@ -100,6 +100,7 @@ where
         let mut delivery = Delivery::new(
             self.outbox,
             self.clock,
+            self.metrics,
             self.random,
             self.delivery,
             deadline,

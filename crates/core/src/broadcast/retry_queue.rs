@@ -7,7 +7,7 @@ use crate::connections::Recipient;
 use crate::time::UnixMillis;
 
 /// Maximum connections that wait for a retry. Beyond it, no first attempt is
-/// made: with so many throttled, no single client can be the cause.
+/// made: with so many refused, no single client can be the cause.
 const CAPACITY: usize = 256;
 
 /// A frame that is to be posted, and those that follow it.
@@ -16,12 +16,26 @@ pub(super) struct Attempt {
     /// When it is due.
     pub(super) at: UnixMillis,
     pub(super) post: Post,
-    /// How often it was throttled.
-    pub(super) throttled: u32,
-    /// When it was first throttled.
+    /// When its turn first came.
+    pub(super) begun: UnixMillis,
+    /// How often it was refused: throttled, or by an API that fails.
+    pub(super) refused: u32,
+    /// When its patience began: it was first refused.
     pub(super) since: UnixMillis,
+    /// If the API failed at the last post.
+    pub(super) failure: Option<Failure>,
     /// Whether a first 410 may have come from a pending handshake.
     pub(super) confirming: bool,
+}
+
+/// The API fails at a connection.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Failure {
+    pub(super) cause: String,
+    /// How many posts the API had answered by then.
+    pub(super) answers: u64,
+    /// How often it has failed while it answered others.
+    pub(super) alone: u32,
 }
 
 impl Attempt {
@@ -29,15 +43,18 @@ impl Attempt {
         Self {
             at: now,
             post,
-            throttled: 0,
+            begun: now,
+            refused: 0,
             since: now,
+            failure: None,
             confirming: false,
         }
     }
 
     /// Whether nothing was posted to it yet.
     pub(super) fn is_first(&self) -> bool {
-        self.throttled == 0 && !self.confirming && self.post.accepted == 0
+        let is_untried = self.refused == 0 && !self.confirming && self.failure.is_none();
+        is_untried && self.post.accepted == 0
     }
 }
 

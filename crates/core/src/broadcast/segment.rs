@@ -56,7 +56,7 @@ pub(super) struct SegmentRun<'a, S, O, C, M, W, R> {
     listing_done: bool,
     /// The next page, if it was read while the last one was posted.
     read_ahead: Option<Result<AudiencePage, BroadcastError>>,
-    delivery: Delivery<'a, O, C, R>,
+    delivery: Delivery<'a, O, C, M, R>,
     tally: &'a mut Tally,
 }
 

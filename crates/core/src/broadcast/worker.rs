@@ -220,7 +220,7 @@ where
         deadline: UnixMillis,
         tally: &mut Tally,
     ) {
-        let mut delivery = self.delivery(deadline);
+        let mut delivery = self.delivery(deadline).at_once();
         // This invocation ends within a minute.
         delivery.post(page.posts, deadline, tally).await;
         delivery.retry_waiting(tally).await;
@@ -246,10 +246,11 @@ where
         }
     }
 
-    pub(super) fn delivery(&self, deadline: UnixMillis) -> Delivery<'_, O, C, R> {
+    pub(super) fn delivery(&self, deadline: UnixMillis) -> Delivery<'_, O, C, M, R> {
         Delivery::new(
             &self.outbox,
             &self.clock,
+            &self.metrics,
             &self.random,
             self.delivery,
             deadline,

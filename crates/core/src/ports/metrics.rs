@@ -77,6 +77,9 @@ pub enum MetricEvent {
     },
     /// An event was written, but its delivery could not be started at once.
     HookNotStarted,
+    /// Posting pauses because the API fails as a whole: at first, or after a
+    /// failed probe.
+    PostingPaused,
     /// One invocation has done its part of a broadcast.
     Posted {
         /// Posts that were accepted.

@@ -16,6 +16,10 @@ pub enum PostError {
     /// The message is larger than the API carries.
     #[error("too large")]
     TooLarge,
+    /// The API failed: there was no connection to it, or it answered with a
+    /// server error. As a rule the message has not arrived.
+    #[error("unavailable: {0}")]
+    Unavailable(String),
     /// No answer in time. The message may have arrived.
     #[error("timed out")]
     TimedOut,

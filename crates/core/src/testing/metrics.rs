@@ -72,6 +72,7 @@ pub fn metrics_contract(metrics: &impl Metrics) -> Vec<MetricEvent> {
             oldest: Duration::MAX,
         },
         MetricEvent::HookNotStarted,
+        MetricEvent::PostingPaused,
         MetricEvent::Posted {
             success: 0,
             failures: Failures::default(),

@@ -20,6 +20,8 @@ struct State {
     open: HashSet<String>,
     not_closing: HashSet<String>,
     hangs: bool,
+    is_down: bool,
+    takes: Duration,
     prepared: HashMap<String, VecDeque<Result<(), PostError>>>,
     attempts: HashMap<String, usize>,
     posted: HashMap<String, Vec<String>>,
@@ -53,6 +55,20 @@ impl FakeOutbox {
         self.state().hangs = true;
     }
 
+    /// Makes every later post fail, until [`Self::recover`].
+    pub fn go_down(&self) {
+        self.state().is_down = true;
+    }
+
+    pub fn recover(&self) {
+        self.state().is_down = false;
+    }
+
+    /// Makes every later post take this long.
+    pub fn slow_down(&self, takes: Duration) {
+        self.state().takes = takes;
+    }
+
     /// Makes closing a connection fail.
     pub fn refuse_closing(&self, id: &str) {
         self.state().not_closing.insert(id.into());
@@ -83,9 +99,15 @@ impl Outbox for FakeOutbox {
         frame: &str,
         timeout: Duration,
     ) -> Result<(), PostError> {
-        let hangs = self.state().hangs;
+        let (hangs, takes) = {
+            let state = self.state();
+            (state.hangs, state.takes)
+        };
         if hangs {
             std::future::pending::<()>().await;
+        }
+        if !takes.is_zero() {
+            tokio::time::sleep(takes).await;
         }
         let answer = {
             let mut state = self.state();
@@ -95,6 +117,7 @@ impl Outbox for FakeOutbox {
                 .get_mut(id.as_str())
                 .and_then(VecDeque::pop_front);
             let answer = match prepared {
+                _ if state.is_down => Err(PostError::Unavailable("down".into())),
                 Some(answer) => answer,
                 None if state.open.contains(id.as_str()) => Ok(()),
                 None => Err(PostError::Gone),

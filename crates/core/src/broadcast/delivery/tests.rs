@@ -1,9 +1,11 @@
+mod outage;
+
 use std::collections::{HashMap, HashSet};
 use std::sync::Mutex;
 
 use super::*;
 use crate::connections::Recipient;
-use crate::testing::{SeededRandomness, TestClock, connection, connection_id};
+use crate::testing::{FakeMetrics, SeededRandomness, TestClock, connection, connection_id};
 
 /// A socket API that records when posts came, refuses some of them, and takes a
 /// while.
@@ -69,7 +71,8 @@ async fn post_to(busy: &Busy, count: usize, per_second: u32, limit: Duration) ->
     let mut tally = Tally::default();
     let deadline = begun.plus(limit);
     let random = SeededRandomness::default();
-    let mut delivery = Delivery::new(busy, &busy.clock, &random, settings, deadline);
+    let metrics = FakeMetrics::default();
+    let mut delivery = Delivery::new(busy, &busy.clock, &metrics, &random, settings, deadline);
     delivery.post(posts.collect(), deadline, &mut tally).await;
     delivery.retry_waiting(&mut tally).await;
     delivery.give_up(&mut tally);

@@ -302,6 +302,31 @@ async fn throttled_posts_are_retried_and_their_rows_kept() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_broadcast_that_nobody_resumes_does_not_wait_for_the_end_of_an_outage() {
+    let ids: Vec<String> = (0..30).map(|n| format!("c{n:02}")).collect();
+    for count in [1, 30] {
+        let people: Vec<_> = ids[..count].iter().map(|id| (id.as_str(), "u")).collect();
+        let fixture = broadcaster(&people).await;
+        fixture.worker.outbox.go_down();
+        let begun = fixture.worker.clock.now();
+        let time = Duration::from_secs(55);
+        let report = send_with(&fixture, TO_U, time).await.unwrap().report;
+        let took = fixture.worker.clock.now().since(begun);
+        assert!((10..=11).contains(&took.as_secs()), "{took:?}");
+        let Failures {
+            failed,
+            not_attempted,
+            ..
+        } = report.failures;
+        assert_eq!((report.success, failed + not_attempted), (0, count as u64));
+        let tried = ids
+            .iter()
+            .filter(|id| fixture.worker.outbox.attempts(id) > 0);
+        assert_eq!(failed, tried.count() as u64, "only what was tried");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn recipients_without_time_are_counted_as_not_attempted() {
     let ids: Vec<String> = (0..20).map(|n| format!("c{n:02}")).collect();
     let people: Vec<_> = ids.iter().map(|id| (id.as_str(), "u")).collect();

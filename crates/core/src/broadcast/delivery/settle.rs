@@ -1,0 +1,192 @@
+//! What follows a post: the recipient is counted, or waits for a retry.
+
+use std::time::Duration;
+
+use super::super::retry_queue::{Attempt, Failure};
+use super::super::tally::{PostOutcome, Tally};
+use super::{Delivery, Posted};
+use crate::connections::confirm_after;
+use crate::ports::{Clock, MetricEvent, Metrics, Outbox, PostError, Randomness};
+use crate::time::{UnixMillis, millis};
+
+/// How long a throttled connection is retried while others get through.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// The same while the account is throttled.
+const PATIENCE_IF_SLOWED: Duration = Duration::from_secs(60);
+
+/// How often the API may fail at one connection while it answers others.
+const MAX_FAILURES: u32 = 10;
+
+/// The longest wait before the first retry of a refused post. It doubles
+/// with each retry, up to [`MAX_BACKOFF`].
+const BACKOFF: Duration = Duration::from_millis(100);
+
+const MAX_BACKOFF: Duration = Duration::from_secs(2);
+
+impl<O: Outbox, C: Clock, M: Metrics, R: Randomness> Delivery<'_, O, C, M, R> {
+    /// Counts the recipient, or queues a retry.
+    pub(super) fn settle(
+        &mut self,
+        mut attempt: Attempt,
+        (posted, latency): Posted,
+        tally: &mut Tally,
+    ) {
+        let now = self.clock.now();
+        tally.measure(latency, self.random);
+        if !attempt.confirming {
+            let refused = matches!(
+                posted,
+                Err(PostError::Throttled | PostError::Unavailable(_))
+            );
+            let is_first = attempt.refused == 0 && attempt.failure.is_none();
+            self.rate_limiter.learn(is_first, refused, now);
+        }
+        self.learn_of_outage(&attempt, &posted, tally, now);
+        let outcome = match posted {
+            Ok(()) if attempt.post.accepted + 1 < attempt.post.frames.len() => {
+                attempt.post.accepted += 1;
+                // It is due now, and retries go first.
+                return self.retries.push(Attempt::first(attempt.post, now));
+            }
+            Ok(()) => PostOutcome::Accepted,
+            Err(PostError::TooLarge) => PostOutcome::TooLarge,
+            Err(error @ PostError::TimedOut) => {
+                attempt.failure = Some(self.failure(&attempt, error.to_string()));
+                attempt.at = now;
+                if self.breaker.is_open() {
+                    return self.retries.push(attempt);
+                }
+                return self.timed_out.push(attempt);
+            }
+            Err(PostError::Failed(cause)) => PostOutcome::Failed(cause),
+            Err(PostError::Gone) if attempt.post.recipient.may_be_pending(now.minus(latency)) => {
+                if attempt.confirming {
+                    PostOutcome::GoneUnconfirmed("its handshake may still be pending".into())
+                } else {
+                    attempt.confirming = true;
+                    attempt.at = now.plus(confirm_after(self.random));
+                    return self.retries.push(attempt);
+                }
+            }
+            Err(PostError::Gone) => return tally.gone(attempt.post.recipient),
+            Err(PostError::Throttled) => {
+                if attempt.refused == 0 || attempt.failure.is_some() {
+                    attempt.since = now;
+                }
+                let patience = if self.rate_limiter.is_slowed() {
+                    PATIENCE_IF_SLOWED
+                } else {
+                    PATIENCE
+                };
+                attempt.failure = None;
+                attempt.refused += 1;
+                attempt.at = now.plus(self.backoff(attempt.refused));
+                if now.since(attempt.since) < patience {
+                    return self.retries.push(attempt);
+                }
+                PostOutcome::Throttled
+            }
+            Err(PostError::Unavailable(cause)) => {
+                let failure = self.failure(&attempt, cause);
+                if failure.alone >= MAX_FAILURES {
+                    PostOutcome::Failed(failure.cause)
+                } else {
+                    attempt.failure = Some(failure);
+                    attempt.refused += 1;
+                    attempt.at = now.plus(self.backoff(attempt.refused));
+                    return self.retries.push(attempt);
+                }
+            }
+        };
+        tally.count(&attempt.post.recipient.id, outcome);
+    }
+
+    /// The API has failed at a connection, once more. It counts only if the API
+    /// has answered another one meanwhile, and does not fail at many.
+    fn failure(&self, attempt: &Attempt, cause: String) -> Failure {
+        let answers = self.breaker.answers();
+        let alone = match &attempt.failure {
+            _ if self.breaker.is_open() || self.rate_limiter.is_slowed() => 0,
+            Some(last) => last.alone + u32::from(answers > last.answers),
+            None => 0,
+        };
+        Failure {
+            cause,
+            answers,
+            alone,
+        }
+    }
+
+    /// Opens the breaker if the API fails as a whole, and closes it when the
+    /// API answers. Decides what becomes of posts that timed out.
+    fn learn_of_outage(
+        &mut self,
+        attempt: &Attempt,
+        posted: &Result<(), PostError>,
+        tally: &mut Tally,
+        now: UnixMillis,
+    ) {
+        let Err(error @ (PostError::Unavailable(_) | PostError::TimedOut)) = posted else {
+            if self.breaker.answered() {
+                tracing::info!(event = "posting.resumed", "posting goes on");
+            }
+            return self.count_timed_out(tally);
+        };
+        let id = &attempt.post.recipient.id;
+        let Some(pause) = self.breaker.failed(id, self.random, now) else {
+            return;
+        };
+        tracing::warn!(
+            event = "posting.paused",
+            reason = %error,
+            pauseMs = millis(pause),
+            "API Gateway's management API fails; posting pauses"
+        );
+        self.metrics.record(MetricEvent::PostingPaused);
+        for attempt in self.timed_out.drain(..) {
+            self.retries.push(attempt);
+        }
+    }
+
+    /// Counts the posts that timed out although the API works.
+    pub(super) fn count_timed_out(&mut self, tally: &mut Tally) {
+        for Attempt { post, .. } in self.timed_out.drain(..) {
+            let outcome = PostOutcome::Failed(PostError::TimedOut.to_string());
+            tally.count(&post.recipient.id, outcome);
+        }
+    }
+
+    /// Full jitter, so that many connections that were refused together are
+    /// not retried together.
+    fn backoff(&self, refused: u32) -> Duration {
+        let longest = BACKOFF * 2_u32.saturating_pow(refused.saturating_sub(1).min(10));
+        self.random
+            .between(Duration::ZERO, longest.min(MAX_BACKOFF))
+    }
+
+    /// Counts every recipient that waits, by what is known of it.
+    pub(in crate::broadcast) fn give_up(&mut self, tally: &mut Tally) {
+        self.count_timed_out(tally);
+        for left in self.retries.drain() {
+            let outcome = match left {
+                Attempt {
+                    failure: Some(ref failure),
+                    ..
+                } => PostOutcome::Failed(failure.cause.clone()),
+                Attempt { refused: 1.., .. } => PostOutcome::Throttled,
+                Attempt {
+                    confirming: true, ..
+                } => PostOutcome::GoneUnconfirmed("no time to confirm it".into()),
+                Attempt { ref post, .. } if post.accepted > 0 => {
+                    PostOutcome::Failed("no time to post all of the messages".into())
+                }
+                _ => PostOutcome::NotAttempted,
+            };
+            tally.count(&left.post.recipient.id, outcome);
+        }
+        for post in self.unattempted.drain(..) {
+            tally.count(&post.recipient.id, PostOutcome::NotAttempted);
+        }
+    }
+}
