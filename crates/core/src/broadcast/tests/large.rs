@@ -235,7 +235,7 @@ async fn an_outage_is_handed_over_until_it_ends() {
             let started = fixture.worker.workers.take();
             assert!(!started.is_empty());
             for (_, segment) in started {
-                let call = self::call(&fixture, "worker", 300);
+                let call = self::call(&fixture, "worker", 120);
                 fixture.worker.work_on(segment, call).await.unwrap();
             }
         }
@@ -243,7 +243,7 @@ async fn an_outage_is_handed_over_until_it_ends() {
         assert!(!unfinished.complete, "{unfinished:?}");
         assert_eq!((unfinished.success, unfinished.failure), (0, 0));
         let in_vain: usize = ids(count).map(|id| outbox.attempts(&id)).sum();
-        assert!(in_vain < 4 * 3 * 60, "{in_vain} posts in 15 minutes each");
+        assert!(in_vain < 4 * 3 * 30, "{in_vain} posts in six minutes each");
         outbox.recover();
         work(&fixture, 60).await;
         let report = report(&fixture).await;
