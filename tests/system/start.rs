@@ -99,6 +99,15 @@ async fn a_missing_file_or_binary_says_what_to_do() {
         said.contains("konnect for function Connect") && said.contains("cargo build"),
         "{said}"
     );
+    let built = "    Metadata:\n      BuildMethod: rust-cargolambda\n      BuildProperties:\n        Binary: connect\n    Properties:\n";
+    let file = template(built, "    Properties:\n      CodeUri: functions/konnect\n");
+    let said = fails(Stack::builder().template(file.path())).await;
+    let program = file.path().with_file_name("functions/konnect/bootstrap");
+    assert!(
+        said.contains(&format!("{} for function Connect", program.display()))
+            && said.contains("CodeUri"),
+        "{said}"
+    );
 }
 
 #[tokio::test]

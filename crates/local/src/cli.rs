@@ -57,8 +57,8 @@ pub(crate) enum ChannelsCommand {
 #[derive(Debug, Args)]
 #[command(next_line_help = true, after_help = RUN_HELP)]
 pub(crate) struct RunArgs {
-    /// SAM template, like --template stacks/chat.yaml
-    #[arg(long, value_name = "FILE", default_value = "template.yaml")]
+    /// SAM template, like --template stacks/chat.yaml; a release has its own beside the program
+    #[arg(long, value_name = "FILE", default_value_os_t = default_template())]
     pub template: PathBuf,
 
     /// Template parameter, like --parameter Stage=test; repeatable
@@ -97,7 +97,7 @@ pub(crate) struct RunArgs {
     #[arg(long)]
     pub release: bool,
 
-    /// Folder of the functions' binaries, like --functions /tmp/build [default: target/debug beside the template]
+    /// Folder of the functions' binaries, like --functions /tmp/build; a template without BuildMethod names them itself, as CodeUri [default: target/debug beside the template]
     #[arg(long, value_name = "FOLDER", conflicts_with = "release")]
     pub functions: Option<PathBuf>,
 
@@ -476,6 +476,16 @@ pub(crate) struct ChannelsCheckArgs {
     /// Claim of the token, like --claim custom:tenant=acme; repeatable. The same claim twice makes a list
     #[arg(long = "claim", value_name = "NAME=VALUE", value_parser = name_and_value, requires = "channels")]
     pub claims: Vec<(String, String)>,
+}
+
+/// The template of the release that this program belongs to, whatever the folder
+/// that it is started in; without one, as in the repository, that folder's.
+fn default_template() -> PathBuf {
+    let beside = std::env::current_exe().map(|program| program.with_file_name("template.yaml"));
+    beside
+        .ok()
+        .filter(|file| file.is_file())
+        .unwrap_or_else(|| "template.yaml".into())
 }
 
 /// The functions reach the local stack over loopback, so it must listen there.

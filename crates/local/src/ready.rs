@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io::{self, Write};
+use std::path::Path;
 
 use serde::Serialize;
 
@@ -25,14 +26,16 @@ pub(crate) struct Ready {
 }
 
 impl Ready {
-    /// Prints one line of JSON, or text with commands to paste.
-    pub(crate) fn print(&self, json: bool) -> io::Result<()> {
+    /// Prints one line of JSON, or text with commands to paste. One of them sends
+    /// an example event.
+    pub(crate) fn print(&self, json: bool, example: &Path) -> io::Result<()> {
         let mut out = io::stdout().lock();
         if json {
             let line = serde_json::to_string(self).map_err(io::Error::other)?;
             writeln!(out, "{line}")?;
             return out.flush();
         }
+        let example = example.display();
         let belfry = std::env::args().next().unwrap_or_else(|| "belfry".into());
         let Ready {
             websocket,
@@ -66,7 +69,7 @@ Connect as alice:
 
 then type {{\"type\":\"ping\",\"version\":\"1.0\"}}. In another terminal, send her a notification:
 
-  {belfry} invoke Broadcaster events/broadcast-to-user.json --endpoint {lambda}
+  {belfry} invoke Broadcaster {example} --endpoint {lambda}
 "
         )?;
         out.flush()

@@ -73,6 +73,10 @@ pub(crate) enum RunError {
         path: String,
         release: &'static str,
     },
+    #[error(
+        "there is no program {path} for function {function}\nIts CodeUri must be a folder, beside the template, that holds `bootstrap`."
+    )]
+    NoProgram { function: String, path: String },
     #[error("--function {parameter}: {error}")]
     Code { parameter: String, error: CodeError },
     #[error("--function {parameter}: the template has no such parameter; {hint}")]
@@ -214,7 +218,10 @@ pub(crate) async fn run(arguments: cli::RunArgs) -> Result<(), RunError> {
     tokio::spawn(server::serve(listeners, router, guard));
     let every = arguments.lambda.schedule_every;
     let schedules = lambda::start_schedules(&lambda, schedules, every, &arguments.region);
-    ready.print(arguments.json)?;
+    let example = arguments
+        .template
+        .with_file_name("events/broadcast-to-user.json");
+    ready.print(arguments.json, &example)?;
     tokio::select! {
         stopped = &mut database => return Err(RunError::Database(problem(stopped))),
         () = signals.next() => {}
@@ -533,14 +540,22 @@ fn add_function(stack: &mut StackSpec, function: FunctionSpec) -> Result<(), Run
 /// Reports a missing binary now, not at the first event.
 fn check_binaries(stack: &StackSpec, folder: &Path, release: bool) -> Result<(), RunError> {
     for (id, function) in &stack.functions {
-        let path = function.code.path(folder);
-        if !path.is_file() {
-            return Err(RunError::NoBinary {
-                function: id.clone(),
-                path: path.display().to_string(),
-                release: if release { " --release" } else { "" },
-            });
+        let file = function.code.path(folder);
+        if file.is_file() {
+            continue;
         }
+        let (function_id, path) = (id.clone(), file.display().to_string());
+        return Err(match function.code {
+            Code::Binary(_) => RunError::NoBinary {
+                function: function_id,
+                path,
+                release: if release { " --release" } else { "" },
+            },
+            Code::Node(_) | Code::Program(_) => RunError::NoProgram {
+                function: function_id,
+                path,
+            },
+        });
     }
     Ok(())
 }

@@ -26,7 +26,7 @@ mod yaml;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Read;
-use std::path::Path;
+use std::path::{self, Path, PathBuf};
 
 use serde_json::{Map, Value};
 
@@ -77,6 +77,8 @@ pub(crate) struct StackSpec {
 #[derive(Debug)]
 pub(crate) struct Template {
     root: Map<String, Value>,
+    /// What paths in the template are relative to.
+    folder: PathBuf,
 }
 
 impl Template {
@@ -90,7 +92,12 @@ impl Template {
                 "cannot be read: {error}; choose another file with --template"
             ))
         })?;
-        Self::parse(&text)
+        let mut template = Self::parse(&text)?;
+        // Absolute, because a program starts in its own folder.
+        if let Ok(file) = path::absolute(path) {
+            template.folder = file.with_file_name("");
+        }
+        Ok(template)
     }
 
     fn parse(text: &str) -> Result<Self, TemplateError> {
@@ -111,7 +118,10 @@ impl Template {
                 )));
             }
         }
-        Ok(Self { root })
+        Ok(Self {
+            root,
+            folder: PathBuf::new(),
+        })
     }
 
     pub(crate) fn has_parameter(&self, name: &str) -> bool {
@@ -180,7 +190,8 @@ impl Template {
             match kind {
                 "AWS::Serverless::WebSocketApi" => apis.push((id, api::read(&properties)?)),
                 "AWS::Serverless::Function" => {
-                    let function = function::read(id, resource, &properties, globals, &scope)?;
+                    let function =
+                        function::read(id, resource, &properties, globals, &scope, &self.folder)?;
                     functions.insert(id.clone(), function);
                 }
                 "AWS::DynamoDB::Table" => tables.push(table::read(id, &properties)?),

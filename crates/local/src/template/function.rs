@@ -1,6 +1,7 @@
 //! `AWS::Serverless::Function`.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::time::Duration;
 
 use serde_json::{Map, Value};
@@ -28,7 +29,8 @@ pub(crate) struct FunctionSpec {
 }
 
 /// Properties that `Globals` may set for all functions.
-const COMMON: [&str; 6] = [
+const COMMON: [&str; 7] = [
+    "CodeUri",
     "Environment",
     "EventInvokeConfig",
     "FunctionUrlConfig",
@@ -41,9 +43,8 @@ const COMMON: [&str; 6] = [
 const OWN: [&str; 3] = ["DeadLetterQueue", "Events", "FunctionName"];
 
 /// Accepted, with no effect on one machine.
-const IGNORED: [&str; 12] = [
+const IGNORED: [&str; 11] = [
     "Architectures",
-    "CodeUri",
     "Description",
     "Handler",
     "Layers",
@@ -96,19 +97,10 @@ pub(super) fn read(
     properties: &Properties<'_>,
     globals: Option<&Value>,
     scope: &Scope<'_>,
+    folder: &Path,
 ) -> Result<FunctionSpec, TemplateError> {
     properties.allow_only(&[&COMMON[..], &OWN[..]].concat(), &IGNORED)?;
     let globals = Globals::read(globals, scope)?;
-    let binary = resource
-        .pointer("/Metadata/BuildProperties/Binary")
-        .and_then(Value::as_str);
-    let binary = binary.ok_or_else(|| {
-        TemplateError::at(
-            id,
-            "Metadata.BuildProperties.Binary",
-            "is missing; it names the Rust binary to run",
-        )
-    })?;
     let own_or_common = |name: &str| {
         let own = properties.get(name)?;
         Ok(own.or_else(|| globals.0.get(name).cloned()))
@@ -119,6 +111,7 @@ pub(super) fn read(
             .map(Some)
             .map_err(|problem| properties.error(name, problem)),
     };
+    let code = code(id, resource, own_or_common("CodeUri")?.as_ref(), folder)?;
     let timeout = number("Timeout", 1..=900)?.unwrap_or(DEFAULT_TIMEOUT_SECONDS);
     let memory_mb = number("MemorySize", 128..=10_240)?.unwrap_or(DEFAULT_MEMORY_MB);
     let reserved = number("ReservedConcurrentExecutions", 0..=MAX_RESERVED)?;
@@ -133,7 +126,7 @@ pub(super) fn read(
         name: properties
             .string("FunctionName")?
             .unwrap_or_else(|| id.to_owned()),
-        code: Code::Binary(binary.to_owned()),
+        code,
         environment,
         timeout: Duration::from_secs(timeout),
         memory_mb,
@@ -145,6 +138,35 @@ pub(super) fn read(
         schedules: schedule::read(id, properties)?,
         url: function_url::read(properties, own_or_common("FunctionUrlConfig")?.as_ref())?,
     })
+}
+
+/// A function that is to be built names its Rust binary. Any other is built
+/// already: `CodeUri` is the folder of its program, beside the template.
+fn code(
+    id: &str,
+    resource: &Value,
+    uri: Option<&Value>,
+    folder: &Path,
+) -> Result<Code, TemplateError> {
+    let metadata = |pointer: &str| resource.pointer(pointer).and_then(Value::as_str);
+    if let Some(binary) = metadata("/Metadata/BuildProperties/Binary") {
+        return Ok(Code::Binary(binary.to_owned()));
+    }
+    if metadata("/Metadata/BuildMethod").is_some() {
+        return Err(TemplateError::at(
+            id,
+            "Metadata.BuildProperties.Binary",
+            "is missing; it names the Rust binary to run",
+        ));
+    }
+    let uri = uri.and_then(Value::as_str).ok_or_else(|| {
+        TemplateError::at(
+            id,
+            "Properties.CodeUri",
+            "must be the folder of the function's `bootstrap`; or name the Rust binary to run as Metadata.BuildProperties.Binary",
+        )
+    })?;
+    Ok(Code::Program(folder.join(uri).join("bootstrap")))
 }
 
 /// The section `Globals.Function`.

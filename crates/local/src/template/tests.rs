@@ -48,6 +48,25 @@ fn belfrys_own() -> String {
 }
 
 #[test]
+fn a_function_that_is_built_already_runs_the_bootstrap_in_its_folder() {
+    let build = "    Metadata:\n      BuildMethod: rust-cargolambda\n      BuildProperties:\n        Binary: connect\n    Properties:\n";
+    let text = belfrys_own().replace(build, "    Properties:\n      CodeUri: functions/Connect\n");
+    let mut template = Template::parse(&text).unwrap();
+    template.folder = "/stacks".into();
+    let stack = template.evaluate(&BTreeMap::new(), "us-east-1").unwrap();
+    let bootstrap = Path::new("/stacks/functions/Connect/bootstrap");
+    assert!(matches!(&stack.functions["Connect"].code, Code::Program(file) if file == bootstrap));
+    assert!(matches!(&stack.functions["Default"].code, Code::Binary(name) if name == "default"));
+}
+
+#[test]
+fn paths_in_a_template_are_relative_to_its_folder() {
+    let template = Template::read(Path::new("../../template.yaml")).unwrap();
+    assert!(template.folder.is_absolute());
+    assert!(template.folder.join("template.yaml").is_file());
+}
+
+#[test]
 fn belfrys_own_template_is_read() {
     let stack = stack(&belfrys_own()).unwrap();
     assert_eq!(stack.api.stage, "dev");
@@ -180,6 +199,11 @@ fn unsupported_input_is_named() {
             "        Binary: connect",
             "        Binaries: connect",
             "Connect.Metadata.BuildProperties.Binary: is missing",
+        ),
+        (
+            "    Metadata:\n      BuildMethod: rust-cargolambda\n      BuildProperties:\n        Binary: connect\n    Properties:\n",
+            "    Properties:\n      CodeUri: {Bucket: releases, Key: connect.zip}\n",
+            "Connect.Properties.CodeUri: must be the folder of the function's `bootstrap`",
         ),
         (
             "Handler: bootstrap",
