@@ -3,7 +3,7 @@
 
 .DEFAULT_GOAL := help
 .PHONY: help run test lint schemas validate build deploy smoke emulator release bench loadtest tokens \
-	parameters channels compile test-tools test-templates clients test-clients test-examples test-browser pictures test-deploy demo page clean
+	parameters channels compile test-tools test-templates clients test-clients test-examples test-browser pictures test-deploy dist test-dist demo page clean
 
 # Arguments of `belfry run`, such as ARGS="--port 3002 --parameter AllowedOrigins=http://localhost:5173"
 ARGS ?=
@@ -18,7 +18,7 @@ CHANNELS ?= channels.json
 PORT ?= 4566
 
 # `make deploy MaxConnections=500` would set a variable that nothing reads.
-ifneq ($(filter build deploy,$(MAKECMDGOALS)),)
+ifneq ($(filter build deploy dist,$(MAKECMDGOALS)),)
 declared := $(shell sed -nE '/^Parameters:/,/^Rules:/s/^  ([A-Za-z]+):.*/\1/p' template.yaml)
 misplaced := $(foreach name,$(declared),$(if $(filter command,$(firstword $(origin $(name)))),$(name)))
 $(if $(strip $(misplaced)),$(error There is no variable $(firstword $(misplaced)): write PARAMETERS="$(firstword $(misplaced))=…"))
@@ -92,6 +92,7 @@ test: validate test-templates compile test-tools ## Run every test
 	$(MAKE) test-examples
 	$(MAKE) test-browser
 	$(MAKE) test-deploy
+	$(MAKE) test-dist
 
 compile:
 	@echo "Compiling everything, tests included; the first time takes several minutes…"
@@ -135,6 +136,13 @@ build: parameters channels $(SAM) ## Build the functions for deployment and prin
 
 deploy: parameters channels $(SAM) $(AWS) ## Deploy the built functions (CONFIG=prod, STACK=…, CHANNELS=file, PARAMETERS="Name=value …")
 	@.venv/aws/bin/python tools/deploy.py --sam "$(CURDIR)/.venv/sam/bin/sam" --config "$(CONFIG)" --channels "$(CHANNELS)" $(if $(STACK),--stack "$(STACK)") $(PARAMETERS)
+
+# The local stack is static, so it needs no libraries of the machine that it runs on.
+dist: STATIC := $(if $(filter arm64,$(ARCHITECTURE)),aarch64,x86_64)-unknown-linux-musl
+dist: build ## Make a release for machines without Rust, in target/dist (ARCHITECTURE=arm64)
+	@echo "Building the local stack; the first time takes several minutes…"
+	PATH="$(CURDIR)/.venv/sam/bin:$$PATH" cargo lambda build --package belfry-local --release --target $(STATIC)
+	@python3 tools/dist.py --built $(BUILD_DIR) --belfry target/lambda/belfry/bootstrap --to target/dist
 
 smoke: $(AWS) ## Test a deployed stack (STACK=belfry-dev)
 	@.venv/aws/bin/python tools/smoke.py "$(STACK)"
@@ -218,6 +226,12 @@ test-deploy: $(SAM) $(AWS) $(MINISTACK) test-tools
 	$(MAKE) build
 	@echo "Deploying to an emulator…"
 	@.venv/aws/bin/python tests/deploy/scenario.py
+
+# Packs and uses what `compile` and `test-deploy` have built.
+test-dist: $(AWS) $(MINISTACK)
+	@echo "Using a release without Rust…"
+	@python3 tools/dist.py --built .aws-sam/test --belfry target/debug/belfry --debug --to target/test-dist
+	@.venv/aws/bin/python tests/deploy/dist_test.py target/test-dist
 
 test-tools: $(CLIENTS) tests/node/node_modules/.package-lock.json examples/typescript/node_modules/.package-lock.json
 

@@ -10,6 +10,8 @@ from urllib.parse import urlsplit
 import boto3
 from botocore.exceptions import BotoCoreError, ClientError
 
+import commands
+
 LOOPBACK = {"127.0.0.1", "localhost", "::1"}
 
 
@@ -54,7 +56,7 @@ def outputs(session, stack):
     try:
         answer = session.client("cloudformation").describe_stacks(StackName=stack)
     except ClientError as error:
-        sys.exit(f"{error}\nDeploy the stack first with `make deploy`, or name another with STACK=…")
+        sys.exit(f"{error}\nDeploy the stack first with `{commands.DEPLOY}`, or name another")
     return {o["OutputKey"]: o["OutputValue"] for o in answer["Stacks"][0].get("Outputs", [])}
 
 

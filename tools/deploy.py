@@ -1,4 +1,4 @@
-"""Deploys the output of `make build` with the SAM CLI and samconfig.toml.
+"""Deploys the built functions with the SAM CLI and samconfig.toml.
 
 For a local emulator (AWS_ENDPOINT_URL) it leaves out the resources that the
 emulator refuses, and deploys a second time with the addresses that are known
@@ -17,6 +17,8 @@ import yaml
 from botocore.exceptions import ClientError
 
 import channels
+import commands
+import elf
 from belfry_stack import emulator, outputs, session, websocket_url
 from parameters import Loader, check, override, parse
 
@@ -44,7 +46,8 @@ NOT_EMULATED = {
 
 
 def arguments():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    program = "./deploy" if commands.IS_RELEASE else None
+    parser = argparse.ArgumentParser(program, description=__doc__.splitlines()[0])
     parser.add_argument("--sam", default="sam", help="the SAM CLI")
     parser.add_argument("--config", default="default", help="a section of samconfig.toml")
     parser.add_argument("--stack", help="the stack name, instead of the one in samconfig.toml")
@@ -75,9 +78,11 @@ def emulated_template():
     template = emulated(BUILT, NOT_EMULATED[""])
     for nested, names in NOT_EMULATED.items():
         if nested:
-            path = BUILT.parent / nested / "emulated.json"
-            write(emulated(path.with_name("template.yaml"), names), path)
-            template["Resources"][nested]["Properties"]["TemplateURL"] = f"{nested}/{path.name}"
+            properties = template["Resources"][nested]["Properties"]
+            original = BUILT.parent / properties["TemplateURL"]
+            path = original.with_name("emulated.json")
+            write(emulated(original, names), path)
+            properties["TemplateURL"] = str(path.relative_to(BUILT.parent))
     path = BUILT.with_name("emulated.json")
     write(template, path)
     return path
@@ -86,13 +91,11 @@ def emulated_template():
 def with_architecture(parameters):
     """The parameters with the architecture that the functions were built for:
     with another one every function would fail at startup."""
-    machines = {0x3E: "x86_64", 0xB7: "arm64"}
-    # The field e_machine of the ELF header.
-    binary = next(BUILT.parent.glob("*/bootstrap")).read_bytes()
-    built = machines.get(int.from_bytes(binary[18:20], "little"), "something else")
+    function = yaml.load(BUILT.read_text(), Loader)["Resources"]["Connect"]["Properties"]
+    built = elf.architecture(BUILT.parent / function["CodeUri"] / "bootstrap")
     wanted = parameters.setdefault("Architecture", built)
     if wanted != built:
-        sys.exit(f"The functions are built for {built}: run `make build ARCHITECTURE={wanted}`.")
+        sys.exit(f"The functions are built for {built}: {commands.for_architecture(wanted)}.")
     return parameters
 
 
@@ -108,8 +111,8 @@ def check_stage(session, stack, stage):
     if stage and known.get("Stage", stage) != stage:
         sys.exit(
             f"{stack} has the stage {known['Stage']}. Changing it to {stage} would end every connection "
-            f"and give clients a new URL.\nName the right section of samconfig.toml with CONFIG=…, or "
-            f"confirm the change with PARAMETERS=Stage={stage}"
+            f"and give clients a new URL.\nName the right section of samconfig.toml with {commands.CONFIG}, or "
+            f"confirm the change with {commands.parameter('Stage', stage)}"
         )
 
 
@@ -190,7 +193,7 @@ def main():
     for name, value in sorted(found.items()):
         print(f"  {name:27} {value}")
     print(f"\nClients connect to {websocket_url(found)}")
-    print(f"Test it: make smoke STACK={stack}")
+    print(f"Test it: {commands.smoke(stack)}")
 
 
 if __name__ == "__main__":

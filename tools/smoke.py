@@ -14,6 +14,7 @@ import uuid
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
+import commands
 from belfry_stack import claims, emulator, outputs, session, sign_in, websocket_url
 
 # A handshake or an answer that takes longer has failed: API Gateway itself
@@ -122,7 +123,7 @@ def check_alarms(aws, stack):
 
 def main():
     if len(sys.argv) != 2 or not sys.argv[1]:
-        sys.exit("Name the stack: make smoke STACK=belfry-dev")
+        sys.exit(f"Name the stack: {commands.smoke('belfry-dev')}")
     stack = sys.argv[1]
     aws = session()
     found = outputs(aws, stack)
@@ -130,7 +131,7 @@ def main():
     if not token and "UserPoolId" not in found:
         sys.exit(
             f"{stack} has no user pool of its own. Sign in to yours and pass an access token: "
-            f"TOKEN=eyJ… make smoke STACK={stack}"
+            f"TOKEN=eyJ… {commands.smoke(stack)}"
         )
     try:
         if not token:

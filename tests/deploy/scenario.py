@@ -75,7 +75,8 @@ class Lines:
             **options,
         )
         self.lines, self.seen = queue.Queue(), []
-        threading.Thread(target=self._read, daemon=True).start()
+        self.reader = threading.Thread(target=self._read, daemon=True)
+        self.reader.start()
 
     def _read(self):
         for line in self.process.stdout:
