@@ -1,14 +1,15 @@
 import type { Action, CallArguments, ResultOf } from "./calls.js";
 import { Channel } from "./channel.js";
+import { disconnected, type Replies } from "./connection.js";
 import { Connector } from "./connector.js";
 import { Emitter } from "./emitter.js";
 import { defaultEnvironment, type Environment, type WebSocketConstructor } from "./environment.js";
 import { BelfryError } from "./errors.js";
 import type { FallbackPart } from "./fallback-part.js";
 import { isMessage } from "./frame.js";
-import type { AutoSubscribed, KeptFrame, ServerFrame, ServerFrames } from "./generated/frames.js";
+import type { ClientFrames, KeptFrame, ServerFrame, ServerFrames } from "./generated/frames.js";
 import { type Kind, type Message, messageOf } from "./kinds.js";
-import type { LocksHost, LocksPart } from "./lock-part.js";
+import type { LocksPart } from "./lock-part.js";
 import type { PresenceFrame, PresencePart } from "./presence-part.js";
 import { PublishQueue } from "./queue.js";
 import type { Lost } from "./recovery/ordering.js";
@@ -22,7 +23,7 @@ import { webSocketTransport } from "./websocket.js";
 /** Options of a client. */
 export interface BelfryOptions {
   /** The stack's WebSocket URL, such as `wss://….execute-api.eu-west-1.amazonaws.com/prod`. */
-  url: string | { readonly href: string };
+  url: string | URL;
   /** Gets a token. The client asks before each connection, and again before the token expires. */
   token: TokenSource;
   /** The most messages that wait to be published: 100 by default. */
@@ -50,12 +51,22 @@ export interface BelfryEvents {
   /** Every notification to the user, to everyone, or in a channel that a rule subscribes to, of whatever kind. */
   notification: Message;
   /** Messages of a channel, of `@me` or `@all` are gone. Fetch the state again. */
-  lost: Lost & { readonly channel: string };
+  lost: LostIn;
+}
+
+/** Messages of one channel that are gone. */
+export interface LostIn extends Lost {
+  /** Its name, or `@me` or `@all`. */
+  readonly channel: string;
+  /** Whether notifications may be among them: those to the user, to everyone, or in a channel that a rule subscribes to. */
+  readonly isNotified: boolean;
 }
 
 const EVENTS: ReadonlySet<string> = new Set<keyof BelfryEvents>(["status", "notification", "lost"]);
 const NAME = /^(@me|@all|[\w.=,;+~-][\w.=,;+~@-]*(:[\w.=,;+~@-]+)*)$/;
 const OWN = ["@me", "@all"];
+
+type News = PresenceFrame | ServerFrames["lock.changed"];
 
 interface Opened {
   channel: Channel;
@@ -78,18 +89,15 @@ export class Belfry {
   readonly #subscriptions: Subscriptions;
   readonly #connector: Connector;
   readonly #queue: PublishQueue;
-  readonly #seen = new Seen();
+  #seen = new Seen();
   readonly #publishTimeoutMs: number;
   readonly #parts: Pick<BelfryOptions, "presence" | "locks">;
   /** The channels whose notifications reach the client's own listeners: `@me`, `@all`, and those that rules subscribe to. */
-  readonly #heard = new Set(OWN);
-  /** Messages that came before `welcome`, which may name their channels. */
-  #early: KeptFrame[] = [];
+  #heard: ReadonlySet<string> = new Set(OWN);
   #status: Status = { state: "connecting" };
-  #userId: string | undefined;
 
   constructor(options: BelfryOptions) {
-    const url = new URL(typeof options.url === "string" ? options.url : options.url.href);
+    const url = new URL(String(options.url));
     if (!/^wss?:$/.test(url.protocol)) throw new TypeError("the URL must begin with wss: or ws:");
     const environment = options.environment ?? defaultEnvironment();
     const WebSocket = options.WebSocket ?? environment.WebSocket;
@@ -106,14 +114,27 @@ export class Belfry {
       { url: url.href, token, pingAfterMs },
       {
         status: (status) => this.#changed(status),
-        hello: () => {
-          this.#early = [];
-          return this.#subscriptions.hello();
+        hello: () => this.#subscriptions.hello(),
+        switched: () => {
+          this.#subscriptions.switched();
+          this.#seen = new Seen();
+          this.#drop(new BelfryError("CLOSED", "another user has connected"));
         },
-        ready: (connection, frame) => {
-          this.#welcomed(frame);
-          this.#subscriptions.ready(connection, frame);
-          this.#adopt(frame.data.autoSubscribed ?? []);
+        ready: (connection, frame, early) => {
+          const before = this.#heard;
+          const adopted = frame.data.autoSubscribed ?? [];
+          // Over HTTP, rules subscribe to nothing.
+          if (!frame.data.connectionId.startsWith("http:"))
+            this.#heard = new Set([...OWN, ...adopted.map(({ channel }) => channel)]);
+          this.#subscriptions.ready(
+            connection,
+            frame,
+            adopted.map((one) => [this.#opened(one.channel).subscription, one]),
+            () => {
+              for (const one of early) this.#received(one);
+            },
+          );
+          for (const name of before) if (!this.#heard.has(name)) this.#channels.get(name)?.channel.release();
           this.#queue.flush();
         },
         received: (frame) => this.#received(frame),
@@ -123,7 +144,7 @@ export class Belfry {
       },
     );
     this.#queue = new PublishQueue(environment, options.maxQueued ?? 100, () => this.#connector.connection);
-    for (const address of OWN) this.#subscriptions.add(this.#open(address).subscription);
+    for (const address of OWN) this.#subscriptions.add(this.#opened(address).subscription);
     this.#connector.start();
   }
 
@@ -148,7 +169,7 @@ export class Belfry {
    */
   channel(name: string, options: ChannelOptions = {}): Channel {
     if (name.length > 128 || !NAME.test(name)) throw new TypeError(`invalid channel name: ${JSON.stringify(name)}`);
-    const { channel, subscription } = this.#channels.get(name) ?? this.#open(name);
+    const { channel, subscription } = this.#opened(name);
     const isChanged = subscription.configure(options);
     const isWanted = options.presence || options.locks;
     if (isChanged && (isWanted || this.#subscriptions.get(name))) this.#subscriptions.add(subscription, true);
@@ -160,7 +181,7 @@ export class Belfry {
    * a call is neither kept nor repeated. After `CALL_FAILED`, `TIMEOUT` and `DISCONNECTED`, it may have acted.
    */
   async call<A extends Action>(action: A, ...[data]: CallArguments<A>): Promise<ResultOf<A>> {
-    return (await this.#subscriptions.request("call", { action, data })).data as ResultOf<A>;
+    return (await this.#request("call", { action, data })).data as ResultOf<A>;
   }
 
   /** Connects again after the state `closed`, for example when the user has signed in again. */
@@ -174,41 +195,47 @@ export class Belfry {
     if (this.#status.state !== "closed") this.#connector.stop(new BelfryError("CLOSED", "the client was closed"));
   }
 
+  async #request<T extends keyof Replies>(type: T, data: ClientFrames[T]["data"]): Promise<ServerFrames[Replies[T]]> {
+    const { connection } = this.#connector;
+    if (!connection) throw disconnected();
+    return connection.request(type, data);
+  }
+
+  #opened(name: string): Opened {
+    return this.#channels.get(name) ?? this.#open(name);
+  }
+
   #open(name: string): Opened {
     const subscription = new Subscription(
       name,
       this.#environment,
-      async (channel, after) => (await this.#subscriptions.request("history", { channel, after, limit: 300 })).data,
+      async (channel, after) => (await this.#request("history", { channel, after, limit: 300 })).data,
       {
+        status: (...status) => channel.changed(...status),
         subscribed: (...state) => channel.subscribed(...state),
-        interrupted: () => channel.interrupted(),
         delivered: (frame) => this.#deliver(channel, frame),
         lost: (lost) => {
           channel.emit("lost", lost);
-          this.#events.emit("lost", { ...lost, channel: name });
+          this.#events.emit("lost", { ...lost, channel: name, isNotified: this.#heard.has(name) });
         },
-        refused: (error) => channel.refused(error),
       },
     );
     const subscribe = async () => {
       if (this.#channels.get(name)?.channel !== channel) throw new BelfryError("CLOSED", "the channel was closed");
       this.#subscriptions.add(subscription);
-      if (this.#status.state === "closed") throw closedBy(this.#status);
+      this.#assertOpen();
       await subscription.whenSubscribed();
     };
-    const request: LocksHost["request"] = (type, data) => this.#subscriptions.request(type, data);
     const channel: Channel = new Channel(name, {
       environment: this.#environment,
       subscribe,
-      request,
-      presence: () => this.#parts.presence?.(() => request("presence", { channel: name })),
-      locks: (changed) =>
-        this.#parts.locks?.({ channel: name, environment: this.#environment, subscribe, request, changed }),
+      request: (type, data) => this.#request(type, data),
+      parts: this.#parts,
       publish: async (data) => {
-        if (this.#status.state === "closed") throw closedBy(this.#status);
+        this.#assertOpen();
         return this.#queue.publish({ messageId: this.#environment.randomId(), ...data }, this.#publishTimeoutMs);
       },
-      position: () => subscription.recovery.position,
+      subscription,
       close: () => {
         if (this.#heard.has(name)) {
           // The client itself needs it.
@@ -224,37 +251,19 @@ export class Belfry {
     return opened;
   }
 
-  #welcomed({ data }: ServerFrames["welcome"]): void {
-    // The messages that the first user missed do not concern this one.
-    if (this.#userId !== undefined && this.#userId !== data.userId)
-      this.#channels.get("@me")?.subscription.recovery.reset();
-    this.#userId = data.userId;
-  }
-
-  /** Orders and recovers channels that a rule has subscribed the connection to, as if the page had opened them. */
-  #adopt(channels: AutoSubscribed[]): void {
-    for (const { channel, position } of channels) {
-      this.#heard.add(channel);
-      this.#subscriptions.adopt((this.#channels.get(channel) ?? this.#open(channel)).subscription, position);
-    }
-    for (const frame of this.#early.splice(0)) this.#message(frame);
-  }
-
   #received(frame: ServerFrame): void {
     if (frame.type === "unsubscribed") this.#subscriptions.unsubscribed(frame);
     else if (isMessage(frame)) this.#message(frame);
-    else if (isNews(frame)) this.#channels.get(frame.data.channel)?.channel.told(frame);
+    else if (/^(presence|lock)\../.test(frame.type))
+      this.#channels.get((frame as News).data.channel)?.channel.told(frame as News);
   }
 
   #message(frame: KeptFrame): void {
-    const isKnown = frame.channel !== undefined && this.#subscriptions.get(frame.channel) !== undefined;
-    if (!isKnown && frame.position && !this.#connector.connection) {
-      this.#early.push(frame);
-      return;
-    }
+    const subscription = this.#subscriptions.get(frame.channel ?? "");
     // The order of positions shows repetitions, where there is one.
-    if ((!isKnown || !frame.position) && this.#seen.has(frame)) return;
-    if (!this.#subscriptions.receive(frame) && frame.type === "notification") this.#notify(messageOf(frame));
+    if (!(subscription && frame.position) && this.#seen.has(frame)) return;
+    if (subscription) subscription.recovery.receive(frame);
+    else if (frame.type === "notification") this.#notify(messageOf(frame));
   }
 
   #deliver(channel: Channel, frame: KeptFrame): void {
@@ -268,23 +277,24 @@ export class Belfry {
     this.#events.emit("notification", message);
   }
 
+  #assertOpen(): void {
+    if (this.#status.state === "closed") throw this.#status.error ?? new BelfryError("CLOSED", "the client was closed");
+  }
+
   #changed(status: Status): void {
     this.#status = status;
     this.#events.emit("status", status);
   }
 
   #stopped(error: BelfryError): void {
-    for (const { channel } of this.#channels.values()) channel.stopped(error);
     this.#subscriptions.stopped(error);
-    this.#queue.clear(error);
-    this.#changed(error.code === "CLOSED" ? { state: "closed" } : { state: "closed", error });
+    this.#drop(error);
+    this.#changed({ state: "closed", ...(error.code !== "CLOSED" && { error }) });
   }
-}
 
-function isNews(frame: ServerFrame): frame is PresenceFrame | ServerFrames["lock.changed"] {
-  return /^(presence|lock)\../.test(frame.type);
-}
-
-function closedBy(status: Status & { state: "closed" }): BelfryError {
-  return status.error ?? new BelfryError("CLOSED", "the client was closed");
+  /** Drops what was begun for the user. */
+  #drop(error: BelfryError): void {
+    for (const { channel } of this.#channels.values()) channel.stopped(error);
+    this.#queue.clear(error);
+  }
 }

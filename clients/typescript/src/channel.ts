@@ -13,20 +13,23 @@ import type {
   Timestamp,
 } from "./generated/frames.js";
 import type { DataOf, Kind, Message } from "./kinds.js";
-import type { ChannelLocks, Lock, LockOptions, LocksHost } from "./lock-part.js";
-import type { ChannelPresence, Presence, PresenceFrame } from "./presence-part.js";
+import type { ChannelLocks, Lock, LockOptions, LocksHost, LocksPart } from "./lock-part.js";
+import type { ChannelPresence, Presence, PresenceFrame, PresencePart } from "./presence-part.js";
 import type { Lost } from "./recovery/ordering.js";
 import { Stream } from "./stream.js";
+import type { ChannelStatus, Subscription } from "./subscription.js";
 
 /** The events of a channel besides its kinds. */
 export interface ChannelEvents {
   /** Every message, of whatever kind. */
   message: Message;
+  /** Whether the server delivers the messages has changed. */
+  status: ChannelStatus;
   /** Messages are gone. Fetch the state again. */
   lost: Lost;
   /** Another connection has locked something, renewed a lock, or released one. Then there is no `holder`. */
   "lock.changed": LockChanged;
-  /** The server refuses the subscription, or has ended it. */
+  /** The server refuses the subscription, or has ended it, or refuses an {@link Channel.ack}. */
   error: BelfryError;
 }
 
@@ -52,14 +55,18 @@ export interface ChannelHost {
   publish(data: Publish): Promise<Published>;
   readonly environment: Environment;
   readonly request: LocksHost["request"];
-  presence(): ChannelPresence | undefined;
-  /** The client's option `locks`. */
-  locks(changed: LocksHost["changed"]): ChannelLocks | undefined;
-  position(): Position | undefined;
+  readonly parts: { presence?: PresencePart; locks?: LocksPart };
+  readonly subscription: Pick<Subscription, "status" | "wanted" | "recovery">;
   close(): void;
 }
 
-const EVENTS: ReadonlySet<string> = new Set<keyof ChannelEvents>(["message", "lost", "lock.changed", "error"]);
+const EVENTS: ReadonlySet<string> = new Set<keyof ChannelEvents>([
+  "message",
+  "status",
+  "lost",
+  "lock.changed",
+  "error",
+]);
 
 /** An address that many users share. Get one with {@link Belfry.channel}. */
 export class Channel implements AsyncIterable<Message> {
@@ -78,13 +85,14 @@ export class Channel implements AsyncIterable<Message> {
   constructor(name: string, host: ChannelHost) {
     this.name = name;
     this.#host = host;
-    this.#presence = host.presence();
+    this.#presence = host.parts.presence?.(() => host.request("presence", { channel: name }));
     this.#acknowledgement = acknowledgement(
       host.environment,
       (position) => host.request("ack", { channel: name, ...position }),
       (error) => this.emit("error", error),
     );
-    this.#locks = host.locks((change) => this.emit("lock.changed", change));
+    const changed = (change: LockChanged) => this.emit("lock.changed", change);
+    this.#locks = host.parts.locks?.({ ...host, channel: name, changed });
   }
 
   /**
@@ -101,9 +109,14 @@ export class Channel implements AsyncIterable<Message> {
     return this.#locks?.held ?? [];
   }
 
+  /** Whether the server delivers the messages. The event `status` reports changes. */
+  get status(): ChannelStatus {
+    return this.#host.subscription.status;
+  }
+
   /** The position of the last message that was delivered, if the channel has a history. */
   get position(): Position | undefined {
-    return this.#host.position();
+    return this.#host.subscription.recovery.position;
   }
 
   /**
@@ -130,9 +143,8 @@ export class Channel implements AsyncIterable<Message> {
    * sent to the subscribers if there is no history. Messages of one channel are published in the order of the calls.
    */
   async publish<K extends Kind>(kind: K, ...[data, options]: PublishArguments<K>): Promise<Published> {
-    const { messageId, store, echo } = options ?? {};
     // The application may change its object while the message waits.
-    const text = JSON.stringify({ channel: this.name, kind, data, messageId, store, echo });
+    const text = JSON.stringify({ ...options, channel: this.name, kind, data });
     return this.#host.publish(JSON.parse(text));
   }
 
@@ -159,7 +171,15 @@ export class Channel implements AsyncIterable<Message> {
     const stream = new Stream<Message>(() => this.#streams.delete(stream));
     this.#streams.add(stream);
     this.#host.subscribe().catch((error: BelfryError) => stream.end(error));
-    return stream;
+    return stream.values;
+  }
+
+  /** Closes the channel if nothing uses it: no listener, no loop, no lock, and neither `presence` nor `locks`. */
+  release(): void {
+    const { presence, locks } = this.#host.subscription.wanted;
+    const isUsed =
+      presence || locks || this.#events.isUsed || this.#kinds.isUsed || this.#streams.size || this.#locks?.isUsed;
+    if (!isUsed) this.close();
   }
 
   /** Ends the subscription and removes every listener. {@link Belfry.channel} makes a new channel. */
@@ -175,8 +195,19 @@ export class Channel implements AsyncIterable<Message> {
   /** @internal */
   deliver(message: Message): void {
     this.#kinds.emit(message.kind, message);
-    this.#events.emit("message", message);
+    this.emit("message", message);
     for (const stream of [...this.#streams]) stream.push(message);
+  }
+
+  /** @internal */
+  changed(status: ChannelStatus, isNew: boolean): void {
+    const { state, error } = status;
+    if (state === "subscribing") this.#presence?.interrupt();
+    if (isNew) this.emit("status", status);
+    if (!error) return;
+    this.#locks?.ended(error);
+    this.#presence?.clear();
+    this.emit("error", error);
   }
 
   /** @internal */
@@ -185,18 +216,6 @@ export class Channel implements AsyncIterable<Message> {
     this.#locks?.subscribed(state, timestamp, keepsLocks);
     if (presence) this.#presence?.listed(presence, timestamp);
     else this.#presence?.clear();
-  }
-
-  /** @internal */
-  interrupted(): void {
-    this.#presence?.interrupt();
-  }
-
-  /** @internal */
-  refused(error: BelfryError): void {
-    this.#locks?.ended(error);
-    this.#presence?.clear();
-    this.emit("error", error);
   }
 
   /** @internal */

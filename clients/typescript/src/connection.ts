@@ -16,6 +16,9 @@ const CALL_MS = 20_000;
 /** The longest that a connection is kept open for the answers that it owes, after another one has replaced it. */
 const RETIRE_MS = 10_000;
 
+/** The id of no request: those count from 1. */
+const NO_REQUEST = "";
+
 /** Why a connection ended. */
 export interface End {
   advice: Advice;
@@ -23,6 +26,8 @@ export interface End {
 }
 
 export interface ConnectionEvents {
+  /** The data of `hello`. */
+  hello(): HelloData;
   /** The server has answered `hello`. */
   welcomed(frame: ServerFrames["welcome"]): void;
   /** A frame that answers nothing. */
@@ -50,7 +55,7 @@ export type Replies = {
 interface Pending {
   text: string;
   patienceMs: number;
-  timer: unknown;
+  timer?: unknown;
   resolve(frame: ServerFrame): void;
   reject(error: BelfryError): void;
 }
@@ -78,19 +83,19 @@ export class Connection {
     environment: Environment,
     transport: Transport,
     request: LinkRequest,
-    options: { pingAfterMs: number; hello: () => HelloData },
+    pingAfterMs: number,
     events: ConnectionEvents,
   ) {
     this.#environment = environment;
     this.#events = events;
-    this.#pingAfterMs = options.pingAfterMs;
+    this.#pingAfterMs = pingAfterMs;
     this.#pacer = new Pacer(environment);
     this.#link = transport.open(request, {
-      opened: () => void this.#hello(options.hello()),
+      opened: () => void this.#hello(),
       received: (text) => this.#received(text),
       closed: (code) => this.#closed(code),
     });
-    this.#handshake = environment.setTimeout(() => this.#fail("the server does not answer"), HANDSHAKE_MS);
+    this.#handshake = environment.setTimeout(() => this.#fail("no answer came in time"), HANDSHAKE_MS);
   }
 
   /** Sends a frame and waits for the reply. */
@@ -104,7 +109,7 @@ export class Connection {
         reject(new BelfryError("MESSAGE_TOO_LARGE", `a frame may have ${this.#maxBytes} bytes`));
       } else {
         const patienceMs = type === "call" ? CALL_MS : ANSWER_MS;
-        const pending = { text, patienceMs, timer: undefined, resolve: resolve as Pending["resolve"], reject };
+        const pending: Pending = { text, patienceMs, resolve: resolve as Pending["resolve"], reject };
         this.#pending.set(id, pending);
         this.#send(id, pending);
       }
@@ -114,7 +119,7 @@ export class Connection {
   /** Ends the connection unless a frame arrives in time. The caller sends one that is answered. */
   expectFrame(): void {
     if (this.#hasEnded || this.#probe !== undefined) return;
-    this.#probe = this.#environment.setTimeout(() => this.#fail("the server does not answer", "retryNow"), ANSWER_MS);
+    this.#probe = this.#environment.setTimeout(() => this.#fail("no answer came in time", "retryNow"), ANSWER_MS);
   }
 
   /** Another connection has replaced this one: closes it when every request is answered. */
@@ -130,11 +135,11 @@ export class Connection {
     if (this.#finish()) this.#link.close();
   }
 
-  async #hello(wanted: HelloData): Promise<void> {
+  async #hello(): Promise<void> {
     const accepts = ["batch"];
     let frame: ServerFrames["welcome"];
     try {
-      frame = await this.request("hello", { accepts, ...wanted }).catch((error: BelfryError) => {
+      frame = await this.request("hello", { accepts, ...this.#events.hello() }).catch((error: BelfryError) => {
         // A stack may allow only tiny frames. The subscriptions follow when the limit is known.
         if (error.code === "MESSAGE_TOO_LARGE") return this.request("hello", { accepts });
         throw error;
@@ -174,7 +179,7 @@ export class Connection {
       this.#pacer.count();
       this.#link.send(JSON.stringify({ type: "pong", version: "1.0" }));
     } else {
-      const pending = frame.correlationId === undefined ? undefined : this.#settle(frame.correlationId);
+      const pending = this.#settle(frame.correlationId);
       if (pending) pending.resolve(frame);
       else for (const one of framesIn(frame)) this.#events.received(one);
     }
@@ -182,28 +187,28 @@ export class Connection {
 
   /** API Gateway does not say which frame its error answers. If several wait, their timers decide. */
   #gatewayFailed(): void {
-    const [id, ...others] = this.#pending.keys();
-    if (id === undefined || others.length > 0) return;
+    const [id, other] = this.#pending.keys();
+    if (other !== undefined) return;
     const error = new BelfryError("INTERNAL", "API Gateway could not run the function", { advice: gatewayAdvice });
     this.#settle(id)?.reject(error);
   }
 
-  #refused({ data, correlationId }: ServerFrames["error"]): void {
+  #refused({ data, correlationId = NO_REQUEST }: ServerFrames["error"]): void {
     const error = errorOf(data);
-    if (correlationId === undefined) this.#reason = error;
-    const pending = correlationId === undefined ? undefined : this.#pending.get(correlationId);
-    if (data.code === "RATE_LIMITED") this.#pacer.pause(data.retryAfterMs ?? ANSWER_MS);
-    if (correlationId === undefined || !pending) return;
-    if (data.code === "RATE_LIMITED") {
-      this.#environment.clearTimeout(pending.timer);
-      this.#send(correlationId, pending);
-    } else {
+    if (correlationId === NO_REQUEST) this.#reason = error;
+    const pending = this.#pending.get(correlationId);
+    if (data.code !== "RATE_LIMITED") {
       this.#settle(correlationId)?.reject(error);
+      return;
     }
+    this.#pacer.pause(data.retryAfterMs ?? ANSWER_MS);
+    if (!pending) return;
+    this.#environment.clearTimeout(pending.timer);
+    this.#send(correlationId, pending);
   }
 
   /** Takes a request out of those that wait for an answer. */
-  #settle(id: string): Pending | undefined {
+  #settle(id = NO_REQUEST): Pending | undefined {
     const pending = this.#pending.get(id);
     if (!pending) return undefined;
     this.#environment.clearTimeout(pending.timer);
@@ -252,11 +257,7 @@ export class Connection {
     for (const timer of [this.#handshake, this.#silence, this.#probe, this.#retirement]) {
       this.#environment.clearTimeout(timer);
     }
-    for (const { timer, reject } of this.#pending.values()) {
-      this.#environment.clearTimeout(timer);
-      reject(disconnected());
-    }
-    this.#pending.clear();
+    for (const id of this.#pending.keys()) this.#settle(id)?.reject(disconnected());
     return true;
   }
 }

@@ -5,7 +5,7 @@ import { BelfryError } from "./errors.js";
 import type { HelloData, ServerFrame, ServerFrames } from "./generated/frames.js";
 import type { Status } from "./status.js";
 import { getToken, type TokenReason, type TokenSource } from "./token.js";
-import { TokenRefresh } from "./token-refresh.js";
+import { type TokenRefresh, tokenRefresh } from "./token-refresh.js";
 import type { Transport } from "./transport.js";
 
 /** A connection that lasted this long proves that nothing is wrong. */
@@ -24,8 +24,10 @@ export interface ConnectorEvents {
   status(status: Status): void;
   /** The data of `hello` for a new connection. */
   hello(): HelloData;
-  /** A new connection is ready, and has replaced any other. */
-  ready(connection: Connection, frame: ServerFrames["welcome"]): void;
+  /** The new connection belongs to another user than the one before. */
+  switched(): void;
+  /** A new connection is ready, and has replaced any other. `early`: what it has brought before. */
+  ready(connection: Connection, frame: ServerFrames["welcome"], early: ServerFrame[]): void;
   received(frame: ServerFrame): void;
   /** There is no connection any more. */
   lost(): void;
@@ -33,6 +35,13 @@ export interface ConnectorEvents {
   probe(): void;
   /** The connector has given up, or was closed. */
   stopped(error: BelfryError): void;
+}
+
+/** An attempt to connect. */
+interface Attempt {
+  connection?: Connection;
+  /** Frames that came before `welcome`: only that says whose they are. */
+  readonly early: ServerFrame[];
 }
 
 /** Keeps one connection open: opens it, replaces it before it ends, and opens another after a failure. */
@@ -45,13 +54,13 @@ export class Connector {
   /** The connection that was replaced last. It may still owe answers. */
   #retired: Connection | undefined;
   /** The attempt that runs. Each has its own object, so that an abandoned one is recognized. */
-  #attempt: { connection?: Connection } | undefined;
+  #attempt: Attempt | undefined;
   #failures = 0;
   /** Handshakes in a row that were refused or failed. */
   #refusals = 0;
   #isRefused = false;
-  #hasConnected = false;
   #lastConnectionId: string | undefined;
+  #userId: string | undefined;
   #endWake: (() => void) | undefined;
   #refresh: TokenRefresh | undefined;
   #retry: unknown;
@@ -102,7 +111,7 @@ export class Connector {
   async #connect(): Promise<void> {
     if (this.#attempt) return;
     this.#environment.clearTimeout(this.#retry);
-    const attempt: { connection?: Connection } = {};
+    const attempt: Attempt = { early: [] };
     this.#attempt = attempt;
     // A browser does not say that the token was refused. Before the third attempt, suspect it.
     const reason: TokenReason = this.#isRefused || this.#refusals >= 2 ? "refused" : "connect";
@@ -119,12 +128,12 @@ export class Connector {
     }
   }
 
-  #open(token: string, attempt: object): Connection {
+  #open(token: string, attempt: Attempt): Connection {
     const request = { url: this.#options.url, token, replaces: this.#lastConnectionId };
-    const options = { pingAfterMs: this.#options.pingAfterMs, hello: this.#events.hello };
-    const connection = new Connection(this.#environment, this.#transport, request, options, {
+    const connection = new Connection(this.#environment, this.#transport, request, this.#options.pingAfterMs, {
+      hello: this.#events.hello,
       welcomed: (frame) => {
-        if (this.#attempt === attempt) this.#welcomed(connection, frame);
+        if (this.#attempt === attempt) this.#welcomed(connection, frame, attempt.early);
       },
       received: (frame) => this.#received(connection, frame),
       ended: (end) => this.#ended(connection, end),
@@ -132,27 +141,33 @@ export class Connector {
     return connection;
   }
 
-  #welcomed(connection: Connection, frame: ServerFrames["welcome"]): void {
+  #welcomed(connection: Connection, frame: ServerFrames["welcome"], early: ServerFrame[]): void {
     const previous = this.#current;
     this.#clearTimers();
     this.#attempt = undefined;
     this.#current = connection;
-    this.#hasConnected = true;
     this.#isRefused = false;
     this.#refusals = 0;
     const { connectionId, userId, connectionExpiresAt } = frame.data;
     this.#lastConnectionId = connectionId;
     this.#stable = this.#environment.setTimeout(() => (this.#failures = 0), STABLE_MS);
-    this.#refresh = new TokenRefresh(this.#environment, this.#options.token, connection);
+    this.#refresh = tokenRefresh(this.#environment, this.#options.token, connection);
     this.#refresh.schedule(frame);
     const life = remaining(frame, connectionExpiresAt);
     const ahead = Math.min(HANDOVER_MS, life * HANDOVER_SHARE);
     this.#handover = this.#environment.setTimeout(() => void this.#connect(), life - ahead);
-    this.#events.ready(connection, frame);
     this.#retired?.close();
     this.#retired = previous;
-    previous?.retire();
+    if (this.#userId !== undefined && this.#userId !== userId) {
+      previous?.close();
+      this.#events.switched();
+    } else {
+      previous?.retire();
+    }
+    this.#userId = userId;
+    // Listeners learn whose messages will follow. One of them may close the client.
     this.#events.status({ state: "connected", connectionId, userId });
+    if (this.#current === connection) this.#events.ready(connection, frame, early);
   }
 
   #received(connection: Connection, frame: ServerFrame): void {
@@ -160,6 +175,7 @@ export class Connector {
     const isOwn = frame.type === "reconnect" || frame.type === "unsubscribed";
     if (isOwn && connection !== this.#current) return;
     if (frame.type === "reconnect") void this.#connect();
+    else if (connection === this.#attempt?.connection) this.#attempt.early.push(frame);
     else this.#events.received(frame);
   }
 
@@ -198,10 +214,8 @@ export class Connector {
 
   #report(error?: BelfryError, retryInMs?: number): void {
     const isOffline = error?.code === "TOKEN_UNAVAILABLE" || !this.#environment.isOnline();
-    const details = { ...(error && { error }), ...(retryInMs !== undefined && { retryInMs }) };
-    if (isOffline) this.#events.status({ state: "offline", ...details });
-    else if (this.#hasConnected) this.#events.status({ state: "reconnecting", ...details });
-    else this.#events.status({ state: "connecting", ...(error && { error }) });
+    const state = isOffline ? "offline" : this.#userId === undefined ? "connecting" : "reconnecting";
+    this.#events.status({ state, ...(error && { error }), ...(retryInMs !== undefined && { retryInMs }) });
   }
 
   #clearTimers(): void {

@@ -25,6 +25,10 @@ export class Emitter {
     }
   }
 
+  get isUsed(): boolean {
+    return [...this.#listeners.values()].some(({ size }) => size);
+  }
+
   clear(): void {
     this.#listeners.clear();
   }

@@ -3,7 +3,7 @@ import type { ErrorCode, ErrorData, Holder, Timestamp } from "./generated/frames
 
 /** An error that the client itself finds. */
 export type ClientErrorCode =
-  /** The client or the channel was closed. */
+  /** The client or the channel was closed, or another user has connected. */
   | "CLOSED"
   /** The connection ended before the answer came. The client handles this one itself. */
   | "DISCONNECTED"
@@ -28,15 +28,15 @@ const clientAdvice: Readonly<Partial<Record<ClientErrorCode, Advice>>> = {
 export class BelfryError extends Error {
   override readonly name = "BelfryError";
   /** What went wrong, for programs. */
-  readonly code: ErrorCode | ClientErrorCode;
+  declare readonly code: ErrorCode | ClientErrorCode;
   /** What to do about it. */
-  readonly advice: Advice;
+  declare readonly advice: Advice;
   /** How long to wait before the same again, in milliseconds, if the server said so. */
-  readonly retryAfterMs: number | undefined;
+  declare readonly retryAfterMs: number | undefined;
   /** With `LOCKED`: who holds the lock. */
-  readonly holder: Holder | undefined;
+  declare readonly holder: Holder | undefined;
   /** With `LOCKED`: until when, unless the holder renews it. */
-  readonly until: Timestamp | undefined;
+  declare readonly until: Timestamp | undefined;
 
   constructor(
     code: ErrorCode | ClientErrorCode,
@@ -61,6 +61,5 @@ export class BelfryError extends Error {
 
 /** The error that a frame reports. */
 export function errorOf(data: Omit<ErrorData, "timestamp">): BelfryError {
-  const { code, message, retryAfterMs, holder, until } = data;
-  return new BelfryError(code, message, { retryAfterMs, holder, until });
+  return new BelfryError(data.code, data.message, data);
 }

@@ -36,7 +36,7 @@ export function isMessage(frame: ServerFrame): frame is KeptFrame {
 
 /** The time from one of the server's timestamps to another, in milliseconds: the two clocks may differ. */
 export function between(from: string | undefined, to: string): number {
-  const ms = Date.parse(to) - (from === undefined ? Date.now() : Date.parse(from));
+  const ms = Date.parse(to) - (from ? Date.parse(from) : Date.now());
   return Number.isFinite(ms) ? Math.max(ms, 0) : 0;
 }
 

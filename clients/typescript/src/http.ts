@@ -14,7 +14,7 @@ export type FetchLike = (url: string, options?: never) => Promise<unknown>;
 /** How the client reaches the function `Reader`. */
 export interface HttpOptions {
   /** The stack's output `ReaderUrl`. */
-  reader: string | { readonly href: string };
+  reader: string | URL;
   /** An implementation of `fetch`: the runtime's by default. */
   fetch?: FetchLike;
 }
@@ -30,7 +30,7 @@ export interface HttpOptions {
  */
 export function http({ reader, fetch: given }: HttpOptions): FallbackPart {
   const fetch = (given ?? globalThis.fetch) as typeof globalThis.fetch;
-  const base = new URL(typeof reader === "string" ? reader : reader.href).href.replace(/\/$/, "");
+  const base = new URL(String(reader)).href.replace(/\/$/, "");
   return (transport, environment) =>
     new Fallback(transport, { environment, reader: base, fetch: (...request) => fetch(...request) });
 }

@@ -1,4 +1,4 @@
-export { Belfry, type BelfryEvents, type BelfryOptions } from "./belfry.js";
+export { Belfry, type BelfryEvents, type BelfryOptions, type LostIn } from "./belfry.js";
 export type { Action, CallArguments, CallDataOf, Calls, ResultOf } from "./calls.js";
 export { Channel, type ChannelEvents, type PublishArguments, type PublishOptions } from "./channel.js";
 export { defaultEnvironment, type Environment, type WebSocketConstructor, type WebSocketLike } from "./environment.js";
@@ -21,5 +21,5 @@ export type { Lock, LockEvents, LockOptions, LocksPart } from "./lock-part.js";
 export type { Presence, PresencePart, PresentUser } from "./presence-part.js";
 export type { Lost } from "./recovery/ordering.js";
 export type { Status } from "./status.js";
-export type { ChannelOptions } from "./subscription.js";
+export type { ChannelOptions, ChannelStatus } from "./subscription.js";
 export type { TokenReason, TokenSource } from "./token.js";

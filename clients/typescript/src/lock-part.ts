@@ -43,6 +43,8 @@ export interface LocksHost {
 /** The locks of one channel. */
 export interface ChannelLocks {
   readonly held: readonly HeldLock[];
+  /** Whether the client holds a lock, or asks for one. */
+  readonly isUsed: boolean;
   lock(name: string, options: LockOptions): Promise<Lock>;
   /** The server has subscribed the connection, which may hold the locks of the one that it has replaced. */
   subscribed(state: ChannelState, timestamp: Timestamp | undefined, keepsLocks: boolean): void;

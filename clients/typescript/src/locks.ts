@@ -20,6 +20,10 @@ class Locks implements ChannelLocks {
     return this.#others.held;
   }
 
+  get isUsed(): boolean {
+    return [...this.#own.values()].some(({ isOver }) => !isOver);
+  }
+
   async lock(name: string, { seconds = 30 }: LockOptions): Promise<Lock> {
     for (let before = this.#own.get(name); before; before = this.#own.get(name)) {
       if (!before.isOver) return before.acquired();

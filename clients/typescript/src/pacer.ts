@@ -1,7 +1,5 @@
 import type { Environment } from "./environment.js";
 
-const LONG_AGO = Number.NEGATIVE_INFINITY;
-
 /**
  * Sends frames no faster than the server accepts them: the same token bucket as the server's, so that a burst waits
  * here and is not refused there.
@@ -12,8 +10,8 @@ export class Pacer {
   #intervalMs = 0;
   #burst = 1;
   /** When the bucket will be full again. */
-  #fullAt = LONG_AGO;
-  #pausedUntil = LONG_AGO;
+  #fullAt = 0;
+  #pausedUntil = 0;
   #timer: unknown;
 
   constructor(environment: Environment) {
@@ -52,7 +50,8 @@ export class Pacer {
   #run(): void {
     if (this.#timer !== undefined) return;
     while (this.#waiting.length > 0) {
-      const wait = this.#wait();
+      const latest = this.#fullAt - (this.#burst - 1) * this.#intervalMs;
+      const wait = Math.max(latest, this.#pausedUntil) - this.#environment.now();
       if (wait > 0) {
         this.#timer = this.#environment.setTimeout(() => {
           this.#timer = undefined;
@@ -63,11 +62,5 @@ export class Pacer {
       this.count();
       this.#waiting.shift()?.();
     }
-  }
-
-  #wait(): number {
-    const now = this.#environment.now();
-    const latest = this.#fullAt - (this.#burst - 1) * this.#intervalMs;
-    return Math.max(latest, this.#pausedUntil) - now;
   }
 }

@@ -58,9 +58,7 @@ export class PublishQueue {
 
   /** Rejects everything that waits. */
   clear(error: BelfryError): void {
-    for (const { entries } of [...this.#lanes.values()]) {
-      for (const entry of [...entries]) this.#take(entry)?.reject(error);
-    }
+    for (const entry of [...this.#lanes.values()].flatMap(({ entries }) => entries)) this.#take(entry)?.reject(error);
   }
 
   async #run(lane: Lane): Promise<void> {
@@ -99,9 +97,8 @@ export class PublishQueue {
   #take(entry: Entry): Entry | undefined {
     const { channel } = entry.data;
     const lane = this.#lanes.get(channel);
-    const index = lane?.entries.indexOf(entry) ?? -1;
-    if (!lane || index < 0) return undefined;
-    lane.entries.splice(index, 1);
+    if (!lane?.entries.includes(entry)) return undefined;
+    lane.entries.splice(lane.entries.indexOf(entry), 1);
     if (lane.entries.length === 0) {
       this.#lanes.delete(channel);
       this.#environment.clearTimeout(lane.retry);

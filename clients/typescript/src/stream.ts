@@ -4,51 +4,47 @@ import { BelfryError } from "./errors.js";
 const MAX_BUFFERED = 1_000;
 
 /** The values of an event, for `for await`. */
-export class Stream<T> implements AsyncIterableIterator<T> {
+export class Stream<T> {
+  readonly values: AsyncGenerator<T, void>;
   readonly #buffer: T[] = [];
-  readonly #readers: Array<{ resolve(result: IteratorResult<T>): void; reject(error: unknown): void }> = [];
   readonly #onEnd: () => void;
   #end: { error?: unknown } | undefined;
+  #wake = (): void => {};
 
   constructor(onEnd: () => void) {
     this.#onEnd = onEnd;
+    this.values = this.#read();
+    // A generator's own `return` would wait for the next value.
+    this.values.return = () => {
+      this.#buffer.length = 0;
+      this.#end = {};
+      this.end();
+      return this.values.next();
+    };
   }
 
   push(value: T): void {
     if (this.#end) return;
-    const reader = this.#readers.shift();
-    if (reader) reader.resolve({ value, done: false });
-    else if (this.#buffer.length < MAX_BUFFERED) this.#buffer.push(value);
+    if (this.#buffer.length < MAX_BUFFERED) this.#buffer.push(value);
     else this.end(new BelfryError("SLOW_CONSUMER", `${MAX_BUFFERED} messages were not read in time`));
+    this.#wake();
   }
 
   /** Ends the stream, with an error if there is one. The reader still gets the buffered values. */
   end(error?: unknown): void {
-    if (this.#end) return;
-    this.#end = error === undefined ? {} : { error };
+    this.#end ??= { error };
     this.#onEnd();
-    const [first, ...others] = this.#readers.splice(0);
-    if (error !== undefined) first?.reject(error);
-    else first?.resolve({ value: undefined, done: true });
-    for (const { resolve } of others) resolve({ value: undefined, done: true });
+    this.#wake();
   }
 
-  next(): Promise<IteratorResult<T>> {
-    const value = this.#buffer.shift();
-    if (value !== undefined) return Promise.resolve({ value, done: false });
-    if (!this.#end) return new Promise((resolve, reject) => this.#readers.push({ resolve, reject }));
-    const { error } = this.#end;
-    this.#end = {};
-    return error === undefined ? Promise.resolve({ value: undefined, done: true }) : Promise.reject(error);
-  }
-
-  return(): Promise<IteratorResult<T>> {
-    this.#buffer.length = 0;
-    this.end();
-    return Promise.resolve({ value: undefined, done: true });
-  }
-
-  [Symbol.asyncIterator](): this {
-    return this;
+  async *#read(): AsyncGenerator<T, void> {
+    for (;;) {
+      while (this.#buffer.length > 0) yield this.#buffer.shift() as T;
+      if (this.#end?.error) throw this.#end.error;
+      if (this.#end) return;
+      await new Promise<void>((resolve) => {
+        this.#wake = resolve;
+      });
+    }
   }
 }

@@ -23,15 +23,25 @@ export interface ChannelOptions {
   locks?: boolean;
 }
 
+/** Whether the server delivers a channel's messages. */
+export interface ChannelStatus {
+  /** `subscribing` until the server has answered. After `refused`, the client asks again with the next connection. */
+  readonly state: "subscribing" | "subscribed" | "refused";
+  /** Why the server refuses, or has ended the subscription. */
+  readonly error?: BelfryError;
+}
+
 export interface SubscriptionEvents {
+  /** Is told again if the connection has ended in between. */
+  status(status: ChannelStatus, isNew: boolean): void;
   /** The server has subscribed the connection, which may hold the locks of the one that it has replaced. */
   subscribed(state: ChannelState, timestamp: Timestamp | undefined, keepsLocks: boolean): void;
-  interrupted(): void;
   delivered(frame: KeptFrame): void;
   lost(lost: Lost): void;
-  /** The server refuses the subscription, or has ended it. */
-  refused(error: BelfryError): void;
 }
+
+const SUBSCRIBING: ChannelStatus = { state: "subscribing" };
+const SUBSCRIBED: ChannelStatus = { state: "subscribed" };
 
 interface Waiter {
   resolve(): void;
@@ -42,11 +52,10 @@ interface Waiter {
 export class Subscription {
   readonly name: string;
   readonly recovery: Recovery;
-  /** Why the server refused it. It is not asked again on this connection. */
-  refusal: BelfryError | undefined;
+  /** One that is refused is not asked for again on this connection. */
+  status: ChannelStatus = SUBSCRIBING;
   readonly #events: SubscriptionEvents;
   readonly #waiters: Waiter[] = [];
-  #isSubscribed = false;
   /** As text: the application may change its object. */
   #options = "{}";
 
@@ -92,42 +101,48 @@ export class Subscription {
 
   /** Resolves when the server has subscribed the connection. Rejects if it refuses. */
   whenSubscribed(): Promise<void> {
-    if (this.#isSubscribed) return Promise.resolve();
+    if (this.status === SUBSCRIBED) return Promise.resolve();
     return new Promise((resolve, reject) => this.#waiters.push({ resolve, reject }));
   }
 
-  answered(entry: SubscribedTo, timestamp?: Timestamp, keepsLocks = false): void {
+  answered(entry: SubscribedTo, timestamp: Timestamp | undefined, keepsLocks: boolean): void {
     if ("error" in entry) {
       this.refuse(errorOf(entry.error));
       return;
     }
-    this.#isSubscribed = true;
-    this.refusal = undefined;
+    this.#become(SUBSCRIBED);
     this.#events.subscribed(entry, timestamp, keepsLocks);
     const { epoch, seq = 0, recovered, reason = "notAcked" } = entry;
-    if (this.wanted.since === "acked" && epoch !== undefined && !recovered) {
+    if (this.wanted.since === "acked" && epoch && !recovered) {
       this.#events.lost({ reason, from: undefined, to: { epoch, seq } });
     }
     this.recovery.subscribed(entry);
-    for (const { resolve } of this.#waiters.splice(0)) resolve();
+    this.#settle();
   }
 
   interrupt(): void {
-    this.#isSubscribed = false;
     this.recovery.interrupt();
-    this.#events.interrupted();
+    this.#become(SUBSCRIBING);
   }
 
   refuse(error: BelfryError): void {
-    this.interrupt();
-    this.refusal = error;
-    for (const { reject } of this.#waiters.splice(0)) reject(error);
-    this.#events.refused(error);
+    this.end(error);
+    this.#become({ state: "refused", error });
   }
 
-  /** The application no longer wants it. */
+  /** The application no longer wants it, or does not get it. */
   end(error: BelfryError): void {
     this.interrupt();
-    for (const { reject } of this.#waiters.splice(0)) reject(error);
+    this.#settle(error);
+  }
+
+  #become(status: ChannelStatus): void {
+    const isNew = status !== this.status;
+    this.status = status;
+    this.#events.status(status, isNew);
+  }
+
+  #settle(error?: BelfryError): void {
+    for (const { resolve, reject } of this.#waiters.splice(0)) error ? reject(error) : resolve();
   }
 }

@@ -1,9 +1,9 @@
 import { backoff } from "./backoff.js";
-import { type Connection, disconnected, type Replies, remaining } from "./connection.js";
+import { type Connection, remaining } from "./connection.js";
 import type { Environment } from "./environment.js";
 import { BelfryError } from "./errors.js";
 import { bytesOf } from "./frame.js";
-import type { ClientFrames, HelloData, KeptFrame, Position, ServerFrames, SubscribedTo } from "./generated/frames.js";
+import type { AutoSubscribed, HelloData, ServerFrames, SubscribedTo } from "./generated/frames.js";
 import type { Subscription } from "./subscription.js";
 
 /** The most channels in one frame. */
@@ -48,58 +48,64 @@ export class Subscriptions {
   /** Subscribes. `isChanged`: even if the connection is subscribed already. */
   add(subscription: Subscription, isChanged = false): void {
     const { name } = subscription;
-    subscription.refusal = undefined;
+    if (subscription.status.error) subscription.interrupt();
     this.#wanted.set(name, subscription);
     if (isChanged) this.#asked.delete(name);
     void this.#reconcile();
   }
 
-  /** Takes over a subscription that the connection has from the start, unless the client has asked for it itself. */
-  adopt(subscription: Subscription, position: Position | undefined): void {
-    const { name } = subscription;
-    if (this.#wanted.has(name)) return;
-    this.#wanted.set(name, subscription);
-    this.#asked.set(name, subscription);
-    subscription.answered({ channel: name, ...position });
-  }
-
   remove(subscription: Subscription, error: BelfryError): void {
-    const { name, refusal } = subscription;
+    const { name, status } = subscription;
     if (this.#wanted.get(name) === subscription) {
       this.#wanted.delete(name);
       // Also if it was about to be asked for again: the connection may have it.
-      if (!refusal) this.#asked.set(name, subscription);
+      if (!status.error) this.#asked.set(name, subscription);
     }
     subscription.end(error);
     void this.#reconcile();
   }
 
-  /** Sends a request on the present connection. */
-  async request<T extends keyof Replies>(type: T, data: ClientFrames[T]["data"]): Promise<ServerFrames[Replies[T]]> {
-    if (!this.#connection) throw disconnected();
-    return this.#connection.request(type, data);
-  }
-
   /** The data of `hello` for a new connection. */
   hello(): HelloData {
-    for (const subscription of this.#wanted.values()) subscription.refusal = undefined;
     this.#greeted = this.#batch([...this.#wanted.values()]);
-    return this.#greeted.length > 0 ? { subscribe: { channels: this.#greeted.map((one) => one.ask()) } } : {};
+    return { subscribe: { channels: this.#greeted.map((one) => one.ask()) } };
   }
 
-  /** A connection was welcomed. It replaces any other. */
-  ready(connection: Connection, frame: ServerFrames["welcome"]): void {
+  /** The next connection belongs to another user: every subscription begins anew, whatever `hello` has asked for. */
+  switched(): void {
+    this.#greeted = [];
+    for (const { recovery } of this.#wanted.values()) recovery.reset();
+  }
+
+  /**
+   * A connection was welcomed. It replaces any other. `adopted`: what it is subscribed to from the start. `receive` takes
+   * what came before.
+   */
+  ready(
+    connection: Connection,
+    frame: ServerFrames["welcome"],
+    adopted: Array<[Subscription, AutoSubscribed]>,
+    receive: () => void,
+  ): void {
     this.#connection = connection;
     this.#keepsLocks = !!frame.data.keepsLocks;
     this.#maxBytes = frame.data.limits.maxMessageBytes;
-    const answers = frame.data.subscribed?.channels ?? [];
     this.#endRenewals();
-    const greeted = answers.length > 0 ? this.#greeted : [];
-    this.#asked = new Map(greeted.map((subscription) => [subscription.name, subscription]));
+    const answers: SubscribedTo[] = (frame.data.subscribed?.channels ?? []).slice(0, this.#greeted.length);
+    const batch = this.#greeted.slice(0, answers.length);
+    for (const [subscription, { channel, position }] of adopted) {
+      // The client has asked for the others itself.
+      if (this.#wanted.has(channel)) continue;
+      this.#wanted.set(channel, subscription);
+      batch.push(subscription);
+      answers.push({ channel, ...position });
+    }
+    this.#asked = new Map(batch.map((subscription) => [subscription.name, subscription]));
     for (const subscription of this.#wanted.values()) {
       if (this.#asked.get(subscription.name) !== subscription) subscription.interrupt();
     }
-    this.#answered(greeted, answers, frame);
+    receive();
+    this.#answered(batch, answers, frame);
     this.#scheduleSync();
     void this.#reconcile();
   }
@@ -118,13 +124,6 @@ export class Subscriptions {
   stopped(error: BelfryError): void {
     this.lost();
     for (const subscription of this.#wanted.values()) subscription.end(error);
-  }
-
-  /** Takes a message. Returns whether its channel is one of these. */
-  receive(frame: KeptFrame): boolean {
-    const subscription = frame.channel === undefined ? undefined : this.#wanted.get(frame.channel);
-    subscription?.recovery.receive(frame);
-    return subscription !== undefined;
   }
 
   /** The server has ended subscriptions. */
@@ -160,7 +159,7 @@ export class Subscriptions {
       const subscription = batch[index];
       if (!subscription || this.#asked.get(subscription.name) !== subscription) continue;
       if (subscribed) {
-        if (missed) subscription.recovery.missed();
+        if (missed) void subscription.recovery.ask();
       } else {
         subscription.interrupt();
         this.#asked.delete(subscription.name);
@@ -194,7 +193,7 @@ export class Subscriptions {
   /** Sends one frame. Returns whether there may be more to do. */
   async #step(connection: Connection): Promise<boolean> {
     const gone = [...this.#asked].filter(([name, subscription]) => this.#wanted.get(name) !== subscription);
-    const fresh = [...this.#wanted.values()].filter(({ name, refusal }) => !refusal && !this.#asked.has(name));
+    const fresh = [...this.#wanted.values()].filter(({ name, status }) => !status.error && !this.#asked.has(name));
     const batch = this.#batch(gone.length > 0 ? gone.map(([, subscription]) => subscription) : fresh);
     if (batch.length === 0) return false;
     try {
@@ -215,14 +214,12 @@ export class Subscriptions {
 
   #failed(batch: Subscription[], error: BelfryError, wasUnsubscribe: boolean): boolean {
     if (error.code === "DISCONNECTED") return false;
-    if (!wasUnsubscribe) for (const { name } of batch) this.#asked.delete(name);
-    if (error.advice === "giveUp") {
-      for (const subscription of batch) {
-        if (wasUnsubscribe) this.#asked.delete(subscription.name);
-        else subscription.refuse(error);
-      }
-      return true;
+    const isOver = error.advice === "giveUp";
+    for (const subscription of batch) {
+      if (isOver || !wasUnsubscribe) this.#asked.delete(subscription.name);
+      if (isOver && !wasUnsubscribe) subscription.refuse(error);
     }
+    if (isOver) return true;
     this.#failures += 1;
     const wait = backoff(this.#failures, this.#environment);
     this.#environment.clearTimeout(this.#retryTimer);
@@ -236,7 +233,7 @@ export class Subscriptions {
       const answer = answers[index];
       if (!answer || this.#wanted.get(subscription.name) !== subscription) continue;
       subscription.answered(answer, frame.timestamp, this.#keepsLocks);
-      if (subscription.refusal) this.#asked.delete(subscription.name);
+      if (subscription.status.error) this.#asked.delete(subscription.name);
       else if ("until" in answer && answer.until) this.#renew(subscription, remaining(frame, answer.until));
     }
   }
@@ -263,12 +260,9 @@ export class Subscriptions {
   /** The first of these that fit into one frame. */
   #batch(subscriptions: Subscription[]): Subscription[] {
     let bytes = ENVELOPE_BYTES;
-    const fits = ({ wanted }: Subscription, index: number) => {
+    return subscriptions.slice(0, MAX_CHANNELS).filter(({ wanted }, index) => {
       bytes += bytesOf(JSON.stringify(wanted)) + 1;
       return index === 0 || bytes <= this.#maxBytes;
-    };
-    const candidates = subscriptions.slice(0, MAX_CHANNELS);
-    const end = candidates.findIndex((subscription, index) => !fits(subscription, index));
-    return end < 0 ? candidates : candidates.slice(0, end);
+    });
   }
 }

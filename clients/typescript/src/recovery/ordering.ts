@@ -83,10 +83,13 @@ export class Ordering {
     if (first) this.#position ??= { epoch, seq: first.seq - 1 };
     const from = this.#position;
     if (!from) {
-      this.#position = newest;
+      // What has come before the answer was posted to this subscription.
+      const before = [...this.#held.values()].map(({ position }) =>
+        position?.epoch === epoch ? position.seq - 1 : seq,
+      );
+      this.#position = { epoch, seq: Math.min(seq, ...before) };
     } else if (page.recovered === false && !isAtLeast(from, newest)) {
       this.#position = newest;
-      if (from.epoch !== epoch) this.#purge((position) => position.epoch === from.epoch);
       this.#lost({ reason: page.reason ?? "expired", from, to: newest });
     } else {
       for (const frame of page.messages ?? []) {
@@ -95,9 +98,13 @@ export class Ordering {
         this.#drain();
       }
     }
-    // Stragglers of an epoch that is neither the client's nor the server's will never be next.
-    if (seq > 0) this.#purge((position) => position.epoch !== epoch && position.epoch !== this.#position?.epoch);
-    this.#purge((position) => isAtLeast(this.#position, position));
+    for (const [name, { position }] of this.#held) {
+      if (!position) continue;
+      // Stragglers of an epoch that is neither the client's nor the server's will never be next. An empty history has none.
+      const isKnown = position.epoch === epoch || position.epoch === this.#position?.epoch;
+      const isStraggler = !isKnown && (seq > 0 || position.epoch === from?.epoch);
+      if (isStraggler || isAtLeast(this.#position, position)) this.#held.delete(name);
+    }
     this.#drain();
     return !isAtLeast(this.#position, newest);
   }
@@ -122,19 +129,12 @@ export class Ordering {
   }
 
   #next(): KeptFrame | undefined {
-    const position = this.#position;
-    if (!position) return undefined;
-    if (position.seq > 0) return this.#held.get(key({ epoch: position.epoch, seq: position.seq + 1 }));
-    return [...this.#held.values()].find((frame) => isNext(position, frame.position));
+    return [...this.#held.values()].find((frame) => isNext(this.#position, frame.position));
   }
 
   #advance(frame: KeptFrame, position: Position): void {
     this.#position = position;
     this.#deliver(frame);
-  }
-
-  #purge(isObsolete: (position: Position) => boolean): void {
-    for (const [name, { position }] of this.#held) if (position && isObsolete(position)) this.#held.delete(name);
   }
 }
 

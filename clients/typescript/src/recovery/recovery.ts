@@ -55,11 +55,6 @@ export class Recovery {
     this.#answered(page, this.asked);
   }
 
-  /** The server has said that there is something after the client's position. */
-  missed(): void {
-    void this.#ask();
-  }
-
   /** The subscription has ended, or the connection with it. The next `subscribe` will ask for what was missed. */
   interrupt(): void {
     this.#isAsking = true;
@@ -81,7 +76,7 @@ export class Recovery {
     // Messages have come since, so what the history does not have may be among them.
     const isStale = page.recovered === false && before && before !== asked;
     const isBehind = isStale || this.#ordering.answer(page);
-    if (isBehind && (isStale || page.recovered === undefined || before !== this.position)) void this.#ask();
+    if (isBehind && (isStale || page.recovered === undefined || before !== this.position)) void this.ask();
     else this.#watch(isBehind);
   }
 
@@ -91,11 +86,12 @@ export class Recovery {
       this.#stopTimer();
     } else if (!this.#isAsking && this.#timer === undefined) {
       const wait = this.#failures > 0 ? backoff(this.#failures, this.#environment) : HOLD_BACK_MS;
-      this.#timer = this.#environment.setTimeout(() => void this.#ask(), wait);
+      this.#timer = this.#environment.setTimeout(() => void this.ask(), wait);
     }
   }
 
-  async #ask(): Promise<void> {
+  /** Asks the server for what comes after the client's position. */
+  async ask(): Promise<void> {
     this.#stopTimer();
     const { position } = this;
     if (this.#isAsking || !position) return;

@@ -1,7 +1,10 @@
 import { describe, expect, it } from "vitest";
 import type { BelfryError, Lost, Message } from "../../src/index.js";
+import { locks } from "../../src/locks.js";
+import { presence } from "../../src/presence.js";
 import { connected, setUp, textsOf } from "../support/client.js";
 import { settle } from "../support/clock.js";
+import type { FakeServer } from "../support/server.js";
 
 describe("a channel", () => {
   it("is subscribed to when somebody listens, and not before", async () => {
@@ -274,6 +277,23 @@ describe("for await", () => {
     await expect(messages.next()).resolves.toMatchObject({ done: true });
   });
 
+  it("can be left while it waits, and before it has begun", async () => {
+    const { server, belfry } = await connected();
+    server.log("room:7");
+    const room = belfry.channel("room:7");
+    const messages = room[Symbol.asyncIterator]();
+    await settle();
+    const next = messages.next();
+    await expect(messages.return?.()).resolves.toMatchObject({ done: true });
+    await expect(next).resolves.toMatchObject({ done: true });
+    const unused = room[Symbol.asyncIterator]();
+    server.publish("room:7", "a");
+    await expect(unused.return?.()).resolves.toMatchObject({ done: true });
+    await expect(unused.next()).resolves.toMatchObject({ done: true });
+    room.release();
+    expect(belfry.channel("room:7")).not.toBe(room);
+  });
+
   it("ends when the client is closed", async () => {
     const { belfry } = await connected();
     const messages = belfry.channel("room:7")[Symbol.asyncIterator]();
@@ -399,14 +419,32 @@ describe("notifications", () => {
 
     it("come once if they arrive before the answer to hello", async () => {
       const intercept = (frame: { type: string }, socket: { send(frame: object): void }) => {
-        if (frame.type === "hello") for (const seq of [1, 2]) socket.send(at(seq, String(seq)));
+        if (frame.type === "hello") for (const seq of [2, 1]) socket.send(at(seq, String(seq)));
         return false;
       };
       const { texts, post } = await automatic({ intercept });
-      expect(texts).toEqual(["2"]);
+      expect(texts).toEqual(["1", "2"]);
       post(2, "2");
       post(3, "3");
-      expect(texts).toEqual(["2", "3"]);
+      expect(texts).toEqual(["1", "2", "3"]);
+    });
+
+    it("end when no rule subscribes any more, unless the page uses the channel", async () => {
+      const { environment, server, belfry, texts, post } = await automatic({
+        autoSubscribed: ["tenant:acme", "tenant:b"],
+      });
+      const own: Message[] = [];
+      belfry.channel("tenant:acme").on("message", (message) => own.push(message));
+      server.autoSubscribed = [];
+      server.socket.end(1006);
+      await environment.advance(2_000);
+      expect([...server.socket.subscribed].filter((name) => !name.startsWith("@"))).toEqual(["tenant:acme"]);
+      post(2, "a");
+      expect(texts).toEqual([]);
+      expect(textsOf(own)).toEqual(["a"]);
+      belfry.channel("tenant:acme").close();
+      await settle();
+      expect(server.socket.of("unsubscribe").flatMap(({ data }) => data.channels)).toEqual(["tenant:b", "tenant:acme"]);
     });
   });
 
@@ -439,5 +477,193 @@ describe("another user", () => {
     expect(belfry.status).toMatchObject({ state: "connected", userId: "bob" });
     expect(lost).toEqual([]);
     expect(belfry.channel("@me").position).toEqual({ epoch: "e2", seq: 1 });
+  });
+
+  const data = { kind: "other" };
+  const notification = { type: "notification" as const, version: "1.0", id: "1", channel: "@me", data };
+
+  /** Cuts the connection of alice. The next one is bob's. */
+  async function switched(prepare: (server: FakeServer) => void = () => {}) {
+    const setup = await connected({}, prepare);
+    const { server, environment } = setup;
+    return {
+      ...setup,
+      async next() {
+        server.userId = "bob";
+        server.socket.end(1006);
+        await environment.advance(2_000);
+      },
+    };
+  }
+
+  it("gets the notifications that come before `welcome`, when the status has said whose they are", async () => {
+    const { server, belfry, next } = await switched((server) => {
+      server.log("@me").append("for alice");
+    });
+    const seen: unknown[] = [];
+    belfry.on("status", (status) => status.state === "connected" && seen.push(status.userId));
+    belfry.on("notification", ({ id }) => seen.push(id));
+    server.log("@me").restart("e2");
+    server.log("@me").append("before");
+    server.intercept = (frame, socket) => {
+      if (frame.type !== "hello") return false;
+      socket.send({ ...notification, id: "none" });
+      for (const id of ["first", "second"]) {
+        const { position } = server.log("@me").append(id);
+        if (position) socket.send({ ...notification, id, position });
+      }
+      return false;
+    };
+    await next();
+    expect(seen).toEqual(["bob", "none", "first", "second"]);
+  });
+
+  it("gets nothing that comes on the first one's connection", async () => {
+    const { server, belfry } = await connected();
+    const seen: unknown[] = [];
+    belfry.on("notification", ({ id }) => seen.push([belfry.status.state === "connected" && belfry.status.userId, id]));
+    const [first] = server.sockets;
+    server.intercept = (frame) => {
+      if (frame.type === "hello") first?.send({ ...notification, id: "early" });
+      // A request without an answer keeps a connection that was replaced open.
+      return frame.type === "publish";
+    };
+    const published = belfry
+      .channel("room:7")
+      .publish("chat.line")
+      .catch(({ code }) => code);
+    server.userId = "bob";
+    first?.send({ type: "reconnect", version: "1.0", data: { deadline: server.timestamp(600_000) } });
+    await expect(published).resolves.toBe("CLOSED");
+    expect(belfry.status).toMatchObject({ userId: "bob" });
+    first?.send({ ...notification, id: "late" });
+    expect(seen).toEqual([["alice", "early"]]);
+    expect(server.open.length).toBe(1);
+  });
+
+  it("may be sent the ids that the first one was sent", async () => {
+    const { server, belfry, next } = await switched();
+    const seen: unknown[] = [];
+    belfry.on("notification", ({ id }) => seen.push(id));
+    server.post(notification);
+    await next();
+    server.post(notification);
+    expect(seen).toEqual(["1", "1"]);
+  });
+
+  it("begins every channel anew, whatever the first one has read", async () => {
+    const { server, belfry, next } = await switched((server) => {
+      for (const text of ["a", "b", "c"]) server.log("room:7").append(text);
+      server.acked.set("room:7", { epoch: "e1", seq: 2 });
+    });
+    const texts: string[] = [];
+    const lost: Lost[] = [];
+    const room = belfry.channel("room:7", { since: "acked" });
+    room.on("message", (message) => texts.push(...textsOf([message])));
+    room.on("lost", (one) => lost.push(one));
+    await room.subscribe();
+    server.acked.set("room:7", { epoch: "e1", seq: 1 });
+    await next();
+    expect(texts).toEqual(["c", "b", "c"]);
+    expect(lost).toEqual([]);
+  });
+
+  it("sends nothing that the first one has left behind", async () => {
+    const { environment, server, belfry, next } = await switched((server) => {
+      server.log("room:7").append("a");
+    });
+    const room = belfry.channel("room:7");
+    room.on("message", () => {});
+    await room.subscribe();
+    server.intercept = (frame, socket) => {
+      const fails = frame.type === "ack" || frame.type === "publish";
+      if (fails) server.refuse(frame, socket, "INTERNAL");
+      return fails;
+    };
+    room.ack();
+    const published = room.publish("chat.line", { text: "from alice" }).catch(({ code }) => code);
+    await settle();
+    server.userId = "bob";
+    server.intercept = () => false;
+    await next();
+    await environment.advance(60_000);
+    await expect(published).resolves.toBe("CLOSED");
+    expect(server.socket.of("publish")).toEqual([]);
+    expect(server.socket.of("ack")).toEqual([]);
+  });
+});
+
+describe("the status of a channel", () => {
+  it("says what the server has answered, and each change once", async () => {
+    const { environment, server, belfry } = await connected();
+    const room = belfry.channel("room:7");
+    const states: unknown[] = [];
+    room.on("status", ({ state, error }) => states.push(error?.code ?? state));
+    expect(room.status).toEqual({ state: "subscribing" });
+    await room.subscribe();
+    belfry.channel("room:7", { locks: true });
+    await settle();
+    expect(server.socket.of("subscribe").length).toBe(2);
+    expect(room.status).toEqual({ state: "subscribed" });
+    server.socket.send({ type: "unsubscribed", version: "1.0", data: { channels: ["room:7"], reason: "FORBIDDEN" } });
+    expect(room.status).toMatchObject({ state: "refused", error: { code: "FORBIDDEN" } });
+    server.socket.end(1006);
+    server.accepts = false;
+    await environment.advance(60_000);
+    server.accepts = true;
+    await environment.advance(60_000);
+    expect(states).toEqual(["subscribed", "subscribing", "FORBIDDEN", "subscribing", "subscribed"]);
+  });
+
+  it("does not change if something else is refused", async () => {
+    const { server, belfry } = await connected({}, (server) => {
+      server.log("room:7").append("a");
+    });
+    const room = belfry.channel("room:7");
+    const errors: BelfryError[] = [];
+    room.on("error", (error) => errors.push(error));
+    await room.subscribe();
+    server.intercept = (frame, socket) => {
+      if (frame.type === "ack") server.refuse(frame, socket, "FORBIDDEN");
+      return frame.type === "ack";
+    };
+    room.ack();
+    await settle();
+    expect(errors.map(({ code }) => code)).toEqual(["FORBIDDEN"]);
+    expect(room.status).toEqual({ state: "subscribed" });
+  });
+});
+
+describe("a channel that a part of the application releases", () => {
+  it("stays open while another part uses it", async () => {
+    const { server, belfry } = await connected({ presence, locks });
+    const room = belfry.channel("room:7");
+    const uses: Array<() => Promise<() => unknown>> = [
+      async () => room.on("message", () => {}),
+      async () => room.on("chat.line", () => {}),
+      async () => {
+        const loop = room[Symbol.asyncIterator]();
+        return () => loop.return?.();
+      },
+      async () => {
+        const lock = await room.lock("price");
+        return () => lock.release();
+      },
+      async () => {
+        belfry.channel("room:7", { presence: { name: "Alice" } });
+        return () => belfry.channel("room:7", { presence: undefined });
+      },
+    ];
+    await room.subscribe();
+    for (const use of uses) {
+      const end = await use();
+      room.release();
+      expect(belfry.channel("room:7")).toBe(room);
+      await end();
+    }
+    room.release();
+    expect(belfry.channel("room:7")).not.toBe(room);
+    await settle();
+    expect(server.socket.subscribed).not.toContain("room:7");
   });
 });

@@ -312,6 +312,15 @@ describe("a handover", () => {
 });
 
 describe("close", () => {
+  it("by a listener that learns of the connection is final", async () => {
+    const { environment, server, belfry, statuses } = setUp();
+    belfry.on("status", ({ state }) => state === "connected" && belfry.close());
+    await settle();
+    expect(environment.pendingTimers).toBe(0);
+    expect(statuses.map(({ state }) => state)).toEqual(["connected", "closed"]);
+    expect(server.open).toEqual([]);
+  });
+
   it("leaves no timer, no listener and no socket", async () => {
     const { environment, server, belfry, statuses } = await connected();
     const room = belfry.channel("room:7");

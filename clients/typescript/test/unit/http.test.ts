@@ -110,6 +110,27 @@ describe("HTTP", () => {
     expect(reader.requests).toContain("GET /messages");
   });
 
+  it("keeps the channels that a rule subscribed to over a WebSocket", async () => {
+    const { options } = fakeReader();
+    const { environment, server, belfry } = await connected(options, (server) => {
+      server.autoSubscribed = ["tenant:acme"];
+      server.log("tenant:acme").append("a");
+    });
+    const team = belfry.channel("tenant:acme");
+    expect(team.status).toEqual({ state: "subscribed" });
+    server.accepts = false;
+    server.socket.end(1006);
+    for (let attempt = 0; attempt < 3; attempt += 1) {
+      await environment.advance(10_000);
+      server.socket.end(1006);
+    }
+    await environment.advance(10_000);
+    for (let turn = 0; turn < 20; turn += 1) await settle();
+    expect(belfry.status).toMatchObject({ connectionId: expect.stringMatching(/^http:/) });
+    expect(team.status).toEqual({ state: "subscribed" });
+    expect(belfry.channel("tenant:acme")).toBe(team);
+  });
+
   it("is not used while WebSockets work", async () => {
     const { reader, options } = fakeReader();
     const { environment, server } = await connected(options);

@@ -25,13 +25,21 @@ describe("a new subscription", () => {
     expect(subject.position).toEqual({ epoch: "e1", seq: 5 });
   });
 
-  it("holds back what arrives before the answer, and drops what the answer counts", () => {
+  it("begins with what arrived before the answer, although the answer counts it", () => {
     const { subject, delivered } = ordering();
     for (const seq of [6, 4, 5]) subject.receive(message(seq));
     expect(delivered).toEqual([]);
-    subject.answer({ epoch: "e1", seq: 4 });
-    expect(delivered).toEqual([5, 6]);
+    subject.answer({ epoch: "e1", seq: 5 });
+    expect(delivered).toEqual([4, 5, 6]);
     expect(subject.hasGap).toBe(false);
+  });
+
+  it("asks for what is missing after a message that arrived before the answer", () => {
+    const { subject, delivered } = ordering();
+    for (const seq of [4, 6]) subject.receive(message(seq));
+    expect(subject.answer({ epoch: "e1", seq: 7 })).toBe(true);
+    expect(delivered).toEqual([4]);
+    expect(subject.position).toEqual({ epoch: "e1", seq: 4 });
   });
 
   it("to an empty history takes the first message, whatever its epoch", () => {
