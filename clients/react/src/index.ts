@@ -15,8 +15,9 @@ export {
   type NotificationToastLabels,
   type NotificationToastProps,
 } from "./components/notification-toast.js";
-export type { NotificationItem, NotificationState } from "./notifications.js";
+export type { NotificationActions, NotificationItem, NotificationState } from "./notifications.js";
 export { WebSocketProvider, type WebSocketProviderProps } from "./provider.js";
+export type { SessionOptions } from "./session.js";
 export type { ChannelState, PresenceState } from "./shared-channel.js";
 export type { LockState } from "./shared-lock.js";
 export { type Call, useCall } from "./use-call.js";

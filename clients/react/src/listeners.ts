@@ -1,8 +1,8 @@
-/** The functions that want to be told of something. */
+/** A set of listeners. */
 export class Listeners<T> {
   readonly #listeners = new Set<(value: T) => void>();
 
-  /** Adds a function. Returns another one that removes it. */
+  /** Adds a listener. Returns a function that removes it. */
   readonly add = (listener: (value: T) => void): (() => void) => {
     this.#listeners.add(listener);
     return () => this.#listeners.delete(listener);

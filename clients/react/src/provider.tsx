@@ -1,18 +1,14 @@
-import { Belfry, type BelfryOptions, type Message, type TokenSource } from "@belfry/client";
+import { Belfry, type BelfryOptions, type TokenSource } from "@belfry/client";
 import { type HttpOptions, http } from "@belfry/client/http";
 import { locks } from "@belfry/client/locks";
 import { presence } from "@belfry/client/presence";
 import { type ReactElement, type ReactNode, useEffect, useState } from "react";
 import { SessionContext } from "./context.js";
-import { Session } from "./session.js";
+import { Session, type SessionOptions } from "./session.js";
 import { useLatest } from "./use-latest.js";
 
-interface CommonProps {
+interface CommonProps extends SessionOptions {
   children?: ReactNode;
-  /** The most notifications to keep: 100 by default. */
-  limit?: number;
-  /** Is called with each notification, once. */
-  onNotification?: (notification: Message) => void;
 }
 
 interface OwnClientProps extends CommonProps {
@@ -36,14 +32,12 @@ interface GivenClientProps extends CommonProps {
   options?: undefined;
 }
 
-/** What {@link WebSocketProvider} takes: the URL and a token of a client to make, or a client. */
+/** The URL and the tokens for a new client, or a client. */
 export type WebSocketProviderProps = OwnClientProps | GivenClientProps;
 
-const hrefOf = (url: BelfryOptions["url"]) => (typeof url === "string" ? url : url.href);
-
 /**
- * Gives the components inside a connection. It is opened in the browser when the provider is mounted, and closed when it
- * is unmounted.
+ * Provides a connection to its children. The connection opens when the provider mounts in a browser, and closes when it
+ * unmounts.
  *
  * ```tsx
  * <WebSocketProvider url="wss://example.com/prod" token={async () => (await fetchAuthSession()).tokens?.accessToken.toString()}>
@@ -52,24 +46,16 @@ const hrefOf = (url: BelfryOptions["url"]) => (typeof url === "string" ? url : u
  * ```
  */
 export function WebSocketProvider(props: WebSocketProviderProps): ReactElement {
-  const { children, client, limit = 100 } = props;
-  const [session] = useState(() => new Session());
+  const { children, client } = props;
   const latest = useLatest(props);
-  const source = client ?? hrefOf(props.url);
+  const [session] = useState(() => new Session(latest));
+  const source = client ?? String(props.url);
 
-  useEffect(() => {
-    session.notifications.limit = limit;
-  }, [session, limit]);
-  useEffect(
-    () => session.notifications.onAdded((notification) => latest.current.onNotification?.(notification)),
-    [session, latest],
-  );
   useEffect(() => {
     const token: TokenSource = (request) => latest.current.token?.(request);
     const make = () => {
       const { url, reader, options } = latest.current as OwnClientProps;
-      const fallback = reader === undefined ? {} : { fallback: http({ reader }) };
-      return new Belfry({ presence, locks, ...fallback, ...options, url, token });
+      return new Belfry({ presence, locks, ...(reader && { fallback: http({ reader }) }), ...options, url, token });
     };
     return session.hold(source, make);
   }, [session, source, latest]);

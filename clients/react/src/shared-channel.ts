@@ -3,29 +3,33 @@ import {
   BelfryError,
   type Channel,
   type ChannelOptions,
+  type ChannelStatus,
   type Lost,
   type Message,
   type Presence,
-  type Status,
 } from "@belfry/client";
 import { Listeners } from "./listeners.js";
+import type { Session } from "./session.js";
 import { Shared } from "./shared.js";
 import { SharedLock } from "./shared-lock.js";
 import { Store } from "./store.js";
 
-/** What one component wants of a channel. */
-export interface Wish extends ChannelOptions {
+/** What one component asks of a channel. */
+export interface Request extends ChannelOptions {
   /** The most messages to keep. */
-  limit?: number;
+  readonly limit: number;
 }
 
 /** Whether the server delivers the channel's messages. */
 export interface ChannelState {
-  readonly status: "subscribing" | "subscribed" | "refused";
+  readonly status: ChannelStatus["state"];
   /** Why the server refuses. */
   readonly error: BelfryError | undefined;
   readonly channel: Channel | null;
 }
+
+/** A message, or a loss. Without one, what was lost concerned another user. */
+export type ChannelEvent = { message: Message } | { lost: Lost | null };
 
 /** Who is present in a channel. */
 export type PresenceState = Pick<Presence, "members" | "count" | "hasMore">;
@@ -42,159 +46,135 @@ export class SharedChannel {
   readonly messages: Store<readonly Message[]> = new Store(NO_MESSAGES);
   readonly presence: Store<PresenceState> = new Store<PresenceState>(NOBODY);
   readonly locks: Shared<SharedLock> = new Shared(
-    (name) => new SharedLock(name, () => this.channel),
+    (name) => new SharedLock(name, this),
     (lock) => lock.end(),
   );
-  readonly #received = new Listeners<Message>();
-  readonly #lost = new Listeners<Lost>();
-  readonly #wishes = new Set<Wish>();
-  #client: Belfry | null;
-  #limit = 0;
+  readonly #told = new Listeners<ChannelEvent>();
+  readonly #requests = new Set<Request>();
+  readonly #session: Session;
+  #client: Belfry | null | undefined;
+  /** The options that the client's channel has from here. Others may be the application's. */
+  #options: ChannelOptions = {};
   #stops: Array<() => void> = [];
   #presence: Presence | undefined;
-  /** The server's answer to whether the connection is subscribed, until it comes. */
-  #answer: Promise<void> | undefined;
 
-  readonly onMessage: Listeners<Message>["add"] = this.#received.add;
-  readonly onLost: Listeners<Lost>["add"] = this.#lost.add;
+  readonly on: Listeners<ChannelEvent>["add"] = this.#told.add;
 
-  constructor(name: string, client: Belfry | null) {
+  constructor(name: string, session: Session) {
     this.name = name;
-    this.#client = client;
-    this.#open();
+    this.#session = session;
+    this.#client = session.client.get();
+    this.update();
   }
 
   get channel(): Channel | null {
     return this.state.get().channel;
   }
 
-  /** Adds what a component wants. Returns a function that takes it back. */
-  wish(wish: Wish): () => void {
-    this.#wishes.add(wish);
-    this.#configure();
+  /** The client's channel, as soon as there is a client. */
+  async opened(): Promise<Channel> {
+    return (await this.#session.ready()).channel(this.name);
+  }
+
+  /** Adds what a component asks for. Returns a function that takes it back. */
+  request(request: Request): () => void {
+    this.#requests.add(request);
+    this.update();
     return () => {
-      this.#wishes.delete(wish);
-      // A component that changes its wish takes the old one back first.
-      queueMicrotask(() => this.#configure());
+      this.#requests.delete(request);
+      // A component that changes its request takes the old one back first.
+      queueMicrotask(() => this.update());
     };
   }
 
-  /** Closes the channel of the client before, and uses this one from now on. */
+  /** Leaves the channel of the client before, and uses this one's from now on. */
   bind(client: Belfry | null): void {
-    const { channel } = this;
-    this.#client = client;
-    for (const lock of this.locks.all) lock.end();
     this.#detach();
-    channel?.close();
+    if (this.channel) {
+      for (const lock of this.locks.all) lock.end();
+      this.#give({})?.release();
+    }
+    this.#client = client;
     this.state.set(SUBSCRIBING);
     this.messages.set(NO_MESSAGES);
     this.presence.set(NOBODY);
-    this.#open();
+    this.update();
   }
 
-  /** The client's status has changed. */
-  changed({ state }: Status): void {
-    if (state !== "connected") this.#report("subscribing");
-    this.#open();
+  /** Another user has connected. */
+  forget(): void {
+    this.messages.set(NO_MESSAGES);
+    this.#told.tell({ lost: null });
+  }
+
+  /** The client, or what components ask for, has changed. */
+  update(): void {
+    const options: ChannelOptions = {};
+    for (const { presence, locks, since } of this.#requests) {
+      if (presence) options.presence = { ...options.presence, ...presence };
+      Object.assign(options, locks && { locks }, since && { since });
+    }
+    try {
+      // A client without the part `presence` throws.
+      const presence = options.presence && this.#client?.channel(this.name).presence;
+      const channel = this.#give(options);
+      // After `close`, the client makes another channel.
+      if (channel && channel !== this.channel) this.#attach(channel);
+      if (presence) this.#watch(presence);
+    } catch (error) {
+      // The name may come from an address that a user has typed.
+      this.#detach();
+      this.state.set({ status: "refused", error: errorOf(error), channel: null });
+    }
     for (const lock of this.locks.all) lock.update();
   }
 
-  /** The options that serve every component. */
-  get #options(): ChannelOptions {
-    const wishes = [...this.#wishes];
-    const infos = wishes.flatMap(({ presence }) => presence ?? []);
-    return {
-      presence: infos.length > 0 ? Object.assign({}, ...infos) : undefined,
-      locks: wishes.some(({ locks }) => locks),
-      ...(wishes.some(({ since }) => since) && { since: "acked" as const }),
-    };
-  }
-
-  #configure(): void {
-    const limit = Math.max(0, ...[...this.#wishes].map(({ limit = 0 }) => limit));
-    this.#limit = limit;
-    this.messages.set(newest(this.messages.get(), limit));
-    this.#open();
-  }
-
-  #open(): void {
-    const client = this.#client;
-    if (!client) return;
-    const options = this.#options;
-    let channel: Channel;
-    try {
-      channel = client.channel(this.name, options);
-    } catch (error) {
-      // The name may come from an address that a user has typed.
-      this.#report("refused", new BelfryError("INVALID_MESSAGE", String((error as Error).message)));
-      return;
-    }
-    // After `close`, the client makes another channel.
-    if (channel !== this.channel) this.#attach(channel);
-    if (options.presence) this.#watchPresence(channel);
-    this.#follow(channel);
+  /** Changes the options that the client's channel has from here. */
+  #give(options: ChannelOptions): Channel | undefined {
+    const none = Object.fromEntries(Object.keys(this.#options).map((key) => [key, undefined]));
+    this.#options = options;
+    return this.#client?.channel(this.name, { ...none, ...options });
   }
 
   #attach(channel: Channel): void {
     this.#detach();
+    const follow = ({ state, error }: ChannelStatus) => {
+      this.state.set({ status: state, error, channel });
+      for (const lock of this.locks.all) lock.update();
+    };
     this.#stops = [
-      channel.on("message", (message) => this.#receive(message)),
-      channel.on("lost", this.#lost.tell),
-      channel.on("lock.changed", ({ name }) => this.locks.get(name)?.update()),
-      channel.on("error", (error) => {
-        this.#report("refused", error);
-        for (const lock of this.locks.all) lock.update();
+      channel.on("status", follow),
+      channel.on("message", (message) => {
+        const limits = [...this.#requests].map(({ limit }) => limit);
+        this.messages.set(newest([...this.messages.get(), message], Math.max(0, ...limits)));
+        this.#told.tell({ message });
       }),
+      channel.on("lost", (lost) => this.#told.tell({ lost })),
+      channel.on("lock.changed", ({ name }) => this.locks.get(name)?.update()),
     ];
-    this.state.set({ ...SUBSCRIBING, channel });
+    follow(channel.status);
   }
 
   #detach(): void {
     for (const stop of this.#stops.splice(0)) stop();
-    this.#answer = undefined;
     this.#presence = undefined;
   }
 
-  #watchPresence({ presence }: Channel): void {
+  #watch(presence: Presence): void {
     if (presence === this.#presence) return;
     this.#presence = presence;
-    const read = () =>
-      this.presence.set({ members: presence.members, count: presence.count, hasMore: presence.hasMore });
+    const read = ({ members, count, hasMore }: Presence) => this.presence.set({ members, count, hasMore });
     this.#stops.push(presence.on("change", read));
-    read();
-  }
-
-  /** Finds out when the server has subscribed the connection. */
-  #follow(channel: Channel): void {
-    if (this.#answer || this.state.get().status === "subscribed") return;
-    const answer = channel.subscribe();
-    this.#answer = answer;
-    const settle = (isSubscribed: boolean) => {
-      if (this.#answer !== answer) return;
-      this.#answer = undefined;
-      if (isSubscribed && this.#client?.status.state === "connected") this.#report("subscribed");
-    };
-    // The event `error` reports a refusal, and the client's status that it was closed.
-    answer.then(
-      () => settle(true),
-      () => settle(false),
-    );
-  }
-
-  #receive(message: Message): void {
-    // An `ack` that is refused is reported as an error, too, but it ends nothing.
-    if (this.state.get().status === "refused") this.#report("subscribed");
-    this.messages.set(newest([...this.messages.get(), message], this.#limit));
-    this.#received.tell(message);
-  }
-
-  #report(status: ChannelState["status"], error?: BelfryError): void {
-    const before = this.state.get();
-    if (before.status !== status || before.error !== error) this.state.set({ ...before, status, error });
+    read(presence);
   }
 }
 
 /** The last of these, at most so many. The same array if that is all of them. */
 export function newest<T>(all: readonly T[], limit: number): readonly T[] {
   return all.length <= limit ? all : all.slice(all.length - limit);
+}
+
+/** An error of the client. It throws others for a wrong name, and if it lacks a part. */
+export function errorOf(error: unknown): BelfryError {
+  return error instanceof BelfryError ? error : new BelfryError("INVALID_MESSAGE", (error as Error).message);
 }

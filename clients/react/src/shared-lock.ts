@@ -1,4 +1,5 @@
-import { BelfryError, type Channel, type HeldLock, type Lock, type LockOptions } from "@belfry/client";
+import type { BelfryError, HeldLock, Lock, LockOptions } from "@belfry/client";
+import { errorOf, type SharedChannel } from "./shared-channel.js";
 import { Store } from "./store.js";
 
 /** Who has a lock. */
@@ -6,37 +7,31 @@ export interface LockState {
   /** `held` by this page, `taken` by somebody else, or `asking` the server for it. */
   readonly state: "free" | "asking" | "held" | "taken";
   /** Who else has it, if it is taken. */
-  readonly holder: HeldLock["holder"] | undefined;
+  readonly holder?: HeldLock["holder"] | undefined;
   /** Until when, unless the holder renews it. */
-  readonly until: string | undefined;
+  readonly until?: string | undefined;
   /** The holder's number. Send it along with what you write. */
-  readonly fencing: number | undefined;
+  readonly fencing?: number | undefined;
   /** Why this page did not get the lock, or lost it. */
-  readonly error: BelfryError | undefined;
+  readonly error?: BelfryError | undefined;
 }
 
-export const FREE: LockState = {
-  state: "free",
-  holder: undefined,
-  until: undefined,
-  fencing: undefined,
-  error: undefined,
-};
+export const FREE: LockState = { state: "free" };
 
 /** A lock that several components share. */
 export class SharedLock {
   readonly state: Store<LockState> = new Store<LockState>(FREE);
   readonly #name: string;
-  readonly #channel: () => Channel | null;
+  readonly #shared: SharedChannel;
   #lock: Lock | undefined;
   #asking: Promise<boolean> | undefined;
   /** `false`: release the lock as soon as it is there. */
   #isWanted = false;
   #error: BelfryError | undefined;
 
-  constructor(name: string, channel: () => Channel | null) {
+  constructor(name: string, shared: SharedChannel) {
     this.#name = name;
-    this.#channel = channel;
+    this.#shared = shared;
     this.update();
   }
 
@@ -66,25 +61,21 @@ export class SharedLock {
   /** Something has changed. */
   update(): void {
     const next = this.#next();
-    const before = this.state.get();
-    const isChanged = (Object.keys(FREE) as Array<keyof LockState>).some((key) => next[key] !== before[key]);
-    if (isChanged) this.state.set(next);
+    if (JSON.stringify(next) !== JSON.stringify(this.state.get())) this.state.set(next);
   }
 
   #next(): LockState {
     if (this.#lock?.isHeld) return { ...FREE, state: "held", fencing: this.#lock.fencing };
     if (this.#asking) return { ...FREE, state: "asking" };
-    const taken = this.#channel()?.locks.find(({ name }) => name === this.#name);
-    if (!taken) return { ...FREE, error: this.#error };
-    const { holder, until, fencing } = taken;
-    return { state: "taken", holder, until, fencing, error: this.#error };
+    const taken = this.#shared.channel?.locks.find(({ name }) => name === this.#name);
+    const { holder, until, fencing } = taken ?? FREE;
+    return { state: taken ? "taken" : "free", holder, until, fencing, error: this.#error };
   }
 
   async #ask(options: LockOptions): Promise<boolean> {
     this.#error = undefined;
     try {
-      const channel = this.#channel();
-      if (!channel) throw new BelfryError("CLOSED", "there is no channel yet");
+      const channel = await this.#shared.opened();
       // It may be wanted again while it is being released.
       while (this.#isWanted && !this.#lock) {
         const lock = await channel.lock(this.#name, options);
@@ -92,7 +83,7 @@ export class SharedLock {
         else await lock.release();
       }
     } catch (error) {
-      if (this.#isWanted) this.#error = error as BelfryError;
+      if (this.#isWanted) this.#error = errorOf(error);
     } finally {
       this.#asking = undefined;
       this.update();

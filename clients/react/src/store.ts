@@ -1,13 +1,13 @@
 import { Listeners } from "./listeners.js";
 
 /** A value that components read with `useSyncExternalStore`. */
-export class Store<T> {
+export class Store<T> extends Listeners<T> {
   /** What a server renders, and what hydration begins with. */
   readonly initial: T;
-  readonly #changed = new Listeners<T>();
   #value: T;
 
   constructor(initial: T) {
+    super();
     this.initial = initial;
     this.#value = initial;
   }
@@ -17,8 +17,6 @@ export class Store<T> {
   set(value: T): void {
     if (Object.is(value, this.#value)) return;
     this.#value = value;
-    this.#changed.tell(value);
+    this.tell(value);
   }
-
-  readonly subscribe: Listeners<T>["add"] = this.#changed.add;
 }

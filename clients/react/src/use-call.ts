@@ -1,4 +1,4 @@
-import { type Action, BelfryError, type CallArguments, type ResultOf } from "@belfry/client";
+import type { Action, CallArguments, ResultOf } from "@belfry/client";
 import { useCallback } from "react";
 import { useSession } from "./context.js";
 
@@ -14,13 +14,11 @@ export type Call = <A extends Action>(action: A, ...data: CallArguments<A>) => P
  * ```
  */
 export function useCall(): Call {
-  const { client } = useSession();
+  const session = useSession();
   return useCallback<Call>(
     async (action, ...data) => {
-      const belfry = client.get();
-      if (!belfry) throw new BelfryError("DISCONNECTED", "there is no connection");
-      return belfry.call(action, ...data);
+      return (session.client.get() ?? (await session.ready())).call(action, ...data);
     },
-    [client],
+    [session],
   );
 }

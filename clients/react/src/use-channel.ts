@@ -11,11 +11,11 @@ import { useCallback, useMemo, useState } from "react";
 import { useSession } from "./context.js";
 import { type ChannelState, NO_MESSAGES, newest, type SharedChannel, SUBSCRIBING } from "./shared-channel.js";
 import { useLatest } from "./use-latest.js";
-import { useJoined, useShared, useWish } from "./use-shared-channel.js";
+import { useJoined, useRequest, useShared } from "./use-shared-channel.js";
 
 /** How to use a channel. */
 export interface UseChannelOptions extends ChannelOptions {
-  /** The most messages to keep: 100 by default. With 0, the component does not render anew with each message. */
+  /** The most messages to keep: 100 by default. With 0, the component does not re-render for each message. */
   limit?: number;
   /** Is called with each message. It may be another function in each render. */
   onMessage?: (message: Message) => void;
@@ -23,7 +23,7 @@ export interface UseChannelOptions extends ChannelOptions {
   onLost?: (lost: Lost) => void;
 }
 
-/** What {@link useChannel} returns. */
+/** A channel, its messages, and its last loss. */
 export interface UseChannel extends ChannelState {
   /** The messages since the first component has joined, oldest first. */
   readonly messages: readonly Message[];
@@ -48,36 +48,34 @@ const messages = (channel: SharedChannel) => channel.messages;
  */
 export function useChannel(name: string | null, options: UseChannelOptions = {}): UseChannel {
   const { limit = 100, onMessage, onLost, ...wanted } = options;
-  const { channels } = useSession();
-  useWish(name, wanted, limit);
+  const session = useSession();
+  useRequest(name, wanted, limit);
   const shared = useShared(name, state, SUBSCRIBING);
   const kept = useShared(limit > 0 ? name : null, messages, NO_MESSAGES);
 
   const [loss, setLoss] = useState<{ name: string; lost: Lost } | null>(null);
   const listeners = useLatest({ onMessage, onLost });
   const listen = useCallback(
-    (channel: SharedChannel) => {
-      const stopMessages = channel.onMessage((message) => listeners.current.onMessage?.(message));
-      const stopLosses = channel.onLost((lost) => {
-        setLoss({ name: channel.name, lost });
-        listeners.current.onLost?.(lost);
-      });
-      return () => {
-        stopMessages();
-        stopLosses();
-      };
-    },
+    (channel: SharedChannel) =>
+      channel.on((event) => {
+        if ("message" in event) {
+          listeners.current.onMessage?.(event.message);
+          return;
+        }
+        const { lost } = event;
+        setLoss(lost && { name: channel.name, lost });
+        if (lost) listeners.current.onLost?.(lost);
+      }),
     [listeners],
   );
   useJoined(name, listen);
 
   const publish = useCallback(
     async <K extends Kind>(kind: K, ...rest: PublishArguments<K>): Promise<Published> => {
-      const channel = name === null ? undefined : channels.get(name)?.channel;
-      if (!channel) throw new BelfryError("CLOSED", "the component has no channel");
-      return channel.publish(kind, ...rest);
+      if (name === null) throw new BelfryError("CLOSED", "the component has no channel");
+      return (session.client.get() ?? (await session.ready())).channel(name).publish(kind, ...rest);
     },
-    [channels, name],
+    [session, name],
   );
 
   return {

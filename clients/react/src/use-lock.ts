@@ -3,11 +3,11 @@ import { useCallback, useMemo } from "react";
 import { useSession } from "./context.js";
 import { FREE, type LockState } from "./shared-lock.js";
 import { useLatest } from "./use-latest.js";
-import { useJoined, useShared, useWish } from "./use-shared-channel.js";
+import { useJoined, useRequest, useShared } from "./use-shared-channel.js";
 
 const LOCKS = { locks: true };
 
-/** What {@link useLock} returns. */
+/** A lock, and the functions that acquire and release it. */
 export interface UseLock extends LockState {
   /** Asks for the lock. Resolves with whether this page has it; if not, `error` says why. */
   lock(this: void): Promise<boolean>;
@@ -25,7 +25,7 @@ export interface UseLock extends LockState {
 export function useLock(name: string | null, lockName: string, options: LockOptions = {}): UseLock {
   const { channels } = useSession();
   const latest = useLatest(options);
-  useWish(name, LOCKS);
+  useRequest(name, LOCKS);
   useJoined(
     name,
     useCallback((channel) => channel.locks.join(lockName)[1], [lockName]),
@@ -36,10 +36,20 @@ export function useLock(name: string | null, lockName: string, options: LockOpti
     FREE,
   );
   const actions = useMemo(() => {
-    const find = () => (name === null ? undefined : channels.get(name)?.locks.get(lockName));
     return {
-      lock: async () => (await find()?.acquire(latest.current)) ?? false,
-      unlock: async () => find()?.release(),
+      lock: async () => {
+        if (name === null) return false;
+        // The focus may come before the component's effects have joined.
+        const [channel, leave] = channels.join(name);
+        const [lock, leaveLock] = channel.locks.join(lockName);
+        try {
+          return await lock.acquire(latest.current);
+        } finally {
+          leaveLock();
+          leave();
+        }
+      },
+      unlock: async () => (name === null ? undefined : channels.get(name)?.locks.get(lockName)?.release()),
     };
   }, [channels, name, lockName, latest]);
   return { ...state, ...actions };

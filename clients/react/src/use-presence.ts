@@ -1,8 +1,8 @@
 import type { BelfryError, PresenceInfo } from "@belfry/client";
 import { NOBODY, type PresenceState, type SharedChannel, SUBSCRIBING } from "./shared-channel.js";
-import { useShared, useWish } from "./use-shared-channel.js";
+import { useRequest, useShared } from "./use-shared-channel.js";
 
-/** What {@link usePresence} returns. */
+/** Who is present in a channel, as far as the server says. */
 export interface UsePresence extends PresenceState {
   /** Why the server refuses. */
   readonly error: BelfryError | undefined;
@@ -20,7 +20,7 @@ const state = (channel: SharedChannel) => channel.state;
  * ```
  */
 export function usePresence(name: string | null, info: PresenceInfo = {}): UsePresence {
-  useWish(name, { presence: info });
+  useRequest(name, { presence: info });
   const present = useShared(name, presence, NOBODY);
   const { error } = useShared(name, state, SUBSCRIBING);
   return { ...present, error };

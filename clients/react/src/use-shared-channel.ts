@@ -18,13 +18,13 @@ export function useJoined(name: string | null, enter: (channel: SharedChannel) =
   }, [channels, name, enter]);
 }
 
-/** Wants something of a channel as long as the component is there. */
-export function useWish(name: string | null, options: ChannelOptions, limit = 0): void {
+/** Asks something of a channel as long as the component is there. */
+export function useRequest(name: string | null, options: ChannelOptions, limit = 0): void {
   // As text, so that an object that is written anew in each render makes no difference.
   const text = JSON.stringify(options);
   useJoined(
     name,
-    useCallback((channel) => channel.wish({ ...JSON.parse(text), limit }), [text, limit]),
+    useCallback((channel) => channel.request({ ...JSON.parse(text), limit }), [text, limit]),
   );
 }
 
@@ -40,7 +40,7 @@ export function useShared<T>(
     return channel && select(channel);
   }, [channels, name, select]);
   return useSyncExternalStore(
-    useCallback((listener) => find()?.subscribe(listener) ?? (() => {}), [find]),
+    useCallback((listener) => find()?.add(listener) ?? (() => {}), [find]),
     () => find()?.get() ?? initial,
     () => initial,
   );

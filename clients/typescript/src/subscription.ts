@@ -18,9 +18,9 @@ export interface ChannelOptions {
   /** Makes the user present in the channel, and tells the others this. `undefined` ends that. */
   presence?: PresenceInfo | undefined;
   /** `acked` begins after what the user has acknowledged, on any device, and not with the next message. */
-  since?: "acked";
+  since?: "acked" | undefined;
   /** `true` lists the locks that are held. Needs the client's option `locks`. */
-  locks?: boolean;
+  locks?: boolean | undefined;
 }
 
 /** Whether the server delivers a channel's messages. */

@@ -1,5 +1,5 @@
 import type { Status } from "@belfry/client";
-import type { ReactElement } from "react";
+import { type ReactElement, useRef } from "react";
 import { useSession } from "../context.js";
 import { useStatus } from "../use-status.js";
 import { Icon } from "./icons.js";
@@ -7,7 +7,7 @@ import { Icon } from "./icons.js";
 /** The texts of {@link ConnectionStatusIndicator}. */
 export type ConnectionStatusLabels = Record<Status["state"] | "reconnect", string>;
 
-/** What {@link ConnectionStatusIndicator} takes. */
+/** Props of {@link ConnectionStatusIndicator}. */
 export interface ConnectionStatusIndicatorProps {
   /** Other texts, such as translations. */
   labels?: Partial<ConnectionStatusLabels>;
@@ -36,14 +36,20 @@ export function ConnectionStatusIndicator({ labels }: ConnectionStatusIndicatorP
   const { state } = useStatus();
   const texts = { ...LABELS, ...labels };
   const tone = TONES[state];
+  const word = useRef<HTMLElement>(null);
+  const reconnect = () => {
+    // The button goes away, and would take the focus with it.
+    word.current?.focus();
+    connect();
+  };
   return (
     <span className="belfry-status" data-tone={tone}>
-      <span className="belfry-state" role="status">
+      <span ref={word} className="belfry-state" role="status" tabIndex={-1}>
         <Icon name={tone} />
         <span>{texts[state]}</span>
       </span>
       {state === "closed" && (
-        <button type="button" className="belfry-button" onClick={connect}>
+        <button type="button" className="belfry-button" onClick={reconnect}>
           {texts.reconnect}
         </button>
       )}

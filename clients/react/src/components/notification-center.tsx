@@ -4,6 +4,7 @@ import type { NotificationItem } from "../notifications.js";
 import { useStore } from "../use-store.js";
 import { Icon } from "./icons.js";
 import { NotificationBody } from "./notification-body.js";
+import { dismissLabel } from "./notification-text.js";
 
 /** The texts of {@link NotificationCenter}. */
 export interface NotificationCenterLabels {
@@ -12,12 +13,15 @@ export interface NotificationCenterLabels {
   button: (unread: number) => string;
   markAllRead: string;
   clear: string;
-  dismiss: string;
+  /** The name of the button that removes an entry. */
+  dismiss: (item: NotificationItem) => string;
   unread: string;
   empty: string;
+  /** What the list and screen readers say if notifications were lost. */
+  lost: string;
 }
 
-/** What {@link NotificationCenter} takes. */
+/** Props of {@link NotificationCenter}. */
 export interface NotificationCenterProps {
   /** What an entry of the list shows: text, and no buttons or links, because the entry is a button. */
   render?: (item: NotificationItem) => ReactNode;
@@ -32,9 +36,10 @@ const LABELS: NotificationCenterLabels = {
   button: (unread) => (unread > 0 ? `Notifications, ${unread} unread` : "Notifications"),
   markAllRead: "Mark all as read",
   clear: "Clear",
-  dismiss: "Dismiss",
+  dismiss: dismissLabel,
   unread: "Unread",
   empty: "No notifications",
+  lost: "Some notifications may be missing",
 };
 
 /**
@@ -47,7 +52,7 @@ export function NotificationCenter({
   labels,
 }: NotificationCenterProps): ReactElement {
   const { notifications } = useSession();
-  const { notifications: items, unread } = useStore(notifications.state);
+  const { notifications: items, unread, lost } = useStore(notifications.state);
   const texts = { ...LABELS, ...labels };
   const [isOpen, setOpen] = useState(false);
   /** The entry that the Tab key reaches. */
@@ -69,17 +74,17 @@ export function NotificationCenter({
     nextFocus.current = undefined;
   });
   useEffect(() => {
-    if (!isOpen) return undefined;
-    const pressed = ({ target }: Event) => {
+    const left = ({ target }: Event) => {
       if (!root.current?.contains(target as Node)) setOpen(false);
     };
-    document.addEventListener("pointerdown", pressed);
-    return () => document.removeEventListener("pointerdown", pressed);
-  }, [isOpen]);
+    const listening = new AbortController();
+    for (const type of ["pointerdown", "focusin"]) document.addEventListener(type, left, listening);
+    return () => listening.abort();
+  }, []);
 
   const dismiss = (id: string) => {
     nextFocus.current = items.findIndex((item) => item.id === id);
-    notifications.dismiss(id);
+    notifications.actions.dismiss(id);
   };
   const keyed = (event: KeyboardEvent) => {
     if (!isOpen) return;
@@ -120,13 +125,23 @@ export function NotificationCenter({
           </span>
         )}
       </button>
+      {/* It must be there before its text is, and outside of what is hidden. */}
+      <span className="belfry-hidden" role="status">
+        {lost && texts.lost}
+      </span>
       <section id={panelId} className="belfry-panel" aria-label={texts.title} hidden={!isOpen}>
-        {!isOpen ? null : items.length === 0 ? (
+        {!isOpen ? null : items.length === 0 && !lost ? (
           <p className="belfry-empty">{texts.empty}</p>
         ) : (
           <>
             <div className="belfry-actions">
-              <button type="button" className="belfry-button" onClick={() => notifications.markRead()}>
+              <button
+                type="button"
+                className="belfry-button"
+                onClick={() => {
+                  notifications.actions.markRead();
+                }}
+              >
                 {texts.markAllRead}
               </button>
               <button
@@ -134,12 +149,13 @@ export function NotificationCenter({
                 className="belfry-button"
                 onClick={() => {
                   nextFocus.current = 0;
-                  notifications.clear();
+                  notifications.actions.clear();
                 }}
               >
                 {texts.clear}
               </button>
             </div>
+            {lost && <p className="belfry-empty">{texts.lost}</p>}
             <ul ref={list} className="belfry-list">
               {items.map((item) => (
                 <li key={item.id} className="belfry-item" data-read={item.isRead}>
@@ -149,7 +165,7 @@ export function NotificationCenter({
                     tabIndex={item.id === active ? 0 : -1}
                     onFocus={() => setActiveId(item.id)}
                     onClick={() => {
-                      notifications.markRead(item.id);
+                      notifications.actions.markRead(item.id);
                       onSelect?.(item);
                     }}
                   >
@@ -160,7 +176,7 @@ export function NotificationCenter({
                     type="button"
                     className="belfry-icon-button"
                     tabIndex={item.id === active ? 0 : -1}
-                    aria-label={texts.dismiss}
+                    aria-label={texts.dismiss(item)}
                     onClick={() => dismiss(item.id)}
                   >
                     <Icon name="bad" />

@@ -30,8 +30,11 @@ export function textOf({ kind, data }: NotificationItem): NotificationText {
   return title ? { title, detail } : { title: detail ?? kind, detail: undefined };
 }
 
+/** The name of the button that dismisses a notification. */
+export const dismissLabel = (item: NotificationItem): string => `Dismiss: ${textOf(item).title}`;
+
 /** A field, if it is a text: senders choose what they send. */
 function text(data: unknown, field: string): string | undefined {
-  const value: unknown = typeof data === "object" && data !== null ? Reflect.get(data, field) : undefined;
+  const value = (data as Record<string, unknown> | null | undefined)?.[field];
   return typeof value === "string" && value !== "" ? value : undefined;
 }

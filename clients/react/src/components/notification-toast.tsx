@@ -1,30 +1,38 @@
 import {
+  type Dispatch,
   type FocusEvent,
   type KeyboardEvent,
   type ReactElement,
   type ReactNode,
+  type SetStateAction,
   useEffect,
   useRef,
   useState,
 } from "react";
 import { useSession } from "../context.js";
 import type { NotificationItem } from "../notifications.js";
-import { useLatest } from "../use-latest.js";
 import { useStore } from "../use-store.js";
 import { Icon } from "./icons.js";
 import { NotificationBody } from "./notification-body.js";
-import { isUrgent as isUrgentByDefault } from "./notification-text.js";
+import { dismissLabel, isUrgent as isUrgentByDefault } from "./notification-text.js";
 
 /** The texts of {@link NotificationToast}. */
-export type NotificationToastLabels = Record<"region" | "dismiss", string>;
+export interface NotificationToastLabels {
+  region: string;
+  /** The name of the button that dismisses a toast. */
+  dismiss: (item: NotificationItem) => string;
+}
 
-/** What {@link NotificationToast} takes. */
+/** Props of {@link NotificationToast}. */
 export interface NotificationToastProps {
-  /** The most toasts at a time: 3 by default. Older ones are found in the {@link NotificationCenter}. */
+  /**
+   * The most toasts at a time: 3 by default. Urgent ones are shown in any case. Older ones are in the
+   * {@link NotificationCenter}.
+   */
   max?: number;
-  /** How long a toast stays: 6,000 ms by default. What is urgent stays until it is dismissed. */
+  /** How long a toast stays: 6,000 ms by default. An urgent one stays until it is dismissed. */
   durationMs?: number;
-  /** Whether a notification interrupts people: by default a `system.alert`, and what says that it is `critical`. */
+  /** Whether a notification interrupts people: by default if it is a `system.alert`, or says that it is `critical`. */
   isUrgent?: (item: NotificationItem) => boolean;
   /** What a toast shows. */
   render?: (item: NotificationItem) => ReactNode;
@@ -32,12 +40,14 @@ export interface NotificationToastProps {
   labels?: Partial<NotificationToastLabels>;
 }
 
+type SetShown = Dispatch<SetStateAction<readonly string[]>>;
+
 /** The longest time that a browser's timer takes. */
 const MAX_TIMER_MS = 2 ** 31 - 1;
 
 /**
- * Shows new notifications for a while. The time stands still while the pointer or the focus is on a toast. A toast takes
- * no focus by itself; Escape and its button dismiss it, and mark it as read.
+ * Shows new notifications for a while. The time begins anew when the pointer or the focus has left the toasts. A toast
+ * takes no focus by itself; Escape and its button dismiss it, and mark it as read.
  */
 export function NotificationToast({
   max = 3,
@@ -47,7 +57,7 @@ export function NotificationToast({
   labels,
 }: NotificationToastProps): ReactElement {
   const { notifications } = useSession();
-  const texts = { region: "New notifications", dismiss: "Dismiss", ...labels };
+  const texts = { region: "New notifications", dismiss: dismissLabel, ...labels };
   const { notifications: items } = useStore(notifications.state);
   const [shown, setShown] = useState<readonly string[]>([]);
   const [isHovered, setHovered] = useState(false);
@@ -58,53 +68,52 @@ export function NotificationToast({
   const cameFrom = useRef<HTMLElement | null>(null);
 
   useEffect(() => notifications.onAdded(({ id }) => setShown((before) => [id, ...before])), [notifications]);
-  const waiting = shown.flatMap((id) => items.find((item) => item.id === id && !item.isRead) ?? []);
+  const waiting = items.filter(({ id, isRead }) => !isRead && shown.includes(id));
   // A toast that someone points at, or has focused, must not be pushed out by newer ones.
   const room = isPaused ? waiting.length : max;
-  const urgent = waiting.filter(isUrgent).slice(0, room);
+  const urgent = waiting.filter(isUrgent);
   const others = waiting.filter((item) => !isUrgent(item)).slice(0, Math.max(0, room - urgent.length));
+  const kept = [...urgent, ...others].map(({ id }) => id);
   useEffect(() => {
-    if (urgent.length + others.length < shown.length) setShown([...urgent, ...others].map(({ id }) => id));
+    if (kept.length >= shown.length) return;
+    // There may be newer ones by now.
+    setShown((before) => before.filter((id) => kept.includes(id) || !shown.includes(id)));
+    // Browsers report neither the end of a focus whose element is removed, nor that the pointer leaves it. If the pointer
+    // is on another toast, it will move there.
+    setHovered(false);
+    setFocused(!!region.current?.contains(document.activeElement));
   });
 
-  const hide = (id: string) => setShown((before) => before.filter((one) => one !== id));
-  const dismiss = (id: string, isByPointer = false) => {
-    const toasts = [...(region.current?.querySelectorAll<HTMLElement>("[data-id]") ?? [])];
-    const index = toasts.findIndex((toast) => toast.dataset["id"] === id);
-    const hasFocus = () => toasts[index]?.contains(document.activeElement);
-    if (hasFocus()) {
+  const toasts = () => [...(region.current?.querySelectorAll(".belfry-toast") ?? [])];
+  const dismiss = (index: number, isByPointer = false) => {
+    const all = toasts();
+    if (all[index]?.contains(document.activeElement)) {
       // A focus that a pointer has brought goes back: on another toast, it would stop that one's time.
-      const next = isByPointer ? undefined : (toasts[index + 1] ?? toasts[index - 1]);
+      const next = isByPointer ? undefined : (all[index + 1] ?? all[index - 1]);
       (next?.querySelector("button") ?? cameFrom.current)?.focus();
-      // Browsers do not report the end of a focus whose element is removed.
-      if (hasFocus()) (document.activeElement as HTMLElement).blur();
     }
-    // Nor does the pointer leave what is removed. If it is on another toast, it will move there.
-    setHovered(false);
-    hide(id);
-    notifications.markRead(id);
+    notifications.actions.markRead(kept[index] ?? "");
   };
   const keyed = ({ key, target }: KeyboardEvent) => {
-    const id = (target as HTMLElement).closest<HTMLElement>("[data-id]")?.dataset["id"];
-    if (key === "Escape" && id !== undefined) dismiss(id);
+    if (key === "Escape") dismiss(toasts().findIndex((one) => one.contains(target as Node)));
   };
   const focused = ({ relatedTarget }: FocusEvent) => {
     if (!region.current?.contains(relatedTarget)) cameFrom.current = relatedTarget as HTMLElement | null;
     setFocused(true);
   };
-  const blurred = ({ relatedTarget }: FocusEvent) => setFocused(region.current?.contains(relatedTarget) === true);
+  const blurred = ({ relatedTarget }: FocusEvent) => setFocused(!!region.current?.contains(relatedTarget));
 
   const toast = (item: NotificationItem, isLasting: boolean) => {
     const { id } = item;
     return (
-      <div key={id} className="belfry-toast" data-id={id} data-urgent={isLasting}>
-        {!isPaused && !isLasting && <Timer ms={durationMs} onEnd={() => hide(id)} />}
+      <div key={id} className="belfry-toast" data-urgent={isLasting}>
+        {!isPaused && !isLasting && <Timer ms={durationMs} id={id} setShown={setShown} />}
         <div className="belfry-body">{render(item)}</div>
         <button
           type="button"
           className="belfry-icon-button"
-          aria-label={texts.dismiss}
-          onClick={({ detail }) => dismiss(id, detail > 0)}
+          aria-label={texts.dismiss(item)}
+          onClick={({ detail }) => dismiss(kept.indexOf(id), detail > 0)}
         >
           <Icon name="bad" />
         </button>
@@ -133,12 +142,12 @@ export function NotificationToast({
   );
 }
 
-/** Calls back after a while, as long as it is shown. */
-function Timer({ ms, onEnd }: { ms: number; onEnd: () => void }): null {
-  const end = useLatest(onEnd);
+/** Removes a toast after a while. */
+function Timer({ ms, id, setShown }: { ms: number; id: string; setShown: SetShown }): null {
   useEffect(() => {
-    const timer = setTimeout(() => end.current(), Math.min(ms, MAX_TIMER_MS));
+    const hide = () => setShown((before) => before.filter((one) => one !== id));
+    const timer = setTimeout(hide, Math.min(ms, MAX_TIMER_MS));
     return () => clearTimeout(timer);
-  }, [ms, end]);
+  }, [ms, id, setShown]);
   return null;
 }

@@ -12,7 +12,7 @@ async function page(texts: string[], props: NotificationCenterProps = {}) {
   const rendered = await render(world.provide(<NotificationCenter {...props} />));
   const show = (text: string) => world.notify({ kind: "system.announcement", text }, text);
   for (const text of texts) await show(text);
-  return { ...rendered, show };
+  return { ...rendered, show, world };
 }
 
 const button = () => document.querySelector<HTMLElement>("[aria-expanded]");
@@ -120,12 +120,42 @@ describe("the list", () => {
   it("removes one, or all, and keeps the focus", async () => {
     await page(["one", "two", "three"]);
     await click(button());
-    await click(document.querySelector('[aria-label="Dismiss"]'));
+    await click(document.querySelector('[aria-label="Dismiss: three"]'));
     expect(titles()).toEqual(["two", "one"]);
     expect(focused()).toBe("two");
     await click(action("Clear"));
     expect(panel()?.textContent).toBe("No notifications");
     expect(document.activeElement).toBe(button());
+  });
+
+  it("says that notifications were lost, until it is cleared", async () => {
+    const { world } = await page([]);
+    const status = document.querySelector('[role="status"]');
+    expect(status?.textContent).toBe("");
+    world.server.log("@me").append("one");
+    await world.cut();
+    world.server.log("@me").restart("e2");
+    world.server.log("@me").append("two");
+    await world.cut();
+    expect(status?.textContent).toBe("Some notifications may be missing");
+    await click(button());
+    expect(panel()?.textContent).toContain("Some notifications may be missing");
+    expect(await findings()).toEqual([]);
+    await click(action("Clear"));
+    expect(status?.textContent).toBe("");
+    expect(panel()?.textContent).toBe("No notifications");
+  });
+
+  it("closes when the focus leaves it", async () => {
+    const { container } = await page(["one"]);
+    const elsewhere = document.createElement("button");
+    container.append(elsewhere);
+    await click(button());
+    await focus(entries()[0]);
+    expect(panel()?.hidden).toBe(false);
+    await focus(elsewhere);
+    expect(panel()?.hidden).toBe(true);
+    expect(document.activeElement).toBe(elsewhere);
   });
 
   it("closes when the user presses elsewhere, and not inside", async () => {

@@ -1,6 +1,6 @@
-import type { Channel, Lost, Message } from "@belfry/client";
-import { StrictMode } from "react";
-import { afterEach, describe, expect, it, vi } from "vitest";
+import { Belfry, type Lost, type Message } from "@belfry/client";
+import { StrictMode, useEffect } from "react";
+import { afterEach, describe, expect, it } from "vitest";
 import { type UseChannel, type UseChannelOptions, useChannel, useWebSocket } from "../../src/index.js";
 import { cleanUp, during, render } from "../support/render.js";
 import { World } from "../support/world.js";
@@ -15,6 +15,15 @@ function Room({ name = "room:7", ...options }: { name?: string | null } & UseCha
   socket = useWebSocket();
   seen = useChannel(name, options);
   return <ul>{textsOf(seen.messages).join(" ")}</ul>;
+}
+
+const published: unknown[] = [];
+function Greeter() {
+  const { publish } = useChannel("room:7");
+  useEffect(() => {
+    publish("chat.line", { text: "hello" }).then(({ position }) => published.push(position?.seq));
+  }, [publish]);
+  return null;
 }
 
 function textsOf(messages: readonly Message[]): string[] {
@@ -192,9 +201,17 @@ describe("useChannel", () => {
     };
     await during(() => seen.channel?.ack());
     await during(() => all.environment.advance(1_000));
-    expect(seen.error?.code).toBe("FORBIDDEN");
-    await all.publish("room:7", "two");
+    expect(all.server.socket.of("ack").length).toBe(1);
     expect(seen).toMatchObject({ status: "subscribed", error: undefined });
+  });
+
+  it("stays refused when a message comes late", async () => {
+    const all = world();
+    await render(all.provide(<Room />));
+    const data = { channels: ["room:7"], reason: "FORBIDDEN" };
+    await during(() => all.server.socket.send({ type: "unsubscribed", version: "1.0", data } as never));
+    await all.publish("room:7", "late");
+    expect(seen).toMatchObject({ status: "refused", error: { code: "FORBIDDEN" } });
   });
 
   it("refuses what is not the name of a channel", async () => {
@@ -235,7 +252,6 @@ describe("useChannel", () => {
   it("subscribes again when a connection is possible again, after many attempts", async () => {
     const all = world();
     await render(all.provide(<Room />));
-    const subscribe = vi.spyOn(seen.channel as Channel, "subscribe");
     all.server.accepts = false;
     await during(() => all.server.socket.end());
     await during(() => all.environment.advance(600_000));
@@ -243,7 +259,68 @@ describe("useChannel", () => {
     all.server.accepts = true;
     await during(() => all.environment.advance(60_000));
     expect(seen.status).toBe("subscribed");
-    // Each call would wait for the answer until it comes.
-    expect(subscribe.mock.calls.length).toBe(1);
+  });
+
+  it("shows nothing of the user before", async () => {
+    const all = world();
+    const losses: Array<Lost | null> = [];
+    await render(all.provide(<Room onLost={(lost) => losses.push(lost)} />));
+    await all.publish("room:7", "for alice");
+    all.server.log("room:7").restart("e2");
+    all.server.log("room:7").append("more");
+    await all.cut();
+    expect(seen.lost?.reason).toBe("epoch");
+    all.server.userId = "bob";
+    all.server.forbidden.add("room:7");
+    await all.cut();
+    expect(seen).toMatchObject({ status: "refused", messages: [], lost: null });
+    expect(losses.length).toBe(1);
+  });
+
+  it("begins anew when no component wants what was not acknowledged any more", async () => {
+    const all = world();
+    all.server.log("room:7").append("one");
+    all.server.acked.set("room:7", { epoch: "e1", seq: 1 });
+    const both = (since: { since?: "acked" }) => all.provide([<Room key="a" {...since} />, <Room key="b" />]);
+    const { rerender } = await render(both({ since: "acked" }));
+    await rerender(both({}));
+    const asked = all.server.socket.of("subscribe").at(-1)?.data.channels[0];
+    expect(asked).toMatchObject({ channel: "room:7", since: { epoch: "e1", seq: 1 } });
+    all.server.userId = "bob";
+    await all.cut();
+    expect(all.server.socket.of("subscribe").flatMap(({ data }) => data.channels)).toContainEqual({
+      channel: "room:7",
+    });
+  });
+
+  it("publishes from the first effects, and not without a provider", async () => {
+    const all = world();
+    const { unmount } = await render(all.provide([<Greeter key="g" />, <Room key="r" />]));
+    expect(published).toEqual([1]);
+    await unmount();
+    await expect(seen.publish("chat.line")).rejects.toMatchObject({ code: "CLOSED" });
+  });
+
+  it("is left to the application, and to other providers, with the same client", async () => {
+    const all = world();
+    const client = new Belfry({ url: "wss://api.example.com/dev", token: all.token, environment: all.environment });
+    const own: Message[] = [];
+    const stop = client.channel("room:7").on("message", (message) => own.push(message));
+    const { rerender } = await render([
+      <div key="1">{all.provide(<Room />, { client })}</div>,
+      <div key="2">{all.provide(<Room />, { client })}</div>,
+    ]);
+    await rerender([<div key="2">{all.provide(<Room />, { client })}</div>]);
+    await all.publish("room:7", "one");
+    expect(textsOf(seen.messages)).toEqual(["one"]);
+    await rerender(null);
+    await all.publish("room:7", "two");
+    expect(textsOf(own)).toEqual(["one", "two"]);
+    stop();
+    await rerender(all.provide(<Room />, { client }));
+    await rerender(null);
+    expect(unsubscribed(all)).toEqual(["room:7"]);
+    client.close();
+    expect(all.isQuiet).toBe(true);
   });
 });

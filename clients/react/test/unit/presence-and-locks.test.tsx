@@ -1,4 +1,5 @@
-import type { LockOptions, PresenceInfo } from "@belfry/client";
+import { Belfry, BelfryError, type LockOptions, type PresenceInfo } from "@belfry/client";
+import { presence as presencePart } from "@belfry/client/presence";
 import { StrictMode } from "react";
 import { afterEach, describe, expect, it } from "vitest";
 import {
@@ -30,10 +31,17 @@ function Present({ info, name = "room:7" }: { info?: PresenceInfo; name?: string
 
 let price: UseLock;
 let renders = 0;
-function Price({ options = {} }: { options?: LockOptions }) {
+function Price({ name = "room:7", options = {} }: { name?: string; options?: LockOptions }) {
   renders += 1;
-  price = useLock("room:7", "price", options);
+  price = useLock(name, "price", options);
   return <p>{price.state}</p>;
+}
+
+const answers: boolean[] = [];
+function Field() {
+  const { lock, state } = useLock("room:7", "price");
+  // biome-ignore lint/a11y/noAutofocus: the focus comes before any effect
+  return <input autoFocus aria-label={state} onFocus={async () => answers.push(await lock())} />;
 }
 
 const calls = new Set<Call>();
@@ -100,6 +108,31 @@ describe("usePresence", () => {
     expect(all.server.socket.subscribed).not.toContain("room:7");
   });
 
+  it("leaves the application's own presence alone", async () => {
+    const all = world();
+    const parts = { presence: presencePart, environment: all.environment };
+    const client = new Belfry({ url: "wss://api.example.com/dev", token: all.token, ...parts });
+    const present = () => all.server.socket.present.get("room:7");
+    client.channel("room:7", { presence: { name: "Alice" } });
+    const { unmount } = await render(all.provide(<Reader />, { client }));
+    expect(present()).toEqual({ name: "Alice" });
+    await unmount();
+    await during(() => {});
+    expect(present()).toEqual({ name: "Alice" });
+    client.close();
+  });
+
+  it("is refused by a client without presence", async () => {
+    const all = world();
+    const client = new Belfry({ url: "wss://api.example.com/dev", token: all.token, environment: all.environment });
+    const { unmount } = await render(all.provide([<Reader key="r" />, <Present key="p" />], { client }));
+    expect(presence.error).toMatchObject({ code: "INVALID_MESSAGE", message: expect.stringContaining("presence") });
+    await all.cut();
+    expect(presence.error?.code).toBe("INVALID_MESSAGE");
+    await unmount();
+    client.close();
+  });
+
   it("says why it is refused, and shows nobody without a name", async () => {
     const all = world();
     all.server.forbidden.add("room:7");
@@ -125,12 +158,38 @@ describe("useLock", () => {
     await render(<StrictMode>{all.provide(<Price options={{ seconds: 5 }} />)}</StrictMode>);
     expect(price.state).toBe("free");
     await lock();
-    expect(price).toMatchObject({ state: "held", fencing: 101, holder: undefined });
+    expect(price).toMatchObject({ state: "held", fencing: 101 });
+    expect(price.holder).toBeUndefined();
     await during(() => all.environment.advance(60_000));
     expect(price.state).toBe("held");
     await during(() => price.unlock());
     expect(price.state).toBe("free");
     expect(all.server.locks.size).toBe(0);
+  });
+
+  it("is got by the field that has the focus from the start", async () => {
+    const all = world();
+    const { container, rerender, unmount } = await render(<StrictMode>{all.provide(<Field />)}</StrictMode>);
+    expect(answers).toEqual([true]);
+    expect(container.querySelector("input")?.getAttribute("aria-label")).toBe("held");
+    await rerender(<StrictMode>{all.provide(null)}</StrictMode>);
+    expect(all.server.locks.size).toBe(0);
+    await unmount();
+    expect(all.isQuiet).toBe(true);
+  });
+
+  it("is refused in what is no channel, by a client without locks, and when the provider is gone", async () => {
+    const all = world();
+    const { rerender, unmount } = await render(all.provide(<Price name="not a name" />));
+    await during(async () => expect(await price.lock()).toBe(false));
+    expect(price).toMatchObject({ state: "free", error: { code: "INVALID_MESSAGE" } });
+    const client = new Belfry({ url: "wss://api.example.com/dev", token: all.token, environment: all.environment });
+    await rerender(all.provide(<Price name="room:7" />, { client }));
+    await during(async () => expect(await price.lock()).toBe(false));
+    expect(price.error).toBeInstanceOf(BelfryError);
+    await unmount();
+    client.close();
+    expect(await price.lock()).toBe(false);
   });
 
   it("shows that it asks", async () => {
@@ -247,6 +306,6 @@ describe("useCall", () => {
     expect(others).toEqual([]);
     await during(async () => expect(await call?.("quote.edit", { id: "q-1" })).toEqual({ ok: true }));
     await unmount();
-    await expect(call?.("quote.edit")).rejects.toMatchObject({ code: "DISCONNECTED" });
+    await expect(call?.("quote.edit")).rejects.toMatchObject({ code: "CLOSED" });
   });
 });

@@ -8,6 +8,7 @@ import { World } from "../support/world.js";
 afterEach(cleanUp);
 
 let seen: WebSocketState;
+const userOf = ({ status }: WebSocketState) => status.state === "connected" && status.userId;
 function Probe() {
   seen = useWebSocket();
   return <p>{seen.status.state}</p>;
@@ -162,6 +163,59 @@ describe("notifications", () => {
     world.server.userId = "bob";
     await world.cut();
     expect(seen.notifications.map(({ id }) => id)).toEqual(["all"]);
+  });
+
+  it("of the next user are shown, also those that come before the first answer", async () => {
+    const world = new World();
+    const users: unknown[] = [];
+    const onNotification = ({ id }: { id: string | undefined }) =>
+      users.push(`${id} ${userOf({ ...seen, status: seen.client?.status ?? seen.status })}`);
+    await render(world.provide(<Probe />, { onNotification }));
+    await world.notify(announce("for alice"), "same");
+    world.server.userId = "bob";
+    world.server.intercept = (frame, socket) => {
+      const data = announce("for bob");
+      const notification = { type: "notification", version: "1.0", id: "same", channel: "@me", data };
+      if (frame.type === "hello") socket.send(notification as never);
+      return false;
+    };
+    await world.cut();
+    expect(seen.notifications.map(({ data }) => (data as { text: string }).text)).toEqual(["for bob"]);
+    expect(users).toEqual(["same alice", "same bob"]);
+  });
+
+  it("of two senders may have the same id", async () => {
+    const world = new World();
+    await render(world.provide(<Probe />));
+    for (const channel of ["@me", "@all", "@me"]) {
+      const notification = { type: "notification", version: "1.0", id: "a", channel, data: announce(channel) };
+      await during(() => world.server.post(notification as never));
+    }
+    expect(seen.notifications.map(({ channel }) => channel)).toEqual(["@all", "@me"]);
+    expect(new Set(seen.notifications.map(({ id }) => id)).size).toBe(2);
+    await during(() => seen.dismiss(seen.notifications[0]?.id ?? ""));
+    expect(seen.notifications.map(({ channel }) => channel)).toEqual(["@me"]);
+  });
+
+  it("that are lost are told, until the list is cleared or another user comes", async () => {
+    const world = new World();
+    for (const channel of ["@me", "@all"]) world.server.log(channel).append("text");
+    const losses: string[] = [];
+    await render(world.provide(<Probe />, { onLost: ({ channel, reason }) => losses.push(`${channel} ${reason}`) }));
+    const lose = async (epoch: string) => {
+      world.server.log("@me").restart(epoch);
+      world.server.log("@me").append("text");
+      await world.cut();
+      expect(seen.lost).toMatchObject({ channel: "@me", reason: "epoch" });
+    };
+    await lose("e2");
+    await during(() => seen.clear());
+    expect(seen.lost).toBe(null);
+    await lose("e3");
+    world.server.userId = "bob";
+    await world.cut();
+    expect(seen.lost).toBe(null);
+    expect(losses.filter((loss) => loss === "@me epoch").length).toBe(2);
   });
 
   it("of one kind reach the newest listener", async () => {

@@ -50,6 +50,7 @@ it("offers to connect again after it was closed", async () => {
   expect(await findings()).toEqual([]);
   await click(document.querySelector("button"));
   expect(status()?.textContent).toBe("Connected");
+  expect(document.activeElement).toBe(status());
 });
 
 it("speaks another language", async () => {

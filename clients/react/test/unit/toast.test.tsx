@@ -1,3 +1,4 @@
+import { useEffect } from "react";
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 import { NotificationToast, type NotificationToastProps, useWebSocket } from "../../src/index.js";
 import { click, findings, focus, point, pointAndClick, press } from "../support/page-actions.js";
@@ -20,6 +21,16 @@ function Page(props: NotificationToastProps) {
       <NotificationToast {...props} />
     </>
   );
+}
+
+/** Brings a third notification between a render and the effects of the toasts. */
+function Third({ world }: { world: World }) {
+  const { notifications } = useWebSocket();
+  useEffect(() => {
+    const data = { kind: "system.announcement", text: "three" };
+    if (notifications.length === 2) world.server.post({ type: "notification", version: "1.0", id: "3", data } as never);
+  });
+  return null;
 }
 
 async function page(props: NotificationToastProps = {}) {
@@ -86,9 +97,42 @@ describe("a toast", () => {
     await world.notify({ kind: "system.alert", text: "The disk is full" });
     for (const text of ["one", "two", "three"]) await world.notify({ kind: "system.announcement", text });
     expect(texts()).toEqual(["The disk is full", "three"]);
-    await world.notify({ kind: "system.alert", text: "The disk is still full" });
-    expect(texts()).toEqual(["The disk is still full", "The disk is full"]);
+    for (const text of ["The disk is still full", "The roof is on fire"])
+      await world.notify({ kind: "system.alert", text });
+    expect(texts()).toEqual(["The roof is on fire", "The disk is still full", "The disk is full"]);
   });
+
+  it("that comes while older ones are pushed out is shown", async () => {
+    const world = new World();
+    const both = (
+      <>
+        <Third world={world} />
+        <Page max={1} />
+      </>
+    );
+    await render(world.provide(both));
+    for (const text of ["one", "two"]) await world.notify({ kind: "system.announcement", text });
+    expect(texts()).toEqual(["three"]);
+  });
+
+  it("has a button that names it", async () => {
+    const { show } = await page();
+    await show("one");
+    expect(button(0)?.getAttribute("aria-label")).toBe("Dismiss: one");
+  });
+
+  it.each(["focus", "pointer"])(
+    "that had the %s and was removed elsewhere does not stop the time of others",
+    async (what) => {
+      const { show } = await page({ durationMs: 1_000 });
+      for (const text of ["one", "two"]) await show(text);
+      if (what === "focus") await focus(button(0));
+      else await point("mousemove", button(0));
+      await during(() => socket.dismiss("n2"));
+      await pass(1_000);
+      expect(texts()).toEqual([]);
+    },
+  );
 
   it("makes room for newer ones, and does not come back", async () => {
     const { show } = await page({ max: 2 });
@@ -163,10 +207,13 @@ describe("a toast", () => {
   });
 
   it("looks as the application wants", async () => {
-    const { container, show } = await page({ render: ({ kind }) => <b>{kind}</b>, labels: { dismiss: "Weg" } });
+    const { container, show } = await page({
+      render: ({ kind }) => <b>{kind}</b>,
+      labels: { dismiss: ({ kind }) => `Weg: ${kind}` },
+    });
     await show("one");
     expect(container.querySelector(".belfry-body")?.innerHTML).toBe("<b>system.announcement</b>");
-    expect(button(0)?.getAttribute("aria-label")).toBe("Weg");
+    expect(button(0)?.getAttribute("aria-label")).toBe("Weg: system.announcement");
   });
 
   it("leaves no timer behind", async () => {
