@@ -192,7 +192,7 @@ test-clients: clients/node_modules/.package-lock.json ## Check and test the clie
 	@npm run test:package --prefix clients --silent
 	@npm run test:integration --prefix clients --silent
 
-clients/node_modules/.package-lock.json: clients/typescript/package.json clients/react/package.json clients/react-18/package.json
+clients/node_modules/.package-lock.json: clients/typescript/package.json clients/react/package.json clients/react-18/package.json clients/docs/package.json
 
 # Needs the local stack, which `compile` builds.
 test-examples: $(AWS) $(MINISTACK) test-tools
@@ -251,4 +251,4 @@ $(CLIENTS): tests/python/requirements.txt
 clean: ## Remove everything that make built or installed
 	rm -rf target .venv .aws-sam tests/node/node_modules tests/browser/node_modules examples/typescript/node_modules examples/typescript/dist \
 		tests/benches/peers/node/node_modules tests/benches/peers/node/dist tests/benches/peers/socketio/node_modules clients/node_modules clients/peers/node_modules clients/typescript/dist \
-		clients/react/node_modules clients/react/dist clients/react-18/node_modules examples/web/node_modules examples/web/dist
+		clients/react/node_modules clients/react/dist clients/react-18/node_modules clients/docs/node_modules examples/web/node_modules examples/web/dist

@@ -53,5 +53,5 @@ export interface ChannelLocks {
   ended(error?: BelfryError): void;
 }
 
-/** Makes the locks of a channel: {@link locks} of `@belfry/client/locks`. */
+/** Makes the locks of a channel: `locks` of `@belfry/client/locks`. */
 export type LocksPart = (host: LocksHost) => ChannelLocks;
