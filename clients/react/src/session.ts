@@ -56,7 +56,7 @@ export class Session {
     return new Promise((resolve, reject) => {
       const check = (client: Belfry | null | undefined) => {
         if (client) resolve(client);
-        else if (client === undefined) reject(new BelfryError("CLOSED", "the provider is gone"));
+        else if (client === undefined) reject(new BelfryError("CLOSED", "the component has no provider"));
         else return;
         stop();
       };

@@ -1,13 +1,14 @@
-import {
-  type Belfry,
+import type {
+  Belfry,
   BelfryError,
-  type Channel,
-  type ChannelOptions,
-  type ChannelStatus,
-  type Lost,
-  type Message,
-  type Presence,
+  Channel,
+  ChannelOptions,
+  ChannelStatus,
+  Lost,
+  Message,
+  Presence,
 } from "@belfry/client";
+import { errorOf } from "./errors.js";
 import { Listeners } from "./listeners.js";
 import type { Session } from "./session.js";
 import { Shared } from "./shared.js";
@@ -172,9 +173,4 @@ export class SharedChannel {
 /** The last of these, at most so many. The same array if that is all of them. */
 export function newest<T>(all: readonly T[], limit: number): readonly T[] {
   return all.length <= limit ? all : all.slice(all.length - limit);
-}
-
-/** An error of the client. It throws others for a wrong name, and if it lacks a part. */
-export function errorOf(error: unknown): BelfryError {
-  return error instanceof BelfryError ? error : new BelfryError("INVALID_MESSAGE", (error as Error).message);
 }

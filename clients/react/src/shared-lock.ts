@@ -1,5 +1,6 @@
 import type { BelfryError, HeldLock, Lock, LockOptions } from "@belfry/client";
-import { errorOf, type SharedChannel } from "./shared-channel.js";
+import { errorOf } from "./errors.js";
+import type { SharedChannel } from "./shared-channel.js";
 import { Store } from "./store.js";
 
 /** Who has a lock. */

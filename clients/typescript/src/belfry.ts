@@ -23,7 +23,7 @@ import { webSocketTransport } from "./websocket.js";
 /** Options of a client. */
 export interface BelfryOptions {
   /** The stack's WebSocket URL, such as `wss://….execute-api.eu-west-1.amazonaws.com/prod`. */
-  url: string | URL;
+  url: string | { readonly href: string };
   /** Gets a token. The client asks before each connection, and again before the token expires. */
   token: TokenSource;
   /** The most messages that wait to be published: 100 by default. */

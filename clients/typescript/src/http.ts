@@ -14,7 +14,7 @@ export type FetchLike = (url: string, options?: never) => Promise<unknown>;
 /** How the client reaches the function `Reader`. */
 export interface HttpOptions {
   /** The stack's output `ReaderUrl`. */
-  reader: string | URL;
+  reader: string | { readonly href: string };
   /** An implementation of `fetch`: the runtime's by default. */
   fetch?: FetchLike;
 }

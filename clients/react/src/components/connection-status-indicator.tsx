@@ -22,20 +22,15 @@ const LABELS: ConnectionStatusLabels = {
   reconnect: "Reconnect",
 };
 
-const TONES = {
-  connecting: "waiting",
-  connected: "good",
-  reconnecting: "waiting",
-  offline: "bad",
-  closed: "bad",
-} as const;
+/** In the other states, it is worth waiting. */
+const TONES: Partial<Record<Status["state"], "good" | "bad">> = { connected: "good", offline: "bad", closed: "bad" };
 
 /** Shows the state of the connection: a word, a shape and a colour. Offers to connect again after it was closed. */
 export function ConnectionStatusIndicator({ labels }: ConnectionStatusIndicatorProps): ReactElement {
   const { connect } = useSession();
   const { state } = useStatus();
   const texts = { ...LABELS, ...labels };
-  const tone = TONES[state];
+  const tone = TONES[state] ?? "waiting";
   const word = useRef<HTMLElement>(null);
   const reconnect = () => {
     // The button goes away, and would take the focus with it.

@@ -57,7 +57,7 @@ export function NotificationCenter({
   const [isOpen, setOpen] = useState(false);
   /** The entry that the Tab key reaches. */
   const [activeId, setActiveId] = useState<string | undefined>();
-  const active = items.some(({ id }) => id === activeId) ? activeId : items[0]?.id;
+  const active = (items.find(({ id }) => id === activeId) ?? items[0])?.id;
   const panelId = useId();
   const root = useRef<HTMLDivElement>(null);
   const button = useRef<HTMLButtonElement>(null);
