@@ -275,8 +275,42 @@ test("blocked in the middle, it moves to HTTP and loses nothing", async () => {
   await page.getByTestId("transport").getByText("HTTP", { exact: true }).waitFor();
   await toast(page, "During the move").waitFor();
   await press(page, "Block WebSockets");
-  await logged(page, "WebSockets work again");
+  // The client looks once a minute.
+  await page.getByTestId("transport").getByText("WebSocket", { exact: true }).waitFor();
+  await alertAll("After the way back");
+  await toast(page, "After the way back").waitFor();
+  assert.equal(await received(page, "During the move"), 1);
+  assert.equal(await received(page, "After the way back"), 1);
   await closed(page);
+});
+
+test("a job that the server refuses can be started again", async () => {
+  const page = await opened();
+  await page.route("**/api/jobs", (route) => route.fulfill({ status: 429, json: { error: "too many jobs" } }));
+  await press(page, "Start the job");
+  await logged(page, "The job did not start: too many jobs");
+  await page.unroute("**/api/jobs");
+  await press(page, "Start the job");
+  await panel(page, "A job").getByText("Done. The stream is closed.").waitFor();
+  await closed(page);
+});
+
+test("a page that was open while the demo was started again shows the new state", async () => {
+  const page = await opened();
+  const user = await userOf(page);
+  await page.getByLabel("Excess").selectOption("500");
+  await panel(page, "A quote").getByText("Saved, and told to everybody else.").waitFor();
+  assert.equal(await demo.stop(), 0);
+  const reloaded = page.waitForEvent("load");
+  demo = await Demo.start(demo.ports);
+  await reloaded;
+  await state(page, "connected");
+  assert.equal(await userOf(page), user);
+  await page.getByLabel("Excess").selectOption("150");
+  await panel(page, "A quote").getByText("Saved, and told to everybody else.").waitFor();
+  const other = await opened();
+  assert.notEqual(await userOf(other), user);
+  await closed(page, other);
 });
 
 test("the demo's server answers its own page, and nobody else", async () => {

@@ -10,7 +10,7 @@ import { Sessions } from "./sessions.mjs";
 import { Transcription } from "./transcription.mjs";
 import { Uploads } from "./uploads.mjs";
 
-/** What the demo's server answers. */
+/** The demo server's HTTP API. */
 export class Api {
   #origins;
   #key;

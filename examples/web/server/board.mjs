@@ -43,7 +43,7 @@ export class Board {
     return Object.fromEntries(Object.entries(this.#items).map(([name, items]) => [name, [...items.values()]]));
   }
 
-  /** Has something happen, for as long as the demo runs. */
+  /** Generates events until the demo stops. */
   async play() {
     await Promise.all([this.#health(), this.#threats()]);
   }

@@ -1,6 +1,6 @@
 import { Refusal } from "./http.mjs";
 
-/** What the page may break. The names are the page's. */
+/** Faults that the page may start, by its own names. */
 const FAULTS = {
   answers: { fault: "function-lose-answer", function: "Broadcaster", times: 3 },
   kill: { fault: "function-kill", function: "Broadcaster", times: 3 },

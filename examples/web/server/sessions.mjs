@@ -1,3 +1,4 @@
+import { randomUUID } from "node:crypto";
 import { pause } from "./broadcaster.mjs";
 import { Refusal } from "./http.mjs";
 
@@ -14,7 +15,9 @@ const VOID_MS = 6_000;
 export class Sessions {
   #stack;
   #signal;
-  #users = 0;
+  /** Another one after a restart: then pages reload, because revisions and ids have begun again. */
+  #run = randomUUID();
+  #users = new Set();
   /** When a user who was signed out gets a token again. */
   #validFrom = new Map();
 
@@ -26,14 +29,16 @@ export class Sessions {
   /** A tab's user, who stays the same when the tab is reloaded. */
   async begin({ userId = this.#next() }) {
     const { websocket, reader, console } = this.#stack.urls;
-    return { userId: valid(userId), websocket, reader, console };
+    this.#users.add(valid(userId));
+    return { userId, run: this.#run, websocket, reader, console };
   }
 
   /** In a body, because URLs are logged in many places. */
   async token({ userId, isShort = false }) {
     const wait = (this.#validFrom.get(userId) ?? 0) - Date.now();
     if (wait > 0) await pause(wait, this.#signal);
-    return { token: await this.#stack.token(valid(userId), isShort === true ? SHORT_SECONDS : TOKEN_SECONDS) };
+    const token = await this.#stack.token(valid(userId), isShort === true ? SHORT_SECONDS : TOKEN_SECONDS);
+    return { token, run: this.#run };
   }
 
   /** Closes every connection of the user, and voids every token. */
@@ -43,8 +48,11 @@ export class Sessions {
   }
 
   #next() {
-    this.#users += 1;
-    return ["alice", "bob"][this.#users - 1] ?? `guest-${this.#users}`;
+    // A tab that was open during a restart comes back as the user that it was.
+    for (let number = 1; ; number += 1) {
+      const name = ["alice", "bob"][number - 1] ?? `guest-${number}`;
+      if (!this.#users.has(name)) return name;
+    }
   }
 }
 

@@ -3,7 +3,7 @@ import { useSyncExternalStore } from "react";
 import { journal } from "./journal.ts";
 
 const KEPT = 40;
-/** So long after the last message that was missed, all of them are there. */
+/** Catching up is over when no missed message has come for this long. */
 const SETTLED_MS = 600;
 
 /** When messages arrive: how long the live ones took, and how many of those that were missed came later. */

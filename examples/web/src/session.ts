@@ -4,6 +4,7 @@ import { post } from "./server.ts";
 
 interface Begun {
   userId: string;
+  run: string;
   websocket: string;
   reader: string;
   console: string;
@@ -24,12 +25,14 @@ export class Session {
   readonly reader: string;
   /** The local stack's own page. */
   readonly console: string;
+  readonly #run: string;
   #isNextShort = false;
   /** Until then there is no new token. */
   #withheldUntil = 0;
 
-  constructor({ userId, websocket, reader, console }: Begun) {
+  constructor({ userId, run, websocket, reader, console }: Begun) {
     this.userId = userId;
+    this.#run = run;
     this.websocket = websocket;
     this.reader = reader;
     this.console = console;
@@ -54,7 +57,10 @@ export class Session {
   };
 
   async freshToken(isShort = false): Promise<string> {
-    const { token } = await post<{ token: string }>("/api/token", { userId: this.userId, isShort });
+    const body = { userId: this.userId, isShort };
+    const { token, run } = await post<{ token: string; run: string }>("/api/token", body);
+    // The server was started anew, and its state with it.
+    if (run !== this.#run) location.reload();
     return token;
   }
 

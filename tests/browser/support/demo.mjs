@@ -7,16 +7,19 @@ import { inRepository } from "./repository.mjs";
 export class Demo {
   /** Where the page is. */
   address;
+  /** Where a demo that is started again finds its open pages. */
+  ports;
   #process;
 
-  constructor(process, address) {
+  constructor(process, { address, websocket }) {
     this.#process = process;
     this.address = address;
+    this.ports = { page: new URL(address).port, stack: new URL(websocket).port };
   }
 
-  static async start() {
+  static async start(ports = { page: "0", stack: "0" }) {
     const binaries = inRepository(process.env.BELFRY_BINARIES ?? "target/debug");
-    const options = ["--json", "--port", "0", "--stack-port", "0", "--binaries", binaries];
+    const options = ["--json", "--port", ports.page, "--stack-port", ports.stack, "--binaries", binaries];
     const child = spawn(process.execPath, [inRepository("examples/web/server/main.mjs"), ...options], {
       stdio: ["ignore", "pipe", "inherit"],
     });
@@ -26,7 +29,7 @@ export class Demo {
       once(createInterface({ input: child.stdout }), "line"),
       once(child, "exit").then(() => Promise.reject(new Error("the demo did not start"))),
     ]);
-    return new Demo(child, JSON.parse(line).address);
+    return new Demo(child, JSON.parse(line));
   }
 
   /** Does what one of the page's buttons does. */

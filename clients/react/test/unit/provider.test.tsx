@@ -171,12 +171,12 @@ describe("notifications", () => {
     const onNotification = ({ id }: { id: string | undefined }) =>
       users.push(`${id} ${userOf({ ...seen, status: seen.client?.status ?? seen.status })}`);
     await render(world.provide(<Probe />, { onNotification }));
-    await world.notify(announce("for alice"), "same");
+    const notification = (text: string) =>
+      ({ type: "notification", version: "1.0", id: "same", channel: "@me", data: announce(text) }) as never;
+    await during(() => world.server.post(notification("for alice")));
     world.server.userId = "bob";
     world.server.intercept = (frame, socket) => {
-      const data = announce("for bob");
-      const notification = { type: "notification", version: "1.0", id: "same", channel: "@me", data };
-      if (frame.type === "hello") socket.send(notification as never);
+      if (frame.type === "hello") socket.send(notification("for bob"));
       return false;
     };
     await world.cut();

@@ -1,6 +1,7 @@
 import { type ReactElement, useEffect, useRef, useState } from "react";
+import { journal } from "../journal.ts";
 import { Panel } from "../panel.tsx";
-import { act } from "../server.ts";
+import { post } from "../server.ts";
 import type { Session } from "../session.ts";
 
 interface Progress {
@@ -16,22 +17,36 @@ export function JobPanel({ session }: { session: Session }): ReactElement {
   useEffect(() => () => events.current?.close(), []);
 
   const start = async () => {
-    events.current?.close();
+    // At once, so that a second click starts no second job.
+    setProgress({ percent: 0, step: "Waiting for the job…" });
+    const fail = (reason: string) => {
+      events.current?.close();
+      setIsOpen(false);
+      setProgress(undefined);
+      journal.add(`The job did not start: ${reason}`, "bad");
+    };
+    const { userId } = session;
     const jobId = crypto.randomUUID();
+    let token: string;
+    try {
+      token = await session.freshToken();
+    } catch (error) {
+      fail((error as Error).message);
+      return;
+    }
     // The browser's EventSource has no headers. The reader's log has no queries.
-    const query = new URLSearchParams({
-      channel: `demo:job:${session.userId}:${jobId}`,
-      token: await session.freshToken(),
-    });
+    const query = new URLSearchParams({ channel: `demo:job:${userId}:${jobId}`, token });
     const source = new EventSource(`${session.reader}/events?${query}`);
     events.current = source;
-    setProgress({ percent: 0, step: "Waiting for the job…" });
     source.addEventListener("open", () => setIsOpen(true));
-    source.addEventListener("error", () => setIsOpen(false));
-    // The first time only: a stream ends after a minute, and the browser opens the next one.
-    source.addEventListener("subscribed", () => void act("/api/jobs", { userId: session.userId, jobId }), {
-      once: true,
+    source.addEventListener("error", () => {
+      setIsOpen(false);
+      // The browser does not try again after a refusal.
+      if (source.readyState === EventSource.CLOSED) fail("its stream was refused");
     });
+    // The first time only: a stream ends after a minute, and the browser opens the next one.
+    const begin = () => post("/api/jobs", { userId, jobId }).catch(({ message }: Error) => fail(message));
+    source.addEventListener("subscribed", () => void begin(), { once: true });
     source.addEventListener("notification", ({ data }: MessageEvent<string>) => {
       const { percent, step }: Progress = JSON.parse(data).data;
       setProgress({ percent, step });
