@@ -35,8 +35,8 @@ export function useLock(name: string | null, lockName: string, options: LockOpti
     useCallback((channel) => channel.locks.get(lockName)?.state, [lockName]),
     FREE,
   );
-  const actions = useMemo(() => {
-    return {
+  const actions = useMemo(
+    () => ({
       lock: async () => {
         if (name === null) return false;
         // The focus may come before the component's effects have joined.
@@ -50,7 +50,8 @@ export function useLock(name: string | null, lockName: string, options: LockOpti
         }
       },
       unlock: async () => (name === null ? undefined : channels.get(name)?.locks.get(lockName)?.release()),
-    };
-  }, [channels, name, lockName, latest]);
+    }),
+    [channels, name, lockName, latest],
+  );
   return { ...state, ...actions };
 }
