@@ -2,8 +2,8 @@
 
 use belfry_aws::apigateway::ManagementOutbox;
 use belfry_aws::{DynamoDb, SystemClock};
-use belfry_core::operator::SignOut;
-use belfry_protocol::{OperatorReport, OperatorRequest};
+use belfry_core::operator;
+use belfry_protocol::{OperatorReport, OperatorRequest, SignOut};
 use lambda_runtime::LambdaEvent;
 use serde_json::value::RawValue;
 
@@ -36,13 +36,13 @@ impl Settings {
 
 /// The use cases with their adapters, one for each action.
 pub struct UseCases {
-    sign_out: SignOut<DynamoDb, ManagementOutbox, SystemClock>,
+    sign_out: operator::SignOut<DynamoDb, ManagementOutbox, SystemClock>,
 }
 
 pub async fn build(settings: Settings) -> UseCases {
     let adapters = settings.common.open().await;
     UseCases {
-        sign_out: SignOut {
+        sign_out: operator::SignOut {
             outbox: settings.api_endpoint.outbox(&adapters.clients),
             store: adapters.store,
             clock: SystemClock,
@@ -69,11 +69,12 @@ async fn answer(
     request_id: &str,
 ) -> Result<OperatorReport, FunctionError> {
     match OperatorRequest::parse(payload)? {
-        OperatorRequest::SignOut { user_id } => {
+        OperatorRequest::SignOut(SignOut { user_id }) => {
             let report = Box::pin(operator.sign_out.handle(&user_id)).await?;
             tracing::info!(event = "sign-out.completed", userId = %user_id, requestId = %request_id, closed = report.closed, failed = report.failed, notEnded = report.not_ended, "signed out");
             Ok(OperatorReport::SignOut(report))
         }
+        _ => todo!(),
     }
 }
 

@@ -104,8 +104,10 @@ impl ErrorCode {
             | Self::MessageTooLarge
             | Self::Forbidden
             | Self::TooManyChannels
-            | Self::TooManyLocks => Advice::GiveUp,
+            | Self::TooManyLocks
+            | Self::ClosedByOperator => Advice::GiveUp,
             Self::RateLimited
+            | Self::Reconnect
             | Self::ChannelBusy
             | Self::Locked
             | Self::CallFailed
@@ -127,6 +129,8 @@ impl ErrorCode {
                 | Self::Unauthorized
                 | Self::SignedOut
                 | Self::UnknownConnection
+                | Self::Reconnect
+                | Self::ClosedByOperator
         )
     }
 }

@@ -35,6 +35,10 @@ pub enum ErrorCode {
     SignedOut,
     /// The server does not know the connection and closes it.
     UnknownConnection,
+    /// An operator closes the connection. The client should connect again.
+    Reconnect,
+    /// An operator closes the connection. The client should not connect again.
+    ClosedByOperator,
     /// The channel rules do not allow this, or the stack serves no calls.
     Forbidden,
     /// Too many messages are published to the channel at the same time. This
@@ -67,6 +71,8 @@ impl ErrorCode {
             Self::Unauthorized => "UNAUTHORIZED",
             Self::SignedOut => "SIGNED_OUT",
             Self::UnknownConnection => "UNKNOWN_CONNECTION",
+            Self::Reconnect => "RECONNECT",
+            Self::ClosedByOperator => "CLOSED_BY_OPERATOR",
             Self::Forbidden => "FORBIDDEN",
             Self::ChannelBusy => "CHANNEL_BUSY",
             Self::TooManyChannels => "TOO_MANY_CHANNELS",

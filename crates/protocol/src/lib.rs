@@ -7,12 +7,14 @@
 #![warn(missing_docs)]
 
 mod advice;
+mod bounded;
 mod broadcast;
 mod call;
 mod channel;
 mod channel_frames;
 mod channel_rules;
 mod client;
+mod complete;
 mod envelope;
 mod error;
 mod hook;
@@ -36,6 +38,7 @@ mod token;
 mod version;
 
 pub use advice::Advice;
+pub use bounded::Bounded;
 pub use broadcast::{
     BatchedNotice, BroadcastInquiry, BroadcastReport, BroadcastRequest, BroadcastStatus,
     BroadcasterRequest, Failures, MAX_FRAME_BYTES, MAX_STORED_FRAME_BYTES, MAX_WAIT_SECONDS,
@@ -67,7 +70,13 @@ pub use lock_frames::{
 };
 pub use message::{Message, MessageData, MessageFrame, Sender};
 pub use notification::{Announcement, AnnouncementLevel, NotificationData, SetCreated, Upload};
-pub use operator::{OperatorReport, OperatorRequest, SignOutReport};
+pub use operator::{
+    ActionInquiry, ChannelCounts, ChannelLocks, ConnectionDetails, ConnectionList, Drain,
+    HeldByConnection, InspectConnection, Kick, KickCode, ListConnections, ListLocks,
+    ListedConnection, OperatorReport, OperatorRequest, PurgeHistory, PurgeReport,
+    ReadChannelPresence, ReadStats, ReleaseLock, ReleaseReport, SignOut, SignOutReport, Socket,
+    Stats, SubscribedChannel, SubscriberCount,
+};
 pub use position::Position;
 pub use presence::{
     MAX_PRESENCE_INFO_BYTES, Member, PresenceChange, PresenceInfo, Present, PresentInChannel,
@@ -75,7 +84,9 @@ pub use presence::{
 };
 pub use reader::{Cursor, InvalidCursor, MAX_POLL_SECONDS, Messages, ReadRequest};
 pub use request::InvalidRequest;
-pub use server::{AuthRefreshed, AutoSubscribed, Batch, Limits, Reconnect, ServerFrame, Welcome};
+pub use server::{
+    AuthRefreshed, AutoSubscribed, Batch, HistoryPurged, Limits, Reconnect, ServerFrame, Welcome,
+};
 pub use sweep::{SweepReport, SweepRequest};
 pub use time::{InvalidTimestamp, Timestamp};
 pub use token::BearerToken;

@@ -48,6 +48,9 @@ pub enum ServerFrame {
     Published(Envelope<Published>),
     /// The reply to `history`.
     History(Envelope<History>),
+    /// A channel's history was deleted, and another one begins.
+    #[serde(rename = "history.purged")]
+    HistoryPurged(Envelope<HistoryPurged>),
     /// The reply to `sync`.
     Synced(Envelope<Synced>),
     /// The reply to `presence`.
@@ -146,8 +149,22 @@ pub struct AuthRefreshed {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Reconnect {
-    /// When API Gateway cuts this connection, at the latest.
+    /// When API Gateway cuts this connection, at the latest. If an operator asks
+    /// for a new connection, when it should be open.
     pub deadline: Timestamp,
+    /// Choose a random moment within this time to open the new connection, in
+    /// milliseconds. If it is absent, open it at once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub within_ms: Option<u64>,
+}
+
+/// The `data` of a `history.purged` frame.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct HistoryPurged {
+    /// The channel.
+    pub channel: ChannelName,
+    /// Where the new history begins: the first message comes after it.
+    pub position: Position,
 }
 
 /// Limits on what a client may send.

@@ -134,13 +134,15 @@ fn status(code: ErrorCode) -> StatusCode {
         ErrorCode::Unauthorized | ErrorCode::TokenExpired | ErrorCode::SignedOut => {
             StatusCode::UNAUTHORIZED
         }
-        ErrorCode::Forbidden => StatusCode::FORBIDDEN,
+        ErrorCode::Forbidden | ErrorCode::ClosedByOperator => StatusCode::FORBIDDEN,
         ErrorCode::Locked => StatusCode::CONFLICT,
         ErrorCode::UnknownConnection => StatusCode::GONE,
         ErrorCode::MessageTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
         ErrorCode::RateLimited => StatusCode::TOO_MANY_REQUESTS,
         ErrorCode::CallFailed => StatusCode::BAD_GATEWAY,
-        ErrorCode::ChannelBusy | ErrorCode::Internal => StatusCode::SERVICE_UNAVAILABLE,
+        ErrorCode::ChannelBusy | ErrorCode::Reconnect | ErrorCode::Internal => {
+            StatusCode::SERVICE_UNAVAILABLE
+        }
     }
 }
 

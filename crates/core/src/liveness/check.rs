@@ -83,6 +83,7 @@ where
                     timestamp,
                     data: Reconnect {
                         deadline: self.settings.ends_at(&row).to_timestamp(),
+                        within_ms: None,
                     },
                     correlation_id: None,
                 });

@@ -3,7 +3,7 @@ use std::ops::Add;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{MessageId, Position};
+use crate::{MessageId, Position, complete};
 
 /// The report of a broadcast. `success + failure` is the number of recipients
 /// counted so far.
@@ -22,7 +22,10 @@ pub struct BroadcastReport {
     pub failures: Failures,
     /// `false` if some recipients are not counted yet, otherwise absent. Ask
     /// again while `status` is `running`; send `resume` if it is `stopped`.
-    #[serde(default = "yes", skip_serializing_if = "is_true")]
+    #[serde(
+        default = "complete::by_default",
+        skip_serializing_if = "complete::is_complete"
+    )]
     pub complete: bool,
     /// The message's position in the history of the channel, the user or
     /// everyone. Absent if the message is not kept, and for several users: each
@@ -33,15 +36,6 @@ pub struct BroadcastReport {
     /// broadcast with `receipts`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub acknowledged: Option<u64>,
-}
-
-fn yes() -> bool {
-    true
-}
-
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes references")]
-fn is_true(complete: &bool) -> bool {
-    *complete
 }
 
 /// The progress of a broadcast.

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use belfry_protocol::{
     BroadcastReport, BroadcastRequest, BroadcasterRequest, ChannelsFile, ClientFrame, HookEvent,
     InvalidRequest, MAX_FRAME_BYTES, OperatorReport, OperatorRequest, PresentInChannel,
-    ReceiptsReport, ServerFrame, SignOutReport, SweepReport, SweepRequest, schemas,
+    ReceiptsReport, ServerFrame, SweepReport, SweepRequest, schemas,
 };
 use jsonschema::Validator;
 use serde::de::DeserializeOwned;
@@ -114,7 +114,7 @@ const FORMATS: [Format; 15] = [
         schema: "operator-report.json",
         cases: "operator-reports.json",
         tag: None,
-        read: |text| written(text, OperatorReport::SignOut as fn(SignOutReport) -> _),
+        read: |text| written(text, |report: OperatorReport| report),
     },
     Format {
         schema: "hook-event.json",
