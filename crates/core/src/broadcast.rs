@@ -3,8 +3,9 @@
 //! reached), `coordinator` (idempotency, rate) and `split`,
 //! `worker` and `segment` (how one segment is processed), `delivery`,
 //! `retry_queue`, `rate_limiter` and `circuit_breaker` (how posts are made),
-//! `report`.
+//! `report`. `actions` are what operators do to many connections in the same way.
 
+mod actions;
 mod circuit_breaker;
 mod content;
 mod coordinator;
@@ -27,6 +28,7 @@ mod worker;
 use std::sync::Arc;
 use std::time::Duration;
 
+use actions::OperatorAction;
 use belfry_protocol::{
     BroadcastReport, BroadcastRequest, ConnectionId, MAX_FRAME_BYTES, MAX_STORED_FRAME_BYTES,
     MessageId, Position, Target,
@@ -38,6 +40,7 @@ pub use delivery::DeliverySettings;
 pub use fanout::Fanout;
 use recipients::Audience;
 use stored::StoredPublish;
+use tally::PostOutcome;
 pub use worker::Worker;
 
 use crate::channels::ChannelRules;
@@ -93,6 +96,9 @@ pub enum BroadcastError {
     /// No broadcast with this id is remembered.
     #[error("messageId: no broadcast with this id is remembered")]
     Unknown,
+    /// No `kick` or `drain` with this id is remembered.
+    #[error("messageId: no kick or drain with this id is remembered")]
+    UnknownAction,
     #[error("segment: the broadcast has {segments} segments, counted from 0")]
     NoSuchSegment { segments: u32 },
     /// The last broadcast to everyone was too recent.
@@ -152,17 +158,20 @@ struct Post {
     frames: Arc<[Box<str>]>,
     /// How many of them were accepted.
     accepted: usize,
+    close: Close,
+}
+
+/// Whether the connection is closed after its frames.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+enum Close {
+    Never,
+    AfterFrames,
+    /// The frames have had their turn. The outcome counts when the connection is
+    /// closed.
+    Now(PostOutcome),
 }
 
 impl Post {
-    fn new(recipient: Recipient, frames: Arc<[Box<str>]>) -> Self {
-        Self {
-            recipient,
-            frames,
-            accepted: 0,
-        }
-    }
-
     fn next_frame(&self) -> &str {
         self.frames.get(self.accepted).map_or("", AsRef::as_ref)
     }
@@ -177,6 +186,8 @@ struct Broadcast {
     position: Option<Position>,
     /// Whether reports say how many users have acknowledged the message.
     receipts: bool,
+    /// What an operator does, if it is no message.
+    action: Option<OperatorAction>,
     audience: Audience,
     /// At least one.
     segments: u32,
@@ -205,9 +216,26 @@ impl Broadcast {
             content,
             position: None,
             receipts,
+            action: None,
             audience: Audience::new(request.target, request.exclude, is_kept, is_batch),
             segments: 1,
         })
+    }
+
+    /// What an operator does, in one segment until it is split.
+    fn of_operator(id: &MessageId, action: OperatorAction, started_at: UnixMillis) -> Self {
+        Self {
+            key: BroadcastKey {
+                id: id.clone(),
+                started_at,
+            },
+            content: Content::Frames(action.frames(started_at)),
+            position: None,
+            receipts: false,
+            audience: action.audience(started_at),
+            action: Some(action),
+            segments: 1,
+        }
     }
 
     /// The original broadcast of a record. It keeps its timestamp: some
@@ -226,8 +254,15 @@ impl Broadcast {
                 content: Content::Frames(Frames::one(publish.frame)),
                 position: None,
                 receipts: false,
+                action: None,
                 audience: Audience::subscribers(publish.channel, publish.listing, publish.exclude),
                 segments: record.segments,
+            });
+        }
+        if let Some(action) = OperatorAction::from_json(&record.request) {
+            return Ok(Self {
+                segments: record.segments,
+                ..Self::of_operator(id, action, record.started_at)
             });
         }
         let request = BroadcastRequest::parse(&record.request).map_err(|error| StoreError {

@@ -67,6 +67,7 @@ impl From<BroadcastError> for FunctionError {
             | BroadcastError::RequestTooLarge { .. } => "PayloadTooLarge",
             BroadcastError::OtherRequest
             | BroadcastError::Unknown
+            | BroadcastError::UnknownAction
             | BroadcastError::NoSuchSegment { .. }
             | BroadcastError::NoReceipts
             | BroadcastError::NoHistory => "InvalidRequest",

@@ -5,7 +5,7 @@ use belfry_protocol::{
     Notice, Position, ServerFrame, Target, Version,
 };
 
-use super::{BroadcastError, MEMORY};
+use super::{BroadcastError, Close, MEMORY, Post};
 use crate::channels::{ChannelRules, History};
 use crate::connections::Recipient;
 use crate::log::{
@@ -31,6 +31,8 @@ pub(super) struct Frames {
     single: Arc<[Box<str>]>,
     /// All of them in one frame, if there are several.
     batch: Option<Arc<[Box<str>]>>,
+    /// Whether the connection is closed after them.
+    close: bool,
 }
 
 impl Frames {
@@ -38,6 +40,15 @@ impl Frames {
         Self {
             single: [frame.into_boxed_str()].into(),
             batch: None,
+            close: false,
+        }
+    }
+
+    /// A frame that the connection is closed after.
+    pub(super) fn last(frame: String) -> Self {
+        Self {
+            close: true,
+            ..Self::one(frame)
         }
     }
 
@@ -59,12 +70,22 @@ impl Frames {
         Self {
             single: single.collect(),
             batch,
+            close: false,
         }
     }
 
-    pub(super) fn for_recipient(&self, recipient: &Recipient) -> Arc<[Box<str>]> {
+    pub(super) fn to_recipient(&self, recipient: Recipient) -> Post {
         let batch = self.batch.as_ref().filter(|_| recipient.accepts_batch);
-        batch.unwrap_or(&self.single).clone()
+        Post {
+            frames: batch.unwrap_or(&self.single).clone(),
+            accepted: 0,
+            close: if self.close {
+                Close::AfterFrames
+            } else {
+                Close::Never
+            },
+            recipient,
+        }
     }
 }
 

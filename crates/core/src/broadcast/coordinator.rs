@@ -1,16 +1,17 @@
 use std::time::Duration;
 
 use belfry_protocol::{
-    BroadcastInquiry, BroadcastReport, BroadcastRequest, BroadcastStatus, PresenceRequest,
-    PresentInChannel, ReceiptsReport, ReceiptsRequest, Target, WaitSeconds,
+    BroadcastInquiry, BroadcastReport, BroadcastRequest, BroadcastStatus, Drain, Kick,
+    PresenceRequest, PresentInChannel, ReceiptsReport, ReceiptsRequest, Target, WaitSeconds,
 };
 use futures_util::future::{join, join_all};
 
+use super::actions::OperatorAction;
 use super::recipients::Audience;
 use super::report::Reports;
 use super::split;
 use super::tally::Tally;
-use super::{Broadcast, BroadcastError, Call, Delivered, WORKER_START, Worker, expires_at};
+use super::{Broadcast, BroadcastError, Call, Delivered, WORKER_START, Worker};
 use crate::ports::{
     Begun, BroadcastRecord, BroadcastRecords, Capacity, Clock, Listing, LogAppends, LogReads,
     MetricEvent, Metrics, NewBroadcasts, Outbox, Presence, Randomness, Receipts, Recipients,
@@ -110,6 +111,38 @@ where
         self.proceed(broadcast, &call, wait, requested_at).await
     }
 
+    /// Closes connections, or has them closed by workers. Those that are opened
+    /// later stay, so clients may come back at once.
+    ///
+    /// # Errors
+    /// [`BroadcastError`].
+    pub async fn kick(&self, kick: Kick, call: Call) -> Result<Delivered, BroadcastError> {
+        let wait = kick.wait_seconds;
+        self.act(kick.into(), wait, call).await
+    }
+
+    /// Asks clients to open another connection, or has workers ask them.
+    ///
+    /// # Errors
+    /// [`BroadcastError`].
+    pub async fn drain(&self, drain: Drain, call: Call) -> Result<Delivered, BroadcastError> {
+        let wait = drain.wait_seconds;
+        self.act(drain.into(), wait, call).await
+    }
+
+    async fn act(
+        &self,
+        action: OperatorAction,
+        wait: WaitSeconds,
+        call: Call,
+    ) -> Result<Delivered, BroadcastError> {
+        let requested_at = self.now();
+        let canonical = action.to_json();
+        let broadcast = Broadcast::of_operator(&call.message_id, action, requested_at);
+        let broadcast = self.remember(broadcast, canonical).await?;
+        self.proceed(broadcast, &call, wait, requested_at).await
+    }
+
     /// Answers an inquiry about a broadcast.
     ///
     /// # Errors
@@ -119,8 +152,38 @@ where
         inquiry: BroadcastInquiry,
         call: Call,
     ) -> Result<Delivered, BroadcastError> {
+        let broadcast = self.worker.remembered(&call.message_id).await?;
+        if broadcast.action.is_some() {
+            return Err(BroadcastError::Unknown);
+        }
+        self.answer(inquiry, broadcast, &call).await
+    }
+
+    /// Answers an inquiry about a `kick` or a `drain`.
+    ///
+    /// # Errors
+    /// [`BroadcastError`].
+    pub async fn inquire_of_action(
+        &self,
+        inquiry: BroadcastInquiry,
+        call: Call,
+    ) -> Result<Delivered, BroadcastError> {
+        let unknown = BroadcastError::UnknownAction;
+        let broadcast = match self.worker.remembered(&call.message_id).await {
+            Ok(broadcast) if broadcast.action.is_some() => broadcast,
+            Ok(_) | Err(BroadcastError::Unknown) => return Err(unknown),
+            Err(error) => return Err(error),
+        };
+        self.answer(inquiry, broadcast, &call).await
+    }
+
+    async fn answer(
+        &self,
+        inquiry: BroadcastInquiry,
+        mut broadcast: Broadcast,
+        call: &Call,
+    ) -> Result<Delivered, BroadcastError> {
         let requested_at = self.now();
-        let mut broadcast = self.worker.remembered(&call.message_id).await?;
         match inquiry {
             BroadcastInquiry::Report { wait_seconds, .. } => {
                 broadcast.position = self.worker.find_position(&broadcast).await?;
@@ -134,7 +197,7 @@ where
                 Ok(self.delivered(report, requested_at, Tally::default()))
             }
             BroadcastInquiry::Resume { wait_seconds, .. } => {
-                self.proceed(broadcast, &call, wait_seconds, requested_at)
+                self.proceed(broadcast, call, wait_seconds, requested_at)
                     .await
             }
         }
@@ -211,24 +274,34 @@ where
     ) -> Result<Broadcast, BroadcastError> {
         let id = &call.message_id;
         let canonical = request.canonical();
-        let bytes = canonical.len();
         let to_all = matches!(request.target, Target::All {});
-        let rules = &self.worker.rules;
-        let mut broadcast = Broadcast::new(id, request, requested_at, rules)?;
+        let broadcast = Broadcast::new(id, request, requested_at, &self.worker.rules)?;
         if to_all {
             self.reserve_all(call, requested_at).await?;
         }
+        self.remember(broadcast, canonical).await
+    }
+
+    /// Splits and remembers a broadcast, or finds the original if its id is
+    /// known. `canonical` tells it from others.
+    async fn remember(
+        &self,
+        mut broadcast: Broadcast,
+        canonical: String,
+    ) -> Result<Broadcast, BroadcastError> {
         broadcast.segments = self.split(&broadcast.audience).await?;
+        let bytes = canonical.len();
         let record = BroadcastRecord {
             request: canonical,
-            started_at: requested_at,
+            started_at: broadcast.key.started_at,
             segments: broadcast.segments,
         };
-        let begun = self.store().begin(id, &record, expires_at(requested_at));
+        let id = &broadcast.key.id;
+        let begun = self.store().begin(id, &record, broadcast.expires_at());
         match begun.await? {
             Begun::New => Ok(broadcast),
             Begun::Known(original) if original.request == record.request => {
-                Broadcast::restore(id, &original, rules)
+                Broadcast::restore(id, &original, &self.worker.rules)
             }
             Begun::Known(_) => Err(BroadcastError::OtherRequest),
             Begun::TooLarge { max_bytes } => {

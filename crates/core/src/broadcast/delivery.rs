@@ -38,7 +38,9 @@ pub struct DeliverySettings {
 /// Posts to many connections.
 ///
 /// Of several frames to a connection, each is posted when the one before it was
-/// accepted. If one fails, those after it are not posted.
+/// accepted. If one fails, those after it are not posted. A connection that is
+/// to be closed is closed although its client could not be told why; closing it
+/// twice does no harm, so that is retried after every failure.
 ///
 /// A post that was not accepted (throttled, a failure of the API, or a 410 while
 /// the handshake may be pending) waits in the retry queue while the others go
@@ -179,7 +181,7 @@ impl<'a, O: Outbox, C: Clock, M: Metrics, R: Randomness> Delivery<'a, O, C, M, R
                 }
                 // A large broadcast takes a while, and sessions end meanwhile.
                 let recipient = &next.post.recipient;
-                if recipient.token_expires_at.has_passed(now) {
+                if recipient.token_expires_at.has_passed(now) && !next.is_close() {
                     tally.count(&recipient.id, PostOutcome::Gone);
                     continue;
                 }
@@ -239,7 +241,7 @@ impl<'a, O: Outbox, C: Clock, M: Metrics, R: Randomness> Delivery<'a, O, C, M, R
         fresh.next().map(|post| Attempt::first(post, now))
     }
 
-    /// One post. It borrows nothing that the loop changes.
+    /// One post or close. It borrows nothing that the loop changes.
     fn attempt(
         &self,
         attempt: Attempt,
@@ -250,7 +252,11 @@ impl<'a, O: Outbox, C: Clock, M: Metrics, R: Randomness> Delivery<'a, O, C, M, R
             let begun = clock.now();
             let timeout = deadline.since(begun).min(longest);
             let (id, frame) = (&attempt.post.recipient.id, attempt.post.next_frame());
-            let posted = outbox.post(id, frame, timeout).await;
+            let posted = if attempt.is_close() {
+                outbox.close(id).await
+            } else {
+                outbox.post(id, frame, timeout).await
+            };
             (attempt, (posted, clock.now().since(begun)))
         }
     }

@@ -7,7 +7,7 @@ use futures_util::stream::{self, StreamExt, TryStreamExt};
 
 use super::content::{Content, Frames, Publisher};
 use super::{Broadcast, BroadcastError, Post};
-use crate::connections::Recipient;
+use crate::connections::{Recipient, shard_of};
 use crate::log::LogKey;
 use crate::ports::{
     Clock, Consistency, Cursor, Listing, LogAppends, LogReads, Metrics, Randomness, Recipients,
@@ -34,12 +34,32 @@ const FRESH: Duration = Duration::from_secs(30);
 pub(super) struct Audience {
     members: Members,
     excluded: HashSet<ConnectionId>,
+    /// If only a share of the connections is meant.
+    share: Share,
+    /// If those that are opened later are not meant: clients that come back are
+    /// not asked again.
+    opened_before: Option<UnixMillis>,
     /// Strong if the message is kept. A client that connects reads the log after
     /// its row is written, and the listing comes after the message was appended:
     /// so either the client finds the message, or the listing finds the client.
     /// Strong for several messages to users, too: only the rows say who accepts
     /// them in one frame.
     consistency: Consistency,
+}
+
+/// A share of all connections. The connections of a smaller share belong to a
+/// larger one, too.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Share {
+    pub(super) percent: u32,
+}
+
+impl Share {
+    const WHOLE: Self = Self { percent: 100 };
+
+    fn has(self, id: &ConnectionId) -> bool {
+        shard_of(id, 100) < self.percent
+    }
 }
 
 #[derive(Debug)]
@@ -76,24 +96,13 @@ impl Audience {
         is_kept: bool,
         is_batch: bool,
     ) -> Self {
-        // Sorted and distinct, so that an index says what comes next.
-        fn distinct<T: Ord>(list: Vec<T>) -> Vec<T> {
-            BTreeSet::from_iter(list).into_iter().collect()
-        }
         let to_users = matches!(target, Target::User { .. } | Target::Users { .. });
-        let members = match target {
-            Target::All {} => Members::Everyone,
-            Target::Channel { channel } => Members::Subscribers(channel, Listing::All),
-            Target::User { user_id } => Members::Users(vec![user_id]),
-            Target::Users { user_ids } => Members::Users(distinct(user_ids.into_vec())),
-            Target::Connections { connection_ids } => {
-                Members::Connections(distinct(connection_ids.into_vec()))
-            }
-        };
         let excluded = exclude.map(List::into_vec).unwrap_or_default();
         Self {
-            members,
+            members: target.into(),
             excluded: excluded.into_iter().collect(),
+            share: Share::WHOLE,
+            opened_before: None,
             consistency: if is_kept || is_batch && to_users {
                 Consistency::Strong
             } else {
@@ -111,8 +120,36 @@ impl Audience {
         Self {
             members: Members::Subscribers(channel, listing),
             excluded: exclude.into_iter().collect(),
+            share: Share::WHOLE,
+            opened_before: None,
             consistency: Consistency::Strong,
         }
+    }
+
+    /// A share of the connections that were opened before a time.
+    pub(super) fn opened_before(time: UnixMillis, target: Target, share: Share) -> Self {
+        let members = Members::from(target);
+        Self {
+            // Connections that are named are meant, whatever their clock says.
+            opened_before: match members {
+                Members::Connections(_) => None,
+                _ => Some(time),
+            },
+            members,
+            excluded: HashSet::new(),
+            share,
+            // One that was opened just before is meant, too.
+            consistency: Consistency::Strong,
+        }
+    }
+
+    fn has(&self, recipient: &Recipient) -> bool {
+        let is_late = |time| recipient.connected_at > time;
+        self.has_id(&recipient.id) && !self.opened_before.is_some_and(is_late)
+    }
+
+    fn has_id(&self, id: &ConnectionId) -> bool {
+        self.share.has(id) && !self.excluded.contains(id)
     }
 
     /// The log that keeps a message to these recipients. `None` if there are
@@ -152,6 +189,24 @@ impl Audience {
             Members::Everyone | Members::Subscribers(..) => None,
             Members::Users(users) => Some(users.len()),
             Members::Connections(ids) => Some(ids.len()),
+        }
+    }
+}
+
+impl From<Target> for Members {
+    fn from(target: Target) -> Self {
+        // Sorted and distinct, so that an index says what comes next.
+        fn distinct<T: Ord>(list: Vec<T>) -> Vec<T> {
+            BTreeSet::from_iter(list).into_iter().collect()
+        }
+        match target {
+            Target::All {} => Self::Everyone,
+            Target::Channel { channel } => Self::Subscribers(channel, Listing::All),
+            Target::User { user_id } => Self::Users(vec![user_id]),
+            Target::Users { user_ids } => Self::Users(distinct(user_ids.into_vec())),
+            Target::Connections { connection_ids } => {
+                Self::Connections(distinct(connection_ids.into_vec()))
+            }
         }
     }
 }
@@ -218,9 +273,8 @@ where
         // A listing that lags may show a row twice.
         posts.sort_unstable();
         posts.dedup_by(|a, b| a.recipient.id == b.recipient.id);
-        let is_excluded = |id: &ConnectionId| audience.excluded.contains(id);
-        posts.retain(|post| !is_excluded(&post.recipient.id));
-        let missing = missing.into_iter().filter(|id| !is_excluded(id));
+        posts.retain(|post| audience.has(&post.recipient));
+        let missing = missing.into_iter().filter(|id| audience.has_id(id));
         Ok(AudiencePage {
             posts,
             missing: missing.collect(),
@@ -299,10 +353,9 @@ where
 
 /// The frames that each recipient gets.
 pub(super) fn posts(recipients: Vec<Recipient>, frames: &Frames) -> Vec<Post> {
-    let addressed = recipients.into_iter().map(|recipient| {
-        let frames = frames.for_recipient(&recipient);
-        Post::new(recipient, frames)
-    });
+    let addressed = recipients
+        .into_iter()
+        .map(|recipient| frames.to_recipient(recipient));
     addressed.collect()
 }
 
@@ -420,6 +473,7 @@ mod tests {
                 content: Content::Frames(Frames::one("{}".into())),
                 position: None,
                 receipts: false,
+                action: None,
                 audience: Audience::new(serde_json::from_str(target).unwrap(), None, false, false),
                 segments: segment.total,
             };

@@ -2,7 +2,7 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::time::Duration;
 
-use super::Post;
+use super::{Close, Post};
 use crate::connections::Recipient;
 use crate::time::UnixMillis;
 
@@ -54,7 +54,12 @@ impl Attempt {
     /// Whether nothing was posted to it yet.
     pub(super) fn is_first(&self) -> bool {
         let is_untried = self.refused == 0 && !self.confirming && self.failure.is_none();
-        is_untried && self.post.accepted == 0
+        is_untried && self.post.accepted == 0 && !self.is_close()
+    }
+
+    /// Whether the connection is closed now, and nothing is posted.
+    pub(super) fn is_close(&self) -> bool {
+        matches!(self.post.close, Close::Now(_))
     }
 }
 

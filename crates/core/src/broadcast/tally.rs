@@ -11,7 +11,7 @@ use crate::ports::Randomness;
 pub(super) const SAMPLE: usize = 5;
 
 /// The outcome for one recipient.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum PostOutcome {
     Accepted,
     /// The connection does not exist, as far as is known.

@@ -1,6 +1,7 @@
 //! The broadcaster with fakes: broadcasts that one invocation delivers, and
 //! those that are split among workers.
 
+mod actions;
 mod batch;
 mod kept;
 mod large;

@@ -21,7 +21,7 @@ use crate::ports::{
     Randomness, Recipients, Removals, Segment, SegmentLeases, SegmentStates, StoreError,
     Subscribers, Workers,
 };
-use crate::time::UnixMillis;
+use crate::time::{UnixMillis, millis};
 
 /// Maximum concurrent removals of rows.
 const REMOVALS: usize = 64;
@@ -267,16 +267,31 @@ where
     }
 
     /// The invocation that ends the last segment records how long the whole
-    /// broadcast took.
+    /// broadcast took, or what came of an operator's action.
     async fn finish_if_last(&self, broadcast: &Broadcast) -> Result<(), StoreError> {
         let report = self.reports().report(broadcast).await?;
         let now = self.clock.now();
-        if report.complete && self.store.finish(&broadcast.key, now).await? {
+        if !report.complete || !self.store.finish(&broadcast.key, now).await? {
+            return Ok(());
+        }
+        let took = now.since(broadcast.key.started_at);
+        let Some(action) = &broadcast.action else {
             self.metrics.record(MetricEvent::BroadcastDone {
                 recipients: report.success + report.failure,
-                took: now.since(broadcast.key.started_at),
+                took,
             });
-        }
+            return Ok(());
+        };
+        tracing::info!(
+            event = "operator.completed",
+            action = action.name(),
+            messageId = %report.message_id,
+            success = report.success,
+            failure = report.failure,
+            gone = report.failures.gone,
+            durationMs = millis(took),
+            "an operator's action is done"
+        );
         Ok(())
     }
 

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::super::Close;
 use super::super::retry_queue::{Attempt, Failure};
 use super::super::tally::{PostOutcome, Tally};
 use super::{Delivery, Posted};
@@ -33,7 +34,6 @@ impl<O: Outbox, C: Clock, M: Metrics, R: Randomness> Delivery<'_, O, C, M, R> {
         tally: &mut Tally,
     ) {
         let now = self.clock.now();
-        tally.measure(latency, self.random);
         if !attempt.confirming {
             let refused = matches!(
                 posted,
@@ -43,6 +43,11 @@ impl<O: Outbox, C: Clock, M: Metrics, R: Randomness> Delivery<'_, O, C, M, R> {
             self.rate_limiter.learn(is_first, refused, now);
         }
         self.learn_of_outage(&attempt, &posted, tally, now);
+        if let Close::Now(told) = &attempt.post.close {
+            let told = told.clone();
+            return self.settle_close(attempt, told, posted, tally);
+        }
+        tally.measure(latency, self.random);
         let outcome = match posted {
             Ok(()) if attempt.post.accepted + 1 < attempt.post.frames.len() => {
                 attempt.post.accepted += 1;
@@ -57,7 +62,10 @@ impl<O: Outbox, C: Clock, M: Metrics, R: Randomness> Delivery<'_, O, C, M, R> {
                 if self.breaker.is_open() {
                     return self.retries.push(attempt);
                 }
-                return self.timed_out.push(attempt);
+                if attempt.post.close == Close::Never {
+                    return self.timed_out.push(attempt);
+                }
+                PostOutcome::Failed(PostError::TimedOut.to_string())
             }
             Err(PostError::Failed(cause)) => PostOutcome::Failed(cause),
             Err(PostError::Gone) if attempt.post.recipient.may_be_pending(now.minus(latency)) => {
@@ -71,35 +79,81 @@ impl<O: Outbox, C: Clock, M: Metrics, R: Randomness> Delivery<'_, O, C, M, R> {
             }
             Err(PostError::Gone) => return tally.gone(attempt.post.recipient),
             Err(PostError::Throttled) => {
-                if attempt.refused == 0 || attempt.failure.is_some() {
-                    attempt.since = now;
-                }
-                let patience = if self.rate_limiter.is_slowed() {
-                    PATIENCE_IF_SLOWED
-                } else {
-                    PATIENCE
-                };
-                attempt.failure = None;
-                attempt.refused += 1;
-                attempt.at = now.plus(self.backoff(attempt.refused));
-                if now.since(attempt.since) < patience {
+                if self.is_patient(&mut attempt, now) {
                     return self.retries.push(attempt);
                 }
                 PostOutcome::Throttled
             }
             Err(PostError::Unavailable(cause)) => {
-                let failure = self.failure(&attempt, cause);
-                if failure.alone >= MAX_FAILURES {
-                    PostOutcome::Failed(failure.cause)
-                } else {
-                    attempt.failure = Some(failure);
-                    attempt.refused += 1;
-                    attempt.at = now.plus(self.backoff(attempt.refused));
+                if self.may_recover(&mut attempt, &cause, now) {
                     return self.retries.push(attempt);
                 }
+                PostOutcome::Failed(cause)
             }
         };
+        if attempt.post.close == Close::AfterFrames {
+            attempt.post.close = Close::Now(outcome);
+            return self.retries.push(Attempt::first(attempt.post, now));
+        }
         tally.count(&attempt.post.recipient.id, outcome);
+    }
+
+    /// Counts the recipient, or queues another close.
+    fn settle_close(
+        &mut self,
+        mut attempt: Attempt,
+        told: PostOutcome,
+        closed: Result<(), PostError>,
+        tally: &mut Tally,
+    ) {
+        let now = self.clock.now();
+        let (waits, outcome) = match closed {
+            Ok(()) => (false, told),
+            Err(error @ (PostError::Unavailable(_) | PostError::TimedOut)) => {
+                let cause = error.to_string();
+                let waits = self.may_recover(&mut attempt, &cause, now);
+                (waits, PostOutcome::Failed(format!("not closed: {cause}")))
+            }
+            Err(PostError::Throttled) => {
+                (self.is_patient(&mut attempt, now), PostOutcome::Throttled)
+            }
+            Err(error) => {
+                let waits = self.is_patient(&mut attempt, now);
+                (waits, PostOutcome::Failed(format!("not closed: {error}")))
+            }
+        };
+        if waits {
+            return self.retries.push(attempt);
+        }
+        tally.count(&attempt.post.recipient.id, outcome);
+    }
+
+    /// Sets when the next attempt at a connection that refuses is due. Returns
+    /// whether there is patience left for it.
+    fn is_patient(&self, attempt: &mut Attempt, now: UnixMillis) -> bool {
+        if attempt.refused == 0 || attempt.failure.is_some() {
+            attempt.since = now;
+        }
+        let patience = if self.rate_limiter.is_slowed() {
+            PATIENCE_IF_SLOWED
+        } else {
+            PATIENCE
+        };
+        attempt.failure = None;
+        attempt.refused += 1;
+        attempt.at = now.plus(self.backoff(attempt.refused));
+        now.since(attempt.since) < patience
+    }
+
+    /// Sets when the next attempt is due after the API failed. Returns whether it
+    /// is worth one.
+    fn may_recover(&self, attempt: &mut Attempt, cause: &str, now: UnixMillis) -> bool {
+        let failure = self.failure(attempt, cause.to_owned());
+        let may_recover = failure.alone < MAX_FAILURES;
+        attempt.failure = Some(failure);
+        attempt.refused += 1;
+        attempt.at = now.plus(self.backoff(attempt.refused));
+        may_recover
     }
 
     /// The API has failed at a connection, once more. It counts only if the API

@@ -4,6 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Mutex;
 
 use super::*;
+use crate::broadcast::content::Frames;
 use crate::connections::Recipient;
 use crate::testing::{FakeMetrics, SeededRandomness, TestClock, connection, connection_id};
 
@@ -63,10 +64,9 @@ async fn post_to(busy: &Busy, count: usize, per_second: u32, limit: Duration) ->
         post_timeout: Duration::from_secs(3),
         posts_per_second: f64::from(per_second),
     };
-    let posts = (0..count).map(|n| Post {
-        accepted: 0,
-        recipient: Recipient::from(&connection(&format!("c{n:05}"), "u")),
-        frames: ["{}".into()].into(),
+    let posts = (0..count).map(|n| {
+        let recipient = Recipient::from(&connection(&format!("c{n:05}"), "u"));
+        Frames::one("{}".into()).to_recipient(recipient)
     });
     let mut tally = Tally::default();
     let deadline = begun.plus(limit);

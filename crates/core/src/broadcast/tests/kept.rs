@@ -11,12 +11,11 @@ use serde_json::{Value, json};
 use super::{Fixture, broadcaster};
 use crate::broadcast::{BroadcastError, Call, DeliverySettings, FanoutSettings};
 use crate::channels::Actions;
-use crate::connections::Connection;
 use crate::log::LogKey;
 use crate::ports::{
     Clock, JoinsPresence, LogReads, PostError, Sessions, Subscription, Subscriptions,
 };
-use crate::testing::{BUCKET, START, connection, connection_id, user_id};
+use crate::testing::{BUCKET, START, connection_id, user_id};
 use crate::time::UnixSeconds;
 
 const RULES: &str = r#"{"version":"1.0",
@@ -56,7 +55,6 @@ pub(super) async fn subscribe_with(
     presence: JoinsPresence,
 ) {
     let store = &fixture.worker.store;
-    let (_, user) = PEOPLE.into_iter().find(|(one, _)| *one == id).unwrap();
     let begun = store
         .begin_session(&connection_id(id), &BUCKET, START)
         .await;
@@ -68,10 +66,7 @@ pub(super) async fn subscribe_with(
         actions: Actions::default(),
         presence,
     };
-    let row = Connection {
-        accepts_batch: store.row(id).unwrap().accepts_batch,
-        ..connection(id, user)
-    };
+    let row = store.row(id).unwrap();
     let subscribed = store.subscribe(&row, &[wanted], 50, START).await;
     subscribed.unwrap();
 }

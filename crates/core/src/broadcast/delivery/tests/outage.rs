@@ -7,6 +7,7 @@ use belfry_protocol::ConnectionId;
 use proptest::prelude::*;
 
 use super::super::{BELIEVED, Delivery, DeliverySettings, Post, Tally};
+use crate::broadcast::Close;
 use crate::connections::Recipient;
 use crate::ports::{Clock, MetricEvent, Outbox, PostError, Randomness};
 use crate::testing::{
@@ -88,7 +89,12 @@ struct Outcome {
 }
 
 fn post(id: &str) -> Post {
-    Post::new(Recipient::from(&connection(id, "u")), ["{}".into()].into())
+    Post {
+        recipient: Recipient::from(&connection(id, "u")),
+        frames: ["{}".into()].into(),
+        accepted: 0,
+        close: Close::Never,
+    }
 }
 
 /// Posts to `count` connections, and reads rows again as a segment's run does.
