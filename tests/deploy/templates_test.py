@@ -85,9 +85,10 @@ ON_TABLES = {
         "Subscriptions": "BatchWriteItem DeleteItem PutItem Query UpdateItem",
     },
     "Operator": {
-        "Connections": "DeleteItem GetItem UpdateItem",
-        "State": "GetItem PutItem UpdateItem",
-        "Subscriptions": "BatchWriteItem UpdateItem",
+        "Connections": "BatchGetItem DeleteItem GetItem Scan UpdateItem",
+        "Connections/index/userId-index": "Query",
+        "State": "BatchGetItem GetItem PutItem Query UpdateItem",
+        "Subscriptions": "BatchWriteItem DeleteItem Query UpdateItem",
     },
     "Hooks": {
         "State": "DeleteItem Query",
@@ -212,6 +213,7 @@ class Roles(unittest.TestCase):
                 "AskAuthorizeFunction": {"AuthorizeFunction"},
                 "InvokeCallFunction": {"CallFunction"},
                 "BroadcasterRole": {"Worker"},
+                "OperatorRole": {"Worker"},
                 "WorkerHandsOver": {"Worker"},
                 "SweeperTickRole": {"Sweeper"},
                 "HooksRole": {"HookFunction"},

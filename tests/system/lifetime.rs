@@ -356,7 +356,7 @@ async fn invalid_requests_to_sweeper_and_operator_name_the_field() {
         ),
         ("Operator", json!({}), "action"),
         ("Operator", json!({"action": "signOut"}), "userId"),
-        ("Operator", json!({"action": "drain"}), "signOut"),
+        ("Operator", json!({"action": "dance"}), "signOut"),
     ] {
         let error = stack.invoke(function, &request).await.unwrap_err();
         assert_eq!(

@@ -31,6 +31,7 @@ mod loadtest;
 mod locks;
 mod management;
 mod metrics;
+mod operator;
 mod outage;
 mod pages;
 mod presence;

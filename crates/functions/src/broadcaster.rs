@@ -21,7 +21,7 @@ use crate::error::{FailureEvents, FunctionError};
 use crate::fanout;
 
 /// Time left to write a checkpoint, start a worker and answer.
-const REPORTING_TIME: Duration = Duration::from_secs(10);
+pub(crate) const REPORTING_TIME: Duration = Duration::from_secs(10);
 
 const FAILURES: FailureEvents = FailureEvents {
     what: "broadcast",
@@ -152,7 +152,7 @@ async fn broadcast(
 
 /// The id of a broadcast whose caller gave none. Lambda keeps the request id
 /// when it retries.
-fn default_message_id(context: &Context) -> Result<MessageId, FunctionError> {
+pub(crate) fn default_message_id(context: &Context) -> Result<MessageId, FunctionError> {
     MessageId::parse(context.request_id.as_str()).map_err(|_| FunctionError {
         error_type: "InvalidRequest",
         message: "messageId: the invocation's request id cannot serve as one".into(),

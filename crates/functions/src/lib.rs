@@ -1,6 +1,7 @@
 //! Belfry's Lambda functions: the settings of each, and its wiring. The rules
 //! are in `belfry-core`, the adapters in `belfry-aws`.
 
+mod audit;
 pub mod broadcaster;
 mod common;
 pub mod connect;

@@ -15,8 +15,9 @@ use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
 use tracing_subscriber::util::SubscriberInitExt;
 
 /// The fields that a log line may have beside `timestamp`, `level` and `message`.
-const FIELDS: [&str; 40] = [
+const FIELDS: [&str; 44] = [
     "action",
+    "by",
     "closed",
     "code",
     "complete",
@@ -38,6 +39,7 @@ const FIELDS: [&str; 40] = [
     "notEnded",
     "origin",
     "outlived",
+    "percent",
     "pinged",
     "reason",
     "reconnectSent",
@@ -52,10 +54,12 @@ const FIELDS: [&str; 40] = [
     "status",
     "statusCode",
     "success",
+    "target",
     "throttled",
     "tooLarge",
     "type",
     "userId",
+    "withinSeconds",
 ];
 
 /// The longest text of a field, in bytes: some texts come from outside.

@@ -2,14 +2,20 @@
 
 use belfry_aws::apigateway::ManagementOutbox;
 use belfry_aws::{DynamoDb, SystemClock};
+use belfry_core::UnixMillis;
+use belfry_core::broadcast::{Call, Delivered};
 use belfry_core::operator;
-use belfry_protocol::{OperatorReport, OperatorRequest, SignOut};
-use lambda_runtime::LambdaEvent;
+use belfry_protocol::{
+    ActionInquiry, BroadcastInquiry, ErrorCode, MessageId, OperatorReport, OperatorRequest, SignOut,
+};
+use lambda_runtime::{Context, LambdaEvent};
 use serde_json::value::RawValue;
 
-use crate::common::{ApiEndpoint, Common};
+use crate::audit::{asked_by, describe};
+use crate::broadcaster::{self, REPORTING_TIME, default_message_id};
 use crate::environment::{Environment, SettingError};
 use crate::error::{FailureEvents, FunctionError};
+use crate::fanout;
 
 const FAILURES: FailureEvents = FailureEvents {
     what: "operator request",
@@ -18,35 +24,32 @@ const FAILURES: FailureEvents = FailureEvents {
 };
 
 #[derive(Debug)]
-pub struct Settings {
-    common: Common,
-    api_endpoint: ApiEndpoint,
-}
+pub struct Settings(broadcaster::Settings);
 
 impl Settings {
     /// # Errors
     /// [`SettingError`], which names the variable.
     pub fn read(environment: &Environment) -> Result<Self, SettingError> {
-        Ok(Self {
-            common: Common::read(environment)?,
-            api_endpoint: ApiEndpoint::read(environment)?,
-        })
+        broadcaster::Settings::read(environment).map(Self)
     }
 }
 
 /// The use cases with their adapters, one for each action.
 pub struct UseCases {
     sign_out: operator::SignOut<DynamoDb, ManagementOutbox, SystemClock>,
+    /// Kicks and drains are broadcasts.
+    broadcaster: broadcaster::UseCase,
 }
 
-pub async fn build(settings: Settings) -> UseCases {
-    let adapters = settings.common.open().await;
+pub async fn build(Settings(settings): Settings) -> UseCases {
+    let broadcaster = broadcaster::build(settings).await;
     UseCases {
         sign_out: operator::SignOut {
-            outbox: settings.api_endpoint.outbox(&adapters.clients),
-            store: adapters.store,
+            outbox: broadcaster.worker.outbox.clone(),
+            store: broadcaster.worker.store.clone(),
             clock: SystemClock,
         },
+        broadcaster,
     }
 }
 
@@ -59,23 +62,83 @@ pub async fn handle(
     event: LambdaEvent<Box<RawValue>>,
 ) -> Result<OperatorReport, FunctionError> {
     let LambdaEvent { payload, context } = event;
-    let answered = answer(operator, payload.get(), &context.request_id).await;
+    let answered = answer(operator, payload.get(), &context).await;
     answered.inspect_err(|error| error.log(FAILURES, &context.request_id, None))
 }
 
 async fn answer(
     operator: &UseCases,
     payload: &str,
-    request_id: &str,
+    context: &Context,
 ) -> Result<OperatorReport, FunctionError> {
+    let request_id = &context.request_id;
+    let by = asked_by(context);
+    // Each future is large, and only one of them is used.
     match OperatorRequest::parse(payload)? {
         OperatorRequest::SignOut(SignOut { user_id }) => {
             let report = Box::pin(operator.sign_out.handle(&user_id)).await?;
             tracing::info!(event = "sign-out.completed", userId = %user_id, requestId = %request_id, closed = report.closed, failed = report.failed, notEnded = report.not_ended, "signed out");
             Ok(OperatorReport::SignOut(report))
         }
+        OperatorRequest::Kick(mut kick) => {
+            let call = new_call(kick.message_id.take(), context)?;
+            tracing::info!(event = "operator.kick", by, requestId = %request_id, messageId = %call.message_id, target = describe(&kick.target), code = ErrorCode::from(kick.code.unwrap_or_default()).as_str(), "closing connections");
+            let kicked = Box::pin(operator.broadcaster.kick(kick, call)).await?;
+            Ok(progress(kicked, request_id))
+        }
+        OperatorRequest::Drain(mut drain) => {
+            let call = new_call(drain.message_id.take(), context)?;
+            let percent = drain.percent.map_or(100, |percent| percent.get());
+            tracing::info!(event = "operator.drain", by, requestId = %request_id, messageId = %call.message_id, target = describe(&drain.target), withinSeconds = drain.within_seconds.get(), percent, "asking clients to open another connection");
+            let asked = Box::pin(operator.broadcaster.drain(drain, call)).await?;
+            Ok(progress(asked, request_id))
+        }
+        OperatorRequest::Report(ActionInquiry {
+            message_id,
+            wait_seconds,
+        }) => {
+            let call = call(message_id.clone(), context);
+            let inquiry = BroadcastInquiry::Report {
+                message_id,
+                wait_seconds,
+            };
+            let reported = Box::pin(operator.broadcaster.inquire_of_action(inquiry, call)).await?;
+            Ok(progress(reported, request_id))
+        }
+        OperatorRequest::Resume(ActionInquiry {
+            message_id,
+            wait_seconds,
+        }) => {
+            let call = call(message_id.clone(), context);
+            tracing::info!(event = "operator.resume", by, requestId = %request_id, messageId = %message_id, "resuming");
+            let inquiry = BroadcastInquiry::Resume {
+                message_id,
+                wait_seconds,
+            };
+            let resumed = Box::pin(operator.broadcaster.inquire_of_action(inquiry, call)).await?;
+            Ok(progress(resumed, request_id))
+        }
         _ => todo!(),
     }
+}
+
+fn new_call(id: Option<MessageId>, context: &Context) -> Result<Call, FunctionError> {
+    let id = id.map_or_else(|| default_message_id(context), Ok)?;
+    Ok(call(id, context))
+}
+
+fn call(message_id: MessageId, context: &Context) -> Call {
+    Call {
+        message_id,
+        is_named: true,
+        owner: context.request_id.clone(),
+        deadline: UnixMillis(context.deadline).minus(REPORTING_TIME),
+    }
+}
+
+fn progress(delivered: Delivered, request_id: &str) -> OperatorReport {
+    fanout::log(&delivered, None, request_id);
+    OperatorReport::Progress(delivered.report)
 }
 
 #[cfg(test)]
@@ -85,7 +148,11 @@ mod tests {
 
     #[test]
     fn an_invalid_setting_is_named() {
-        let wrong = [("STACK_NAME", ""), ("WEBSOCKET_API_ENDPOINT", "")];
+        let wrong = [
+            ("STACK_NAME", ""),
+            ("WEBSOCKET_API_ENDPOINT", ""),
+            ("WORKER_FUNCTION", ""),
+        ];
         refuses(Settings::read, &wrong);
     }
 }

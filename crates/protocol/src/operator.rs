@@ -143,7 +143,8 @@ pub enum OperatorReport {
     /// The report on `inspect`.
     Inspect(Box<ConnectionDetails>),
     /// The report on `kick`, `drain`, `report` and `resume`. `success` counts
-    /// the clients that were told.
+    /// the clients that were told, and after a `kick` their connections are
+    /// closed.
     Progress(BroadcastReport),
     /// The report on `stats`.
     Stats(Stats),

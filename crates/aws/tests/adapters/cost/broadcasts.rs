@@ -9,7 +9,7 @@ use belfry_core::presence::PresenceSettings;
 use belfry_core::testing::{
     FakeMetrics, FakeOutbox, FakeWorkers, LIMITS, SeededRandomness, TestClock, connection,
 };
-use belfry_protocol::{BroadcastRequest, BroadcasterRequest, MessageId};
+use belfry_protocol::{BroadcastRequest, BroadcasterRequest, MessageId, OperatorRequest};
 use serde_json::{Value, json};
 
 use super::{Meter, admission, meter};
@@ -88,6 +88,22 @@ impl Send for Costed {
     }
 }
 
+/// Does what an operator asks for. Returns how many clients were told.
+async fn act(broadcaster: &Costed, id: &str, request: Value) -> u64 {
+    let call = Call {
+        message_id: MessageId::parse(id).unwrap(),
+        is_named: true,
+        owner: "operator".into(),
+        deadline: broadcaster.worker.clock.now().plus(Duration::from_secs(60)),
+    };
+    let acted = match OperatorRequest::parse(&request.to_string()).unwrap() {
+        OperatorRequest::Kick(kick) => Box::pin(broadcaster.kick(kick, call)).await,
+        OperatorRequest::Drain(drain) => Box::pin(broadcaster.drain(drain, call)).await,
+        other => panic!("{other:?}"),
+    };
+    acted.unwrap().report.success
+}
+
 fn to_one() -> Value {
     json!({"type": "user", "userId": "user-1"})
 }
@@ -154,4 +170,15 @@ async fn broadcasts() {
     let unkept = json!({"target": of_user_3, "messages": vec![message(); 10], "store": false});
     assert_eq!(broadcaster.request("m12", false, unkept).await, 1);
     meter.expect("broadcast of 10 messages to a user, without an id");
+}
+
+#[tokio::test]
+async fn operators() {
+    let (meter, broadcaster) = costed().await;
+    let drain = json!({"action": "drain", "target": to_all(), "withinSeconds": 300});
+    assert_eq!(act(&broadcaster, "d", drain).await, 1_000);
+    meter.expect("drain, 1,000 connections");
+    let kick = json!({"action": "kick", "target": to_one()});
+    assert_eq!(act(&broadcaster, "k", kick).await, 1);
+    meter.expect("kick of a user with one connection");
 }

@@ -1,0 +1,4 @@
+//! What operators ask of a running stack.
+
+mod drains;
+mod kicks;
