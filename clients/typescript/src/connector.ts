@@ -174,7 +174,8 @@ export class Connector {
     // A connection that is not yet ready, or that another one has replaced, still brings messages and news.
     const isOwn = frame.type === "reconnect" || frame.type === "unsubscribed";
     if (isOwn && connection !== this.#current) return;
-    if (frame.type === "reconnect") void this.#connect();
+    // An operator who asks many clients spreads them over some time.
+    if (frame.type === "reconnect") this.#connectIn(this.#environment.random() * (frame.data.withinMs ?? 0));
     else if (connection === this.#attempt?.connection) this.#attempt.early.push(frame);
     else this.#events.received(frame);
   }
@@ -207,9 +208,13 @@ export class Connector {
     const isAtOnce = isFirst && advice !== "retryLater";
     const wait = isAtOnce ? 0 : backoff(this.#failures, this.#environment);
     const retryInMs = Math.round(Math.max(wait, error.retryAfterMs ?? 0));
-    this.#environment.clearTimeout(this.#retry);
-    this.#retry = this.#environment.setTimeout(() => void this.#connect(), retryInMs);
+    this.#connectIn(retryInMs);
     if (!this.#current) this.#report(error, retryInMs);
+  }
+
+  #connectIn(ms: number): void {
+    this.#environment.clearTimeout(this.#retry);
+    this.#retry = this.#environment.setTimeout(() => void this.#connect(), ms);
   }
 
   #report(error?: BelfryError, retryInMs?: number): void {

@@ -11,6 +11,7 @@ export const errorAdvice: Readonly<Partial<Record<ErrorCode, Advice>>> = {
   UNAUTHORIZED: "refreshToken",
   SIGNED_OUT: "signIn",
   UNKNOWN_CONNECTION: "retryNow",
+  RECONNECT: "retryLater",
   CHANNEL_BUSY: "retryLater",
   CALL_FAILED: "retryLater",
   LOCKED: "retryLater",
@@ -24,6 +25,8 @@ export const closingErrors: ReadonlySet<string> = new Set<ErrorCode>([
   "UNAUTHORIZED",
   "SIGNED_OUT",
   "UNKNOWN_CONNECTION",
+  "RECONNECT",
+  "CLOSED_BY_OPERATOR",
 ]);
 
 /** What to do after a connection was closed with this code and without an error frame before. After any other: `retryLater`. */

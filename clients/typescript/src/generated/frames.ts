@@ -144,7 +144,7 @@ export type ConnectionId = string;
 export type Epoch = string;
 
 /** Why the server refused a frame or closes the connection. */
-export type ErrorCode = "INVALID_MESSAGE" | "UNSUPPORTED_VERSION" | "UNKNOWN_TYPE" | "MESSAGE_TOO_LARGE" | "RATE_LIMITED" | "TOKEN_EXPIRED" | "UNAUTHORIZED" | "SIGNED_OUT" | "UNKNOWN_CONNECTION" | "FORBIDDEN" | "CHANNEL_BUSY" | "TOO_MANY_CHANNELS" | "CALL_FAILED" | "LOCKED" | "TOO_MANY_LOCKS" | "INTERNAL";
+export type ErrorCode = "INVALID_MESSAGE" | "UNSUPPORTED_VERSION" | "UNKNOWN_TYPE" | "MESSAGE_TOO_LARGE" | "RATE_LIMITED" | "TOKEN_EXPIRED" | "UNAUTHORIZED" | "SIGNED_OUT" | "UNKNOWN_CONNECTION" | "RECONNECT" | "CLOSED_BY_OPERATOR" | "FORBIDDEN" | "CHANNEL_BUSY" | "TOO_MANY_CHANNELS" | "CALL_FAILED" | "LOCKED" | "TOO_MANY_LOCKS" | "INTERNAL";
 
 /** The `data` of an error frame. */
 export interface ErrorData {
@@ -209,6 +209,14 @@ export interface History {
   recovered?: boolean;
   /** The number of the channel's newest message. Zero if there is none. */
   seq: number;
+}
+
+/** The `data` of a `history.purged` frame. */
+export interface HistoryPurged {
+  /** The channel. */
+  channel: ChannelName;
+  /** Where the new history begins: the first message comes after it. */
+  position: Position;
 }
 
 /** The connection that holds a lock. */
@@ -399,8 +407,10 @@ export interface ReadPresence {
 
 /** The `data` of a `reconnect` frame. */
 export interface Reconnect {
-  /** When API Gateway cuts this connection, at the latest. */
+  /** When API Gateway cuts this connection, at the latest. If an operator asks for a new connection, when it should be open. */
   deadline: Timestamp;
+  /** Choose a random moment within this time to open the new connection, in milliseconds. If it is absent, open it at once. */
+  withinMs?: number;
 }
 
 /** The client that published a message. */
@@ -645,6 +655,12 @@ export interface ServerFrames {
     type: "history";
     /** The content of the frame. Its fields depend on `type`. */
     data: History;
+  };
+  /** A channel's history was deleted, and another one begins. */
+  "history.purged": Envelope & {
+    type: "history.purged";
+    /** The content of the frame. Its fields depend on `type`. */
+    data: HistoryPurged;
   };
   /** The reply to `sync`. */
   "synced": Envelope & {

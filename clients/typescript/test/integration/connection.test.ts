@@ -9,6 +9,12 @@ beforeAll(async () => {
 afterEach(closeClients);
 afterAll(() => stack.stop());
 
+async function kick(client: RealClient, code: string): Promise<void> {
+  const target = { type: "connections", connectionIds: [client.connectionId] };
+  const report = await stack.invoke("Operator", { action: "kick", target, code, waitSeconds: 20 });
+  expect(report).toMatchObject({ status: "done", success: 1 });
+}
+
 describe("a connection", () => {
   it("is opened with the token as a subprotocol, and says whose it is", async () => {
     const client = await RealClient.connect(stack, "alice");
@@ -31,6 +37,32 @@ describe("a connection", () => {
     const client = await RealClient.connect(stack, "closed");
     await stack.disconnect(client.connectionId);
     await client.untilReconnected();
+  });
+
+  it.each([
+    ["RECONNECT", "connect"],
+    ["TOKEN_EXPIRED", "refused"],
+  ])("that an operator kicks with %s is opened again", async (code, reason) => {
+    const client = await RealClient.connect(stack, `kicked-${code}`);
+    await kick(client, code);
+    await client.untilReconnected();
+    expect(client.reasons).toEqual(["connect", reason]);
+  });
+
+  it("that an operator closes for good is not opened again", async () => {
+    const client = await RealClient.connect(stack, "kicked-for-good");
+    await kick(client, "CLOSED_BY_OPERATOR");
+    await client.until("closed");
+    expect(client.states).toEqual(["connected", "closed"]);
+  });
+
+  it("that an operator drains is replaced within the time", async () => {
+    const client = await RealClient.connect(stack, "drained");
+    const [before, target] = [client.connectionId, { type: "user", userId: "drained" }];
+    await stack.invoke("Operator", { action: "drain", target, withinSeconds: 10 });
+    await client.nextStatus();
+    expect(client.states).toEqual(["connected", "connected"]);
+    expect(client.connectionId).not.toBe(before);
   });
 
   it("is tried again while the network is away", async () => {

@@ -267,6 +267,35 @@ describe("a handover", () => {
     expect(statuses.map(({ state }) => state)).toEqual(["connected", "connected"]);
   });
 
+  it("happens at a moment of the client's own if an operator asks many", async () => {
+    const { environment, server } = await connected();
+    environment.chance = 0.25;
+    server.socket.send({
+      type: "reconnect",
+      version: "1.0",
+      data: { deadline: server.timestamp(60_000), withinMs: 60_000 },
+    });
+    await environment.advance(14_999);
+    expect(server.sockets.length).toBe(1);
+    await environment.advance(1);
+    expect(server.sockets.length).toBe(2);
+    expect(server.open.map(({ connectionId }) => connectionId)).toEqual(["c2"]);
+  });
+
+  it("that an operator has asked for does not outlive the client", async () => {
+    const { environment, server, belfry } = await connected();
+    environment.chance = 0.25;
+    server.socket.send({
+      type: "reconnect",
+      version: "1.0",
+      data: { deadline: server.timestamp(60_000), withinMs: 60_000 },
+    });
+    await settle();
+    await belfry.close();
+    await environment.advance(60_000);
+    expect(server.sockets.length).toBe(1);
+  });
+
   it("happens before the connection's end even if the server does not ask for it", async () => {
     const { environment, server } = await connected({}, (server) => {
       server.tokenSeconds = 86_400;
