@@ -42,14 +42,12 @@ fn list<T: ToString>(items: &[T]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use lambda_runtime::ClientContext;
     use serde_json::json;
 
     fn context(custom: &serde_json::Value) -> Context {
-        let client_context: ClientContext =
-            serde_json::from_value(json!({"custom": custom})).unwrap();
+        let client_context = json!({"custom": custom});
         let mut context = Context::default();
-        context.client_context = Some(client_context);
+        context.client_context = serde_json::from_value(client_context).unwrap();
         context
     }
 

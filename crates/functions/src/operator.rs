@@ -6,7 +6,8 @@ use belfry_core::UnixMillis;
 use belfry_core::broadcast::{Call, Delivered};
 use belfry_core::operator;
 use belfry_protocol::{
-    ActionInquiry, BroadcastInquiry, ErrorCode, MessageId, OperatorReport, OperatorRequest, SignOut,
+    ActionInquiry, Bounded, BroadcastInquiry, ErrorCode, MessageId, OperatorReport,
+    OperatorRequest, SignOut,
 };
 use lambda_runtime::{Context, LambdaEvent};
 use serde_json::value::RawValue;
@@ -88,7 +89,7 @@ async fn answer(
         }
         OperatorRequest::Drain(mut drain) => {
             let call = new_call(drain.message_id.take(), context)?;
-            let percent = drain.percent.map_or(100, |percent| percent.get());
+            let percent = drain.percent.map_or(100, Bounded::get);
             tracing::info!(event = "operator.drain", by, requestId = %request_id, messageId = %call.message_id, target = describe(&drain.target), withinSeconds = drain.within_seconds.get(), percent, "asking clients to open another connection");
             let asked = Box::pin(operator.broadcaster.drain(drain, call)).await?;
             Ok(progress(asked, request_id))

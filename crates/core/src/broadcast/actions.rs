@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use belfry_protocol::{
-    Drain, Envelope, ErrorCode, Kick, KickCode, Reconnect, Refused, ServerFrame, Target, Version,
+    Bounded, Drain, Envelope, ErrorCode, Kick, KickCode, Reconnect, Refused, ServerFrame, Target,
+    Version,
 };
 use serde_json::{Value, json};
 
@@ -121,7 +122,7 @@ impl From<Drain> for OperatorAction {
         Self::Drain {
             target: drain.target,
             within: Duration::from_secs(drain.within_seconds.get().into()),
-            percent: drain.percent.map_or(100, |percent| percent.get()),
+            percent: drain.percent.map_or(100, Bounded::get),
         }
     }
 }
