@@ -35,7 +35,7 @@ MANAGED_POLICIES = {
 }
 
 # The only resources without fixed names: connections come and go.
-WILDCARDS = re.compile(r"^arn:[^*]*:execute-api:[^*]*/(POST|DELETE)/@connections/\*$")
+WILDCARDS = re.compile(r"^arn:[^*]*:execute-api:[^*]*/(POST|DELETE|GET)/@connections/\*$")
 
 # What each function does with the tables. A transaction needs the actions of its
 # parts. An action without a call here is a right too many; a call without an
@@ -87,8 +87,9 @@ ON_TABLES = {
     "Operator": {
         "Connections": "BatchGetItem DeleteItem GetItem Scan UpdateItem",
         "Connections/index/userId-index": "Query",
+        "Messages": "BatchWriteItem GetItem PutItem Query",
         "State": "BatchGetItem GetItem PutItem Query UpdateItem",
-        "Subscriptions": "BatchWriteItem DeleteItem Query UpdateItem",
+        "Subscriptions": "BatchGetItem BatchWriteItem DeleteItem GetItem Query Scan UpdateItem",
     },
     "Hooks": {
         "State": "DeleteItem Query",

@@ -10,6 +10,7 @@
 mod acks;
 mod admissions;
 mod broadcast_records;
+mod connection_listing;
 mod connection_lookup;
 mod counter_audit;
 mod departures;
@@ -17,6 +18,7 @@ mod disconnections;
 mod due_connections;
 mod hooks;
 mod locks;
+mod log_purges;
 mod logs;
 mod new_broadcasts;
 mod presence;
@@ -30,6 +32,7 @@ mod sessions;
 mod shard_counters;
 mod sign_outs;
 mod state;
+mod subscription_counts;
 mod subscriptions;
 mod transaction;
 

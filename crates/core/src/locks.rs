@@ -18,6 +18,9 @@
 //! Gateway's `connectedAt`: if its hosts' clocks put a successor before its
 //! predecessor, `unlock` by the successor does nothing to what it has not renewed,
 //! and the lock's seconds end it.
+//!
+//! An operator may revoke a lock. Its holder was told an end and may not hear of
+//! it, so the end stays, and only renewals are refused.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -120,6 +123,7 @@ impl<S: Locks, C: Clock> LockKeeper<'_, S, C> {
                     owner: connection.lock_owner().clone(),
                     connected_at: connection.connected_at,
                     until,
+                    is_revoked: false,
                     fencing: next_fencing(seen.as_ref(), now),
                 },
             };
@@ -150,13 +154,9 @@ impl<S: Locks, C: Clock> LockKeeper<'_, S, C> {
                 release(self.store, connection, key).await?;
                 return Ok(LockOutcome::Ended);
             }
-            self.strike(connection, &new, listed).await;
             return Ok(LockOutcome::Locked(Grant { state: new, kind }));
         }
-        Err(StoreError {
-            operation: "lock",
-            cause: "the lock changed at every attempt".into(),
-        })
+        Err(always_changed("lock"))
     }
 
     /// Lists a lock, if there is room, or can be made.
@@ -169,8 +169,8 @@ impl<S: Locks, C: Clock> LockKeeper<'_, S, C> {
         let states = listed.iter().map(|one| self.store.find_lock(&one.key));
         let states = futures_util::future::try_join_all(states).await?;
         let left = listed.into_iter().zip(states).filter(|(one, state)| {
-            let over = state.as_ref().map(|state| over(state, connection));
-            over.is_some_and(|over| one.fencing <= over)
+            let over = state.as_ref().and_then(|state| over(state, connection));
+            Some(one.fencing) <= over
         });
         let left: Vec<_> = left.map(|(one, _)| one).collect();
         self.unlist(connection, &left).await?;
@@ -181,7 +181,7 @@ impl<S: Locks, C: Clock> LockKeeper<'_, S, C> {
     /// towards the limit until it is full, and is harmless otherwise.
     async fn strike(&self, connection: &Connection, state: &LockState, listed: Vec<ListedLock>) {
         let mut left = listed;
-        left.retain(|one| one.fencing <= over(state, connection));
+        left.retain(|one| Some(one.fencing) <= over(state, connection));
         if let Err(error) = self.unlist(connection, &left).await {
             tracing::warn!(event = "lock.left-listed", connectionId = %connection.id, reason = %error, "could not take a lock off a connection's list");
         }
@@ -232,7 +232,7 @@ impl<S: Locks, C: Clock> LockKeeper<'_, S, C> {
                 Some(free) => Some(free.fencing),
                 None => {
                     let state = self.store.find_lock(key).await?;
-                    state.map(|state| over(&state, connection))
+                    state.and_then(|state| over(&state, connection))
                 }
             };
             Ok((free, over))
@@ -250,14 +250,10 @@ impl<S: Locks, C: Clock> LockKeeper<'_, S, C> {
     }
 }
 
-/// The highest number with which the connection's owner neither holds a lock nor
-/// can take it any more.
-fn over(state: &LockState, connection: &Connection) -> u64 {
-    if is_held_by(state, connection) {
-        state.fencing.saturating_sub(1)
-    } else {
-        state.fencing
-    }
+/// The highest number with which the connection's owner does not hold a lock and
+/// can no longer take it. `None` if the lock is the owner's.
+fn over(state: &LockState, connection: &Connection) -> Option<u64> {
+    (!belongs_to(state, connection)).then_some(state.fencing)
 }
 
 /// The locks of a list, each once.
@@ -294,6 +290,40 @@ pub async fn release_all<S: Locks>(
     Ok(released.into_iter().flatten().collect())
 }
 
+/// Takes a lock from its holder: it cannot renew the lock. The holder was told an
+/// end and is not asked, so nobody else gets the lock before that. A new fencing
+/// number makes a renewal that is under way fail.
+///
+/// Returns until when the lock is held, or `None` if it is free.
+///
+/// # Errors
+/// [`StoreError`]. The lock may be revoked.
+pub(crate) async fn revoke<S: Locks>(
+    store: &S,
+    key: &LockKey,
+    now: UnixMillis,
+) -> Result<Option<UnixMillis>, StoreError> {
+    let mut seen = store.find_lock(key).await?;
+    for _ in 0..ATTEMPTS {
+        let Some(held) = seen.filter(|state| state.until > now) else {
+            return Ok(None);
+        };
+        if held.is_revoked {
+            return Ok(Some(held.until));
+        }
+        let new = LockState {
+            is_revoked: true,
+            fencing: next_fencing(Some(&held), now),
+            ..held.clone()
+        };
+        match store.swap_lock(key, Some(&held), &new).await? {
+            Swapped::Yes => return Ok(Some(new.until)),
+            Swapped::No(now) => seen = now,
+        }
+    }
+    Err(always_changed("unlock"))
+}
+
 /// The locks of a channel that are held.
 pub(crate) async fn held<S: Locks>(
     store: &S,
@@ -323,7 +353,20 @@ pub(crate) fn within(mut locks: HeldLocks, bytes: &mut usize) -> HeldLocks {
     locks
 }
 
+fn always_changed(operation: &'static str) -> StoreError {
+    StoreError {
+        operation,
+        cause: "the lock changed at every attempt".into(),
+    }
+}
+
+/// Whether the connection can renew the lock.
 fn is_held_by(state: &LockState, connection: &Connection) -> bool {
+    belongs_to(state, connection) && !state.is_revoked
+}
+
+/// Whether the connection was the last to take the lock, and has not released it.
+fn belongs_to(state: &LockState, connection: &Connection) -> bool {
     state.owner == *connection.lock_owner() && state.until > UnixMillis(0)
 }
 

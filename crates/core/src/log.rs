@@ -16,6 +16,10 @@
 //! - A reader reads the head first and the entries before it afterwards
 //!   ([`Recovery`]). Those were stored before the head moved, so a gap means
 //!   that entries have expired, and nothing else.
+//! - A purge moves the head to another epoch and keeps its number. So no position
+//!   of before is one of the new epoch, not even that of an empty log, and whoever
+//!   has one is told that something was lost. The head is one item, so a message is
+//!   appended either before the purge or to the new epoch ([`Purger`]).
 //! - A subscriber writes its subscription first and reads the log afterwards. A
 //!   publisher appends first and lists the subscribers afterwards. So either
 //!   the read finds the message, or the listing finds the subscriber.
@@ -23,6 +27,7 @@
 mod append;
 mod entry;
 mod epoch;
+mod purge;
 mod recovery;
 #[cfg(test)]
 mod tests;
@@ -31,6 +36,7 @@ use belfry_protocol::MAX_STORED_FRAME_BYTES;
 
 pub use append::{AppendError, Appended, Appender, Message};
 pub use entry::{AppendId, Entry, Head, LogKey};
+pub use purge::Purger;
 pub use recovery::{Compared, Lost, Recovery, RecoveryLimits, RecoveryReader};
 
 /// More than a position takes in a frame.

@@ -11,6 +11,7 @@ mod broadcast_records;
 mod callee;
 mod capacity;
 mod clock;
+mod connection_listing;
 mod connection_lookup;
 mod consistency;
 mod cursor;
@@ -29,7 +30,9 @@ mod removals;
 mod segments;
 mod sessions;
 mod sign_outs;
+mod sockets;
 mod store_error;
+mod subscription_counts;
 mod subscriptions;
 mod verifier;
 mod workers;
@@ -43,6 +46,7 @@ pub use broadcast_records::{
 pub use callee::{CallError, Callee, ClientCall, MAX_RESULT_BYTES};
 pub use capacity::Capacity;
 pub use clock::Clock;
+pub use connection_listing::{ConnectionListing, ConnectionPage};
 pub use connection_lookup::ConnectionLookup;
 pub use consistency::Consistency;
 pub use cursor::Cursor;
@@ -50,7 +54,9 @@ pub use disconnections::{Disconnections, TOMBSTONE_LIFETIME};
 pub use due_connections::DueConnections;
 pub use hooks::{DeadLetters, HOOK_TIME, HookEvents, Listener, PendingEvents, WaitingSubject};
 pub use locks::{FreeLock, ListedLock, LockKey, LockPage, LockState, Locks, Swapped};
-pub use logs::{Advanced, LogAppends, LogPeeks, LogReads, Memory, Tail};
+pub use logs::{
+    Advanced, DeletedPage, DeletedTo, LogAppends, LogPeeks, LogPurges, LogReads, Memory, Tail,
+};
 pub use metrics::{MetricEvent, Metrics, Recoveries, Waiting};
 pub use outbox::{Outbox, PostError};
 pub use presence::{Arrival, DueCount, Leave, LeaveOutcome, Presence, PresentUser, PresentUsers};
@@ -64,7 +70,9 @@ pub use segments::{
 };
 pub use sessions::{Extended, Extension, NotServed, SessionRefresh, Sessions, Touched};
 pub use sign_outs::SignOuts;
+pub use sockets::Sockets;
 pub use store_error::StoreError;
+pub use subscription_counts::{SubscriptionCounts, SubscriptionsCounted};
 pub use subscriptions::{
     Departure, Departures, Due, JoinsPresence, Left, Listing, SubscribeResult, SubscriberPage,
     Subscribers, Subscription, Subscriptions,

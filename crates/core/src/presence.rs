@@ -23,7 +23,7 @@ mod tests;
 
 use std::time::Duration;
 
-use belfry_protocol::{ChannelName, Member, Present};
+use belfry_protocol::{ChannelName, Member, Present, PresentInChannel};
 
 pub(crate) use announcer::{Announcement, Announcer, Change};
 
@@ -66,6 +66,21 @@ pub(crate) async fn present<S: Presence>(
         members: members.collect(),
         count,
         more,
+    })
+}
+
+/// Who is present in a channel, for a server or an operator.
+///
+/// # Errors
+/// [`StoreError`].
+pub async fn present_in<S: Presence>(
+    store: &S,
+    channel: ChannelName,
+    settings: PresenceSettings,
+) -> Result<PresentInChannel, StoreError> {
+    Ok(PresentInChannel {
+        present: present(store, &channel, settings).await?,
+        channel,
     })
 }
 

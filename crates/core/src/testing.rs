@@ -8,6 +8,7 @@ mod authorizer;
 mod broadcast_records;
 mod callee;
 mod clock;
+mod connection_listing;
 mod disconnections;
 mod due_connections;
 mod hooks;
@@ -53,11 +54,11 @@ use crate::connections::{Connection, ConnectionLimits};
 use crate::frames::TokenBucket;
 use crate::liveness::{Liveness, LivenessSettings};
 use crate::ports::{
-    Acks, Admission, Admissions, Admitted, BroadcastRecords, Capacity, ConnectionLookup,
-    Departures, Disconnections, DueConnections, Locks, LogAppends, LogPeeks, LogReads,
-    NewBroadcasts, NotServed, Presence, ReaderLimits, Receipts, Recipients, Removals,
-    SegmentLeases, SegmentOffers, SegmentStates, SessionRefresh, Sessions, SignOuts, Subscribers,
-    Subscriptions, Touched,
+    Acks, Admission, Admissions, Admitted, BroadcastRecords, Capacity, ConnectionListing,
+    ConnectionLookup, Departures, Disconnections, DueConnections, Locks, LogAppends, LogPeeks,
+    LogPurges, LogReads, NewBroadcasts, NotServed, Presence, ReaderLimits, Receipts, Recipients,
+    Removals, SegmentLeases, SegmentOffers, SegmentStates, SessionRefresh, Sessions, SignOuts,
+    Subscribers, SubscriptionCounts, Subscriptions, Touched,
 };
 use crate::presence::PresenceSettings;
 use crate::time::{UnixMillis, UnixSeconds};
@@ -153,12 +154,14 @@ pub trait Store:
     + Admissions
     + BroadcastRecords
     + Capacity
+    + ConnectionListing
     + ConnectionLookup
     + Disconnections
     + DueConnections
     + Locks
     + LogAppends
     + LogPeeks
+    + LogPurges
     + LogReads
     + NewBroadcasts
     + Presence
@@ -174,6 +177,7 @@ pub trait Store:
     + Sessions
     + SignOuts
     + Subscribers
+    + SubscriptionCounts
     + Subscriptions
 {
 }
@@ -183,12 +187,14 @@ impl<S> Store for S where
         + Admissions
         + BroadcastRecords
         + Capacity
+        + ConnectionListing
         + ConnectionLookup
         + Disconnections
         + DueConnections
         + Locks
         + LogAppends
         + LogPeeks
+        + LogPurges
         + LogReads
         + NewBroadcasts
         + Presence
@@ -204,6 +210,7 @@ impl<S> Store for S where
         + Sessions
         + SignOuts
         + Subscribers
+        + SubscriptionCounts
         + Subscriptions
 {
 }
@@ -220,6 +227,7 @@ pub async fn store_contract<S: Store>(new: impl AsyncFn() -> S) {
     sign_outs::contract(&new).await;
     due_connections::contract(&new).await;
     recipients::contract(&new).await;
+    connection_listing::contract(&new).await;
     broadcast_records::contract(&new).await;
     segments::contract(&new).await;
     logs::contract(&new).await;

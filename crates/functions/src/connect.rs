@@ -40,7 +40,7 @@ impl Settings {
             row_lifetime: Duration::from_secs(ttl),
             liveness,
             limits: ConnectionLimits {
-                total: environment.number("MAX_CONNECTIONS", 10_000, 1..=10_000_000)?,
+                total: environment.max_connections()?,
                 per_user: environment.connections_per_user()?.into(),
             },
         })

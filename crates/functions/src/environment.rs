@@ -155,6 +155,11 @@ impl Environment {
         self.count("CONNECTIONS_PER_WORKER", 5_000, 1_000_000)
     }
 
+    /// Connections of the stack at a time.
+    pub(crate) fn max_connections(&self) -> Result<u64, SettingError> {
+        self.number("MAX_CONNECTIONS", 10_000, 1..=10_000_000)
+    }
+
     /// Connections of a user at a time.
     pub(crate) fn connections_per_user(&self) -> Result<u32, SettingError> {
         self.count("MAX_CONNECTIONS_PER_USER", 20, 1_000)

@@ -1,6 +1,8 @@
 use belfry_aws::SegmentTask;
 use belfry_aws::apigateway::MalformedEvent;
 use belfry_core::broadcast::BroadcastError;
+use belfry_core::log::AppendError;
+use belfry_core::operator::{InspectError, ListError};
 use belfry_core::ports::StoreError;
 use belfry_protocol::InvalidRequest;
 use lambda_runtime::Diagnostic;
@@ -89,6 +91,33 @@ impl From<StoreError> for FunctionError {
             error_type: "Unavailable",
             message: error.to_string(),
         }
+    }
+}
+
+impl From<ListError> for FunctionError {
+    fn from(error: ListError) -> Self {
+        match error {
+            ListError::Cursor(error) => Self {
+                error_type: "InvalidRequest",
+                message: error.to_string(),
+            },
+            ListError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<InspectError> for FunctionError {
+    fn from(error: InspectError) -> Self {
+        Self {
+            error_type: "Unavailable",
+            message: error.to_string(),
+        }
+    }
+}
+
+impl From<AppendError> for FunctionError {
+    fn from(error: AppendError) -> Self {
+        BroadcastError::from(error).into()
     }
 }
 

@@ -3,8 +3,9 @@
 use belfry_aws::apigateway::ManagementOutbox;
 use belfry_aws::{DynamoDb, SystemClock};
 use belfry_core::UnixMillis;
-use belfry_core::broadcast::{Call, Delivered};
+use belfry_core::broadcast::{Call, Delivered, Fanout};
 use belfry_core::operator;
+use belfry_core::presence::present_in;
 use belfry_protocol::{
     ActionInquiry, Bounded, BroadcastInquiry, ErrorCode, MessageId, OperatorReport,
     OperatorRequest, SignOut,
@@ -25,30 +26,60 @@ const FAILURES: FailureEvents = FailureEvents {
 };
 
 #[derive(Debug)]
-pub struct Settings(broadcaster::Settings);
+pub struct Settings {
+    broadcaster: broadcaster::Settings,
+    max_connections: u64,
+}
 
 impl Settings {
     /// # Errors
     /// [`SettingError`], which names the variable.
     pub fn read(environment: &Environment) -> Result<Self, SettingError> {
-        broadcaster::Settings::read(environment).map(Self)
+        Ok(Self {
+            broadcaster: broadcaster::Settings::read(environment)?,
+            max_connections: environment.max_connections()?,
+        })
     }
 }
 
 /// The use cases with their adapters, one for each action.
 pub struct UseCases {
     sign_out: operator::SignOut<DynamoDb, ManagementOutbox, SystemClock>,
-    /// Kicks and drains are broadcasts.
+    list: operator::List<DynamoDb, SystemClock>,
+    inspect: operator::Inspect<DynamoDb, ManagementOutbox, SystemClock>,
+    unlock: operator::Unlock<DynamoDb, SystemClock>,
+    stats: operator::ReadStats<DynamoDb, SystemClock>,
+    /// Kicks and drains are broadcasts. It also tells subscribers, and who is present.
     broadcaster: broadcaster::UseCase,
 }
 
-pub async fn build(Settings(settings): Settings) -> UseCases {
-    let broadcaster = broadcaster::build(settings).await;
+pub async fn build(settings: Settings) -> UseCases {
+    let broadcaster = broadcaster::build(settings.broadcaster).await;
+    let store = &broadcaster.worker.store;
+    let outbox = &broadcaster.worker.outbox;
     UseCases {
         sign_out: operator::SignOut {
-            outbox: broadcaster.worker.outbox.clone(),
-            store: broadcaster.worker.store.clone(),
+            outbox: outbox.clone(),
+            store: store.clone(),
             clock: SystemClock,
+        },
+        list: operator::List {
+            store: store.clone(),
+            clock: SystemClock,
+        },
+        inspect: operator::Inspect {
+            store: store.clone(),
+            sockets: outbox.clone(),
+            clock: SystemClock,
+        },
+        unlock: operator::Unlock {
+            store: store.clone(),
+            clock: SystemClock,
+        },
+        stats: operator::ReadStats {
+            store: store.clone(),
+            clock: SystemClock,
+            max_connections: settings.max_connections,
         },
         broadcaster,
     }
@@ -119,7 +150,64 @@ async fn answer(
             let resumed = Box::pin(operator.broadcaster.inquire_of_action(inquiry, call)).await?;
             Ok(progress(resumed, request_id))
         }
-        _ => todo!(),
+        OperatorRequest::List(request) => {
+            let list = Box::pin(operator.list.handle(&request)).await?;
+            tracing::info!(event = "operator.list", by, requestId = %request_id, target = describe(&request.target), connections = list.connections.len(), "listed connections");
+            Ok(OperatorReport::List(list))
+        }
+        OperatorRequest::Inspect(request) => {
+            let id = request.connection_id;
+            let details = Box::pin(operator.inspect.handle(&id)).await?;
+            tracing::info!(event = "operator.inspect", by, requestId = %request_id, connectionId = %id, "inspected a connection");
+            Ok(OperatorReport::Inspect(Box::new(details)))
+        }
+        OperatorRequest::Presence(request) => {
+            let broadcaster = &operator.broadcaster;
+            let present = present_in(
+                &broadcaster.worker.store,
+                request.channel,
+                broadcaster.presence,
+            );
+            let present = present.await?;
+            tracing::info!(event = "operator.presence", by, requestId = %request_id, channel = %present.channel, count = present.present.count, "told who is present in a channel");
+            Ok(OperatorReport::Presence(present))
+        }
+        OperatorRequest::Locks(request) => {
+            let locks = operator.unlock.locks(request.channel).await?;
+            tracing::info!(event = "operator.locks", by, requestId = %request_id, channel = %locks.channel, locks = locks.locks.held.len(), "listed the locks of a channel");
+            Ok(OperatorReport::Locks(locks))
+        }
+        OperatorRequest::Unlock(request) => {
+            let (channel, name) = (request.channel.clone(), request.name.clone());
+            let report = operator.unlock.handle(request).await?;
+            tracing::info!(event = "operator.unlock", by, requestId = %request_id, channel = %channel, name = %name, released = report.released, "released a lock");
+            Ok(OperatorReport::Unlock(report))
+        }
+        OperatorRequest::Stats(_) => {
+            let stats = Box::pin(operator.stats.handle()).await?;
+            tracing::info!(event = "operator.stats", by, requestId = %request_id, connections = stats.connections, subscriptions = stats.channels.subscriptions, complete = stats.channels.complete, "counted connections and subscriptions");
+            Ok(OperatorReport::Stats(stats))
+        }
+        OperatorRequest::Purge(request) => {
+            let channel = request.channel;
+            let worker = &operator.broadcaster.worker;
+            let purge = operator::Purge {
+                fanout: Fanout {
+                    store: &worker.store,
+                    outbox: &worker.outbox,
+                    clock: &worker.clock,
+                    metrics: &worker.metrics,
+                    workers: &worker.workers,
+                    random: &worker.random,
+                    delivery: worker.delivery,
+                    settings: operator.broadcaster.fanout,
+                },
+            };
+            let deadline = UnixMillis(context.deadline).minus(REPORTING_TIME);
+            let report = Box::pin(purge.handle(&channel, deadline)).await?;
+            tracing::info!(event = "operator.purge", by, requestId = %request_id, channel = %channel, deleted = report.deleted, complete = report.complete, told = report.told.as_ref().map(|told| told.success), "purged a channel's history");
+            Ok(OperatorReport::Purge(report))
+        }
     }
 }
 
@@ -153,6 +241,7 @@ mod tests {
             ("STACK_NAME", ""),
             ("WEBSOCKET_API_ENDPOINT", ""),
             ("WORKER_FUNCTION", ""),
+            ("MAX_CONNECTIONS", "0"),
         ];
         refuses(Settings::read, &wrong);
     }

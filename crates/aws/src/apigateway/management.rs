@@ -4,14 +4,18 @@ use aws_sdk_apigatewaymanagement::Client;
 use aws_sdk_apigatewaymanagement::config::http::HttpResponse;
 use aws_sdk_apigatewaymanagement::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_apigatewaymanagement::operation::delete_connection::DeleteConnectionError;
+use aws_sdk_apigatewaymanagement::operation::get_connection::GetConnectionError;
 use aws_sdk_apigatewaymanagement::operation::post_to_connection::PostToConnectionError;
-use aws_sdk_apigatewaymanagement::primitives::Blob;
-use belfry_core::ports::{Outbox, PostError};
-use belfry_protocol::ConnectionId;
+use aws_sdk_apigatewaymanagement::primitives::{Blob, DateTime};
+use belfry_core::UnixMillis;
+use belfry_core::ports::{Outbox, PostError, Sockets};
+use belfry_protocol::{ConnectionId, Socket, Timestamp};
 
 use crate::sdk_error::describe;
 
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
+
+const GET_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Posts and closes through the `@connections` API of one stage.
 #[derive(Debug, Clone)]
@@ -73,6 +77,44 @@ impl Outbox for ManagementOutbox {
             other => Err(other),
         }
     }
+}
+
+impl Sockets for ManagementOutbox {
+    async fn find_socket(&self, id: &ConnectionId) -> Result<Option<Socket>, PostError> {
+        let get = self
+            .client
+            .get_connection()
+            .connection_id(id.as_str())
+            .send();
+        let error = match tokio::time::timeout(GET_TIMEOUT, get).await {
+            Err(_) => return Err(PostError::TimedOut),
+            Ok(Ok(found)) => {
+                let socket = || {
+                    Some(Socket {
+                        connected_at: timestamp(found.connected_at()?)?,
+                        last_active_at: timestamp(found.last_active_at()?)?,
+                    })
+                };
+                let socket = socket().ok_or_else(|| PostError::Failed("times are missing".into()));
+                return socket.map(Some);
+            }
+            Ok(Err(error)) => error,
+        };
+        let error = classify(&error, |error| match error {
+            GetConnectionError::GoneException(_) => Some(PostError::Gone),
+            GetConnectionError::LimitExceededException(_) => Some(PostError::Throttled),
+            _ => None,
+        });
+        match error {
+            PostError::Gone => Ok(None),
+            other => Err(other),
+        }
+    }
+}
+
+fn timestamp(time: &DateTime) -> Option<Timestamp> {
+    let millis = u64::try_from(time.to_millis().ok()?).ok()?;
+    Some(UnixMillis(millis).to_timestamp())
 }
 
 /// Classifies by the typed error if there is one, and by the status otherwise:

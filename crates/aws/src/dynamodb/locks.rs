@@ -34,6 +34,12 @@ const MALFORMED: &str = "a malformed lock";
 /// The prefix of the sort keys of locks.
 const LOCKS: &str = "l#";
 
+/// Only of a lock that an operator has released.
+const REVOKED: &str = "isRevoked";
+
+const SET_LOCK: &str = "SET userId = :user, connectionId = :id, connectedAt = :connected, \
+     lockedUntil = :until, fencing = :fencing, expiresAt = :end";
+
 /// The connections of an owner that has more than one.
 pub(super) const HOLDERS: &str = "holders";
 
@@ -136,10 +142,11 @@ impl Locks for DynamoDb {
             .update_item()
             .table_name(&self.tables.subscriptions)
             .set_key(Some(item_key(key)))
-            .update_expression(
-                "SET userId = :user, connectionId = :id, connectedAt = :connected, \
-                 lockedUntil = :until, fencing = :fencing, expiresAt = :end",
-            )
+            .update_expression(if new.is_revoked {
+                format!("{SET_LOCK}, {REVOKED} = :revoked")
+            } else {
+                format!("{SET_LOCK} REMOVE {REVOKED}")
+            })
             .expression_attribute_values(":user", text(new.user_id.as_str()))
             .expression_attribute_values(":id", text(new.owner.as_str()))
             .expression_attribute_values(":connected", number(new.connected_at.0))
@@ -147,6 +154,9 @@ impl Locks for DynamoDb {
             .expression_attribute_values(":fencing", number(new.fencing))
             .expression_attribute_values(":end", number(new.until.plus(KEPT).to_seconds().0))
             .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld);
+        if new.is_revoked {
+            update = update.expression_attribute_values(":revoked", AttributeValue::Bool(true));
+        }
         update = match seen {
             None => update.condition_expression("attribute_not_exists(channel)"),
             // A fencing number belongs to one holder.
@@ -294,6 +304,7 @@ fn lock(item: &Item) -> Result<LockState, StoreError> {
             owner: ConnectionId::parse(string(item, "connectionId").ok()?).ok()?,
             connected_at: UnixMillis(integer(item, "connectedAt").ok()?),
             until: UnixMillis(integer(item, "lockedUntil").ok()?),
+            is_revoked: item.contains_key(REVOKED),
             fencing: integer(item, "fencing").ok()?,
         })
     };

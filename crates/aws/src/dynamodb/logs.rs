@@ -25,7 +25,7 @@ use super::transaction::{Condition, IMPATIENT, Transaction, back_off};
 use super::{BATCH, BATCH_GET, DynamoDb, failed, sdk_failed, state, wanted, written};
 use crate::randomness::SystemRandomness;
 
-const HEAD: &str = "head";
+pub(super) const HEAD: &str = "head";
 
 /// The head's attribute with the frames that were appended together with the
 /// newest one.
@@ -277,14 +277,14 @@ impl DynamoDb {
     }
 }
 
-fn key(log: &LogKey, position: &str) -> Item {
+pub(super) fn key(log: &LogKey, position: &str) -> Item {
     [("channel", log.as_str()), ("position", position)]
         .map(|(name, value)| (name.to_owned(), text(value)))
         .into()
 }
 
 /// The sort key of an entry. Twenty digits hold every number.
-fn entry_key(epoch: &Epoch, seq: u64) -> String {
+pub(super) fn entry_key(epoch: &Epoch, seq: u64) -> String {
     format!("{epoch}#{seq:020}")
 }
 

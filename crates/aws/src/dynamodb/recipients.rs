@@ -15,7 +15,7 @@ const USER_INDEX: &str = "userId-index";
 const PAGE: i32 = 1_000;
 
 /// Maximum concurrent batches.
-const BATCHES: usize = 4;
+pub(super) const BATCHES: usize = 4;
 
 impl Recipients for DynamoDb {
     async fn of_user(
@@ -135,17 +135,15 @@ fn readable<'a>(items: impl IntoIterator<Item = &'a Item>) -> Vec<Recipient> {
     }))
 }
 
-/// An item of a recipient that cannot be read.
+/// An item that cannot be read.
 pub(super) struct Unreadable {
     pub(super) id: String,
     pub(super) reason: String,
 }
 
-/// The recipients that can be read. The others are skipped and logged together:
-/// one bad item must neither stop a broadcast nor flood the log.
-pub(super) fn skip_unreadable(
-    items: impl Iterator<Item = Result<Recipient, Unreadable>>,
-) -> Vec<Recipient> {
+/// The items that can be read. The others are skipped and logged together: one
+/// bad item must neither stop a broadcast nor flood the log.
+pub(super) fn skip_unreadable<T>(items: impl Iterator<Item = Result<T, Unreadable>>) -> Vec<T> {
     let mut unreadable = Vec::new();
     let found = items
         .filter_map(|item| item.map_err(|error| unreadable.push(error)).ok())

@@ -394,8 +394,17 @@ impl DynamoDb {
     }
 
     async fn write_subscriptions(&self, writes: Vec<WriteRequest>) -> Result<(), StoreError> {
+        self.write_batches(&self.tables.subscriptions, writes).await
+    }
+
+    /// Writes the items of a table, batch by batch.
+    pub(super) async fn write_batches(
+        &self,
+        table: &str,
+        writes: Vec<WriteRequest>,
+    ) -> Result<(), StoreError> {
         for batch in writes.chunks(WRITES) {
-            let mut wanted = HashMap::from([(self.tables.subscriptions.clone(), batch.to_vec())]);
+            let mut wanted = HashMap::from([(table.to_owned(), batch.to_vec())]);
             for attempt in 0.. {
                 let write = self.client.batch_write_item();
                 let written = write.set_request_items(Some(wanted)).send().await;

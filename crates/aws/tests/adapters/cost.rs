@@ -3,6 +3,7 @@
 //! `cargo test --package belfry-aws --test adapters cost -- --nocapture`.
 
 mod broadcasts;
+mod operator;
 
 use std::fmt;
 use std::sync::{Arc, Mutex};
@@ -23,7 +24,7 @@ use belfry_core::hooks::HookSubject;
 use belfry_core::liveness::Liveness;
 use belfry_core::locks::{LockKeeper, LockOutcome, release_all};
 use belfry_core::log::{
-    AppendId, Appender, Entry, Head, LogKey, Message, RecoveryLimits, RecoveryReader,
+    AppendId, Appender, Entry, Head, LogKey, Message, Purger, RecoveryLimits, RecoveryReader,
 };
 use belfry_core::ports::{
     Acks, Admission, Admissions, Admitted, Advanced, Capacity, Clock, ConnectionLookup, Departures,
@@ -166,7 +167,11 @@ fn documented() -> Vec<(String, Units)> {
 fn every_documented_operation_is_measured() {
     for (operation, _) in documented() {
         let expected = format!("meter.expect(\"{operation}\")");
-        let tests = [include_str!("cost.rs"), include_str!("cost/broadcasts.rs")];
+        let tests = [
+            include_str!("cost.rs"),
+            include_str!("cost/broadcasts.rs"),
+            include_str!("cost/operator.rs"),
+        ];
         assert!(
             tests.iter().any(|test| test.contains(&expected)),
             "{operation}"

@@ -2,13 +2,15 @@ use std::collections::HashSet;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use axum::Router;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
 use axum::routing::post;
+use axum::{Json, Router};
 use belfry_aws::apigateway::ManagementOutbox;
 use belfry_core::ports::{Outbox, PostError};
 use belfry_core::testing::{connection_id, outbox_contract};
+use serde_json::json;
 
 type Open = Arc<Mutex<HashSet<String>>>;
 
@@ -29,6 +31,17 @@ fn management_api(open: Open) -> Router {
             StatusCode::GONE
         }
     }
+    async fn found(State(open): State<Open>, Path(id): Path<String>) -> Response {
+        if !open.lock().unwrap().contains(&id) {
+            return StatusCode::GONE.into_response();
+        }
+        let found = json!({
+            "connectedAt": "2026-02-09T18:11:43.822Z",
+            "identity": {"sourceIp": "192.0.2.1"},
+            "lastActiveAt": "2026-02-09T18:12:00Z",
+        });
+        Json(found).into_response()
+    }
     async fn deleted(State(open): State<Open>, Path(id): Path<String>) -> StatusCode {
         if open.lock().unwrap().remove(&id) {
             StatusCode::NO_CONTENT
@@ -37,7 +50,10 @@ fn management_api(open: Open) -> Router {
         }
     }
     Router::new()
-        .route("/dev/@connections/{id}", post(posted).delete(deleted))
+        .route(
+            "/dev/@connections/{id}",
+            post(posted).get(found).delete(deleted),
+        )
         .with_state(open)
 }
 

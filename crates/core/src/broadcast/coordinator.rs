@@ -18,7 +18,7 @@ use crate::ports::{
     Removals, Segment, SegmentLeases, SegmentOffers, SegmentStates, StoreError, Subscribers,
     Workers,
 };
-use crate::presence::{PresenceSettings, present};
+use crate::presence::{PresenceSettings, present_in};
 use crate::time::UnixMillis;
 
 /// Makes broadcasts: remembers them, limits their rate, splits the large ones
@@ -54,11 +54,7 @@ impl<S: Presence, O, C, M, W, R> Broadcaster<S, O, C, M, W, R> {
     /// # Errors
     /// [`StoreError`].
     pub async fn presence(&self, request: PresenceRequest) -> Result<PresentInChannel, StoreError> {
-        let PresenceRequest { channel, .. } = request;
-        Ok(PresentInChannel {
-            present: present(&self.worker.store, &channel, self.presence).await?,
-            channel,
-        })
+        present_in(&self.worker.store, request.channel, self.presence).await
     }
 }
 

@@ -1,6 +1,8 @@
 use std::time::Duration;
 
-use belfry_protocol::{ChannelName, ConnectionId, MessageId};
+use belfry_protocol::{
+    BroadcastReport, BroadcastStatus, ChannelName, ConnectionId, Failures, MessageId,
+};
 use futures_util::future::join_all;
 
 use super::content::Frames;
@@ -59,6 +61,22 @@ where
         exclude: Option<ConnectionId>,
         id: &MessageId,
     ) -> Result<(), StoreError> {
+        let run = self.run_reported(channel, listing, frame, exclude, id);
+        run.await.map(drop)
+    }
+
+    /// The same. The report says who was reached until now.
+    ///
+    /// # Errors
+    /// [`StoreError`]. Some subscribers may have the message.
+    pub(crate) async fn run_reported(
+        &self,
+        channel: &ChannelName,
+        listing: Listing,
+        frame: String,
+        exclude: Option<ConnectionId>,
+        id: &MessageId,
+    ) -> Result<BroadcastReport, StoreError> {
         let begun = self.clock.now();
         let whole = Segment { index: 0, total: 1 };
         // One more than are posted to here: a page that is full has a next one,
@@ -74,13 +92,14 @@ where
                 frame,
                 exclude,
             };
-            return self.hand_over(id, &publish, page.about, begun).await;
+            self.hand_over(id, &publish, page.about, begun).await?;
+            return Ok(report(id, BroadcastStatus::Running, 0, Failures::default()));
         }
         let mut recipients = page.recipients;
         recipients.retain(|recipient| Some(&recipient.id) != exclude.as_ref());
         let posts = posts(recipients, &Frames::one(frame));
-        self.post(channel, posts, begun).await;
-        Ok(())
+        let (success, failures) = self.post(channel, posts, begun).await;
+        Ok(report(id, BroadcastStatus::Done, success, failures))
     }
 
     /// A new id for the work of workers. Two of these are equal once in 10¹⁸ or
@@ -91,9 +110,15 @@ where
         MessageId::parse(text).expect("visible ASCII")
     }
 
-    async fn post(&self, channel: &ChannelName, posts: Vec<Post>, begun: UnixMillis) {
+    /// Returns how many have the message, and how many have not.
+    async fn post(
+        &self,
+        channel: &ChannelName,
+        posts: Vec<Post>,
+        begun: UnixMillis,
+    ) -> (u64, Failures) {
         if posts.is_empty() {
-            return;
+            return (0, Failures::default());
         }
         let deadline = begun.plus(INLINE_TIME);
         let mut tally = Tally::default();
@@ -131,6 +156,7 @@ where
             recipients: success + failures.total(),
             took: self.clock.now().since(begun),
         });
+        (success, failures)
     }
 
     /// Remembers the message and starts a worker for each segment.
@@ -164,6 +190,24 @@ where
         });
         // All of them, even if one fails: the others have work to do.
         join_all(started).await.into_iter().collect()
+    }
+}
+
+fn report(
+    id: &MessageId,
+    status: BroadcastStatus,
+    success: u64,
+    failures: Failures,
+) -> BroadcastReport {
+    BroadcastReport {
+        message_id: id.clone(),
+        status,
+        success,
+        failure: failures.total(),
+        failures,
+        complete: status == BroadcastStatus::Done,
+        position: None,
+        acknowledged: None,
     }
 }
 

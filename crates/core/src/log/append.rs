@@ -10,7 +10,7 @@ use crate::ports::{
 use crate::time::{UnixMillis, UnixSeconds};
 
 /// How long an append is retried while others append to the same log.
-const PATIENCE: Duration = Duration::from_secs(2);
+pub(super) const PATIENCE: Duration = Duration::from_secs(2);
 
 /// The longest wait before the first retry. It doubles with each retry, up to
 /// [`MAX_BACKOFF`].
@@ -114,7 +114,7 @@ where
             let head = tail.as_ref().map(|tail| &tail.head);
             let own = head
                 .filter(|head| !may_be_forgotten(head, message, now))
-                .and_then(|head| own(head, message.id));
+                .and_then(|head| own(head, message));
             if let Some(own) = own {
                 return Ok(own);
             }
@@ -143,14 +143,8 @@ where
                     let count = to.frames_before.len() as u64;
                     let own = self.find_own(log, &position, count, message, head);
                     // If the log has it no more, nobody can tell the difference.
-                    return Ok(match own.await? {
-                        Some(own) => own,
-                        None => Appended {
-                            frames: (message.frames)(&first(&position, count)),
-                            position,
-                            unstored: None,
-                        },
-                    });
+                    let own = own.await?;
+                    return Ok(own.unwrap_or_else(|| made_again(&position, message)));
                 }
                 Advanced::Moved(head) => {
                     let count = to.frames_before.len() as u64;
@@ -168,7 +162,7 @@ where
                     .record(MetricEvent::AppendRefused { conflicts });
                 return Err(AppendError::Busy);
             }
-            self.back_off(retries).await;
+            back_off(self.clock, self.random, retries).await;
             retries += 1;
         }
     }
@@ -252,15 +246,19 @@ where
         message: &Message<'_, F>,
         head: Option<Head>,
     ) -> Result<Option<Appended>, StoreError> {
-        let Some(head) = head.filter(|head| head.epoch == attempted.epoch) else {
+        let Some(head) = head else {
             return Ok(None);
         };
-        let seq = attempted.seq;
-        if head.newest.seq <= seq {
-            return Ok(own(&head, message.id));
+        let (epoch, seq) = (&attempted.epoch, attempted.seq);
+        if head.epoch == *epoch && head.newest.seq <= seq {
+            return Ok(own(&head, message));
+        }
+        // A purge has deleted it since, if it was appended.
+        if head.is_purged() && head.newest.append_id == *message.id {
+            return Ok(Some(made_again(attempted, message)));
         }
         let is_own = |entry: &Entry| entry.append_id == *message.id;
-        let entries = self.store.entries(log, &head.epoch, seq..=seq).await?;
+        let entries = self.store.entries(log, epoch, seq..=seq).await?;
         let Some(newest) = entries.into_iter().find(is_own) else {
             return Ok(None);
         };
@@ -271,7 +269,7 @@ where
             let mut next = first.seq;
             // Those that the log has no more stay as they are made here.
             while next < seq {
-                let page = self.store.entries(log, &head.epoch, next..=seq - 1).await?;
+                let page = self.store.entries(log, epoch, next..=seq - 1).await?;
                 let Some(last) = page.last() else { break };
                 next = last.seq + 1;
                 for entry in page.into_iter().filter(is_own) {
@@ -290,15 +288,14 @@ where
             unstored: None,
         }))
     }
+}
 
-    /// Waits with full jitter, so that publishers that met do not meet again.
-    async fn back_off(&self, retries: u32) {
-        let longest = BACKOFF
-            .saturating_mul(2_u32.saturating_pow(retries))
-            .min(MAX_BACKOFF);
-        let wait = self.random.between(Duration::ZERO, longest);
-        self.clock.sleep(wait).await;
-    }
+/// Waits with full jitter, so that publishers that met do not meet again.
+pub(super) async fn back_off(clock: &impl Clock, random: &impl Randomness, retries: u32) {
+    let longest = BACKOFF
+        .saturating_mul(2_u32.saturating_pow(retries))
+        .min(MAX_BACKOFF);
+    clock.sleep(random.between(Duration::ZERO, longest)).await;
 }
 
 /// The position of the first of several messages, if this is that of the newest
@@ -319,8 +316,28 @@ fn may_be_forgotten<F>(head: &Head, message: &Message<'_, F>, now: UnixMillis) -
 }
 
 /// The head's message, if it is this one.
-fn own(head: &Head, id: &AppendId) -> Option<Appended> {
-    (head.newest.append_id == *id).then(|| Appended::new(head.clone()))
+fn own<F: Fn(&Position) -> Vec<String>>(head: &Head, message: &Message<'_, F>) -> Option<Appended> {
+    if head.newest.append_id != *message.id {
+        None
+    } else if head.is_purged() {
+        Some(made_again(&head.position(), message))
+    } else {
+        Some(Appended::new(head.clone()))
+    }
+}
+
+/// A message that the log has no more. Of several, this is the newest one's
+/// position. Nobody can tell the difference.
+fn made_again<F: Fn(&Position) -> Vec<String>>(
+    newest: &Position,
+    message: &Message<'_, F>,
+) -> Appended {
+    let count = (message.frames)(newest).len() as u64 - 1;
+    Appended {
+        position: newest.clone(),
+        frames: (message.frames)(&first(newest, count)),
+        unstored: None,
+    }
 }
 
 fn head_expires_at(now: UnixMillis, retention: Duration) -> UnixSeconds {

@@ -45,6 +45,10 @@ impl fmt::Display for LogKey {
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct AppendId(pub String);
 
+/// The end of an entry that is none. No clock is so slow that it would seem to
+/// last.
+const NEVER_LIVE: UnixSeconds = UnixSeconds(0);
+
 /// A message of a log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
@@ -68,6 +72,27 @@ pub struct Head {
 }
 
 impl Head {
+    /// The head after all messages were deleted. It has the number of the last one,
+    /// and its id: whoever appended it may not know yet that it did.
+    pub(super) fn purged(&self, epoch: Epoch) -> Self {
+        Self {
+            epoch,
+            frames_before: Vec::new(),
+            newest: Entry {
+                seq: self.newest.seq,
+                append_id: self.newest.append_id.clone(),
+                expires_at: NEVER_LIVE,
+                frame: String::new(),
+            },
+        }
+    }
+
+    /// Whether nothing was appended since the log was purged.
+    #[must_use]
+    pub fn is_purged(&self) -> bool {
+        self.newest.expires_at == NEVER_LIVE
+    }
+
     /// The number of the first message that was appended together with the
     /// newest one.
     #[must_use]

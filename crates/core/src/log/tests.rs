@@ -70,6 +70,15 @@ impl Fixture {
         appended
     }
 
+    async fn purge(&self) -> Option<Position> {
+        let purger = Purger {
+            store: &self.store,
+            clock: &self.clock,
+            random: &self.random,
+        };
+        purger.purge(&room()).await.unwrap()
+    }
+
     fn reader(&self) -> RecoveryReader<'_, FakeStore, TestClock, SeededRandomness> {
         RecoveryReader {
             store: &self.store,
@@ -340,6 +349,16 @@ impl Crowd {
         }
     }
 
+    async fn be_faster(&self) {
+        let count = |left: usize| left.checked_sub(1);
+        let left = self
+            .left
+            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, count);
+        if left.is_ok() {
+            self.log.append().await;
+        }
+    }
+
     /// Appends a message. Returns the outcome and what was counted.
     async fn append(&self, id: &AppendId) -> (Result<Appended, AppendError>, Vec<MetricEvent>) {
         let message = Message {
@@ -377,13 +396,7 @@ impl LogReads for Crowd {
 impl LogAppends for Crowd {
     async fn tail(&self, log: &LogKey) -> Result<Option<Tail>, StoreError> {
         let tail = self.log.store.tail(log).await;
-        let count = |left: usize| left.checked_sub(1);
-        let left = self
-            .left
-            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, count);
-        if left.is_ok() {
-            self.log.append().await;
-        }
+        self.be_faster().await;
         tail
     }
 
@@ -395,6 +408,10 @@ impl LogAppends for Crowd {
         expires_at: UnixSeconds,
         memory: Option<Memory>,
     ) -> Result<Advanced, StoreError> {
+        // A purge does not look at the tail.
+        if to.is_purged() {
+            self.be_faster().await;
+        }
         let store = &self.log.store;
         store.advance(log, from, to, expires_at, memory).await
     }
@@ -474,4 +491,79 @@ async fn an_id_that_is_used_again_after_a_day_is_a_new_message() {
         fixture.clock.advance(hour * 2);
         assert_eq!(append().await.seq, first.seq + 1, "{retention:?}");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_purged_is_lost_and_what_follows_is_not() {
+    for stored in [true, false] {
+        let log = Fixture::default();
+        assert_eq!(log.purge().await, None, "there is nothing to purge");
+        let empty = log.reader().newest(&room()).await.unwrap();
+        let first = log.append_as("a", stored).await;
+        let second = log.append_as("b", stored).await;
+        let purged = log.purge().await.expect("a history");
+        assert_eq!(purged.seq, second.seq);
+        assert_ne!(purged.epoch, second.epoch);
+        assert_eq!(log.purge().await, Some(purged.clone()), "again");
+        assert_eq!(log.since(&first).await.lost, Some(Lost::Epoch));
+        assert_eq!(log.since(&second).await.lost, Some(Lost::Epoch));
+        // Nothing may be called whole that began before the first message.
+        assert_eq!(log.since(&empty).await.lost, Some(Lost::Expired));
+        let recovery = log.since(&purged).await;
+        assert_eq!((recovery.lost, &recovery.newest), (None, &purged));
+        let third = log.append_as("c", stored).await;
+        assert_eq!((&third.epoch, third.seq), (&purged.epoch, 3));
+        let recovery = log.since(&purged).await;
+        assert_eq!((recovery.lost, numbers(&recovery)), (None, vec![3]));
+        assert_eq!(log.since(&empty).await.lost, Some(Lost::Expired));
+        assert_ne!(log.purge().await, Some(purged), "another history");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_position_of_before_a_purge_is_never_valid_again() {
+    let log = Fixture::default();
+    let empty = log.reader().newest(&room()).await.unwrap();
+    log.append().await;
+    let purged = log.purge().await.unwrap();
+    for _ in 0..31 {
+        assert!(log.since(&empty).await.lost.is_some());
+        log.pass(DAY);
+    }
+    assert!(
+        log.since(&purged).await.lost.is_some(),
+        "the head is forgotten"
+    );
+    assert!(log.since(&empty).await.lost.is_some());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_message_that_was_purged_is_not_appended_again() {
+    let log = Fixture::default();
+    let first = log.append_as("a", false).await;
+    let purged = log.purge().await.unwrap();
+    assert_eq!(log.append_as("a", true).await, purged);
+    let recovery = log.since(&purged).await;
+    assert_eq!((recovery.lost, recovery.entries), (None, vec![]));
+    assert_eq!(log.append_as("b", true).await.seq, first.seq + 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_purge_gives_up_while_others_are_always_faster() {
+    let crowd = Crowd::of(usize::MAX);
+    crowd.log.append().await;
+    let purger = Purger {
+        store: &crowd,
+        clock: &crowd.log.clock,
+        random: &crowd.log.random,
+    };
+    assert_eq!(purger.purge(&room()).await, Err(AppendError::Busy));
+    let few = Crowd::of(3);
+    few.log.append().await;
+    let purger = Purger {
+        store: &few,
+        clock: &few.log.clock,
+        random: &few.log.random,
+    };
+    assert!(purger.purge(&room()).await.unwrap().is_some());
 }

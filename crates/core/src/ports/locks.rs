@@ -23,6 +23,9 @@ pub struct LockState {
     pub connected_at: UnixMillis,
     /// Until when it is held. Zero if it was released.
     pub until: UnixMillis,
+    /// Whether an operator has released it. Its holder may believe until then that
+    /// it holds it, and cannot renew it.
+    pub is_revoked: bool,
     /// Rises with every new holder.
     pub fencing: u64,
 }

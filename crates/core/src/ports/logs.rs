@@ -72,6 +72,29 @@ pub trait LogPeeks: Send + Sync {
     ) -> impl Future<Output = Result<HashMap<LogKey, Position>, StoreError>> + Send;
 }
 
+/// Where the deletion of a log's entries continues: after this entry.
+pub type DeletedTo = (Epoch, u64);
+
+/// Result of [`LogPurges::delete_superseded`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeletedPage {
+    pub deleted: u64,
+    /// `None` at the end.
+    pub next: Option<DeletedTo>,
+}
+
+/// Deletes what logs no longer need.
+pub trait LogPurges: Send + Sync {
+    /// Deletes the entries of a page that belong to another epoch than the head.
+    /// An entry of the head's epoch is never deleted, whoever moves the head
+    /// meanwhile: an epoch never comes back.
+    fn delete_superseded(
+        &self,
+        log: &LogKey,
+        after: Option<&DeletedTo>,
+    ) -> impl Future<Output = Result<DeletedPage, StoreError>> + Send;
+}
+
 /// Appends to logs.
 pub trait LogAppends: Send + Sync {
     fn tail(&self, log: &LogKey) -> impl Future<Output = Result<Option<Tail>, StoreError>> + Send;

@@ -18,7 +18,7 @@ use super::Store;
 use super::locks::{key, open, succeed};
 use super::log_histories::{Gate, Running};
 use crate::connections::Connection;
-use crate::locks::{Grant, LockKeeper, LockOutcome, TAKEOVER, release_all};
+use crate::locks::{Grant, LockKeeper, LockOutcome, TAKEOVER, release_all, revoke};
 use crate::ports::{Clock, LockKey, LockState, Locks};
 use crate::testing::START;
 use crate::time::UnixMillis;
@@ -62,10 +62,12 @@ pub enum LockMutant {
     UnlocksLate,
     /// A lock that was released is taken off the list, also if it was taken again.
     UnlistsByName,
+    /// A lock that an operator releases is free at once.
+    RevokesAtOnce,
 }
 
 impl LockMutant {
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::SwapsBlindly,
         Self::TakesOverAtOnce,
         Self::ShortensOnRenewal,
@@ -78,6 +80,7 @@ impl LockMutant {
         Self::EndsWithPredecessor,
         Self::UnlocksLate,
         Self::UnlistsByName,
+        Self::RevokesAtOnce,
     ];
 }
 
@@ -393,6 +396,19 @@ pub async fn explore_lock<S: Store>(
                     store.disconnect(&old.id, now).await.expect("disconnect");
                 }
                 running.push(start(number, &mut random));
+            }
+            15..=16 => {
+                let clock = FunctionClock::new(&world, &mut random);
+                let title = key("title");
+                let revoked = revoke(store, &title, clock.now()).await;
+                let is_held = revoked.expect("revoke").is_some();
+                if is_held && mutant == Some(LockMutant::RevokesAtOnce) {
+                    let state = store.find_lock(&title).await.expect("find_lock");
+                    let owner = state.expect("a lock").owner;
+                    let any = UnixMillis(u64::MAX);
+                    let released = store.release_lock(&title, &owner, any).await;
+                    released.expect("release_lock");
+                }
             }
             _ => {
                 let number = random.usize(0..running.len());

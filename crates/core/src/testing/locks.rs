@@ -200,6 +200,7 @@ fn held(row: &Connection, seconds: u64, fencing: u64) -> LockState {
         owner: row.lock_owner().clone(),
         connected_at: row.connected_at,
         until: START.plus(Duration::from_secs(seconds)),
+        is_revoked: false,
         fencing,
     }
 }

@@ -7,7 +7,8 @@ use belfry_protocol::{Epoch, Position};
 use super::{FakeStore, START, Store};
 use crate::log::{AppendId, Entry, Head, LogKey};
 use crate::ports::{
-    Advanced, CLOCK_LEEWAY, LogAppends, LogPeeks, LogReads, Memory, StoreError, Tail,
+    Advanced, CLOCK_LEEWAY, DeletedPage, DeletedTo, LogAppends, LogPeeks, LogPurges, LogReads,
+    Memory, StoreError, Tail,
 };
 use crate::time::{UnixMillis, UnixSeconds};
 
@@ -68,6 +69,28 @@ impl LogPeeks for FakeStore {
             .iter()
             .filter_map(|key| Some((key.clone(), head(key)?.0.position())));
         Ok(found.collect())
+    }
+}
+
+impl LogPurges for FakeStore {
+    async fn delete_superseded(
+        &self,
+        log: &LogKey,
+        after: Option<&DeletedTo>,
+    ) -> Result<DeletedPage, StoreError> {
+        let mut logs = self.logs("delete_superseded")?;
+        let Log { head, entries } = logs.logs.entry(log.clone()).or_default();
+        let rest = entries.keys();
+        let rest = rest.filter(|key| after.is_none_or(|after| *key > after));
+        let page: Vec<_> = rest.take(PAGE).cloned().collect();
+        let next = page.last().filter(|_| page.len() == PAGE).cloned();
+        let epoch = head.as_ref().map(|(head, _)| &head.epoch);
+        let superseded = page.iter().filter(|key| Some(&key.0) != epoch);
+        let deleted = superseded.filter_map(|key| entries.remove(key)).count();
+        Ok(DeletedPage {
+            deleted: deleted as u64,
+            next,
+        })
     }
 }
 
@@ -144,6 +167,7 @@ pub(super) async fn contract<S: Store>(new: impl AsyncFn() -> S) {
     a_message_is_forgotten_on_time(&new().await).await;
     logs_are_separate(&new().await).await;
     a_look_shows_the_newest_positions(&new().await).await;
+    entries_of_other_epochs_are_deleted(&new().await).await;
     a_frame_survives_whatever_it_contains(&new().await).await;
 }
 
@@ -381,6 +405,64 @@ async fn a_look_shows_the_newest_positions<S: Store>(store: &S) {
     for log in [&logs[3], &logs[110]] {
         assert_eq!(found.get(log), Some(&first.position()));
     }
+}
+
+async fn entries_of_other_epochs_are_deleted<S: Store>(store: &S) {
+    let other = Epoch::parse("19b76da0801bbbbbbbb").expect("an epoch");
+    for seq in 1..=60 {
+        store
+            .store(&room(), &epoch(), &entry(seq, "a"))
+            .await
+            .expect("store");
+    }
+    for seq in 61..=65 {
+        store
+            .store(&room(), &other, &entry(seq, "b"))
+            .await
+            .expect("store");
+    }
+    let elsewhere = LogKey::channel("room:8");
+    store
+        .store(&elsewhere, &epoch(), &entry(1, "a"))
+        .await
+        .expect("store");
+    let delete_all = async || {
+        let (mut deleted, mut after) = (0, None);
+        loop {
+            let page = store.delete_superseded(&room(), after.as_ref()).await;
+            let page = page.expect("delete_superseded");
+            deleted += page.deleted;
+            after = page.next;
+            if after.is_none() {
+                return deleted;
+            }
+        }
+    };
+    let head = Head {
+        epoch: other.clone(),
+        ..head(66, "c")
+    };
+    assert_eq!(advance(store, None, &head).await, Advanced::Yes);
+    assert_eq!(delete_all().await, 60);
+    assert_eq!(delete_all().await, 0);
+    let old = store.entries(&room(), &epoch(), 1..=60).await;
+    assert_eq!(old, Ok(vec![]));
+    let kept = store.entries(&room(), &other, 61..=65).await;
+    assert_eq!(kept.expect("entries").first(), Some(&entry(61, "b")));
+    let untouched = store.entries(&elsewhere, &epoch(), 1..=1).await;
+    assert_eq!(untouched.expect("entries").len(), 1);
+    // Without a head, nobody can read any of them.
+    let (mut deleted, mut after) = (0, None);
+    loop {
+        let page = store.delete_superseded(&elsewhere, after.as_ref()).await;
+        let page = page.expect("delete_superseded");
+        deleted += page.deleted;
+        after = page.next;
+        if after.is_none() {
+            break;
+        }
+    }
+    assert_eq!(deleted, 1);
 }
 
 async fn a_frame_survives_whatever_it_contains<S: Store>(store: &S) {

@@ -2,10 +2,10 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
-use belfry_protocol::ConnectionId;
+use belfry_protocol::{ConnectionId, Socket};
 
-use super::connection_id;
-use crate::ports::{Outbox, PostError};
+use super::{START, connection_id};
+use crate::ports::{Outbox, PostError, Sockets};
 
 /// Sockets in memory. A post to a socket that is not open is gone. Tests can
 /// prepare the answers of each. A prepared [`PostError::TimedOut`] takes the
@@ -147,15 +147,29 @@ impl Outbox for FakeOutbox {
     }
 }
 
-/// Holds an outbox to the promises of [`Outbox`]. `open` is the id of an open
+impl Sockets for FakeOutbox {
+    async fn find_socket(&self, id: &ConnectionId) -> Result<Option<Socket>, PostError> {
+        let socket = Socket {
+            connected_at: START.to_timestamp(),
+            last_active_at: START.to_timestamp(),
+        };
+        Ok(self.is_open(id.as_str()).then_some(socket))
+    }
+}
+
+/// Holds an outbox to the promises of [`Outbox`] and [`Sockets`]. `open` is the id of an open
 /// connection, `gone` of none. The frames `one` and `two` are posted to
 /// `open`, which is closed at the end.
 ///
 /// # Panics
 /// If a promise is broken.
-pub async fn outbox_contract<O: Outbox>(outbox: &O, open: &str, gone: &str) {
+pub async fn outbox_contract<O: Outbox + Sockets>(outbox: &O, open: &str, gone: &str) {
     let (open, gone) = (connection_id(open), connection_id(gone));
     let timeout = Duration::from_secs(10);
+    let socket = outbox.find_socket(&open).await.expect("find_socket");
+    let socket = socket.expect("an open connection");
+    assert!(socket.connected_at <= socket.last_active_at);
+    assert_eq!(outbox.find_socket(&gone).await, Ok(None));
     assert_eq!(outbox.post(&open, "one", timeout).await, Ok(()));
     assert_eq!(outbox.post(&open, "two", timeout).await, Ok(()));
     assert_eq!(outbox.post(&gone, "x", timeout).await, Err(PostError::Gone));
@@ -167,6 +181,7 @@ pub async fn outbox_contract<O: Outbox>(outbox: &O, open: &str, gone: &str) {
     for _ in 0..2 {
         assert_eq!(outbox.close(&open).await, Ok(()));
         assert_eq!(outbox.post(&open, "x", timeout).await, Err(PostError::Gone));
+        assert_eq!(outbox.find_socket(&open).await, Ok(None));
     }
 }
 

@@ -2,14 +2,15 @@ use std::time::Duration;
 
 use belfry_protocol::{Action, ChannelName, ConnectionId};
 
-use super::store::State;
+use super::store::{PAGE, State};
 use super::{BUCKET, FakeStore, START, Store, connection, connection_id, put, user_id};
 use crate::channels::Actions;
 use crate::connections::{Connection, Recipient, shard_of};
 use crate::hooks::PendingEvent;
 use crate::ports::{
     Departure, Departures, Due, JoinsPresence, Leave, Left, ListedLock, Listing, Segment,
-    StoreError, SubscribeResult, SubscriberPage, Subscribers, Subscription, Subscriptions, Touched,
+    StoreError, SubscribeResult, SubscriberPage, Subscribers, Subscription, SubscriptionCounts,
+    Subscriptions, SubscriptionsCounted, Touched,
 };
 use crate::time::{UnixMillis, UnixSeconds};
 
@@ -140,6 +141,27 @@ impl State {
             due_at: now,
         };
         self.presence.leave(leave.clone()).then_some(leave)
+    }
+}
+
+impl SubscriptionCounts for FakeStore {
+    async fn count_subscriptions(
+        &self,
+        pages: u32,
+        now: UnixMillis,
+    ) -> Result<SubscriptionsCounted, StoreError> {
+        let state = self.working("count_subscriptions")?;
+        let most = PAGE * pages as usize;
+        let mut counted = SubscriptionsCounted {
+            more: state.subscriptions.len() > most,
+            ..SubscriptionsCounted::default()
+        };
+        for ((channel, _), one) in state.subscriptions.iter().take(most) {
+            if !one.subscription.ends_at.has_passed(now) {
+                *counted.by_channel.entry(channel.clone()).or_default() += 1;
+            }
+        }
+        Ok(counted)
     }
 }
 

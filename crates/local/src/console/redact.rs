@@ -21,12 +21,13 @@ const REDACTED: &str = "(token)";
 /// A frame without tokens. Its JSON is written anew only if it had one, or has
 /// escapes: of members with the same name, `Value` keeps the last.
 pub(super) fn redact_frame(text: &str) -> Cow<'_, str> {
-    match serde_json::from_str::<Value>(text) {
-        Ok(mut frame) if redact_value(&mut frame) || text.contains(r"\u") => {
-            Cow::Owned(frame.to_string())
-        }
-        _ => redact_text(text),
+    let Ok(mut frame) = serde_json::from_str::<Value>(text) else {
+        return redact_text(text);
+    };
+    if redact_value(&mut frame) || text.contains(r"\u") {
+        return Cow::Owned(frame.to_string());
     }
+    redact_text(text)
 }
 
 pub(super) fn redact_text(text: &str) -> Cow<'_, str> {

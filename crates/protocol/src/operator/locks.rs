@@ -1,7 +1,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{ChannelName, HeldLocks, LockName};
+use crate::{ChannelName, HeldLocks, LockName, Timestamp};
 
 /// A request for the locks of a channel that are held.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
@@ -36,6 +36,11 @@ pub struct ReleaseLock {
 pub struct ReleaseReport {
     /// Whether somebody held it.
     pub released: bool,
+    /// Until when its holder was told that it holds it. It cannot renew the lock,
+    /// and others get it five seconds later, or as soon as the holder unlocks it
+    /// or has left. Absent if nobody held it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<Timestamp>,
 }
 
 /// A lock that a connection holds.

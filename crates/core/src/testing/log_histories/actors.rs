@@ -9,7 +9,7 @@ use belfry_protocol::Position;
 use super::stepped::Stepped;
 use super::world::{LIMITS, RETENTION, World, frame};
 use super::{Gate, Mutant, SKEW};
-use crate::log::{AppendId, Appender, LogKey, Message, RecoveryReader};
+use crate::log::{AppendId, Appender, LogKey, Message, Purger, RecoveryReader};
 use crate::ports::{Clock, LogAppends, LogReads};
 use crate::testing::{FakeMetrics, START, SeededRandomness};
 use crate::time::UnixMillis;
@@ -69,10 +69,11 @@ impl<'a, S: LogAppends + LogReads> Actor<'a, S> {
 
     pub(super) fn live(self) -> Pin<Box<dyn Future<Output = ()> + Send + 'a>> {
         Box::pin(async move {
-            match self.choose(10) {
+            match self.choose(11) {
                 0..=5 => self.publish().await,
                 6..=7 => self.read().await,
-                _ => self.join().await,
+                8..=9 => self.join().await,
+                _ => self.purge().await,
             }
         })
     }
@@ -176,6 +177,25 @@ impl<'a, S: LogAppends + LogReads> Actor<'a, S> {
                 position.seq = last.seq;
                 let published = since.published + told.entries.len();
                 since = self.world.give(position, published);
+            }
+        }
+    }
+
+    async fn purge(&self) {
+        for _ in 0..=self.choose(2) {
+            for _ in 0..self.choose(20) {
+                self.gate.pass().await;
+            }
+            let purger = Purger {
+                store: &self.store,
+                clock: &self.clock,
+                random: &self.random,
+            };
+            let at_work = self.world.at_work();
+            let purged = purger.purge(self.log).await;
+            drop(at_work);
+            if let Ok(Some(position)) = purged {
+                self.world.check_purge(&position);
             }
         }
     }

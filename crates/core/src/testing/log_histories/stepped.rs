@@ -98,6 +98,7 @@ impl<S: LogAppends + LogReads> Stepped<'_, S> {
                 },
                 id: entry.append_id,
                 part,
+                is_purge: to.is_purged(),
                 expires_at: entry.expires_at,
                 head_expires_at: expires_at,
             });

@@ -18,13 +18,15 @@ pub(super) const LIMITS: RecoveryLimits = RecoveryLimits {
     missed: Some(7),
 };
 
-/// A message as it was really published.
+/// A message as it was really published, or a purge.
 #[derive(Debug, Clone)]
 pub(super) struct Published {
     pub(super) position: Position,
     pub(super) id: AppendId,
     /// Its number among those that were appended together.
     pub(super) part: usize,
+    /// It is no message: those before it were deleted.
+    pub(super) is_purge: bool,
     pub(super) expires_at: UnixSeconds,
     pub(super) head_expires_at: UnixSeconds,
 }
@@ -171,6 +173,15 @@ impl World {
         });
     }
 
+    /// Checks where a new history is said to begin.
+    pub(super) fn check_purge(&self, position: &Position) {
+        self.note(|state| {
+            let mut purges = state.published.iter().filter(|one| one.is_purge);
+            let is_right = purges.any(|one| one.position == *position);
+            (!is_right).then(|| format!("no history begins at {position:?}"))
+        });
+    }
+
     /// Checks the whole history when nobody acts any more.
     pub(super) async fn check_the_end<S: LogReads>(&self, store: &S, log: &LogKey) {
         self.note(State::wrong_numbers);
@@ -239,6 +250,7 @@ impl State {
                 let mut published = self.published.iter();
                 let is_old = latest.since(since.at) > Duration::from_secs(29 * 86_400);
                 published.any(|one| one.head_expires_at.has_passed(latest))
+                    || missed.iter().any(|one| one.is_purge)
                     || since.position.seq == 0 && is_old
             }
         }
@@ -247,16 +259,23 @@ impl State {
     /// A number that does not follow the one before it, or a message with two.
     fn wrong_numbers(&self) -> Option<String> {
         let mut before: Option<&Position> = None;
-        for Published { position, .. } in &self.published {
+        for Published {
+            position, is_purge, ..
+        } in &self.published
+        {
             let same_epoch = before.filter(|before| before.epoch == position.epoch);
-            if position.seq != same_epoch.map_or(1, |before| before.seq + 1) {
+            let expected = match before {
+                Some(before) if *is_purge => before.seq,
+                _ => same_epoch.map_or(1, |before| before.seq + 1),
+            };
+            if position.seq != expected || *is_purge && same_epoch.is_some() {
                 return Some(format!("{position:?} follows {before:?}"));
             }
             before = Some(position);
         }
-        let names = self.published.iter().map(|one| (&one.id, one.part));
-        let names: HashSet<_> = names.collect();
-        let is_repeated = names.len() < self.published.len();
+        let messages = || self.published.iter().filter(|one| !one.is_purge);
+        let names: HashSet<_> = messages().map(|one| (&one.id, one.part)).collect();
+        let is_repeated = names.len() < messages().count();
         is_repeated.then(|| format!("a message is in the log twice: {:?}", self.published))
     }
 
