@@ -117,7 +117,13 @@ impl From<InspectError> for FunctionError {
 
 impl From<AppendError> for FunctionError {
     fn from(error: AppendError) -> Self {
-        BroadcastError::from(error).into()
+        match error {
+            AppendError::Busy => Self {
+                error_type: "ChannelBusy",
+                message: error.to_string(),
+            },
+            AppendError::Store(error) => error.into(),
+        }
     }
 }
 

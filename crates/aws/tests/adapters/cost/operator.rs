@@ -29,19 +29,30 @@ async fn subscribe(store: &DynamoDb, id: &str) -> Connection {
     row
 }
 
-#[tokio::test]
-async fn operators_look() {
+/// Subscribes 100 connections.
+async fn crowd() -> (Arc<Meter>, DynamoDb, Vec<ConnectionId>) {
     let (meter, store) = meter().await;
-    let mut ids: Vec<ConnectionId> = Vec::new();
+    let mut ids = Vec::new();
     for n in 0..100 {
         ids.push(subscribe(&store, &format!("c{n}")).await.id);
     }
     meter.reset();
+    (meter, store, ids)
+}
+
+#[tokio::test]
+async fn operators_list() {
+    let (meter, store, ids) = crowd().await;
     let page = store.row_page(None, START).await.unwrap();
     assert_eq!(page.connections.len(), 100);
     meter.expect("operator: listing 100 connections of all");
     assert_eq!(store.rows(&ids, START).await.unwrap().len(), 100);
     meter.expect("operator: reading 100 connections by id");
+}
+
+#[tokio::test]
+async fn operators_count() {
+    let (meter, store, _) = crowd().await;
     let counted = store.count_subscriptions(16, START).await.unwrap();
     assert_eq!(counted.by_channel[&room()], 100);
     meter.expect("operator: counting 100 subscriptions");
