@@ -130,6 +130,11 @@ async fn obey(clients: &Clients, event: LambdaEvent<Value>) -> Result<Value, Err
         ("silent", _) => Ok(json!({"statusCode": 200})),
         ("event", _) => answer(&event.to_string()),
         ("trace", _) => answer(&context.xray_trace_id.unwrap_or_default()),
+        ("client", _) => {
+            let client = json!(context.client_context).to_string();
+            eprintln!("told the client context: {client}");
+            answer(&client)
+        }
         ("relay", order) => {
             let event = json!({"body": order}).to_string();
             let call = clients.lambda.invoke().function_name("Misbehave");

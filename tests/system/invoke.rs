@@ -212,6 +212,34 @@ async fn the_tail_of_the_log_is_returned() {
 }
 
 #[tokio::test]
+async fn a_function_is_told_what_its_caller_says_of_itself() {
+    let stack = Stack::misbehaving().start().await;
+    let call = |context: String| {
+        let call = stack.lambda().invoke().function_name("Misbehave");
+        call.client_context(context)
+            .payload(Blob::new(r#"{"body":"client"}"#))
+    };
+    let context = json!({"custom": {"by": "alice@laptop"}}).to_string();
+    let context = STANDARD.encode(context);
+    let output = call(context.clone()).send().await.unwrap();
+    let output: Value = serde_json::from_slice(output.payload().unwrap().as_ref()).unwrap();
+    let told: Value = serde_json::from_str(output["body"].as_str().unwrap()).unwrap();
+    assert_eq!(told["custom"], json!({"by": "alice@laptop"}));
+
+    let later = call(context).invocation_type(InvocationType::Event);
+    assert_eq!(later.send().await.unwrap().status_code(), 202);
+    stack.logs.wait_for(&["client context: null"]).await;
+
+    for wrong in ["alice".to_owned(), "x".repeat(3_584)] {
+        let refused = call(wrong).send().await.unwrap_err().into_service_error();
+        assert!(
+            refused.is_invalid_request_content_exception(),
+            "{refused:?}"
+        );
+    }
+}
+
+#[tokio::test]
 async fn payloads_have_limits() {
     let stack = Stack::misbehaving().start().await;
     let event = |bytes: usize| {

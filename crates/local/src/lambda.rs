@@ -2,6 +2,7 @@
 //! two APIs around them, Invoke and the Runtime API.
 
 mod asynchronous;
+mod client_context;
 mod environment;
 mod function;
 mod function_name;
@@ -25,9 +26,11 @@ use tokio::sync::Semaphore;
 use crate::console::Recorder;
 use crate::fault::Faults;
 use crate::ids;
+use crate::metrics::Metrics;
 use crate::template::{ACCOUNT, FunctionSpec};
 use asynchronous::EventQueue;
 pub(crate) use asynchronous::{DeadLetters, RetryDelays};
+use client_context::ClientContext;
 use function::Function;
 use function_name::{FunctionName, LATEST, UnresolvedName};
 pub(crate) use invoke_api::router as invoke_router;
@@ -63,6 +66,8 @@ pub(crate) struct Settings {
     pub retry_delays: RetryDelays,
     /// Lambda's level of application logs, like `INFO`.
     pub log_level: &'static str,
+    /// Collects the functions' metrics.
+    pub metrics: Metrics,
     /// Whether the functions' output includes their metrics.
     pub show_metrics: bool,
 }
@@ -85,6 +90,8 @@ pub(crate) struct Invocation {
     /// X-Ray's header. Its lineage stops endless recursion.
     trace: String,
     payload: Bytes,
+    /// What the caller says of itself, for the function.
+    client_context: Option<ClientContext>,
 }
 
 impl Invocation {
@@ -94,6 +101,7 @@ impl Invocation {
             request_id: ids::uuid(),
             trace: ids::trace(),
             payload,
+            client_context: None,
         }
     }
 
@@ -103,6 +111,7 @@ impl Invocation {
             request_id,
             trace,
             payload,
+            client_context: None,
         }
     }
 

@@ -24,6 +24,7 @@ mod issuer;
 mod lambda;
 mod listen;
 mod local_api;
+mod metrics;
 mod nearest;
 mod origins;
 mod rate_limiter;

@@ -21,6 +21,7 @@ use crate::issuer::{CLIENT_ID, Issuer, SigningError};
 use crate::lambda::{self, Lambda};
 use crate::listen::{ListenError, Listeners};
 use crate::local_api;
+use crate::metrics::{self, Metrics};
 use crate::nearest;
 use crate::origins::{self, InvalidOrigin};
 use crate::rate_limiter::RateLimiter;
@@ -134,6 +135,7 @@ pub(crate) async fn run(arguments: cli::RunArgs) -> Result<(), RunError> {
         reclaim_after: arguments.lambda.reclaim_after,
         retry_delays: arguments.lambda.retry_delay,
         log_level: if arguments.verbose { "DEBUG" } else { "INFO" },
+        metrics: Metrics::default(),
         show_metrics: arguments.lambda.metrics,
     };
     check_binaries(&stack, &settings.binaries, arguments.release)?;
@@ -195,6 +197,7 @@ pub(crate) async fn run(arguments: cli::RunArgs) -> Result<(), RunError> {
         .merge(lambda::runtime_router(&lambda))
         .merge(fault::router(faults.clone()))
         .merge(console::router(sources, tables))
+        .merge(metrics::router(settings.metrics.clone()))
         .merge(local_api::router(
             issuer,
             lambda.dead_letters().clone(),

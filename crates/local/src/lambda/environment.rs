@@ -139,7 +139,12 @@ impl Environment {
             runtime,
             arn: settings.arn(name),
             memory_mb: spec.memory_mb,
-            output: ProcessOutput::new(name, output, settings.show_metrics)?,
+            output: ProcessOutput::new(
+                name,
+                output,
+                settings.metrics.clone(),
+                settings.show_metrics,
+            )?,
         })
     }
 

@@ -12,6 +12,7 @@ use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use super::client_context::{ClientContext, InvalidContext};
 use super::function_name::UnresolvedName;
 use super::{Invocation, Lambda, NotInvoked, trace};
 use crate::ids;
@@ -51,6 +52,7 @@ enum InvokeError {
     },
     InvalidJson,
     InvalidType(String),
+    InvalidContext(InvalidContext),
     Recursive,
 }
 
@@ -87,10 +89,13 @@ async fn try_invoke(
     let header = |name: &str| headers.get(name).map(|v| v.to_str().unwrap_or_default());
     let trace = trace::next(header("X-Amzn-Trace-Id")).map_err(|_| InvokeError::Recursive)?;
     let request_id = ids::uuid();
+    let client_context = header("X-Amz-Client-Context")
+        .map(ClientContext::parse)
+        .transpose()
+        .map_err(InvokeError::InvalidContext)?;
     let invocation = Invocation {
-        request_id: request_id.clone(),
-        trace,
-        payload,
+        client_context,
+        ..Invocation::identified(request_id.clone(), trace, payload)
     };
     match header("X-Amz-Invocation-Type") {
         None | Some("RequestResponse") => {
@@ -113,6 +118,11 @@ async fn try_invoke(
             Ok(response)
         }
         Some("Event") => {
+            let invocation = Invocation {
+                // Lambda passes it on in synchronous invocations only.
+                client_context: None,
+                ..invocation
+            };
             if invocation.payload.len() > MAX_EVENT_BYTES {
                 return Err(InvokeError::TooLarge {
                     invocation_type: "Event",
@@ -208,6 +218,11 @@ impl InvokeError {
                 user_error(format!(
                     "invocation type {given:?} is not one of RequestResponse, Event, DryRun"
                 )),
+            ),
+            Self::InvalidContext(invalid) => (
+                StatusCode::BAD_REQUEST,
+                "InvalidRequestContentException",
+                user_error(invalid.to_string()),
             ),
             Self::Recursive => (
                 StatusCode::BAD_REQUEST,

@@ -7,6 +7,8 @@ use bytes::Bytes;
 use serde_json::Value;
 use tokio::net::unix::pipe::Receiver;
 
+use crate::metrics::Metrics;
+
 /// The longest line of output that is printed in one piece.
 const MAX_LINE_BYTES: usize = 64 * 1024;
 
@@ -27,16 +29,23 @@ pub(super) struct ProcessOutput {
     pipe: Option<Receiver>,
     line: Vec<u8>,
     tail: Vec<u8>,
+    metrics: Metrics,
     show_metrics: bool,
 }
 
 impl ProcessOutput {
-    pub(super) fn new(name: &str, pipe: PipeReader, show_metrics: bool) -> io::Result<Self> {
+    pub(super) fn new(
+        name: &str,
+        pipe: PipeReader,
+        metrics: Metrics,
+        show_metrics: bool,
+    ) -> io::Result<Self> {
         Ok(Self {
             name: name.to_owned(),
             pipe: Some(Receiver::from_owned_fd(OwnedFd::from(pipe))?),
             line: Vec::new(),
             tail: Vec::new(),
+            metrics,
             show_metrics,
         })
     }
@@ -93,9 +102,12 @@ impl ProcessOutput {
     }
 
     fn print_line(&mut self) {
-        if !self.show_metrics && is_metrics(&self.line) {
-            self.line.clear();
-            return;
+        if let Some(metrics) = metrics(&self.line) {
+            self.metrics.add(&metrics);
+            if !self.show_metrics {
+                self.line.clear();
+                return;
+            }
         }
         let line = String::from_utf8_lossy(&self.line);
         let line = format!("[{}] {}\n", self.name, line.trim_end());
@@ -123,11 +135,17 @@ impl ProcessOutput {
     }
 }
 
-/// Whether a line is in CloudWatch's embedded metric format: JSON with a member
-/// `_aws`.
+/// Whether a line is in CloudWatch's embedded metric format.
 pub(crate) fn is_metrics(line: &[u8]) -> bool {
-    line.starts_with(b"{")
-        && serde_json::from_slice::<Value>(line).is_ok_and(|json| json.get("_aws").is_some())
+    metrics(line).is_some()
+}
+
+/// A line in CloudWatch's embedded metric format: JSON with a member `_aws`.
+fn metrics(line: &[u8]) -> Option<Value> {
+    let json: Value = line
+        .starts_with(b"{")
+        .then(|| serde_json::from_slice(line).ok())??;
+    json.get("_aws").is_some().then_some(json)
 }
 
 impl Drop for ProcessOutput {

@@ -244,7 +244,11 @@ async fn next(
         .deadline
         .duration_since(SystemTime::UNIX_EPOCH)
         .unwrap_or_default();
-    Response::builder()
+    let mut response = Response::builder();
+    if let Some(context) = &event.invocation.client_context {
+        response = response.header("Lambda-Runtime-Client-Context", context.header());
+    }
+    response
         .header("Content-Type", "application/json")
         .header(
             "Lambda-Runtime-Aws-Request-Id",
