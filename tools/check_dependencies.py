@@ -1,9 +1,9 @@
 """Checks the dependencies of the workspace's crates.
 
-Only belfry-aws may depend on the AWS SDK; test packages may, too, to act as
-clients of it. The local stack stands apart from Belfry's other crates, but for
-the file that checks channel rules. No crate may have a dependency that its code
-never names.
+Only belfry-aws may depend on the AWS SDK; test packages and belfry-ops may, too,
+to act as clients of it. The local stack stands apart from Belfry's other crates,
+but for the file that checks channel rules and the command line, which has
+`belfry ops`. No crate may have a dependency that its code never names.
 Prints each problem and exits with 1 if there is any.
 """
 
@@ -15,13 +15,14 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 
-# Packages that stand in for users of the SDK.
-SDK_USERS = {"belfry-aws", "belfry-tests", "belfry-loadtest"}
+# Packages that are, or stand in for, users of the SDK.
+SDK_USERS = {"belfry-aws", "belfry-ops", "belfry-tests", "belfry-loadtest"}
 
-# The only file of the local stack that may name another of Belfry's crates. Two
-# evaluators of channel rules could differ.
+# The only files of the local stack that may name others of Belfry's crates. Two
+# evaluators of channel rules could differ; `belfry ops` is a command of the same
+# program and knows the stack as any client does.
 LOCAL_STACK = ROOT / "crates/local/src"
-USES_CRATES = LOCAL_STACK / "channels.rs"
+USERS = {"channels.rs": {"core", "protocol"}, "cli.rs": {"ops"}, "main.rs": {"ops"}}
 
 # Packages whose library has another name.
 LIBRARIES = {"dynoxide-rs": "dynoxide"}
@@ -60,14 +61,18 @@ def problems(folder):
 def crates_in_the_local_stack(sources):
     """The files, by path and text, that name a crate of Belfry's and may not.
 
-    >>> list(crates_in_the_local_stack({USES_CRATES: "use belfry_core::x;"}))
+    >>> list(crates_in_the_local_stack({LOCAL_STACK / "channels.rs": "use belfry_core::x;"}))
     []
     >>> list(crates_in_the_local_stack({LOCAL_STACK / "run.rs": "use belfry_protocol as p;"}))
-    ['crates/local/src/run.rs: only channels.rs may use belfry_protocol']
+    ['crates/local/src/run.rs: may not use belfry_protocol']
+    >>> list(crates_in_the_local_stack({LOCAL_STACK / "channels.rs": "use belfry_ops::x;"}))
+    ['crates/local/src/channels.rs: may not use belfry_ops']
     """
     for path, text in sources.items():
-        if path != USES_CRATES and (found := re.search(r"\bbelfry_(aws|core|functions|protocol)\b", text)):
-            yield f"{path.relative_to(ROOT)}: only {USES_CRATES.name} may use {found[0]}"
+        allowed = USERS.get(str(path.relative_to(LOCAL_STACK)), set())
+        used = set(re.findall(r"\bbelfry_(aws|core|functions|ops|protocol)\b", text))
+        for crate in sorted(used - allowed):
+            yield f"{path.relative_to(ROOT)}: may not use belfry_{crate}"
 
 
 def main():

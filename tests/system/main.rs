@@ -32,6 +32,7 @@ mod locks;
 mod management;
 mod metrics;
 mod operator;
+mod ops;
 mod outage;
 mod pages;
 mod presence;

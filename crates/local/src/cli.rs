@@ -1,12 +1,14 @@
 //! The command line.
 
 use std::convert::Infallible;
+use std::io;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use belfry_ops::OpsArgs;
 use clap::error::ErrorKind;
-use clap::{Args, CommandFactory, Parser, Subcommand};
+use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use url::{Host as UrlHost, Url};
 
 use crate::channels;
@@ -46,6 +48,36 @@ pub(crate) enum Command {
     Channels(ChannelsCommand),
     /// Say what a stack costs on AWS in a month
     Cost(Box<CostArgs>),
+    /// Operate a running stack, here or on AWS: list, close and drain connections, purge histories, watch
+    Ops(Box<OpsArgs>),
+    /// Print a script with which a shell completes `belfry`
+    Completions {
+        /// Shell
+        #[arg(value_enum)]
+        shell: CompletedShell,
+    },
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(crate) enum CompletedShell {
+    Bash,
+    Zsh,
+    Fish,
+}
+
+impl From<CompletedShell> for clap_complete::Shell {
+    fn from(shell: CompletedShell) -> Self {
+        match shell {
+            CompletedShell::Bash => Self::Bash,
+            CompletedShell::Zsh => Self::Zsh,
+            CompletedShell::Fish => Self::Fish,
+        }
+    }
+}
+
+pub(crate) fn print_completions(shell: CompletedShell) {
+    let shell: clap_complete::Shell = shell.into();
+    clap_complete::generate(shell, &mut Cli::command(), "belfry", &mut io::stdout());
 }
 
 #[derive(Debug, Subcommand)]

@@ -5,7 +5,9 @@
 //!
 //! Only [`channels`] uses Belfry's other crates: it checks `channels.json` and
 //! explains its decisions, and a second evaluator could decide otherwise than
-//! the functions do. The same holds for the names of channels. `tools/check_dependencies.py` refuses any other use.
+//! the functions do. The same holds for the names of channels. The command line
+//! also has `belfry ops`, a crate of its own. `tools/check_dependencies.py`
+//! refuses any other use.
 
 mod channels;
 mod cli;
@@ -64,6 +66,11 @@ fn main() -> ExitCode {
         }
         Command::Cost(arguments) => {
             cost::print(&arguments);
+            Ok(())
+        }
+        Command::Ops(arguments) => return belfry_ops::run(&arguments),
+        Command::Completions { shell } => {
+            cli::print_completions(shell);
             Ok(())
         }
     };

@@ -1,0 +1,227 @@
+//! The stack that is asked: the function `Operator` of a CloudFormation stack or
+//! of the local stack.
+
+use aws_config::{BehaviorVersion, Region, SdkConfig};
+use aws_credential_types::Credentials;
+use aws_credential_types::provider::SharedCredentialsProvider;
+use aws_sdk_lambda::error::{ProvideErrorMetadata, SdkError};
+use aws_sdk_lambda::operation::invoke::InvokeError;
+use aws_sdk_lambda::primitives::Blob;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+
+use crate::arguments::{DEFAULT_ENDPOINT, StackArgs};
+use crate::cloud::Cloud;
+use crate::error::OpsError;
+use crate::http::{Http, causes};
+use crate::output::quoted;
+
+/// The function's logical id, which is its name in the local stack.
+const OPERATOR: &str = "Operator";
+
+/// The most characters of a caller's name. The function keeps no more.
+const MAX_CALLER_CHARS: usize = 256;
+
+pub(crate) struct Stack {
+    lambda: aws_sdk_lambda::Client,
+    function: String,
+    /// Who asks, as Lambda's client context.
+    context: String,
+    pub(crate) place: Place,
+    /// The flags that choose this stack again.
+    flags: String,
+}
+
+pub(crate) enum Place {
+    Local { endpoint: String },
+    Aws { cloud: Cloud, stack: String },
+}
+
+impl Stack {
+    pub(crate) async fn open(arguments: &StackArgs) -> Result<Self, OpsError> {
+        let flags = flags(arguments);
+        match &arguments.stack {
+            None => Ok(Self::local(&arguments.endpoint, flags)),
+            Some(stack) => Self::on_aws(stack, arguments, flags).await,
+        }
+    }
+
+    fn local(endpoint: &str, flags: String) -> Self {
+        let credentials = Credentials::new("local", "local", None, None, "the local stack");
+        let config = SdkConfig::builder()
+            .behavior_version(BehaviorVersion::latest())
+            .region(Region::new("us-east-1"))
+            .credentials_provider(SharedCredentialsProvider::new(credentials))
+            .endpoint_url(endpoint)
+            .http_client(Http::plain().sdk_client())
+            .build();
+        Self {
+            lambda: aws_sdk_lambda::Client::new(&config),
+            function: OPERATOR.to_owned(),
+            context: context(&user_at_host()),
+            place: Place::Local {
+                endpoint: endpoint.to_owned(),
+            },
+            flags,
+        }
+    }
+
+    async fn on_aws(stack: &str, arguments: &StackArgs, flags: String) -> Result<Self, OpsError> {
+        let http = Http::with_tls();
+        let mut loader =
+            aws_config::defaults(BehaviorVersion::latest()).http_client(http.sdk_client());
+        if let Some(region) = &arguments.region {
+            loader = loader.region(Region::new(region.clone()));
+        }
+        if let Some(profile) = &arguments.profile {
+            loader = loader.profile_name(profile);
+        }
+        let config = loader.load().await;
+        let cloud = Cloud::new(&config, http)?;
+        let function = cloud.function_of(stack, OPERATOR).await?;
+        let identity = aws_sdk_sts::Client::new(&config)
+            .get_caller_identity()
+            .send();
+        // Only for the log of the function, which must not keep anybody from acting.
+        let caller = identity.await.ok().and_then(|identity| identity.arn);
+        Ok(Self {
+            lambda: aws_sdk_lambda::Client::new(&config),
+            function,
+            context: context(&caller.unwrap_or_else(user_at_host)),
+            place: Place::Aws {
+                cloud,
+                stack: stack.to_owned(),
+            },
+            flags,
+        })
+    }
+
+    /// Invokes the function and returns its report.
+    pub(crate) async fn ask(&self, request: &Value) -> Result<Value, OpsError> {
+        let invocation = self
+            .lambda
+            .invoke()
+            .function_name(&self.function)
+            .client_context(&self.context)
+            .payload(Blob::new(request.to_string()));
+        let output = invocation
+            .send()
+            .await
+            .map_err(|error| self.problem(error))?;
+        let payload = output.payload().map(AsRef::as_ref).unwrap_or_default();
+        let report: Value = serde_json::from_slice(payload)
+            .map_err(|error| OpsError::UnknownReport(error.to_string()))?;
+        if output.function_error().is_none() {
+            return Ok(report);
+        }
+        let field = |name: &str| report[name].as_str().unwrap_or_default();
+        Err(OpsError::of_function(
+            field("errorType"),
+            field("errorMessage"),
+        ))
+    }
+
+    /// A command that asks the same stack.
+    pub(crate) fn command(&self, action: &str) -> String {
+        let program = std::env::args().next();
+        let program = program.map_or_else(|| "belfry".into(), |program| quoted(&program));
+        format!("{program} ops {action}{}", self.flags)
+    }
+
+    /// What people call the stack.
+    pub(crate) fn name(&self) -> String {
+        match &self.place {
+            Place::Local { endpoint } => format!("the local stack at {endpoint}"),
+            Place::Aws { stack, .. } => format!("stack {stack}"),
+        }
+    }
+
+    fn problem(&self, error: SdkError<InvokeError>) -> OpsError {
+        let reason = error.message().map(str::to_owned);
+        let reason = reason.unwrap_or_else(|| causes(&error));
+        let denied = matches!(error.code(), Some("AccessDeniedException"));
+        match (&error, &self.place) {
+            (
+                SdkError::DispatchFailure(_) | SdkError::TimeoutError(_),
+                Place::Local { endpoint },
+            ) => OpsError::NoLocalStack {
+                endpoint: endpoint.clone(),
+                cause: causes(&error),
+            },
+            _ if denied => OpsError::Denied {
+                operation: "lambda:InvokeFunction",
+                reason,
+            },
+            _ => OpsError::Aws {
+                operation: "invoking the function Operator",
+                reason,
+            },
+        }
+    }
+}
+
+/// Reads a report as the type of its action.
+pub(crate) fn read<T: DeserializeOwned>(report: &Value) -> Result<T, OpsError> {
+    T::deserialize(report).map_err(|error| OpsError::UnknownReport(error.to_string()))
+}
+
+fn flags(arguments: &StackArgs) -> String {
+    let endpoint = (arguments.endpoint != DEFAULT_ENDPOINT).then_some(&arguments.endpoint);
+    [
+        ("stack", arguments.stack.as_ref()),
+        ("region", arguments.region.as_ref()),
+        ("profile", arguments.profile.as_ref()),
+        ("endpoint", endpoint),
+    ]
+    .into_iter()
+    .filter_map(|(name, value)| Some(format!(" --{name} {}", quoted(value?))))
+    .collect()
+}
+
+fn user_at_host() -> String {
+    let user = std::env::var("USER").unwrap_or_else(|_| "unknown".into());
+    let system = rustix::system::uname();
+    format!("{user}@{}", system.nodename().to_string_lossy())
+}
+
+/// Lambda's client context. The function gets it in a header, so it is ASCII.
+fn context(by: &str) -> String {
+    let visible = |c: char| if c.is_ascii_graphic() { c } else { '?' };
+    let by: String = by.chars().take(MAX_CALLER_CHARS).map(visible).collect();
+    STANDARD.encode(json!({"custom": {"by": by}}).to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_caller_is_named_in_ascii() {
+        let decoded = |by: &str| String::from_utf8(STANDARD.decode(context(by)).unwrap()).unwrap();
+        assert_eq!(decoded("zoë@host"), r#"{"custom":{"by":"zo?@host"}}"#);
+        assert!(context(&"ü".repeat(9_000)).len() < 512);
+    }
+
+    #[test]
+    fn a_further_command_asks_the_same_stack() {
+        let mut arguments = StackArgs {
+            stack: None,
+            region: None,
+            profile: None,
+            endpoint: DEFAULT_ENDPOINT.to_owned(),
+        };
+        assert_eq!(flags(&arguments), "");
+        arguments.endpoint = "http://127.0.0.1:4000".into();
+        assert_eq!(flags(&arguments), " --endpoint http://127.0.0.1:4000");
+        arguments.endpoint = DEFAULT_ENDPOINT.into();
+        arguments.stack = Some("belfry-prod".into());
+        arguments.region = Some("eu-west-1".into());
+        arguments.profile = Some("on call".into());
+        assert_eq!(
+            flags(&arguments),
+            " --stack belfry-prod --region eu-west-1 --profile 'on call'"
+        );
+    }
+}
