@@ -3,6 +3,7 @@
 mod aws;
 mod fake;
 mod local;
+mod operated;
 mod terminal;
 mod watch;
 mod work;
