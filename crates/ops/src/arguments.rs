@@ -138,7 +138,7 @@ pub(crate) struct CareArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct ListArgs {
-    /// Only those that a page of this origin opened, like https://app.example.com
+    /// Only those that a page of this origin opened, like `https://app.example.com`
     #[arg(long)]
     pub(crate) origin: Option<String>,
 

@@ -1,6 +1,6 @@
 //! `belfry ops`: what operators ask of a running stack, from a terminal.
 //!
-//! Each action is a request to the function `Operator`; [`watch`] also reads
+//! Each action is a request to the function `Operator`; `watch` also reads
 //! metrics and alarms. This crate has no rules: it asks, shows and waits.
 
 mod actions;
