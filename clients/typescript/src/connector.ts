@@ -63,9 +63,9 @@ export class Connector {
   #userId: string | undefined;
   #endWake: (() => void) | undefined;
   #refresh: TokenRefresh | undefined;
-  #retry: unknown;
+  /** The next connection: after a failure, or before the end of the present one. */
+  #next: unknown;
   #stable: unknown;
-  #handover: unknown;
 
   constructor(environment: Environment, transport: Transport, options: ConnectorOptions, events: ConnectorEvents) {
     this.#environment = environment;
@@ -110,7 +110,7 @@ export class Connector {
   /** Opens a connection, beside the present one if there is one. */
   async #connect(): Promise<void> {
     if (this.#attempt) return;
-    this.#environment.clearTimeout(this.#retry);
+    this.#environment.clearTimeout(this.#next);
     const attempt: Attempt = { early: [] };
     this.#attempt = attempt;
     // A browser does not say that the token was refused. Before the third attempt, suspect it.
@@ -155,7 +155,7 @@ export class Connector {
     this.#refresh.schedule(frame);
     const life = remaining(frame, connectionExpiresAt);
     const ahead = Math.min(HANDOVER_MS, life * HANDOVER_SHARE);
-    this.#handover = this.#environment.setTimeout(() => void this.#connect(), life - ahead);
+    this.#connectIn(life - ahead);
     this.#retired?.close();
     this.#retired = previous;
     if (this.#userId !== undefined && this.#userId !== userId) {
@@ -175,8 +175,10 @@ export class Connector {
     const isOwn = frame.type === "reconnect" || frame.type === "unsubscribed";
     if (isOwn && connection !== this.#current) return;
     // An operator who asks many clients spreads them over some time.
-    if (frame.type === "reconnect") this.#connectIn(this.#environment.random() * (frame.data.withinMs ?? 0));
-    else if (connection === this.#attempt?.connection) this.#attempt.early.push(frame);
+    if (frame.type === "reconnect") {
+      if (frame.data.withinMs) this.#connectIn(this.#environment.random() * frame.data.withinMs);
+      else void this.#connect();
+    } else if (connection === this.#attempt?.connection) this.#attempt.early.push(frame);
     else this.#events.received(frame);
   }
 
@@ -213,8 +215,8 @@ export class Connector {
   }
 
   #connectIn(ms: number): void {
-    this.#environment.clearTimeout(this.#retry);
-    this.#retry = this.#environment.setTimeout(() => void this.#connect(), ms);
+    this.#environment.clearTimeout(this.#next);
+    this.#next = this.#environment.setTimeout(() => void this.#connect(), ms);
   }
 
   #report(error?: BelfryError, retryInMs?: number): void {
@@ -225,6 +227,6 @@ export class Connector {
 
   #clearTimers(): void {
     this.#refresh?.stop();
-    for (const timer of [this.#retry, this.#stable, this.#handover]) this.#environment.clearTimeout(timer);
+    for (const timer of [this.#next, this.#stable]) this.#environment.clearTimeout(timer);
   }
 }

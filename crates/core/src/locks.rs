@@ -96,6 +96,9 @@ impl<S: Locks, C: Clock> LockKeeper<'_, S, C> {
         let mut seen = self.store.find_lock(key).await?;
         // For the attempts of this call.
         let mut listed = Vec::new();
+        // Whether the lock may be the connection's because of this call. What has
+        // ended the connection may have released its locks before that.
+        let mut is_new = false;
         for _ in 0..ATTEMPTS {
             let now = self.clock.now();
             let until = now.plus(lifetime);
@@ -115,6 +118,14 @@ impl<S: Locks, C: Clock> LockKeeper<'_, S, C> {
                     }
                 }
                 Some(state) if state.until.plus(TAKEOVER) > now => {
+                    // It was taken here, and revoked before the answer came.
+                    if is_new
+                        && belongs_to(state, connection)
+                        && !self.store.is_in_session(connection).await?
+                    {
+                        release(self.store, connection, key).await?;
+                        return Ok(LockOutcome::Ended);
+                    }
                     self.strike(connection, state, listed).await;
                     return Ok(LockOutcome::Held(state.clone()));
                 }
@@ -139,6 +150,8 @@ impl<S: Locks, C: Clock> LockKeeper<'_, S, C> {
                     return Ok(LockOutcome::TooMany);
                 }
             }
+            let connected_at = seen.as_ref().map(|seen| seen.connected_at);
+            is_new |= kind != GrantKind::Renewal || connected_at != Some(new.connected_at);
             match self.store.swap_lock(key, seen.as_ref(), &new).await? {
                 // It was swapped, but the answer got lost.
                 Swapped::No(Some(now)) if now == new => {}
@@ -148,9 +161,7 @@ impl<S: Locks, C: Clock> LockKeeper<'_, S, C> {
                 }
                 Swapped::Yes => {}
             }
-            // What has ended the connection may have released its locks before
-            // this one was taken.
-            if !listed.is_empty() && !self.store.is_in_session(connection).await? {
+            if is_new && !self.store.is_in_session(connection).await? {
                 release(self.store, connection, key).await?;
                 return Ok(LockOutcome::Ended);
             }

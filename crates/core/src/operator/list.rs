@@ -2,7 +2,8 @@ use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
 
 use belfry_protocol::{
-    ChannelName, ConnectionId, ConnectionList, ListConnections, ListedConnection, Target, UserId,
+    Bounded, ChannelName, ConnectionId, ConnectionList, ListConnections, ListedConnection, Target,
+    UserId,
 };
 use futures_util::future::try_join_all;
 
@@ -66,7 +67,7 @@ where
             Some(text) => ListCursor::parse(text, &request.target)?,
             None => ListCursor::start(&request.target),
         };
-        let limit = request.limit.map_or(LIMIT, |limit| limit.get()) as usize;
+        let limit = request.limit.map_or(LIMIT, Bounded::get) as usize;
         let mut list = ConnectionList::default();
         for _ in 0..READS {
             let read = self.read(&request.target, &cursor, now).await?;

@@ -2,6 +2,7 @@ use belfry_protocol::{ChannelLocks, ChannelName, ReleaseLock, ReleaseReport};
 
 use crate::locks::{held, revoke};
 use crate::ports::{Clock, LockKey, Locks, StoreError};
+use crate::time::UnixMillis;
 
 /// Lists the locks of channels, and releases them for operators.
 #[derive(Debug)]
@@ -30,7 +31,7 @@ impl<S: Locks, C: Clock> Unlock<S, C> {
         let until = revoke(&self.store, &key, self.clock.now()).await?;
         Ok(ReleaseReport {
             released: until.is_some(),
-            until: until.map(|until| until.to_timestamp()),
+            until: until.map(UnixMillis::to_timestamp),
         })
     }
 }
