@@ -189,7 +189,7 @@ export class Connection {
   #gatewayFailed(): void {
     const [id, other] = this.#pending.keys();
     if (other !== undefined) return;
-    const error = new BelfryError("INTERNAL", "API Gateway could not run the function", { advice: gatewayAdvice });
+    const error = new BelfryError("INTERNAL", "the function could not be run", { advice: gatewayAdvice });
     this.#settle(id)?.reject(error);
   }
 

@@ -123,7 +123,7 @@ export class Connector {
       this.#attempt = undefined;
       // The error of a WebSocket that cannot be made may repeat the token, so it is not passed on.
       const isKnown = error instanceof BelfryError;
-      const failure = isKnown ? error : new BelfryError("TOKEN_UNAVAILABLE", "the token has forbidden characters");
+      const failure = isKnown ? error : new BelfryError("TOKEN_UNAVAILABLE", "the token cannot be sent");
       this.#failed({ error: failure, advice: "retryLater" });
     }
   }

@@ -67,7 +67,7 @@ async fn connections_are_listed_by_whom_and_where() {
         }
     }
     let of_page = json!({"target": {"type": "all"}, "origin": origin});
-    assert_eq!(list(&stack, of_page).await, [page_id.clone()]);
+    assert_eq!(list(&stack, of_page).await, std::slice::from_ref(&page_id));
     let old = json!({"target": {"type": "all"}, "minAgeSeconds": 3_600});
     assert!(list(&stack, old).await.is_empty());
 
