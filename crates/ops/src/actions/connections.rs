@@ -90,6 +90,9 @@ fn shown(report: &Value) -> Result<String, OpsError> {
 }
 
 fn rows(connections: &[ListedConnection], now: jiff::Timestamp) -> String {
+    if connections.is_empty() {
+        return "no connection\n".into();
+    }
     let rows = connections.iter().map(|one| {
         [
             one.connection_id.to_string(),
@@ -217,6 +220,7 @@ mod tests {
         Zx1=          alice  1h00m  40s     30m00s      203.0.113.7  https://app.example
         a-longer-id=  alice  1h00m  40s     30m00s      203.0.113.7
         ");
+        assert_eq!(rows(&[], now()), "no connection\n");
     }
 
     #[test]
