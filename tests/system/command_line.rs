@@ -135,7 +135,8 @@ async fn every_event_file_can_be_sent_to_its_function() {
             "broadcast" if name == "broadcast-invalid" => ("Broadcaster", "errorType"),
             "broadcast" => ("Broadcaster", "messageId"),
             "sweeper" => ("Sweeper", "complete"),
-            "operator" => ("Operator", "closed"),
+            "operator" if name == "operator-sign-out" => ("Operator", "closed"),
+            "operator" => ("Operator", "messageId"),
             _ => panic!("{name} belongs to no function"),
         };
         let event = serde_json::from_str(&std::fs::read_to_string(&path).unwrap()).unwrap();
