@@ -631,12 +631,64 @@ class Scenario:
         until("the row's removal", lambda: not self.rows())
         step("wscat has closed, and the row is gone")
 
+    def operate(self):
+        """Every command of `belfry ops`, as a user who may operate the stack and do nothing else."""
+        self.operator = self.user_with("operator", "OperatorInvokePolicyArn")
+        self.refuse_to_invoke("BroadcasterName", {}, self.operator)
+        socket, channel = self.wscat(), "demo:deploy"
+        self.ping(socket)
+        self.send(socket, "subscribe", channels=[{"channel": channel, "presence": {}}])
+        socket.wait_for('"subscribed"', '"presence"')
+        self.send(socket, "lock", channel=channel, name="title", seconds=300)
+        socket.wait_for('"locked"')
+        mine = ("--user", self.user)
+        [connection] = self.ops("list", *mine)["connections"]
+        details = self.ops("inspect", connection["connectionId"])
+        assert details["socket"] and details["channels"][0]["channel"] == channel, details
+        assert details["locks"] == [{"channel": channel, "name": "title"}], details
+        assert self.ops("list", "--channel", channel)["connections"] == [connection]
+        stats = self.ops("stats")
+        assert stats["channels"]["largest"] == [{"channel": channel, "subscribers": 1}], stats
+        assert self.ops("presence", channel)["count"] == 1
+        assert len(self.ops("locks", channel)["held"]) == 1
+        assert self.ops("unlock", channel, "title")["released"]
+        step("belfry ops lists, inspects and counts, and releases a lock")
+        told = self.ops("purge", channel)["told"]
+        assert told["success"] == 1, told
+        socket.wait_for('"history.purged"')
+        asked = self.ops("drain", *mine, "--within", "10")
+        assert asked["success"] == 1, asked
+        socket.wait_for('"reconnect"', '"withinMs":10000')
+        kicked = self.ops("kick", *mine, "--code", "closed-by-operator")
+        assert kicked["success"] == 1, kicked
+        socket.wait_for("CLOSED_BY_OPERATOR")
+        until("the row's removal", lambda: not self.rows())
+        assert self.ops("report", kicked["messageId"]) == kicked
+        assert self.ops("resume", asked["messageId"])["status"] == "done"
+        step("it purges a history, asks a client to reconnect, and closes its connection")
+        _, messages = self.log("Operator")
+        who = [message for message in messages if "operator.kick" in message]
+        assert '"by":"arn:' in who[0], who
+        step("the log says who it was")
+
+    def ops(self, *arguments):
+        """The report of a command, which must succeed."""
+        id_, secret = self.operator
+        done = subprocess.run(
+            [ROOT / "target/debug/belfry", "ops", *arguments, "--stack", STACK, "--json"],
+            env=self.environment | {"AWS_ACCESS_KEY_ID": id_, "AWS_SECRET_ACCESS_KEY": secret},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, (arguments, done)
+        return json.loads(done.stdout)
+
     def sign_out(self):
         self.ping(self.wscat())
-        key = self.user_with("back-end", "OperatorInvokePolicyArn")
-        self.refuse_to_invoke("BroadcasterName", {}, key)
         report, error = self.invoke(
-            self.found["OperatorName"], self.sign_out_request(), self.client("lambda", *key)
+            self.found["OperatorName"], self.sign_out_request(), self.client("lambda", *self.operator)
         )
         assert error is None and report == {"closed": 1, "failed": 0, "notEnded": 0}, report
         assert not self.rows()
@@ -730,6 +782,7 @@ def main():
             scenario.refuse_parameters()
             scenario.fail_at_start()
             scenario.disconnect()
+            scenario.operate()
             scenario.sign_out()
             scenario.read_logs()
             scenario.change_stage()

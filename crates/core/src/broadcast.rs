@@ -172,6 +172,11 @@ enum Close {
 }
 
 impl Post {
+    /// Whether the recipient's session lasts. A connection is closed all the same.
+    fn may_be_made(&self, now: UnixMillis) -> bool {
+        self.close != Close::Never || !self.recipient.token_expires_at.has_passed(now)
+    }
+
     fn next_frame(&self) -> &str {
         self.frames.get(self.accepted).map_or("", AsRef::as_ref)
     }

@@ -15,7 +15,7 @@
 //!   entries the newest is stored last: it tells that the others are.
 //! - A reader reads the head first and the entries before it afterwards
 //!   ([`Recovery`]). Those were stored before the head moved, so a gap means
-//!   that entries have expired, and nothing else.
+//!   that entries have expired, or that the log was purged meanwhile.
 //! - A purge moves the head to another epoch and keeps its number. So no position
 //!   of before is one of the new epoch, not even that of an empty log, and whoever
 //!   has one is told that something was lost. The head is one item, so a message is

@@ -15,14 +15,17 @@ use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
 use tracing_subscriber::util::SubscriberInitExt;
 
 /// The fields that a log line may have beside `timestamp`, `level` and `message`.
-const FIELDS: [&str; 44] = [
+const FIELDS: [&str; 53] = [
     "action",
     "by",
+    "channel",
     "closed",
     "code",
     "complete",
     "connectionId",
     "connections",
+    "count",
+    "deleted",
     "durationMs",
     "errorType",
     "event",
@@ -34,15 +37,19 @@ const FIELDS: [&str; 44] = [
     "givenUp",
     "gone",
     "kept",
+    "locks",
     "messageId",
+    "name",
     "notAttempted",
     "notEnded",
     "origin",
     "outlived",
+    "pauseMs",
     "percent",
     "pinged",
     "reason",
     "reconnectSent",
+    "released",
     "replaced",
     "requestId",
     "rows",
@@ -53,9 +60,11 @@ const FIELDS: [&str; 44] = [
     "sourceIp",
     "status",
     "statusCode",
+    "subscriptions",
     "success",
     "target",
     "throttled",
+    "told",
     "tooLarge",
     "type",
     "userId",
@@ -162,6 +171,25 @@ mod tests {
         fn flush(&mut self) -> io::Result<()> {
             Ok(())
         }
+    }
+
+    /// A field that is not on the list would be dropped without a word.
+    #[test]
+    fn every_field_that_the_documentation_promises_is_written() {
+        let page = include_str!("../../../docs/ARCHITECTURE.md");
+        let (_, section) = page.split_once("\n## Logs\n").unwrap();
+        let rows = section.lines().filter(|line| line.starts_with("| `"));
+        let mut promised = 0;
+        for row in rows {
+            let fields = row.rsplit('|').nth(1).unwrap();
+            let fields = fields.split('`').skip(1).step_by(2);
+            // Reasons begin with a capital letter.
+            for field in fields.filter(|field| field.starts_with(char::is_lowercase)) {
+                assert!(FIELDS.contains(&field), "{field} of {row}");
+                promised += 1;
+            }
+        }
+        assert!(promised > 100, "{promised}");
     }
 
     fn logged(log: impl FnOnce()) -> Vec<Value> {

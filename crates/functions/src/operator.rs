@@ -108,6 +108,7 @@ async fn answer(
     // Each future is large, and only one of them is used.
     match OperatorRequest::parse(payload)? {
         OperatorRequest::SignOut(SignOut { user_id }) => {
+            tracing::info!(event = "operator.sign-out", by, requestId = %request_id, userId = %user_id, "signing a user out");
             let report = Box::pin(operator.sign_out.handle(&user_id)).await?;
             tracing::info!(event = "sign-out.completed", userId = %user_id, requestId = %request_id, closed = report.closed, failed = report.failed, notEnded = report.not_ended, "signed out");
             Ok(OperatorReport::SignOut(report))
@@ -179,8 +180,9 @@ async fn answer(
         }
         OperatorRequest::Unlock(request) => {
             let (channel, name) = (request.channel.clone(), request.name.clone());
+            tracing::info!(event = "operator.unlock", by, requestId = %request_id, channel = %channel, name = %name, "releasing a lock");
             let report = operator.unlock.handle(request).await?;
-            tracing::info!(event = "operator.unlock", by, requestId = %request_id, channel = %channel, name = %name, released = report.released, "released a lock");
+            tracing::info!(event = "unlock.completed", requestId = %request_id, channel = %channel, name = %name, released = report.released, "released a lock");
             Ok(OperatorReport::Unlock(report))
         }
         OperatorRequest::Stats(_) => {
@@ -204,8 +206,9 @@ async fn answer(
                 },
             };
             let deadline = UnixMillis(context.deadline).minus(REPORTING_TIME);
+            tracing::info!(event = "operator.purge", by, requestId = %request_id, channel = %channel, "purging a channel's history");
             let report = Box::pin(purge.handle(&channel, deadline)).await?;
-            tracing::info!(event = "operator.purge", by, requestId = %request_id, channel = %channel, deleted = report.deleted, complete = report.complete, told = report.told.as_ref().map(|told| told.success), "purged a channel's history");
+            tracing::info!(event = "purge.completed", requestId = %request_id, channel = %channel, deleted = report.deleted, complete = report.complete, told = report.told.as_ref().map(|told| told.success), "purged a channel's history");
             Ok(OperatorReport::Purge(report))
         }
     }

@@ -1,7 +1,7 @@
 //! The command line.
 
 use std::convert::Infallible;
-use std::io;
+use std::io::{self, Write};
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -77,7 +77,10 @@ impl From<CompletedShell> for clap_complete::Shell {
 
 pub(crate) fn print_completions(shell: CompletedShell) {
     let shell: clap_complete::Shell = shell.into();
-    clap_complete::generate(shell, &mut Cli::command(), "belfry", &mut io::stdout());
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Cli::command(), "belfry", &mut script);
+    // A reader like `head` may have seen enough.
+    let _ = io::stdout().write_all(&script);
 }
 
 #[derive(Debug, Subcommand)]

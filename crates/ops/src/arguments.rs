@@ -3,8 +3,6 @@
 #[cfg(test)]
 mod tests;
 
-use std::convert::Infallible;
-
 use belfry_protocol::{ChannelName, ConnectionId, KickCode, LockName, MessageId, UserId};
 use clap::{Args, Subcommand, ValueEnum};
 use serde_json::{Value, json};
@@ -12,7 +10,7 @@ use serde_json::{Value, json};
 #[derive(Debug, Args)]
 #[command(after_help = HELP, subcommand_required = true)]
 pub struct OpsArgs {
-    /// Print the function's report as JSON
+    /// Print results as JSON
     #[arg(long, global = true)]
     pub(crate) json: bool,
 
@@ -25,7 +23,7 @@ pub struct OpsArgs {
 
 /// The text below the flags in `belfry ops --help`.
 const HELP: &str = "\
-Without --stack, the local stack is asked. With it, credentials and region are those of the AWS CLI.
+Without --stack, commands go to the local stack. With it, credentials and region are those of the AWS CLI.
 
 Exit codes: 0 all was done. 1 some of it failed, is not done yet, or the stack could not be asked. 2 nothing was done: the
 command line is wrong, the request was refused, or nobody confirmed it. 130 Ctrl-C: work that has begun goes on.
@@ -45,15 +43,15 @@ pub(crate) struct StackArgs {
     pub(crate) stack: Option<String>,
 
     /// AWS region of --stack [default: as for the AWS CLI]
-    #[arg(long, global = true, requires = "stack")]
+    #[arg(long, global = true)]
     pub(crate) region: Option<String>,
 
     /// Profile with the credentials [default: as for the AWS CLI]
-    #[arg(long, global = true, requires = "stack")]
+    #[arg(long, global = true)]
     pub(crate) profile: Option<String>,
 
     /// URL of the local stack
-    #[arg(long, global = true, value_name = "URL", default_value = DEFAULT_ENDPOINT, value_parser = without_slash, conflicts_with = "stack")]
+    #[arg(long, global = true, value_name = "URL", default_value = DEFAULT_ENDPOINT, value_parser = endpoint)]
     pub(crate) endpoint: String,
 }
 
@@ -63,7 +61,7 @@ pub(crate) const DEFAULT_ENDPOINT: &str = "http://127.0.0.1:3001";
 pub(crate) enum Action {
     /// List connections
     List(ListArgs),
-    /// Tell everything that is known of a connection
+    /// Show everything known about a connection
     Inspect(InspectArgs),
     /// Close connections; their clients are told what to do
     Kick(KickArgs),
@@ -75,7 +73,7 @@ pub(crate) enum Action {
     Resume(WorkArgs),
     /// Count connections and the subscribers of channels
     Stats,
-    /// Delete a channel's history and begin another one
+    /// Delete a channel's history and start a new one
     Purge(PurgeArgs),
     /// Show who is present in a channel
     Presence(ChannelArgs),
@@ -131,7 +129,7 @@ pub(crate) struct CareArgs {
     #[arg(long)]
     pub(crate) dry_run: bool,
 
-    /// Do not ask before --all
+    /// Skip the confirmation for --all
     #[arg(long)]
     pub(crate) yes: bool,
 }
@@ -150,7 +148,7 @@ pub(crate) struct ListArgs {
     #[arg(long, value_name = "SECONDS", value_parser = seconds(0..=7_200))]
     pub(crate) min_silence: Option<u64>,
 
-    /// End after this many
+    /// Stop after this many connections
     #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) limit: Option<u64>,
 
@@ -269,7 +267,7 @@ pub(crate) struct SignOutArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct WatchArgs {
-    /// End after this many looks
+    /// Stop after this many updates
     #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) count: Option<u64>,
 }
@@ -308,7 +306,11 @@ fn stack_name(text: &str) -> Result<String, String> {
 }
 
 /// A URL to which paths are appended.
-#[expect(clippy::unnecessary_wraps, reason = "clap's parsers may fail")]
-fn without_slash(url: &str) -> Result<String, Infallible> {
-    Ok(url.trim_end_matches('/').to_owned())
+fn endpoint(url: &str) -> Result<String, String> {
+    let url = url.trim_end_matches('/');
+    let is_host = |host: &str| !host.is_empty() && !host.contains(['/', '?', '#', '@', ' ']);
+    match url.strip_prefix("http://").is_some_and(is_host) {
+        true => Ok(url.to_owned()),
+        false => Err(format!("must be a URL like {DEFAULT_ENDPOINT}")),
+    }
 }

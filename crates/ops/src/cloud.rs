@@ -22,7 +22,7 @@ pub(crate) struct Cloud {
 }
 
 /// The codes of credentials that AWS does not accept.
-const BAD_CREDENTIALS: [&str; 5] = [
+pub(crate) const BAD_CREDENTIALS: [&str; 5] = [
     "ExpiredToken",
     "InvalidClientTokenId",
     "InvalidSignature",
@@ -31,7 +31,11 @@ const BAD_CREDENTIALS: [&str; 5] = [
 ];
 
 /// What AWS says when it does not do what was asked.
-struct Refusal(String);
+struct Refusal {
+    /// Whether it may do it later.
+    is_temporary: bool,
+    reason: String,
+}
 
 impl Cloud {
     pub(crate) fn new(config: &SdkConfig, http: Http) -> Result<Self, OpsError> {
@@ -67,7 +71,16 @@ impl Cloud {
             region: self.region.clone(),
             reason,
         };
-        let xml = answer.map_err(|Refusal(reason)| no_stack(reason))?;
+        let xml = answer.map_err(|refusal| match refusal {
+            Refusal {
+                is_temporary: true,
+                reason,
+            } => OpsError::Aws {
+                operation: OPERATION,
+                reason,
+            },
+            Refusal { reason, .. } => no_stack(reason),
+        })?;
         let id = element(&xml, "PhysicalResourceId");
         id.ok_or_else(|| no_stack("it has no function yet".into()))
     }
@@ -86,7 +99,7 @@ impl Cloud {
         ];
         let answer = self.call("monitoring", operation, &headers, request.to_string());
         let failed = |reason: String| OpsError::Aws { operation, reason };
-        let answer = answer.await?.map_err(|Refusal(reason)| failed(reason))?;
+        let answer = answer.await?.map_err(|refusal| failed(refusal.reason))?;
         serde_json::from_str(&answer).map_err(|error| failed(error.to_string()))
     }
 
@@ -124,8 +137,8 @@ impl Cloud {
         let (instructions, _) = signed.into_parts();
         let all_headers = headers.iter().copied().chain(instructions.headers());
         let response = self.http.post(&url, all_headers, body).await;
-        let Response { is_success, text } = response.map_err(failed)?;
-        if is_success {
+        let Response { status, text } = response.map_err(failed)?;
+        if (200..300).contains(&status) {
             return Ok(Ok(text));
         }
         let reason = message(&text);
@@ -135,7 +148,11 @@ impl Cloud {
         if text.contains("AccessDenied") {
             return Err(OpsError::Denied { operation, reason });
         }
-        Ok(Err(Refusal(reason)))
+        let is_temporary = status >= 429 || text.contains("Throttling");
+        Ok(Err(Refusal {
+            is_temporary,
+            reason,
+        }))
     }
 }
 

@@ -50,11 +50,19 @@ pub(crate) enum OpsError {
     #[error("{error_type}: {message}\n{}", failure_advice(.error_type))]
     Failed { error_type: String, message: String },
     #[error(
-        "the function's report cannot be read: {0}\nIs the stack of another version than this program?"
+        "the function's report cannot be read: {0}\nThe stack and this program may have different versions."
     )]
     UnknownReport(String),
     #[error("{0}")]
     NotConfirmed(&'static str),
+    #[error("--region and --profile belong to a stack on AWS: name it with --stack")]
+    NoStackNamed,
+    /// The work may have begun, or has.
+    #[error("{cause}\nThe work may have begun. To watch it:\n  {report}")]
+    Begun {
+        cause: Box<OpsError>,
+        report: String,
+    },
     #[error("{0}")]
     Interrupted(String),
     #[error(transparent)]
@@ -65,7 +73,7 @@ impl OpsError {
     /// The exit codes of `belfry ops --help`.
     pub(crate) fn exit_code(&self) -> u8 {
         match self {
-            Self::Refused { .. } | Self::NotConfirmed(_) => NOTHING_DONE,
+            Self::Refused { .. } | Self::NotConfirmed(_) | Self::NoStackNamed => NOTHING_DONE,
             Self::Interrupted(_) => INTERRUPTED,
             _ => FAILED,
         }
@@ -99,10 +107,8 @@ fn refusal_advice(error_type: &str, message: &str) -> &'static str {
 
 fn failure_advice(error_type: &str) -> &'static str {
     match error_type {
-        "Unavailable" | "Timeout" | "ChannelBusy" | "Sandbox.Timedout" => {
-            "Run the command again: that is safe."
-        }
-        _ => "The log of the function Operator says more. Running the command again is safe.",
+        "Unavailable" | "Timeout" | "ChannelBusy" | "Sandbox.Timedout" => "Try again in a moment.",
+        _ => "The log of the function Operator says more.",
     }
 }
 
@@ -128,11 +134,11 @@ mod tests {
         ");
         insta::assert_snapshot!(shown("Unavailable", "the store is throttled"), @"
         1 Unavailable: the store is throttled
-        Run the command again: that is safe.
+        Try again in a moment.
         ");
         insta::assert_snapshot!(shown("Runtime.ExitError", "exit status: 7"), @"
         1 Runtime.ExitError: exit status: 7
-        The log of the function Operator says more. Running the command again is safe.
+        The log of the function Operator says more.
         ");
     }
 }

@@ -25,7 +25,7 @@ pub(crate) struct Http(SharedHttpConnector);
 
 /// The response to a plain call.
 pub(crate) struct Response {
-    pub(crate) is_success: bool,
+    pub(crate) status: u16,
     pub(crate) text: String,
 }
 
@@ -77,11 +77,11 @@ impl Http {
     async fn call(&self, request: HttpRequest) -> Result<Response, String> {
         let response = async {
             let response = self.0.call(request).await.map_err(|error| causes(&error))?;
-            let is_success = response.status().is_success();
+            let status = response.status().as_u16();
             let body = ByteStream::new(response.into_body()).collect().await;
             let body = body.map_err(|error| causes(&error))?.into_bytes();
             let text = String::from_utf8_lossy(&body).into_owned();
-            Ok(Response { is_success, text })
+            Ok(Response { status, text })
         };
         let response = tokio::time::timeout(CALL_TIMEOUT, response).await;
         response.unwrap_or_else(|_| Err(format!("no answer within {CALL_TIMEOUT:?}")))

@@ -39,9 +39,11 @@ impl Output {
         };
         self.end_progress();
         let mut out = io::stdout().lock();
-        out.write_all(text.as_bytes())?;
-        out.flush()?;
-        Ok(())
+        match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+            // A reader like `head` has seen enough.
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+            written => Ok(written?),
+        }
     }
 
     /// Tells the person something. A closed terminal is no reason to stop.
@@ -128,6 +130,23 @@ pub(crate) fn now() -> jiff::Timestamp {
     jiff::Timestamp::now()
 }
 
+/// How long it is until a moment, or that it is over.
+pub(crate) fn until(now: jiff::Timestamp, moment: Timestamp) -> String {
+    let parsed: Option<jiff::Timestamp> = moment.to_string().parse().ok();
+    if parsed.is_some_and(|moment| moment <= now) {
+        return "over".into();
+    }
+    between(now, moment)
+}
+
+/// The same in a sentence.
+pub(crate) fn within(now: jiff::Timestamp, moment: Timestamp) -> String {
+    match until(now, moment) {
+        over if over == "over" => over,
+        time => format!("in {time}"),
+    }
+}
+
 /// How long ago a moment was, or how long it is until then.
 pub(crate) fn between(now: jiff::Timestamp, moment: Timestamp) -> String {
     let moment: Option<jiff::Timestamp> = moment.to_string().parse().ok();
@@ -198,6 +217,8 @@ mod tests {
         let moment = |text| Timestamp::parse(text).unwrap();
         assert_eq!(between(now, moment("2026-11-26T11:58:30Z")), "1m30s");
         assert_eq!(between(now, moment("2026-11-26T12:00:10.5Z")), "10s");
+        assert_eq!(until(now, moment("2026-11-26T12:00:10.5Z")), "10s");
+        assert_eq!(until(now, moment("1970-01-01T00:00:00Z")), "over");
     }
 
     #[test]

@@ -1,6 +1,8 @@
 //! The stack that is asked: the function `Operator` of a CloudFormation stack or
 //! of the local stack.
 
+use std::time::Duration;
+
 use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_credential_types::Credentials;
 use aws_credential_types::provider::SharedCredentialsProvider;
@@ -13,13 +15,24 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use crate::arguments::{DEFAULT_ENDPOINT, StackArgs};
-use crate::cloud::Cloud;
+use crate::cloud::{BAD_CREDENTIALS, Cloud};
 use crate::error::OpsError;
 use crate::http::{Http, causes};
 use crate::output::quoted;
 
+const INVOKING: &str = "invoking the function Operator";
+
 /// The function's logical id, which is its name in the local stack.
 const OPERATOR: &str = "Operator";
+
+/// The program's name if npm started it.
+const NPX: &str = "npx belfry";
+
+/// The function has 60 seconds.
+const INVOKE_TIMEOUT: Duration = Duration::from_secs(75);
+
+/// For who asks, which only the log of the function needs.
+const IDENTITY_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// The most characters of a caller's name. The function keeps no more.
 const MAX_CALLER_CHARS: usize = 256;
@@ -42,6 +55,10 @@ pub(crate) enum Place {
 impl Stack {
     pub(crate) async fn open(arguments: &StackArgs) -> Result<Self, OpsError> {
         let flags = flags(arguments);
+        if arguments.stack.is_none() && (arguments.region.is_some() || arguments.profile.is_some())
+        {
+            return Err(OpsError::NoStackNamed);
+        }
         match &arguments.stack {
             None => Ok(Self::local(&arguments.endpoint, flags)),
             Some(stack) => Self::on_aws(stack, arguments, flags).await,
@@ -84,8 +101,8 @@ impl Stack {
         let identity = aws_sdk_sts::Client::new(&config)
             .get_caller_identity()
             .send();
-        // Only for the log of the function, which must not keep anybody from acting.
-        let caller = identity.await.ok().and_then(|identity| identity.arn);
+        let identity = tokio::time::timeout(IDENTITY_TIMEOUT, identity).await;
+        let caller = identity.ok().and_then(|identity| identity.ok()?.arn);
         Ok(Self {
             lambda: aws_sdk_lambda::Client::new(&config),
             function,
@@ -106,10 +123,12 @@ impl Stack {
             .function_name(&self.function)
             .client_context(&self.context)
             .payload(Blob::new(request.to_string()));
-        let output = invocation
-            .send()
-            .await
-            .map_err(|error| self.problem(error))?;
+        let output = tokio::time::timeout(INVOKE_TIMEOUT, invocation.send()).await;
+        let output = output.map_err(|_| OpsError::Aws {
+            operation: INVOKING,
+            reason: format!("no answer within {INVOKE_TIMEOUT:?}"),
+        })?;
+        let output = output.map_err(|error| self.problem(error))?;
         let payload = output.payload().map(AsRef::as_ref).unwrap_or_default();
         let report: Value = serde_json::from_slice(payload)
             .map_err(|error| OpsError::UnknownReport(error.to_string()))?;
@@ -126,7 +145,11 @@ impl Stack {
     /// A command that asks the same stack.
     pub(crate) fn command(&self, action: &str) -> String {
         let program = std::env::args().next();
-        let program = program.map_or_else(|| "belfry".into(), |program| quoted(&program));
+        let program = match program.as_deref() {
+            // The launcher of the npm package.
+            Some(NPX) => NPX.into(),
+            program => quoted(program.unwrap_or("belfry")),
+        };
         format!("{program} ops {action}{}", self.flags)
     }
 
@@ -142,6 +165,10 @@ impl Stack {
         let reason = error.message().map(str::to_owned);
         let reason = reason.unwrap_or_else(|| causes(&error));
         let denied = matches!(error.code(), Some("AccessDeniedException"));
+        let bad = |code: &str| BAD_CREDENTIALS.iter().any(|bad| code.starts_with(bad));
+        if error.code().is_some_and(bad) {
+            return OpsError::NoCredentials(reason);
+        }
         match (&error, &self.place) {
             (
                 SdkError::DispatchFailure(_) | SdkError::TimeoutError(_),
@@ -155,7 +182,7 @@ impl Stack {
                 reason,
             },
             _ => OpsError::Aws {
-                operation: "invoking the function Operator",
+                operation: INVOKING,
                 reason,
             },
         }

@@ -73,7 +73,7 @@ async fn a_key_leaves_the_screen_and_the_terminal_as_it_was() {
     })
     .await;
     let mut watch = OnTerminal::start(&["watch", "--endpoint", &fake.url]);
-    watch.wait_for("q leaves").await;
+    watch.wait_for("q quits").await;
     let while_shown = tcgetattr(&watch.terminal).unwrap().local_flags;
     assert!(!while_shown.contains(LocalFlags::ICANON | LocalFlags::ECHO));
     watch.press("xq");

@@ -180,9 +180,8 @@ impl<'a, O: Outbox, C: Clock, M: Metrics, R: Randomness> Delivery<'a, O, C, M, R
                     continue;
                 }
                 // A large broadcast takes a while, and sessions end meanwhile.
-                let recipient = &next.post.recipient;
-                if recipient.token_expires_at.has_passed(now) && !next.is_close() {
-                    tally.count(&recipient.id, PostOutcome::Gone);
+                if !next.post.may_be_made(now) {
+                    tally.count(&next.post.recipient.id, PostOutcome::Gone);
                     continue;
                 }
                 if let Err(pause) = self.rate_limiter.take(now) {

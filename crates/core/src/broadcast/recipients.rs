@@ -269,7 +269,7 @@ where
                 (page.posts, page.missing, page.next)
             }
         };
-        posts.retain(|post| !post.recipient.token_expires_at.has_passed(now));
+        posts.retain(|post| post.may_be_made(now));
         // A listing that lags may show a row twice.
         posts.sort_unstable();
         posts.dedup_by(|a, b| a.recipient.id == b.recipient.id);
@@ -291,13 +291,14 @@ where
         next: Option<Cursor>,
         now: UnixMillis,
     ) -> Result<AudiencePage, BroadcastError> {
-        let mut found = self.store.of_ids(ids, now).await?;
-        found.retain(|recipient| !recipient.token_expires_at.has_passed(now));
-        let open: HashSet<_> = found.iter().map(|recipient| &recipient.id).collect();
+        let found = self.store.of_ids(ids, now).await?;
+        let mut posts = self.address(content, found).await?;
+        posts.retain(|post| post.may_be_made(now));
+        let open: HashSet<_> = posts.iter().map(|post| &post.recipient.id).collect();
         let missing = ids.iter().filter(|id| !open.contains(id));
         Ok(AudiencePage {
             missing: missing.cloned().collect(),
-            posts: self.address(content, found).await?,
+            posts,
             next,
             read_at: now,
         })

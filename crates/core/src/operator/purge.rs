@@ -1,5 +1,6 @@
 use belfry_protocol::{
-    ChannelName, Envelope, HistoryPurged, Position, PurgeReport, ServerFrame, Version,
+    BroadcastReport, ChannelName, Envelope, HistoryPurged, Position, PurgeReport, ServerFrame,
+    Version,
 };
 
 use crate::broadcast::Fanout;
@@ -48,14 +49,7 @@ where
         };
         let position = purger.purge(&log).await?;
         let told = match &position {
-            Some(position) => {
-                let work = self.fanout.new_id();
-                let frame = self.frame(channel, position);
-                let told = self
-                    .fanout
-                    .run_reported(channel, Listing::All, frame, None, &work);
-                Some(told.await?)
-            }
+            Some(position) => self.tell(channel, position).await,
             None => None,
         };
         let (deleted, complete) = self.delete(&log, deadline).await?;
@@ -65,6 +59,21 @@ where
             complete,
             told,
         })
+    }
+
+    /// A failure is no reason to purge again, which would take newer messages.
+    async fn tell(&self, channel: &ChannelName, position: &Position) -> Option<BroadcastReport> {
+        let (work, frame) = (self.fanout.new_id(), self.frame(channel, position));
+        let told = self
+            .fanout
+            .run_reported(channel, Listing::All, frame, None, &work);
+        match told.await {
+            Ok(report) => Some(report),
+            Err(error) => {
+                tracing::warn!(event = "purge.not-told", channel = %channel, reason = %error, "subscribers were not told of a purge");
+                None
+            }
+        }
     }
 
     /// Returns how many were deleted, and whether these were all.

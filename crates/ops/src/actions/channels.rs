@@ -7,7 +7,7 @@ use super::Outcome;
 use super::connections::dry_run;
 use crate::arguments::{PurgeArgs, UnlockArgs};
 use crate::error::OpsError;
-use crate::output::{Output, between, counted, grouped, now, table};
+use crate::output::{Output, counted, grouped, now, table, within};
 use crate::stack::{Stack, read};
 
 pub(super) async fn presence(
@@ -60,13 +60,13 @@ fn held(report: &ChannelLocks, now: jiff::Timestamp) -> String {
         [
             lock.name.to_string(),
             lock.holder.user_id.to_string(),
-            format!("in {}", between(now, lock.until)),
+            within(now, lock.until),
             lock.fencing.to_string(),
         ]
     });
     let mut text = table(["LOCK", "HOLDER", "ENDS", "FENCING"], rows.collect());
     if text.is_empty() {
-        text.push_str("no lock is held\n");
+        text.push_str("no locks are held\n");
     }
     if report.locks.more {
         text.push_str("There may be more.\n");
@@ -100,7 +100,7 @@ pub(super) async fn unlock(
         let text = if released.released {
             "released\n"
         } else {
-            "nobody held it\n"
+            "the lock was not held\n"
         };
         Ok(text.to_owned())
     })?;
@@ -137,7 +137,7 @@ fn deleted(report: &PurgeReport) -> String {
     };
     let told = report.told.as_ref().map_or(0, |told| told.success);
     format!(
-        "deleted {messages}; the new history begins at {}:{}; {} told\n",
+        "deleted {messages}; the history goes on after {}:{}; {} told\n",
         position.epoch,
         position.seq,
         counted(told, "subscriber")
@@ -171,14 +171,14 @@ mod tests {
         There may be more.
         ");
         let free = json!({"channel": "room:7", "held": []});
-        insta::assert_snapshot!(held(&read(&free).unwrap(), now), @"no lock is held");
+        insta::assert_snapshot!(held(&read(&free).unwrap(), now), @"no locks are held");
     }
 
     #[test]
     fn a_purge_says_where_the_new_history_begins() {
         let told = json!({"messageId": "m", "status": "done", "success": 3, "failure": 0, "failures": {"gone": 0, "throttled": 0, "tooLarge": 0, "failed": 0, "notAttempted": 0}});
         let report = json!({"position": {"epoch": "e2", "seq": 0}, "deleted": 1, "told": told});
-        insta::assert_snapshot!(deleted(&read(&report).unwrap()), @"deleted 1 message; the new history begins at e2:0; 3 subscribers told");
+        insta::assert_snapshot!(deleted(&read(&report).unwrap()), @"deleted 1 message; the history goes on after e2:0; 3 subscribers told");
         insta::assert_snapshot!(deleted(&read(&json!({"deleted": 0})).unwrap()), @"there was no history; deleted 0 messages");
     }
 }

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::Outcome;
 use crate::arguments::ListArgs;
 use crate::error::OpsError;
-use crate::output::{Output, between, counted, now, table};
+use crate::output::{Output, between, counted, now, table, until, within};
 use crate::stack::{Stack, read};
 
 /// The largest page that the function returns.
@@ -91,7 +91,7 @@ fn shown(report: &Value) -> Result<String, OpsError> {
 
 fn rows(connections: &[ListedConnection], now: jiff::Timestamp) -> String {
     if connections.is_empty() {
-        return "no connection\n".into();
+        return "no connections\n".into();
     }
     let rows = connections.iter().map(|one| {
         [
@@ -99,7 +99,7 @@ fn rows(connections: &[ListedConnection], now: jiff::Timestamp) -> String {
             one.user_id.to_string(),
             between(now, one.connected_at),
             between(now, one.last_seen_at),
-            between(now, one.token_expires_at),
+            until(now, one.token_expires_at),
             one.source_ip.clone(),
             one.origin.clone().unwrap_or_default(),
         ]
@@ -143,17 +143,18 @@ fn described(details: &ConnectionDetails, now: jiff::Timestamp) -> String {
                 (
                     "session ends",
                     format!(
-                        "{} (in {})",
+                        "{} ({})",
                         one.token_expires_at,
-                        between(now, one.token_expires_at)
+                        within(now, one.token_expires_at)
                     ),
                 ),
                 ("address", one.source_ip.clone()),
                 ("origin", one.origin.clone().unwrap_or_default()),
                 ("user agent", one.user_agent.clone().unwrap_or_default()),
             ];
-            let rows = rows.map(|(name, value)| [name.to_owned(), value]);
-            text.push_str(&table([&one.connection_id.to_string(), ""], rows.into()));
+            let rows = rows.into_iter().filter(|(_, value)| !value.is_empty());
+            let rows = rows.map(|(name, value)| [name.to_owned(), value]).collect();
+            text.push_str(&table([&one.connection_id.to_string(), ""], rows));
         }
     }
     match &details.socket {
@@ -178,7 +179,7 @@ fn described(details: &ConnectionDetails, now: jiff::Timestamp) -> String {
             one.channel.to_string(),
             actions.join(" "),
             if one.present { "yes" } else { "" }.to_owned(),
-            format!("in {}", between(now, one.ends_at)),
+            within(now, one.ends_at),
         ]
     });
     let channels = table(["CHANNEL", "MAY", "PRESENT", "ENDS"], channels.collect());
@@ -220,7 +221,7 @@ mod tests {
         Zx1=          alice  1h00m  40s     30m00s      203.0.113.7  https://app.example
         a-longer-id=  alice  1h00m  40s     30m00s      203.0.113.7
         ");
-        assert_eq!(rows(&[], now()), "no connection\n");
+        assert_eq!(rows(&[], now()), "no connections\n");
     }
 
     #[test]

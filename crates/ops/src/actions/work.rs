@@ -101,29 +101,35 @@ async fn watched(
     id: &str,
 ) -> Result<Outcome, OpsError> {
     let command = |action| format!("  {}", stack.command(&format!("{action} {id}")));
-    let done = until_done(stack, output, request, id);
+    let mut begun = false;
+    let done = until_done(stack, output, request, id, &mut begun);
     let last = tokio::select! {
         last = done => last,
         interrupted = tokio::signal::ctrl_c() => {
             interrupted?;
             return Err(OpsError::Interrupted(format!(
-                "stopped watching; work that has begun goes on. To watch it again:\n{}",
+                "Stopped watching. The work continues. To watch it again:\n{}",
                 command("report")
             )));
         }
     };
     // The first answer may have been lost after the work began.
-    let last = last.inspect_err(|error| {
-        if matches!(error, OpsError::Failed { .. } | OpsError::Aws { .. }) {
-            let command = command("report");
-            output.say(&format!("The work may have begun. To watch it:\n{command}"));
+    let last = last.map_err(|cause| {
+        let unknown = matches!(cause, OpsError::Failed { .. } | OpsError::Aws { .. });
+        if !begun && !unknown {
+            return cause;
+        }
+        let report = stack.command(&format!("report {id}"));
+        OpsError::Begun {
+            cause: Box::new(cause),
+            report,
         }
     })?;
     let report: BroadcastReport = read(&last)?;
     output.result(&last, || Ok(summary(&report)))?;
     if report.status == BroadcastStatus::Stopped {
         output.say(&format!(
-            "The workers have died before they were done. To continue their work:\n{}",
+            "The workers died before they finished. To continue their work:\n{}",
             command("resume")
         ));
     }
@@ -139,10 +145,12 @@ async fn until_done(
     output: &mut Output,
     mut request: Value,
     id: &str,
+    begun: &mut bool,
 ) -> Result<Value, OpsError> {
     let mut shown = String::new();
     loop {
         let answer = stack.ask(&request).await?;
+        *begun = true;
         let report: BroadcastReport = read(&answer)?;
         if report.status != BroadcastStatus::Running {
             return Ok(answer);

@@ -10,7 +10,7 @@ const BARS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█']
 pub(super) fn lines(stack: &str, now: jiff::Timestamp, figures: &Figures) -> Vec<String> {
     let measured = &figures.measured;
     let time = now.strftime("%H:%M:%S UTC");
-    let mut lines = vec![format!("{stack}   {time}   q leaves"), String::new()];
+    let mut lines = vec![format!("{stack}   {time}   q quits"), String::new()];
     let limit = figures
         .max_connections
         .map(|most| format!("of {}", grouped(most)));
@@ -62,16 +62,6 @@ pub(super) fn lines(stack: &str, now: jiff::Timestamp, figures: &Figures) -> Vec
         ),
         String::new(),
     ]);
-    if let Some(channels) = &figures.channels {
-        let subscriptions = grouped(channels.subscriptions);
-        let sampled = if channels.complete { "" } else { "or more" };
-        lines.push(row("subscriptions", subscriptions, &[], sampled));
-        let largest = channels.largest.iter();
-        lines.extend(
-            largest.map(|one| format!("{:>24}  {}", grouped(one.subscribers), one.channel)),
-        );
-        lines.push(String::new());
-    }
     match measured.alarms.as_deref() {
         None => lines.push("alarms: –".into()),
         Some([]) => lines.push("alarms: none".into()),
@@ -81,8 +71,18 @@ pub(super) fn lines(stack: &str, now: jiff::Timestamp, figures: &Figures) -> Vec
         }
     }
     for problem in figures.problems() {
-        lines.push(String::new());
         lines.extend(problem.lines().map(str::to_owned));
+    }
+    // Last, since a small terminal has no room for all.
+    if let Some(channels) = &figures.channels {
+        lines.push(String::new());
+        let subscriptions = grouped(channels.subscriptions);
+        let sampled = if channels.complete { "" } else { "or more" };
+        lines.push(row("subscriptions", subscriptions, &[], sampled));
+        let largest = channels.largest.iter();
+        lines.extend(
+            largest.map(|one| format!("{:>24}  {}", grouped(one.subscribers), one.channel)),
+        );
     }
     lines.iter().map(|line| printable(line)).collect()
 }
@@ -163,7 +163,7 @@ mod tests {
     #[test]
     fn the_screen_shows_everything() {
         insta::assert_snapshot!(lines("stack belfry-dev", now(), &busy()).join("\n"), @"
-        stack belfry-dev   12:00:00 UTC   q leaves
+        stack belfry-dev   12:00:00 UTC   q quits
 
         connections           12  of 20,000   █
         frames               3.5  a second    ▁▂█▅
@@ -171,12 +171,12 @@ mod tests {
         delivery p50           4  ms          ▁█
         delivery p99          41  ms          ▁█
 
+        alarms: 1 IN ALARM
+          belfry-dev-broadcast-slow
+
         subscriptions         30  or more
                               20  room:7
                               10  demo:chat
-
-        alarms: 1 IN ALARM
-          belfry-dev-broadcast-slow
         ");
     }
 
@@ -186,7 +186,7 @@ mod tests {
         let error = OpsError::of_function("Unavailable", "the store is \u{1b}[2J throttled");
         figures.measured(Err(error));
         insta::assert_snapshot!(lines("the local stack", now(), &figures).join("\n"), @"
-        the local stack   12:00:00 UTC   q leaves
+        the local stack   12:00:00 UTC   q quits
 
         connections            –
         frames                 –  a second
@@ -195,9 +195,8 @@ mod tests {
         delivery p99           –  ms
 
         alarms: –
-
         Unavailable: the store is �[2J throttled
-        Run the command again: that is safe.
+        Try again in a moment.
         ");
         insta::assert_snapshot!(line(now(), &figures), @r#"2026-11-26T12:00:00Z connections=– frames/s=– posts/s=– p50=–ms p99=–ms alarms=– problem="Unavailable: the store is \u{1b}[2J throttled""#);
     }

@@ -27,7 +27,8 @@ pub struct PurgeReport {
         skip_serializing_if = "complete::is_complete"
     )]
     pub complete: bool,
-    /// How many subscribers were told. Absent if there was no history.
+    /// How many subscribers were told. Absent if there was no history, or if they
+    /// could not be told.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub told: Option<BroadcastReport>,
 }

@@ -14,8 +14,8 @@ use super::kept::subscribe;
 use super::{Fixture, broadcaster};
 use crate::broadcast::{BroadcastError, Call, DeliverySettings, FanoutSettings};
 use crate::connections::Connection;
-use crate::ports::{Clock, MetricEvent, PostError};
-use crate::testing::connection;
+use crate::ports::{Clock, MetricEvent, PostError, SignOuts};
+use crate::testing::{connection, connection_id, user_id};
 
 const ALL: &str = r#"{"type":"all"}"#;
 
@@ -132,6 +132,24 @@ async fn open(fixture: &Fixture, id: &str) {
     };
     fixture.worker.store.put_row(&row).await;
     fixture.worker.outbox.open(id);
+}
+
+/// A sign-out may have ended the session and not closed the connection.
+#[tokio::test(start_paused = true)]
+async fn a_kick_closes_a_connection_whose_session_has_ended() {
+    for target in [
+        r#"{"type":"user","userId":"alice"}"#,
+        r#"{"type":"connections","connectionIds":["c000"]}"#,
+    ] {
+        let fixture = fixture(1).await;
+        let (store, now) = (&fixture.worker.store, fixture.worker.clock.now());
+        let (alice, id) = (user_id("alice"), connection_id("c000"));
+        let ended = store.end_session(&alice, &id, now).await.unwrap();
+        assert!(ended.is_some());
+        let report = kick(&fixture, target).await.unwrap();
+        assert_eq!((report.success, report.failure), (1, 0), "{target}");
+        assert!(!is_open(&fixture, "c000"), "{target}");
+    }
 }
 
 #[tokio::test(start_paused = true)]
