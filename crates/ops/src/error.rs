@@ -55,8 +55,8 @@ pub(crate) enum OpsError {
     UnknownReport(String),
     #[error("{0}")]
     NotConfirmed(&'static str),
-    #[error("--region and --profile belong to a stack on AWS: name it with --stack")]
-    NoStackNamed,
+    #[error("{0}")]
+    WrongFlags(&'static str),
     /// The work may have begun, or has.
     #[error("{cause}\nThe work may have begun. To watch it:\n  {report}")]
     Begun {
@@ -73,7 +73,7 @@ impl OpsError {
     /// The exit codes of `belfry ops --help`.
     pub(crate) fn exit_code(&self) -> u8 {
         match self {
-            Self::Refused { .. } | Self::NotConfirmed(_) | Self::NoStackNamed => NOTHING_DONE,
+            Self::Refused { .. } | Self::NotConfirmed(_) | Self::WrongFlags(_) => NOTHING_DONE,
             Self::Interrupted(_) => INTERRUPTED,
             _ => FAILED,
         }

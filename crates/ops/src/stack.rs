@@ -55,10 +55,7 @@ pub(crate) enum Place {
 impl Stack {
     pub(crate) async fn open(arguments: &StackArgs) -> Result<Self, OpsError> {
         let flags = flags(arguments);
-        if arguments.stack.is_none() && (arguments.region.is_some() || arguments.profile.is_some())
-        {
-            return Err(OpsError::NoStackNamed);
-        }
+        check(arguments)?;
         match &arguments.stack {
             None => Ok(Self::local(&arguments.endpoint, flags)),
             Some(stack) => Self::on_aws(stack, arguments, flags).await,
@@ -192,6 +189,20 @@ impl Stack {
 /// Reads a report as the type of its action.
 pub(crate) fn read<T: DeserializeOwned>(report: &Value) -> Result<T, OpsError> {
     T::deserialize(report).map_err(|error| OpsError::UnknownReport(error.to_string()))
+}
+
+/// clap would look at the flags before and after the action one by one.
+fn check(arguments: &StackArgs) -> Result<(), OpsError> {
+    let is_elsewhere = arguments.endpoint != DEFAULT_ENDPOINT;
+    match &arguments.stack {
+        None if arguments.region.is_some() || arguments.profile.is_some() => Err(
+            OpsError::WrongFlags("--region and --profile need --stack, the stack on AWS"),
+        ),
+        Some(_) if is_elsewhere => Err(OpsError::WrongFlags(
+            "--endpoint is for the local stack; leave it out with --stack",
+        )),
+        _ => Ok(()),
+    }
 }
 
 fn flags(arguments: &StackArgs) -> String {

@@ -79,7 +79,7 @@ async fn an_error_says_what_to_do() {
     assert!(
         ended
             .err
-            .contains("Unavailable: the store is throttled\nRun"),
+            .contains("Unavailable: the store is throttled\nTry again"),
         "{ended:?}"
     );
     let ended = ops_at(&fake.url, &["list", "--all"]).await;
@@ -107,6 +107,7 @@ async fn a_target_is_one_kind() {
         &["kick", "--user", ""],
         &["drain", "--all", "--within", "9"],
         &["stats", "--region", "eu-west-1"],
+        &["stats", "--endpoint", "127.0.0.1:3001"],
         &[
             "stats",
             "--stack",

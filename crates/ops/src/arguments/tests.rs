@@ -46,13 +46,13 @@ fn the_help_is_as_reviewed() {
 
     Commands:
       list      List connections
-      inspect   Tell everything that is known of a connection
+      inspect   Show everything known about a connection
       kick      Close connections; their clients are told what to do
       drain     Ask clients to open another connection, spread over some time; nothing is closed
       report    Watch a kick or a drain until it is done
       resume    Continue a kick or a drain that has stopped
       stats     Count connections and the subscribers of channels
-      purge     Delete a channel's history and begin another one
+      purge     Delete a channel's history and start a new one
       presence  Show who is present in a channel
       locks     List the locks of a channel that are held
       unlock    Release a lock, whoever holds it
@@ -62,7 +62,7 @@ fn the_help_is_as_reviewed() {
 
     Options:
           --json
-              Print the function's report as JSON
+              Print results as JSON
 
       -h, --help
               Print help
@@ -82,7 +82,7 @@ fn the_help_is_as_reviewed() {
               
               [default: http://127.0.0.1:3001]
 
-    Without --stack, the local stack is asked. With it, credentials and region are those of the AWS CLI.
+    Without --stack, commands go to the local stack. With it, credentials and region are those of the AWS CLI.
 
     Exit codes: 0 all was done. 1 some of it failed, is not done yet, or the stack could not be asked. 2 nothing was done: the
     command line is wrong, the request was refused, or nobody confirmed it. 130 Ctrl-C: work that has begun goes on.
@@ -110,13 +110,13 @@ fn the_help_is_as_reviewed() {
               [default: reconnect]
 
           --json
-              Print the function's report as JSON
+              Print results as JSON
 
           --dry-run
               Only show whom it would reach
 
           --yes
-              Do not ask before --all
+              Skip the confirmation for --all
 
       -h, --help
               Print help (see a summary with '-h')
@@ -188,12 +188,15 @@ fn a_target_is_one_kind() {
         (&["drain", "--all", "--within", "9"], "--within"),
         (&["drain", "--all", "--percent", "0"], "--percent"),
         (&["list", "--all", "--limit", "0"], "--limit"),
-        (&["stats", "--region", "eu-west-1"], "--stack"),
-        (&["stats", "--stack", "a\" b"], "--stack"),
         (
-            &["stats", "--stack", "belfry", "--endpoint", "http://[::1]"],
-            "cannot be used with",
+            &["stats", "--endpoint", "127.0.0.1:3001"],
+            "must be a URL like",
         ),
+        (
+            &["stats", "--endpoint", "https://belfry.example"],
+            "must be a URL like",
+        ),
+        (&["stats", "--stack", "a\" b"], "--stack"),
         (&["unlock", "room:7"], "<NAME>"),
         (&[], "Usage"),
     ] {
@@ -205,10 +208,12 @@ fn a_target_is_one_kind() {
 #[test]
 fn the_stack_may_be_named_before_or_after_the_action() {
     for arguments in [
-        ["--stack", "belfry", "stats"],
-        ["stats", "--stack", "belfry"],
+        ["--stack", "belfry", "stats", "--region", "eu-west-1"],
+        ["stats", "--stack", "belfry", "--region", "eu-west-1"],
+        ["--region", "eu-west-1", "stats", "--stack", "belfry"],
     ] {
-        let stack = parse(&arguments).unwrap().stack.stack;
-        assert_eq!(stack.as_deref(), Some("belfry"));
+        let stack = parse(&arguments).unwrap().stack;
+        assert_eq!(stack.stack.as_deref(), Some("belfry"));
+        assert_eq!(stack.region.as_deref(), Some("eu-west-1"));
     }
 }
