@@ -63,8 +63,14 @@ export function TranscriptionPanel(): ReactElement {
 
 function next(state: Transcript, change: Transcript | Message): Transcript {
   if (!("kind" in change)) {
-    const isNewer = change.id > state.id || (change.id === state.id && change.chunks.length > state.chunks.length);
-    return isNewer ? change : state;
+    if (change.id !== state.id) return change.id > state.id ? change : state;
+    // Words that were spoken after the snapshot may have come before it.
+    const chunks = [...change.chunks];
+    state.chunks.forEach((text, index) => {
+      chunks[index] = text;
+    });
+    const percent = Math.max(change.percent, state.percent);
+    return { ...state, chunks, percent, isRunning: change.isRunning && state.isRunning };
   }
   const { id } = change.data as { id: number };
   if (id < state.id) return state;
