@@ -34,8 +34,11 @@ MANAGED_POLICIES = {
     "AWSXrayWriteOnlyAccess": "sends traces, for which X-Ray has no resources to name",
 }
 
-# The only resources without fixed names: connections come and go.
-WILDCARDS = re.compile(r"^arn:[^*]*:execute-api:[^*]*/(POST|DELETE|GET)/@connections/\*$")
+# The only resources without fixed names: connections come and go, and a stack's id
+# is chosen when it is created.
+WILDCARDS = re.compile(
+    r"^arn:[^*]*:(execute-api:[^*]*/(POST|DELETE|GET)/@connections|cloudformation:[^*]*:stack/\$\{AWS::StackName\})/\*$"
+)
 
 # What each function does with the tables. A transaction needs the actions of its
 # parts. An action without a call here is a right too many; a call without an
