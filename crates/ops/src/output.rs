@@ -130,21 +130,23 @@ pub(crate) fn now() -> jiff::Timestamp {
     jiff::Timestamp::now()
 }
 
+const OVER: &str = "over";
+
 /// How long it is until a moment, or that it is over.
 pub(crate) fn until(now: jiff::Timestamp, moment: Timestamp) -> String {
-    let parsed: Option<jiff::Timestamp> = moment.to_string().parse().ok();
-    if parsed.is_some_and(|moment| moment <= now) {
-        return "over".into();
-    }
-    between(now, moment)
+    left(now, moment).unwrap_or_else(|| OVER.into())
 }
 
 /// The same in a sentence.
 pub(crate) fn within(now: jiff::Timestamp, moment: Timestamp) -> String {
-    match until(now, moment) {
-        over if over == "over" => over,
-        time => format!("in {time}"),
-    }
+    left(now, moment).map_or_else(|| OVER.into(), |time| format!("in {time}"))
+}
+
+/// `None` if the moment is over.
+fn left(now: jiff::Timestamp, moment: Timestamp) -> Option<String> {
+    let parsed: Option<jiff::Timestamp> = moment.to_string().parse().ok();
+    let is_over = parsed.is_some_and(|moment| moment <= now);
+    (!is_over).then(|| between(now, moment))
 }
 
 /// How long ago a moment was, or how long it is until then.
