@@ -169,7 +169,7 @@ loadtest: ## Put load on a stack (URL=… CONNECTIONS=… RATE=… [SECONDS=30 C
 		$(if $(SECONDS),--seconds "$(SECONDS)") $(if $(CONNECT_RATE),--connect-rate "$(CONNECT_RATE)") \
 		$(if $(TOKENS),--tokens "$(TOKENS)") $(if $(FUNCTION),--function "$(FUNCTION)")
 
-tests/benches/peers/node/dist/.built: tests/benches/peers/node/node_modules/.package-lock.json $(wildcard tests/benches/peers/node/*.mjs)
+tests/benches/peers/node/dist/.built: tests/benches/peers/node/node_modules/.package-lock.json $(wildcard tests/benches/peers/node/*.mjs tests/benches/peers/node/equal/*.mjs)
 	npm run build --prefix tests/benches/peers/node --silent
 	@touch $@
 

@@ -1,12 +1,13 @@
 //! The cost of starting and running a function. Compares Belfry's functions with
-//! the same ones in Node, bundled, with the same two SDK clients. `make bench`
+//! functions in Node, bundled, with the same two SDK clients: the usual ones,
+//! which do less, and equal ones, which make the same calls. `make bench`
 //! installs and builds what it needs.
 
 use std::path::{Path, PathBuf};
 use std::process::Command as Program;
 use std::time::{Duration, Instant};
 
-use belfry_tests::{Figures, Function, Sink, Socket, Stack, belfry, node_peer, repository};
+use belfry_tests::{Figures, Function, Sink, Socket, Stack, Work, belfry, node_peer, repository};
 use serde_json::{Value, json};
 
 const STARTS: usize = 15;
@@ -17,6 +18,11 @@ const EVENTS: usize = 2_000;
 
 /// Fewer, since each sweep queries all 64 shards of the index.
 const SWEEPS: usize = 100;
+
+/// How much less processor time a warm event shall take than in Node, if both do
+/// the same work.
+const GOAL: f64 = 4.0;
+const GOAL_FOR_FRAMES: f64 = 5.0;
 
 /// Connections that send frames in turn, so that none reaches its rate limit.
 const CONNECTIONS: usize = 8;
@@ -59,6 +65,11 @@ async fn main() {
     let stack = Stack::talkative().functions(&release).start().await;
     let sink = Sink::start().await;
     let mut events = Events::new(&stack).await;
+    for (name, has_peer) in FUNCTIONS {
+        if has_peer {
+            compare_work(name, &stack, &sink, &mut events).await;
+        }
+    }
     let has_bundle = Path::new(BUNDLE).exists();
     println!("{STARTS} starts, alternating: median (range)");
     for (name, has_peer) in FUNCTIONS {
@@ -95,15 +106,31 @@ async fn main() {
     warm(&stack, &sink, &mut events).await;
 }
 
+/// Checks that Belfry's function and the equal one in Node make the same calls
+/// under the same conditions, write the same log and give the same answer.
+/// Otherwise a comparison of their cost would be worth nothing.
+async fn compare_work(name: &str, stack: &Stack, sink: &Sink, events: &mut Events) {
+    let compared = events.compared(name);
+    let mut variables = stack.unlimited(&sink.url);
+    // In place of a limit that no frame comes near.
+    variables.retain(|(name, _)| *name != "MESSAGES_PER_MINUTE");
+    let own = Work::record(belfry(name), &variables, &compared).await;
+    let peer = own.replay(equal_peer(name), &variables, &compared).await;
+    if let Some(difference) = own.difference(&peer) {
+        panic!("{name} does other work in Node: {difference}");
+    }
+}
+
 async fn warm(stack: &Stack, sink: &Sink, events: &mut Events) {
     println!(
         "\n{} events each, in {ROUNDS} rounds, alternating",
         ROUNDS * EVENTS
     );
     println!(
-        "{:<12} {:>28} {:>28} {:>8}",
-        "", "CPU µs per event", "in Node", "ratio"
+        "{:<12} {:>26} {:>26} {:>7} {:>26} {:>7}",
+        "", "CPU µs per event", "Node, equal work", "ratio", "Node, as usual", "ratio"
     );
+    let mut goals = Vec::new();
     // The two alternate, since each $disconnect removes a $connect's row.
     for (names, count, has_peer) in [
         (["connect", "disconnect"].as_slice(), EVENTS, true),
@@ -112,28 +139,44 @@ async fn warm(stack: &Stack, sink: &Sink, events: &mut Events) {
         (&["worker"], EVENTS, false),
         (&["sweeper"], SWEEPS, false),
     ] {
-        let mut own = vec![Figures::default(); names.len()];
-        let mut peer = own.clone();
-        let mut functions = start_all(names, belfry, stack, sink).await;
-        let mut peers = Vec::new();
+        let mut programs = vec![start_all(names, belfry, stack, sink).await];
         if has_peer {
-            peers = start_all(names, node_peer, stack, sink).await;
+            programs.push(start_all(names, equal_peer, stack, sink).await);
+            programs.push(start_all(names, node_peer, stack, sink).await);
         }
+        let mut figures = vec![vec![Figures::default(); names.len()]; programs.len()];
         // Warms up connections, caches and just-in-time compilers.
-        run(names, count, &mut functions, events, &mut own.clone()).await;
-        run(names, count, &mut peers, events, &mut peer.clone()).await;
-        for _ in 0..ROUNDS {
-            run(names, count, &mut functions, events, &mut own).await;
-            run(names, count, &mut peers, events, &mut peer).await;
+        for functions in &mut programs {
+            let mut unused = vec![Figures::default(); names.len()];
+            run(names, count, functions, events, &mut unused).await;
         }
-        for ((name, own), peer) in names.iter().zip(own).zip(peer) {
-            if has_peer {
-                let times = peer.times(&own);
-                println!("{name:<12} {own:>28} {peer:>28} {times:>7.1}×");
-            } else {
-                println!("{name:<12} {own:>28}");
+        for _ in 0..ROUNDS {
+            for (functions, figures) in programs.iter_mut().zip(&mut figures) {
+                run(names, count, functions, events, figures).await;
             }
         }
+        for (index, name) in names.iter().enumerate() {
+            let own = &figures[0][index];
+            print!("{name:<12} {own:>26}");
+            for peer in &figures[1..] {
+                let peer = &peer[index];
+                print!(" {peer:>26} {:>6.1}×", peer.times(own));
+            }
+            println!();
+            if let [_, equal, _] = figures.as_slice() {
+                goals.push((*name, equal[index].times(own)));
+            }
+        }
+    }
+    println!("\nThe goals against equal work");
+    for (name, times) in goals {
+        let goal = if name == "default" {
+            GOAL_FOR_FRAMES
+        } else {
+            GOAL
+        };
+        let result = if times >= goal { "met" } else { "missed" };
+        println!("{name:<12} {goal} times less: {times:.1} times, {result}");
     }
 }
 
@@ -218,6 +261,22 @@ impl Events {
         }
     }
 
+    /// The events whose work is compared.
+    fn compared(&mut self, function: &str) -> Vec<Value> {
+        if function != "disconnect" {
+            self.count += 1;
+        }
+        let event = self.of(function);
+        match function {
+            "connect" => vec![event, example("connect-foreign-origin")],
+            // The first one finds the row of the $connect, the second one none.
+            "disconnect" => vec![event.clone(), event],
+            // The second one finds a bucket that is filling.
+            "default" => vec![event.clone(), event],
+            _ => vec![event],
+        }
+    }
+
     /// The next event of a function, with the function's name.
     fn next<'a>(&mut self, function: &'a str) -> (&'a str, Value) {
         self.count += 1;
@@ -270,6 +329,11 @@ fn expect(function: &str, answer: Result<Value, Value>) {
         "broadcaster" => assert_eq!(answer["success"], 1, "{answer}"),
         _ => {}
     }
+}
+
+/// The function in Node that does the same work.
+fn equal_peer(name: &str) -> tokio::process::Command {
+    node_peer(&format!("equal/{name}"))
 }
 
 /// Readers read only what is kept.

@@ -15,6 +15,7 @@ use axum::routing::{get, post};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
+use tokio::io::AsyncReadExt;
 use tokio::net::TcpListener;
 use tokio::process::{Child, Command};
 use tokio::sync::{mpsc, oneshot};
@@ -68,7 +69,20 @@ impl Function {
     ///
     /// # Panics
     /// If it ends first, or does not ask in time.
-    pub async fn start(mut command: Command, variables: &[(&str, String)]) -> Self {
+    pub async fn start(command: Command, variables: &[(&str, String)]) -> Self {
+        Self::spawn(command, variables, Stdio::null()).await
+    }
+
+    /// Starts a function whose log [`Self::stop`] returns. It must be short:
+    /// nothing reads it before.
+    ///
+    /// # Panics
+    /// If it ends first, or does not ask in time.
+    pub async fn start_logged(command: Command, variables: &[(&str, String)]) -> Self {
+        Self::spawn(command, variables, Stdio::piped()).await
+    }
+
+    async fn spawn(mut command: Command, variables: &[(&str, String)], output: Stdio) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("an address").to_string();
         let (events, waiting) = mpsc::unbounded_channel();
@@ -96,7 +110,7 @@ impl Function {
             .env("AWS_SECRET_ACCESS_KEY", "test")
             .envs(variables.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())
-            .stdout(Stdio::null())
+            .stdout(output)
             .kill_on_drop(true);
         let begun = Instant::now();
         let mut process = command.spawn().expect("the function starts");
@@ -133,6 +147,19 @@ impl Function {
             status = self.process.wait() => panic!("the function ended: {status:?}"),
             () = tokio::time::sleep(TIMEOUT) => panic!("the function timed out"),
         }
+    }
+
+    /// Ends the function, and returns what it has logged.
+    ///
+    /// # Panics
+    /// If it was not started with [`Self::start_logged`].
+    pub async fn stop(mut self) -> String {
+        self.process.kill().await.expect("the function ends");
+        let mut output = self.process.stdout.take().expect("a log");
+        let mut text = String::new();
+        let read = output.read_to_string(&mut text).await;
+        read.expect("text");
+        text
     }
 
     /// Processor time used so far, in steps of 10 ms.

@@ -19,6 +19,7 @@ mod signing;
 mod sink;
 mod stack;
 mod tables;
+mod work;
 
 pub use belfry_loadtest::{
     Announcer, Answers, Broadcast, Crowd, SOLO, Ticket, percentile, user_of, users_for,
@@ -39,3 +40,4 @@ pub use signing::SigningKey;
 pub use sink::Sink;
 pub use stack::{Ready, Stack, StackBuilder, binaries, repository, template_with};
 pub use tables::{Item, RowWatch};
+pub use work::Work;

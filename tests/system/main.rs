@@ -43,3 +43,4 @@ mod start;
 mod stop;
 mod terminal;
 mod upgrade;
+mod work;
