@@ -176,7 +176,7 @@ async fn warm(stack: &Stack, sink: &Sink, events: &mut Events) {
             GOAL
         };
         let result = if times >= goal { "met" } else { "missed" };
-        println!("{name:<12} {goal} times less: {times:.1} times, {result}");
+        println!("{name:<12} {goal} times less: {times:.2} times, {result}");
     }
 }
 

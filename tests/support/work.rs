@@ -322,3 +322,68 @@ fn are_alike(own: &Value, other: &Value) -> bool {
     let words = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
     is_random(own) && is_random(other) || words(own) == words(other)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BEGUN: u64 = 1_795_608_000;
+
+    fn differ(own: &Value, other: &Value) -> bool {
+        difference("", own, other, BEGUN).is_some()
+    }
+
+    #[test]
+    fn only_times_that_were_read_may_differ() {
+        for (own, other) in [
+            (json!(BEGUN), json!(BEGUN + 60)),
+            (json!(BEGUN * 1_000), json!(BEGUN * 1_000 + 60_999)),
+            (json!(BEGUN.to_string()), json!((BEGUN + 1).to_string())),
+            (
+                json!("2026-11-25T12:00:00.000Z"),
+                json!("2026-11-25T12:00:01.500Z"),
+            ),
+        ] {
+            assert!(!differ(&own, &other), "{own} {other}");
+        }
+        for (own, other) in [
+            (json!(BEGUN), json!(BEGUN + 61)),
+            // Made from an event.
+            (json!(BEGUN - 2), json!(BEGUN - 1)),
+            (json!(BEGUN - 1), json!(BEGUN)),
+            (json!(1), json!(2)),
+            (json!("1"), json!(1)),
+            (
+                json!("2026-11-25T11:00:00.000Z"),
+                json!("2026-11-25T11:00:00.001Z"),
+            ),
+        ] {
+            assert!(differ(&own, &other), "{own} {other}");
+        }
+    }
+
+    #[test]
+    fn random_ids_spaces_and_durations_may_differ() {
+        let own = json!({"id": "8b0f33a2-94f5-4a54-8eb5-6f2f4a4d3d0b", "text": "SET  a", "durationMs": 1});
+        let other =
+            json!({"id": "0d2c9b3e-6c46-4c86-a1f0-7d7b1c6e9a55", "text": "SET a", "durationMs": 2});
+        assert!(!differ(&own, &other));
+        // It is made of a name: version 5.
+        let named = json!({"id": "8b0f33a2-94f5-5a54-8eb5-6f2f4a4d3d0b"});
+        let other = json!({"id": "0d2c9b3e-6c46-5c86-a1f0-7d7b1c6e9a55"});
+        assert!(differ(&named, &other));
+    }
+
+    #[test]
+    fn a_member_or_an_element_more_is_a_difference() {
+        for (own, other) in [
+            (json!({"a": 1}), json!({"a": 1, "b": null})),
+            (json!({"durationMs": 1}), json!({})),
+            (json!([1]), json!([1, 2])),
+            (json!([{"a": [1]}]), json!([{"a": [2]}])),
+        ] {
+            assert!(differ(&own, &other), "{own} {other}");
+            assert!(differ(&other, &own), "{own} {other}");
+        }
+    }
+}
