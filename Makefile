@@ -2,7 +2,7 @@
 # install what they need, except Rust, Node, Python and make.
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint schemas validate build deploy smoke emulator release bench loadtest tokens \
+.PHONY: help run test lint schemas validate build deploy smoke emulator release bench loadtest soak test-soak tokens \
 	parameters channels compile test-tools test-templates clients test-clients test-examples test-browser pictures test-deploy dist test-dist demo page clean
 
 # Arguments of `belfry run`, such as ARGS="--port 3002 --parameter AllowedOrigins=http://localhost:5173"
@@ -89,6 +89,7 @@ test: validate test-templates compile test-tools ## Run every test
 	@echo "Running the tests…"
 	cargo test --workspace
 	$(MAKE) test-clients
+	$(MAKE) test-soak
 	$(MAKE) test-examples
 	$(MAKE) test-browser
 	$(MAKE) test-deploy
@@ -172,6 +173,18 @@ loadtest: ## Put load on a stack (URL=… CONNECTIONS=… RATE=… [SECONDS=30 C
 tests/benches/peers/node/dist/.built: tests/benches/peers/node/node_modules/.package-lock.json $(wildcard tests/benches/peers/node/*.mjs tests/benches/peers/node/equal/*.mjs)
 	npm run build --prefix tests/benches/peers/node --silent
 	@touch $@
+
+# MINUTES, CLIENTS and SEED are arguments; the same seed does the same again.
+soak: clients tests/node/node_modules/.package-lock.json ## Let every fault strike a busy local stack, and check everything afterwards (MINUTES=30 CLIENTS=2000 SEED=…)
+	@echo "Building optimised binaries; the first time takes a quarter of an hour…"
+	@cargo build --release --workspace $(addprefix --bin ,$(MEASURED) soak)
+	@target/release/soak $(if $(MINUTES),--minutes "$(MINUTES)") $(if $(CLIENTS),--clients "$(CLIENTS)") $(if $(SEED),--seed "$(SEED)")
+
+# Needs the local stack and the functions, which `compile` builds.
+test-soak: clients tests/node/node_modules/.package-lock.json
+	@echo "Letting every fault strike a busy stack…"
+	@clients/node_modules/.bin/biome check --error-on-warnings --config-path=clients tests/node/clients
+	@target/debug/soak --minutes 0.9 --clients 60 --seed 1
 
 tokens: $(AWS) ## Create and sign in users for a load test (STACK=belfry-dev [USERS=50 FILE=tokens.txt REMOVE=1])
 	@.venv/aws/bin/python tools/tokens.py "$(STACK)" "$(or $(FILE),tokens.txt)" --users "$(or $(USERS),50)" $(if $(REMOVE),--remove)

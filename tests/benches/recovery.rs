@@ -4,14 +4,11 @@
 //! `make bench` builds and installs what it needs.
 
 use std::ops::Range;
-use std::process::Stdio;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use belfry_tests::{Announcer, Figures, Stack, repository};
+use belfry_tests::{Announcer, Figures, Program, Stack, repository};
 use serde_json::{Value, json};
-use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
-use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::Instant;
@@ -29,9 +26,6 @@ const SCENARIOS: [(usize, u32, u32, u32); 3] =
 const BEFORE: Duration = Duration::from_secs(3);
 const AWAY: Duration = Duration::from_secs(5);
 const AFTER: Duration = Duration::from_secs(5);
-
-/// How long an answer of the clients may take.
-const PATIENCE: Duration = Duration::from_secs(300);
 
 #[tokio::main]
 async fn main() {
@@ -113,7 +107,7 @@ async fn with_belfry(size: usize, rates: (u32, u32, u32)) -> Value {
 }
 
 async fn with_socket_io(size: usize, rates: (u32, u32, u32)) -> Value {
-    let mut server = Program::start("serve.mjs");
+    let mut server = program("serve.mjs");
     let ready = server.line().await;
     let tickets = vec![json!({"url": ready["websocket"]}); size];
     let connect = json!({
@@ -131,7 +125,7 @@ async fn round(
     announcer: &Announcer,
     (rate, away, together): (u32, u32, u32),
 ) -> Value {
-    let mut clients = Program::start("clients.mjs");
+    let mut clients = program("clients.mjs");
     clients.ask(connect).await;
     let publisher = Publisher::start(announcer.clone(), rate, together);
     tokio::time::sleep(BEFORE).await;
@@ -247,40 +241,7 @@ fn request(numbers: Range<usize>) -> Value {
     request
 }
 
-/// A Node program that talks in lines of JSON.
-struct Program {
-    input: ChildStdin,
-    output: Lines<BufReader<ChildStdout>>,
-    _process: Child,
-}
-
-impl Program {
-    fn start(script: &str) -> Self {
-        let mut process = Command::new("node")
-            .arg(script)
-            .current_dir(repository().join("tests/benches/peers/socketio"))
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .kill_on_drop(true)
-            .spawn()
-            .expect("Node starts");
-        let output = BufReader::new(process.stdout.take().expect("piped")).lines();
-        Self {
-            input: process.stdin.take().expect("piped"),
-            output,
-            _process: process,
-        }
-    }
-
-    async fn line(&mut self) -> Value {
-        let line = tokio::time::timeout(PATIENCE, self.output.next_line()).await;
-        let line = line.expect("an answer in time").expect("readable");
-        serde_json::from_str(&line.expect("an answer")).expect("JSON")
-    }
-
-    async fn ask(&mut self, command: &Value) -> Value {
-        let line = format!("{command}\n");
-        self.input.write_all(line.as_bytes()).await.expect("sent");
-        self.line().await
-    }
+fn program(script: &str) -> Program {
+    let folder = repository().join("tests/benches/peers/socketio");
+    Program::start(&folder, script)
 }

@@ -10,10 +10,15 @@ use crate::stack::Stack;
 
 /// A memory figure of a process's status, in KB.
 pub(crate) fn memory_kb(pid: u32, name: &str) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("the process runs");
-    let line = status.lines().find_map(|line| line.strip_prefix(name));
-    let number = line.and_then(|line| line.trim_start_matches(':').trim().strip_suffix(" kB"));
-    number.expect("a line of memory").parse().expect("a number")
+    try_memory_kb(pid, name).expect("the process runs, and has a line of memory")
+}
+
+/// The same, or `None` if the process has ended.
+fn try_memory_kb(pid: u32, name: &str) -> Option<u64> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix(name))?;
+    let number = line.trim_start_matches(':').trim().strip_suffix(" kB")?;
+    number.parse().ok()
 }
 
 impl Stack {
@@ -41,6 +46,19 @@ impl Stack {
                 let list = list.split_whitespace();
                 list.map(str::to_owned).collect::<Vec<_>>()
             })
+            .collect()
+    }
+
+    /// The resident memory of each process that the local stack has started, in
+    /// KB.
+    ///
+    /// # Panics
+    /// On systems without /proc.
+    #[must_use]
+    pub fn functions_memory_kb(&self) -> Vec<u64> {
+        let pids = self.children().into_iter();
+        // One may end meanwhile.
+        pids.filter_map(|pid| try_memory_kb(pid.parse().ok()?, "VmRSS"))
             .collect()
     }
 

@@ -38,7 +38,15 @@ impl Stack {
     /// # Panics
     /// If the scan fails.
     pub async fn subscriptions(&self) -> usize {
-        scan(self.dynamodb(), "Subscriptions").await.len()
+        self.subscription_items().await.len()
+    }
+
+    /// The items of the table `Subscriptions`.
+    ///
+    /// # Panics
+    /// If the scan fails.
+    pub async fn subscription_items(&self) -> Vec<Item> {
+        scan(self.dynamodb(), "Subscriptions").await
     }
 
     /// Makes every row a minute older, as if each handshake had ended long ago.

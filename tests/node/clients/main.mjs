@@ -1,0 +1,138 @@
+// Many clients of @belfry/client in one process. Takes commands as lines of JSON, and answers
+// each with one line. Ends by itself after its input has ended, unless a client has left
+// something behind.
+import { monitorEventLoopDelay } from "node:perf_hooks";
+import { createInterface } from "node:readline";
+import { Ledger } from "./ledger.mjs";
+import { Member } from "./member.mjs";
+import { Server } from "./server.mjs";
+
+/** Concurrent handshakes at the beginning. */
+const AT_A_TIME = 64;
+
+const CHECK_MS = 50;
+
+const ledger = new Ledger();
+/** The clients, by number. */
+const members = [];
+/** Those that others have replaced. */
+const left = [];
+let server;
+
+const delay = monitorEventLoopDelay();
+delay.enable();
+
+const sleep = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
+
+/** Waits until something is true, at most so long. */
+async function until(isTrue, ms) {
+  for (const end = performance.now() + ms; performance.now() < end; await sleep(CHECK_MS)) {
+    if (isTrue()) return true;
+  }
+  return isTrue();
+}
+
+const everybody = () => [...members, ...left];
+
+/** What the program counts. */
+function progress() {
+  const sum = (count) => everybody().reduce((total, member) => total + count(member), 0);
+  const wrong = everybody().flatMap((member) => member.wrong);
+  const longest = Math.round(delay.max / 1e6);
+  delay.reset();
+  return {
+    connected: members.filter((member) => member.isConnected).length,
+    connections: sum((member) => member.connections),
+    interruptions: sum((member) => member.interruptions),
+    delivered: sum((member) => member.delivered),
+    losses: sum((member) => member.losses),
+    ...ledger.counts(),
+    wrong: wrong.slice(0, 5),
+    longestDelayMs: longest,
+  };
+}
+
+const commands = {
+  /** Connects clients, and waits until each is subscribed. */
+  async open({ stack, members: wanted }) {
+    server = new Server(stack, ledger);
+    const waiting = wanted.map((one) => {
+      const member = new Member(server, ledger, one);
+      members.push(member);
+      return member;
+    });
+    const opening = async () => {
+      while (waiting.length > 0) await waiting.pop().open();
+    };
+    await Promise.all(Array.from({ length: AT_A_TIME }, opening));
+    return progress();
+  },
+
+  /** Begins what each act says, and waits for none. */
+  async act({ acts }) {
+    for (const { what, ...one } of acts) {
+      if (what === "announce") server.announce(one);
+      else if (what === "reload") {
+        const old = members[one.member];
+        old.close();
+        left.push(old);
+        members[one.member] = new Member(server, ledger, old.wanted);
+        members[one.member].open();
+      } else members[one.member][what](one);
+    }
+    return progress();
+  },
+
+  /** Waits until every promise is settled and every client has one more message of each log. */
+  async settle({ seconds }) {
+    const ms = seconds * 1_000;
+    for (const member of members) member.mend();
+    const settled = () => everybody().every((member) => member.pending.size === 0) && server.pending.size === 0;
+    const isSettled = await until(settled, ms);
+    const unsettled = [...everybody(), server].flatMap(({ pending }) => [...pending]);
+    await until(() => members.every((member) => member.isConnected), ms);
+    const marks = new Map();
+    for (const { log } of members.flatMap((member) => member.witnesses)) marks.set(log, `end:${log}`);
+    const users = [...marks.keys()].filter((log) => log.startsWith("@me:"));
+    for (const log of marks.keys()) if (!users.includes(log)) server.announce({ log, id: marks.get(log) });
+    // One at a time for each user would take longer than the run.
+    for (const log of users) server.announce({ log, id: marks.get(log) });
+    await until(() => server.pending.size === 0, ms);
+    const behind = () =>
+      members.flatMap((member) => member.witnesses.filter(({ log, last }) => last !== marks.get(log)));
+    await until(() => behind().length === 0, ms);
+    return {
+      unsettled: isSettled ? [] : unsettled.slice(0, 10),
+      behind: behind().map(({ who, log, position }) => ({ who, log, position })),
+      ...progress(),
+    };
+  },
+
+  /** Everything that was published and that clients were told. */
+  async verdict() {
+    return {
+      ...ledger.verdict(),
+      members: members.map((member) => member.verdict(false)),
+      left: left.map((member) => member.verdict(true)),
+      wrong: everybody().flatMap((member) => member.wrong),
+    };
+  },
+
+  async progress() {
+    return progress();
+  },
+
+  /** Closes every client. Says which promises it has neither kept nor broken. */
+  async close() {
+    for (const member of members) member.close();
+    await until(() => everybody().every((member) => member.isLetGo), 10_000);
+    const held = everybody().filter((member) => !member.isLetGo);
+    return { held: held.map(({ user }) => user) };
+  },
+};
+
+for await (const line of createInterface({ input: process.stdin })) {
+  const { command, ...parameters } = JSON.parse(line);
+  console.log(JSON.stringify(await commands[command](parameters)));
+}
+delay.disable();
