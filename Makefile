@@ -41,7 +41,7 @@ CHECKS := .venv/checks/.installed
 CLIENTS := .venv/clients/.installed
 # The implementations that the benchmarks compare with.
 PEERS := tests/benches/peers/node/dist/.built tests/benches/peers/socketio/node_modules/.package-lock.json .venv/peer-python/.installed .venv/peer-fastapi/.installed .venv/plot/.installed
-BENCHES ?= functions fanout local scale rivals contention channels recovery presence streams
+BENCHES ?= functions fanout local scale rivals contention channels recovery presence streams operator
 MEASURED := belfry connect disconnect default broadcaster worker sweeper operator hooks reader bare-loop
 TEMPLATES := template.yaml examples/python/template.yaml examples/s3-upload/template.yaml $(wildcard infra/*.yaml)
 
@@ -154,7 +154,7 @@ emulator: $(MINISTACK) ## Run an AWS emulator, to deploy without an account (POR
 release: ## Build optimised binaries, for the local stack and benchmarks
 	cargo build --release --package belfry-local --package belfry-functions
 
-bench: $(PEERS) $(AWS) $(MINISTACK) build ## Measure the figures in docs/PERFORMANCE.md (takes an hour; BENCHES="fanout" for one)
+bench: $(PEERS) $(AWS) $(MINISTACK) clients tests/node/node_modules/.package-lock.json build ## Measure the figures in docs/PERFORMANCE.md (takes an hour; BENCHES="fanout" for one)
 	@echo "Building optimised binaries; the first time takes a quarter of an hour…"
 	cargo build --release --workspace $(addprefix --bin ,$(MEASURED))
 	cargo bench --package belfry-core --bench growth

@@ -3,6 +3,7 @@
 mod contention;
 mod keyed;
 mod proxy;
+mod request_tokens;
 
 use std::io;
 use std::net::Ipv4Addr;

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use aws_sdk_dynamodb::operation::transact_write_items::TransactWriteItemsError;
-use aws_sdk_dynamodb::types::{AttributeValue, Delete, TransactWriteItem};
+use aws_sdk_dynamodb::types::{AttributeValue, Delete, TransactWriteItem, Update};
 use belfry_tests::{Stack, until};
 use serde_json::json;
 
@@ -74,6 +74,34 @@ async fn a_conflicting_transaction_gives_a_reason_for_each_item() {
         .unwrap_err()
         .into_service_error();
     assert_eq!(cancellation_codes(&error), ["TransactionConflict", "None"]);
+}
+
+/// DynamoDB remembers the token of a transaction for ten minutes.
+#[tokio::test]
+async fn a_transaction_is_executed_once_for_a_token() {
+    let stack = Stack::start().await;
+    let addition = |token: &str, number: u32| {
+        let add = Update::builder()
+            .table_name("Connections")
+            .key("connectionId", AttributeValue::S("counted".into()))
+            .update_expression("ADD refusals :number")
+            .expression_attribute_values(":number", AttributeValue::N(number.to_string()));
+        let add = TransactWriteItem::builder().update(add.build().unwrap());
+        let transaction = stack.dynamodb().transact_write_items();
+        let transaction = transaction.transact_items(add.build());
+        transaction.client_request_token(token).send()
+    };
+    let (one, same) = tokio::join!(addition("t", 1), addition("t", 1));
+    one.unwrap();
+    same.unwrap();
+    addition("other", 1).await.unwrap();
+    let different = addition("t", 5).await.unwrap_err().into_service_error();
+    assert!(
+        different.is_idempotent_parameter_mismatch_exception(),
+        "{different:?}"
+    );
+    let row = stack.row("counted").await.unwrap();
+    assert_eq!(row["refusals"], AttributeValue::N("2".into()));
 }
 
 #[tokio::test]

@@ -9,6 +9,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::{Body, Bytes, to_bytes};
 use axum::extract::{Request, State};
+use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use axum::http::request::Parts;
 use axum::http::uri::{Authority, Scheme};
 use axum::http::{HeaderMap, HeaderValue, Response, StatusCode, Uri};
@@ -18,6 +19,7 @@ use hyper_util::rt::TokioExecutor;
 use serde_json::{Value, json};
 
 use super::contention::{Conflict, Contention, Hold};
+use super::request_tokens::{Mismatch, RequestTokens, WithToken};
 use crate::fault::{DatabaseFault, Faults};
 use crate::template::TableSpec;
 
@@ -27,6 +29,8 @@ const MAX_REQUEST_BYTES: usize = 16 * 1024 * 1024;
 /// The namespace of DynamoDB's error types.
 const NAMESPACE: &str = "com.amazonaws.dynamodb.v20120810";
 
+const TRANSACTION: &str = "TransactWriteItems";
+
 const ONGOING: &str = "Transaction is ongoing for the item";
 
 #[derive(Clone)]
@@ -35,6 +39,7 @@ struct Proxy {
     client: Client<HttpConnector, Body>,
     faults: Faults,
     contention: Arc<Contention>,
+    tokens: Arc<RequestTokens>,
 }
 
 /// Serves every path; `database` is the embedded DynamoDB's address.
@@ -46,6 +51,7 @@ pub(super) fn router(database: SocketAddr, tables: &[TableSpec], faults: Faults)
         client: Client::builder(TokioExecutor::new()).build(connector),
         faults,
         contention: Arc::new(Contention::new(tables)),
+        tokens: Arc::default(),
     };
     Router::new()
         .fallback(call)
@@ -94,7 +100,7 @@ impl Proxy {
     /// transaction holds its own items first.
     async fn execute(&self, operation: &str, head: Parts, body: Bytes) -> Response<Body> {
         if !self.faults.contends() && !self.contention.holds_items() {
-            return self.pass(head, body).await;
+            return self.pass(operation, head, body).await;
         }
         let request = serde_json::from_slice(&body).unwrap_or_default();
         let mut delay = None;
@@ -111,7 +117,7 @@ impl Proxy {
                     .await
                     .unwrap_or_else(|_| status(StatusCode::SERVICE_UNAVAILABLE))
             }
-            _ => self.pass(head, body).await,
+            _ => self.pass(operation, head, body).await,
         }
     }
 
@@ -126,14 +132,49 @@ impl Proxy {
             () = tokio::time::sleep(delay) => {}
             () = self.faults.contention_ended() => {}
         }
-        let response = self.pass(head, body).await;
+        let response = self.pass(TRANSACTION, head, body).await;
         if response.status().is_success() {
             hold.commit();
         }
         response
     }
 
-    async fn pass(&self, mut head: Parts, body: Bytes) -> Response<Body> {
+    async fn pass(&self, operation: &str, head: Parts, body: Bytes) -> Response<Body> {
+        let with_token = (operation == TRANSACTION).then(|| WithToken::take(&body));
+        let Some(request) = with_token.flatten() else {
+            return self.forward(head, body).await;
+        };
+        let proxy = self.clone();
+        let once = async move {
+            let forwarding = proxy.forward_whole(head, request.body.clone());
+            proxy.tokens.once(&request, forwarding).await
+        };
+        // DynamoDB completes a transaction whose client has gone.
+        match tokio::spawn(once).await {
+            Ok(Ok(answer)) => answered(StatusCode::OK, answer.into()),
+            Ok(Err(NotExecuted::Refused(response))) => response,
+            Ok(Err(NotExecuted::Mismatch)) => refuse(
+                "IdempotentParameterMismatchException",
+                "The request uses the same client token as a previous, but non-identical request.",
+                json!({}),
+            ),
+            Err(_) => status(StatusCode::SERVICE_UNAVAILABLE),
+        }
+    }
+
+    /// The whole answer to a transaction.
+    async fn forward_whole(&self, mut head: Parts, body: Bytes) -> Result<Bytes, NotExecuted> {
+        // The body is shorter than the client's.
+        head.headers.remove(CONTENT_LENGTH);
+        let response = self.forward(head, body).await;
+        if !response.status().is_success() {
+            return Err(NotExecuted::Refused(response));
+        }
+        let answer = to_bytes(response.into_body(), MAX_REQUEST_BYTES).await;
+        answer.map_err(|_| NotExecuted::Refused(status(StatusCode::SERVICE_UNAVAILABLE)))
+    }
+
+    async fn forward(&self, mut head: Parts, body: Bytes) -> Response<Body> {
         let mut uri = std::mem::take(&mut head.uri).into_parts();
         uri.scheme = Some(Scheme::HTTP);
         uri.authority = Some(self.database.clone());
@@ -146,6 +187,19 @@ impl Proxy {
                 status(StatusCode::SERVICE_UNAVAILABLE)
             }
         }
+    }
+}
+
+/// Why a transaction was not executed.
+enum NotExecuted {
+    Refused(Response<Body>),
+    /// Another one has the same token.
+    Mismatch,
+}
+
+impl From<Mismatch> for NotExecuted {
+    fn from(Mismatch: Mismatch) -> Self {
+        Self::Mismatch
     }
 }
 
@@ -207,14 +261,20 @@ fn refuse(error_type: &str, message: &str, fields: Value) -> Response<Body> {
     let mut body = fields;
     body["__type"] = format!("{NAMESPACE}#{error_type}").into();
     let name = match error_type {
-        "TransactionCanceledException" | "TransactionInProgressException" => "Message",
+        "TransactionCanceledException"
+        | "TransactionInProgressException"
+        | "IdempotentParameterMismatchException" => "Message",
         _ => "message",
     };
     body[name] = message.into();
-    let mut response = Response::new(Body::from(body.to_string()));
-    *response.status_mut() = StatusCode::BAD_REQUEST;
+    answered(StatusCode::BAD_REQUEST, Body::from(body.to_string()))
+}
+
+fn answered(status: StatusCode, body: Body) -> Response<Body> {
+    let mut response = Response::new(body);
+    *response.status_mut() = status;
     response.headers_mut().insert(
-        "Content-Type",
+        CONTENT_TYPE,
         HeaderValue::from_static("application/x-amz-json-1.0"),
     );
     response

@@ -1,0 +1,200 @@
+//! An operator drains 12,500 connections and closes 10,000, while messages are
+//! published: how long it takes, and a check that no client misses anything.
+//! `make bench` builds what it needs and runs it.
+
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::time::Duration;
+
+use belfry_tests::{Clients, Stack, unix_time};
+use serde_json::{Value, json};
+use tokio::time::Instant;
+
+const CLIENTS: usize = 12_500;
+
+/// Those of them that are subscribed to the channel that is kicked.
+const KICKED: usize = 10_000;
+
+const ROOM: usize = 100;
+const LARGE: &str = "room:large";
+
+const DRAIN_SECONDS: u64 = 300;
+
+/// Time between two messages. Each goes to a room.
+const BETWEEN: Duration = Duration::from_millis(200);
+
+/// How long everything may take to settle.
+const SETTLING: Duration = Duration::from_secs(400);
+
+const RULES: &str = r#"{"version":"1.0","channels": [
+    {"match": "room:**", "allow": ["subscribe", "publish"], "history": {"seconds": 86400}}]}"#;
+
+struct Run {
+    stack: Stack,
+    clients: Clients,
+    messages: usize,
+    random: fastrand::Rng,
+}
+
+#[tokio::main]
+async fn main() {
+    let mut run = Run::start().await;
+    let before = run.progress().await;
+    println!("{CLIENTS} clients are connected");
+
+    let begun = Instant::now();
+    let asked = unix_time();
+    let drain = json!({
+        "action": "drain", "target": {"type": "all"}, "withinSeconds": DRAIN_SECONDS, "waitSeconds": 50,
+    });
+    let report = run.operate(&drain, CLIENTS).await;
+    println!(
+        "drain: all asked after {:.1} s: {report}",
+        begun.elapsed().as_secs_f64()
+    );
+    let limit = Duration::from_secs(DRAIN_SECONDS + 60);
+    let moved = run
+        .until_connections(number(&before, "connections") + CLIENTS, limit)
+        .await;
+    println!(
+        "drain: the last client has moved after {:.1} s",
+        begun.elapsed().as_secs_f64()
+    );
+    assert!(moved, "not every client has moved");
+    let verdict = run.clients.verdict().await;
+    print_moves(&verdict, asked);
+    let settled = run.settle("drain").await;
+    assert_eq!(
+        number(&settled, "interruptions"),
+        0,
+        "a client had no connection"
+    );
+
+    let before = run.progress().await;
+    let begun = Instant::now();
+    let kick = json!({
+        "action": "kick", "target": {"type": "channel", "channel": LARGE}, "waitSeconds": 50,
+    });
+    let report = run.operate(&kick, KICKED).await;
+    println!(
+        "kick: all closed after {:.1} s: {report}",
+        begun.elapsed().as_secs_f64()
+    );
+    let connections = number(&before, "connections") + KICKED;
+    let back = run.until_connections(connections, SETTLING).await;
+    println!(
+        "kick: the last client is back after {:.1} s",
+        begun.elapsed().as_secs_f64()
+    );
+    assert!(back, "not every client has come back");
+    run.settle("kick").await;
+    assert_eq!(run.clients.close().await, Vec::<String>::new());
+}
+
+impl Run {
+    async fn start() -> Self {
+        let mut rules = tempfile::NamedTempFile::new().expect("a temporary file");
+        rules.write_all(RULES.as_bytes()).expect("written");
+        let stack = Stack::for_crowds()
+            .argument("--channels")
+            .argument(rules.path().to_str().expect("a path"));
+        let stack = stack.start().await;
+        let member = |client: usize| {
+            let mut channels = vec![json!({"channel": room_of(client)})];
+            if client < KICKED {
+                channels.push(json!({"channel": LARGE}));
+            }
+            json!({"user": format!("user-{client}"), "channels": channels, "tokenSeconds": 7_200, "own": false})
+        };
+        let members: Vec<_> = (0..CLIENTS).map(member).collect();
+        let begun = Instant::now();
+        let (clients, opened) = Clients::open(&stack.ready, &members).await;
+        println!("opened in {:.1} s: {opened}", begun.elapsed().as_secs_f64());
+        Self {
+            stack,
+            clients,
+            messages: 0,
+            random: fastrand::Rng::with_seed(1),
+        }
+    }
+
+    /// Publishes one message. Returns what the clients have counted.
+    async fn progress(&mut self) -> Value {
+        let member = self.random.usize(0..CLIENTS);
+        self.messages += 1;
+        let id = format!("m-{}", self.messages);
+        let publish =
+            json!({"what": "publish", "member": member, "channel": room_of(member), "id": id});
+        self.clients.act(&[publish]).await
+    }
+
+    /// Publishes until there have been so many connections. Returns whether that
+    /// was in time.
+    async fn until_connections(&mut self, count: usize, limit: Duration) -> bool {
+        let begun = Instant::now();
+        while begun.elapsed() < limit {
+            if number(&self.progress().await, "connections") >= count {
+                return true;
+            }
+            tokio::time::sleep(BETWEEN).await;
+        }
+        false
+    }
+
+    /// Has the operator do something to so many connections, and publishes
+    /// meanwhile.
+    async fn operate(&mut self, request: &Value, count: usize) -> Value {
+        let lambda = self.stack.lambda().clone();
+        let payload = aws_sdk_lambda::primitives::Blob::new(request.to_string());
+        let call = tokio::spawn(async move {
+            let invoke = lambda.invoke().function_name("Operator").payload(payload);
+            let output = invoke.send().await.expect("Invoke");
+            let payload = output.payload().expect("a report");
+            serde_json::from_slice::<Value>(payload.as_ref()).expect("JSON")
+        });
+        while !call.is_finished() {
+            self.progress().await;
+            tokio::time::sleep(BETWEEN).await;
+        }
+        let report = call.await.expect("a report");
+        assert_eq!(report["status"], "done", "{report}");
+        assert_eq!(number(&report, "success"), count, "{report}");
+        report
+    }
+
+    /// Checks that nobody has missed anything.
+    async fn settle(&mut self, what: &str) -> Value {
+        let settled = self.clients.settle(SETTLING).await;
+        println!("{what}: {settled}");
+        for name in ["unsettled", "behind", "wrong"] {
+            assert_eq!(settled[name], json!([]), "{name}");
+        }
+        assert_eq!(number(&settled, "losses"), 0);
+        settled
+    }
+}
+
+fn room_of(client: usize) -> String {
+    format!("room:{}", client / ROOM)
+}
+
+/// How many clients have moved in each tenth of the time.
+fn print_moves(verdict: &Value, asked: Duration) {
+    let tenth = u128::from(DRAIN_SECONDS) * 100;
+    let mut moves: BTreeMap<u128, usize> = BTreeMap::new();
+    for member in verdict["members"].as_array().expect("a list") {
+        let opened = member["opened"].as_array().expect("a list");
+        let last = opened.last().and_then(|one| one["at"].as_u64());
+        let at = u128::from(last.expect("a time")).saturating_sub(asked.as_millis());
+        *moves.entry(at / tenth).or_default() += 1;
+    }
+    println!(
+        "drain: moves in each tenth of the time: {:?}",
+        moves.values()
+    );
+}
+
+fn number(value: &Value, name: &str) -> usize {
+    let number = value[name].as_u64().expect("a number");
+    usize::try_from(number).expect("a count")
+}
