@@ -31,7 +31,8 @@ where
     R: Randomness,
 {
     /// Deletes a channel's history, and as many of its entries as the time until
-    /// `deadline` allows.
+    /// `deadline` allows. The same request takes no messages that are newer than
+    /// its first attempt.
     ///
     /// # Errors
     /// [`AppendError`]. After [`AppendError::Store`] the messages may be
@@ -39,6 +40,7 @@ where
     pub async fn handle(
         &self,
         channel: &ChannelName,
+        request: &str,
         deadline: UnixMillis,
     ) -> Result<PurgeReport, AppendError> {
         let log = LogKey::channel(channel.as_str());
@@ -47,21 +49,22 @@ where
             clock: self.fanout.clock,
             random: self.fanout.random,
         };
-        let position = purger.purge(&log).await?;
-        let told = match &position {
-            Some(position) => self.tell(channel, position).await,
-            None => None,
+        let purged = purger.purge(&log, request).await?;
+        let told = match &purged {
+            // Whoever was not told has noticed by the messages that followed.
+            Some(purged) if !purged.is_followed => self.tell(channel, &purged.position).await,
+            _ => None,
         };
         let (deleted, complete) = self.delete(&log, deadline).await?;
         Ok(PurgeReport {
-            position,
+            position: purged.map(|purged| purged.position),
             deleted,
             complete,
             told,
         })
     }
 
-    /// A failure is no reason to purge again, which would take newer messages.
+    /// A failure is no reason to fail: the history is purged.
     async fn tell(&self, channel: &ChannelName, position: &Position) -> Option<BroadcastReport> {
         let (work, frame) = (self.fanout.new_id(), self.frame(channel, position));
         let told = self
