@@ -248,6 +248,14 @@ class Roles(unittest.TestCase):
             self.assertEqual(condition, {"Fn::Not": [{"Fn::Equals": [{"Ref": parameter}, ""]}]}, name)
         self.assertEqual(named, {"AuthorizeFunction", "CallFunction"})
 
+    def test_workers_have_a_concurrency_of_their_own_only_if_it_is_set(self):
+        worker = of_type(self.template, "AWS::Lambda::Function")["Worker"]
+        limit = {"Fn::If": ["HasWorkerConcurrency", {"Ref": "WorkerConcurrency"}, {"Ref": "AWS::NoValue"}]}
+        self.assertEqual(worker["ReservedConcurrentExecutions"], limit)
+        condition = self.template["Conditions"]["HasWorkerConcurrency"]
+        self.assertEqual(condition, {"Fn::Not": [{"Fn::Equals": [{"Ref": "WorkerConcurrency"}, 0]}]})
+        self.assertEqual(self.template["Parameters"]["WorkerConcurrency"]["Default"], 0)
+
     def test_without_a_hook_there_is_no_function_for_it(self):
         of_hooks = {
             name
