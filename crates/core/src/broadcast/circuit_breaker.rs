@@ -3,8 +3,8 @@ use std::time::Duration;
 
 use belfry_protocol::ConnectionId;
 
-use crate::ports::Randomness;
-use crate::time::UnixMillis;
+use crate::ports::{MetricEvent, Metrics, PostError, Randomness};
+use crate::time::{UnixMillis, millis};
 
 /// So many connections whose posts fail in a row mean that the API fails, and
 /// not the connections.
@@ -22,13 +22,14 @@ const MAX_PAUSE: Duration = Duration::from_secs(16);
 /// Any answer about a connection counts: "gone" and "throttled" come from an API
 /// that works.
 #[derive(Debug, Default)]
-pub(super) struct CircuitBreaker {
+pub(crate) struct CircuitBreaker {
     /// Connections whose posts failed since the last answer, if posting is not
     /// paused.
     failed: BTreeSet<ConnectionId>,
     pause: Option<Pause>,
     answers: u64,
     failing_since: Option<UnixMillis>,
+    resumed_at: Option<UnixMillis>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -37,48 +38,101 @@ struct Pause {
     longest: Duration,
 }
 
+/// What a post tells about the API.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Learned {
+    /// It works.
+    Answered,
+    /// It has failed, at this connection or as a whole.
+    Failed,
+    /// It fails as a whole: a pause begins.
+    Paused,
+}
+
 impl CircuitBreaker {
-    pub(super) fn is_open(&self) -> bool {
+    /// Learns from a post, or a close, that began at a time and has ended.
+    pub(crate) fn learn(
+        &mut self,
+        id: &ConnectionId,
+        posted: &Result<(), PostError>,
+        begun: UnixMillis,
+        now: UnixMillis,
+        random: &impl Randomness,
+        metrics: &impl Metrics,
+    ) -> Learned {
+        let Err(error @ (PostError::Unavailable(_) | PostError::TimedOut)) = posted else {
+            if self.answered(now) {
+                tracing::info!(event = "posting.resumed", "posting goes on");
+            }
+            return Learned::Answered;
+        };
+        let Some(pause) = self.failed(id, random, begun, now) else {
+            return Learned::Failed;
+        };
+        tracing::warn!(
+            event = "posting.paused",
+            reason = %error,
+            pauseMs = millis(pause),
+            "API Gateway's management API fails; posting pauses"
+        );
+        metrics.record(MetricEvent::PostingPaused);
+        Learned::Paused
+    }
+
+    pub(crate) fn is_open(&self) -> bool {
         self.pause.is_some()
     }
 
     /// How many posts the API has answered.
-    pub(super) fn answers(&self) -> u64 {
+    pub(crate) fn answers(&self) -> u64 {
         self.answers
     }
 
     /// When the API first failed after its last answer.
-    pub(super) fn failing_since(&self) -> Option<UnixMillis> {
+    pub(crate) fn failing_since(&self) -> Option<UnixMillis> {
         self.failing_since
+    }
+
+    /// When the last pause ended: the API worked again.
+    pub(crate) fn resumed_at(&self) -> Option<UnixMillis> {
+        self.resumed_at
     }
 
     /// The wait until a post may begin; `None` if one may begin now. While the
     /// breaker is open, that is only one, when no other post is in flight.
-    pub(super) fn wait(&self, in_flight: usize, now: UnixMillis) -> Option<Duration> {
+    pub(crate) fn wait(&self, in_flight: usize, now: UnixMillis) -> Option<Duration> {
         let Pause { until, .. } = self.pause?;
         (in_flight > 0 || now < until).then(|| until.since(now))
     }
 
     /// The API answered a post. Returns whether that ended a pause.
-    pub(super) fn answered(&mut self) -> bool {
+    fn answered(&mut self, now: UnixMillis) -> bool {
         self.answers += 1;
         self.failing_since = None;
         self.failed.clear();
-        self.pause.take().is_some()
+        let was_open = self.pause.take().is_some();
+        if was_open {
+            self.resumed_at = Some(now);
+        }
+        was_open
     }
 
-    /// The API failed to answer a post. Returns the pause that begins, if one
-    /// does.
-    pub(super) fn failed(
+    /// The API failed to answer a post that began at a time. Returns the pause
+    /// that begins, if one does.
+    ///
+    /// Invariant: only a probe makes the pause longer. A post that began before
+    /// the end of the pause is none, however late it fails: it says nothing
+    /// about the API now.
+    fn failed(
         &mut self,
         id: &ConnectionId,
         random: &impl Randomness,
+        begun: UnixMillis,
         now: UnixMillis,
     ) -> Option<Duration> {
         self.failing_since.get_or_insert(now);
         let longest = match self.pause {
-            // The post began before the pause.
-            Some(Pause { until, .. }) if now < until => return None,
+            Some(Pause { until, .. }) if begun < until => return None,
             Some(Pause { longest, .. }) => (longest * 2).min(MAX_PAUSE),
             None => {
                 self.failed.insert(id.clone());
@@ -119,7 +173,7 @@ mod tests {
 
     fn fail(breaker: &mut CircuitBreaker, connection: usize, now: UnixMillis) -> Option<Duration> {
         let id = connection_id(&format!("c{connection}"));
-        breaker.failed(&id, &SeededRandomness::default(), now)
+        breaker.failed(&id, &SeededRandomness::default(), now, now)
     }
 
     #[test]
@@ -148,7 +202,7 @@ mod tests {
         for n in 0..100 {
             assert_eq!(fail(&mut breaker, n, START), None);
             if n % (CONNECTIONS - 1) == 0 {
-                assert!(!breaker.answered());
+                assert!(!breaker.answered(START));
             }
         }
     }
@@ -161,8 +215,22 @@ mod tests {
         assert!(breaker.wait(0, after(499)).is_some());
         assert!(breaker.wait(1, after(1_000)).is_some());
         assert_eq!(breaker.wait(0, after(1_000)), None);
-        assert!(breaker.answered());
+        assert_eq!(breaker.resumed_at(), None);
+        assert!(breaker.answered(after(1_000)));
+        assert_eq!(breaker.resumed_at(), Some(after(1_000)));
         assert_eq!(breaker.wait(64, after(1_000)), None);
+    }
+
+    #[test]
+    fn a_post_from_before_the_end_of_a_pause_does_not_make_it_longer() {
+        let (mut breaker, random) = (open(), SeededRandomness::default());
+        for begun in [START, after(499)] {
+            let late = breaker.failed(&connection_id("c9"), &random, begun, after(3_000));
+            assert_eq!(late, None);
+        }
+        assert_eq!(breaker.wait(0, after(3_000)), None, "the probe is next");
+        let pause = fail(&mut breaker, 0, after(3_000)).unwrap();
+        assert!((PAUSE..=PAUSE * 2).contains(&pause), "{pause:?}");
     }
 
     #[test]
@@ -176,7 +244,7 @@ mod tests {
             now = now.plus(pause);
         }
         // The next outage begins with a short one.
-        assert!(breaker.answered());
+        assert!(breaker.answered(now));
         for n in 1..CONNECTIONS {
             assert_eq!(fail(&mut breaker, n, now), None);
         }

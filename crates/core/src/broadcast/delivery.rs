@@ -2,6 +2,7 @@ mod settle;
 #[cfg(test)]
 mod tests;
 
+use std::collections::HashMap;
 use std::pin::pin;
 use std::time::Duration;
 
@@ -21,8 +22,11 @@ use crate::time::UnixMillis;
 /// nothing.
 const AT_ONCE: Duration = Duration::from_secs(10);
 
-/// How long the row of a connection that waits for the end of an outage is
-/// believed: a sign-out may have ended the session.
+/// How long the row of a connection that waits for a retry is believed: a
+/// sign-out may have ended the session.
+///
+/// Invariant: nothing is posted because of a row that was read more than this
+/// and the 30 seconds before its first turn ago.
 const BELIEVED: Duration = Duration::from_secs(60);
 
 /// How posts are made.
@@ -67,6 +71,8 @@ pub(super) struct Delivery<'a, O, C, M, R> {
     /// Posts whose turn had not come when time ran out or their rows were too
     /// old.
     unattempted: Vec<Post>,
+    /// What was tried at connections whose rows are read again.
+    tried: HashMap<ConnectionId, Attempt>,
 }
 
 /// A post that has ended: its result and its latency.
@@ -98,6 +104,7 @@ impl<'a, O: Outbox, C: Clock, M: Metrics, R: Randomness> Delivery<'a, O, C, M, R
             retries: RetryQueue::default(),
             timed_out: Vec::new(),
             unattempted: Vec::new(),
+            tried: HashMap::new(),
         }
     }
 
@@ -172,11 +179,15 @@ impl<'a, O: Outbox, C: Clock, M: Metrics, R: Randomness> Delivery<'a, O, C, M, R
                 let Some(next) = self.next(&mut fresh, now) else {
                     break;
                 };
-                // It waited for the rate limiter, or for the end of an outage.
-                let is_late = next.is_first() && now >= fresh_until;
-                let is_old = self.breaker.is_open() && now.since(next.begun) >= BELIEVED;
-                if is_late || is_old {
+                // It waited for the rate limiter.
+                if next.is_first() && now >= fresh_until {
                     self.unattempted.push(next.post);
+                    continue;
+                }
+                // It waited for a retry. What is to be closed needs no session.
+                if !next.is_close() && now.since(next.begun) >= BELIEVED {
+                    self.unattempted.push(next.post.clone());
+                    self.tried.insert(next.post.recipient.id.clone(), next);
                     continue;
                 }
                 // A large broadcast takes a while, and sessions end meanwhile.
@@ -237,7 +248,11 @@ impl<'a, O: Outbox, C: Clock, M: Metrics, R: Randomness> Delivery<'a, O, C, M, R
         if self.retries.is_full() {
             return None;
         }
-        fresh.next().map(|post| Attempt::first(post, now))
+        let post = fresh.next()?;
+        Some(match self.tried.remove(&post.recipient.id) {
+            Some(tried) => tried.read_again(post, now),
+            None => Attempt::first(post, now),
+        })
     }
 
     /// One post or close. It borrows nothing that the loop changes.

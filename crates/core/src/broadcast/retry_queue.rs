@@ -16,12 +16,14 @@ pub(super) struct Attempt {
     /// When it is due.
     pub(super) at: UnixMillis,
     pub(super) post: Post,
-    /// When its turn first came.
+    /// When its turn first came after its row was read.
     pub(super) begun: UnixMillis,
     /// How often it was refused: throttled, or by an API that fails.
     pub(super) refused: u32,
-    /// When its patience began: it was first refused.
+    /// When it was first refused.
     pub(super) since: UnixMillis,
+    /// When the API began to throttle it, and did nothing else since.
+    pub(super) throttled_since: UnixMillis,
     /// If the API failed at the last post.
     pub(super) failure: Option<Failure>,
     /// Whether a first 410 may have come from a pending handshake.
@@ -46,8 +48,31 @@ impl Attempt {
             begun: now,
             refused: 0,
             since: now,
+            throttled_since: now,
             failure: None,
             confirming: false,
+        }
+    }
+
+    /// The next of its frames, after one was accepted.
+    pub(super) fn next_frame(mut self, now: UnixMillis) -> Self {
+        self.post.accepted += 1;
+        Self {
+            begun: self.begun,
+            ..Self::first(self.post, now)
+        }
+    }
+
+    /// The same after its row was read again: what was tried still counts, and
+    /// no frame that was accepted is posted twice.
+    pub(super) fn read_again(self, post: Post, now: UnixMillis) -> Self {
+        let is_same = self.post.frames == post.frames;
+        let accepted = if is_same { self.post.accepted } else { 0 };
+        Self {
+            at: now,
+            begun: now,
+            post: Post { accepted, ..post },
+            ..self
         }
     }
 
@@ -101,5 +126,44 @@ impl RetryQueue {
 
     pub(super) fn drain(&mut self) -> impl Iterator<Item = Attempt> {
         self.0.drain().map(|Reverse(attempt)| attempt)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{START, connection};
+
+    fn post(frames: &[&str]) -> Post {
+        Post {
+            recipient: Recipient::from(&connection("c1", "u")),
+            frames: frames.iter().map(|frame| (*frame).into()).collect(),
+            accepted: 0,
+            close: Close::Never,
+        }
+    }
+
+    #[test]
+    fn the_age_of_a_row_is_that_of_all_its_frames() {
+        let mut attempt = Attempt::first(post(&["1", "2"]), START);
+        attempt.refused = 3;
+        let later = START.plus(Duration::from_secs(9));
+        let next = attempt.next_frame(later);
+        assert_eq!((next.begun, next.at), (START, later));
+        assert_eq!((next.post.accepted, next.refused), (1, 0));
+    }
+
+    #[test]
+    fn a_row_that_was_read_again_begins_nothing_anew() {
+        let mut tried = Attempt::first(post(&["1", "2"]), START);
+        (tried.refused, tried.post.accepted) = (3, 1);
+        let later = START.plus(Duration::from_secs(60));
+        let same = tried.clone().read_again(post(&["1", "2"]), later);
+        assert_eq!((same.begun, same.at, same.since), (later, later, START));
+        assert_eq!((same.post.accepted, same.refused), (1, 3));
+        // It gets the messages in one frame now.
+        let other = tried.read_again(post(&["1 and 2"]), later);
+        assert_eq!((other.post.accepted, other.refused), (0, 3));
+        assert_eq!(other.post.next_frame(), "1 and 2");
     }
 }

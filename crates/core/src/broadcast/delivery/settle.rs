@@ -3,12 +3,13 @@
 use std::time::Duration;
 
 use super::super::Close;
+use super::super::circuit_breaker::Learned;
 use super::super::retry_queue::{Attempt, Failure};
 use super::super::tally::{PostOutcome, Tally};
 use super::{Delivery, Posted};
 use crate::connections::confirm_after;
-use crate::ports::{Clock, MetricEvent, Metrics, Outbox, PostError, Randomness};
-use crate::time::{UnixMillis, millis};
+use crate::ports::{Clock, Metrics, Outbox, PostError, Randomness};
+use crate::time::UnixMillis;
 
 /// How long a throttled connection is retried while others get through.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -18,6 +19,21 @@ const PATIENCE_IF_SLOWED: Duration = Duration::from_secs(60);
 
 /// How often the API may fail at one connection while it answers others.
 const MAX_FAILURES: u32 = 10;
+
+/// How long a connection that refuses everything is retried, however it
+/// refuses, and at least [`MAX_FAILURES`] times.
+///
+/// An outage counts against nobody, but if fewer connections are left than the
+/// breaker needs, it cannot be told from their own trouble. Then this bounds
+/// how long they keep a broadcast from its end. It is long enough for most
+/// outages. It is less than a worker's time, so no connection is handed from
+/// worker to worker for ever, although each begins to count anew.
+pub(super) const LONGEST: Duration = Duration::from_secs(5 * 60);
+
+/// How long a frame may fail, and how often at least, before the connection is
+/// closed without it.
+const LONGEST_BEFORE_CLOSE: Duration = Duration::from_secs(5);
+const FAILURES_BEFORE_CLOSE: u32 = 3;
 
 /// The longest wait before the first retry of a refused post. It doubles
 /// with each retry, up to [`MAX_BACKOFF`].
@@ -42,17 +58,17 @@ impl<O: Outbox, C: Clock, M: Metrics, R: Randomness> Delivery<'_, O, C, M, R> {
             let is_first = attempt.refused == 0 && attempt.failure.is_none();
             self.rate_limiter.learn(is_first, refused, now);
         }
-        self.learn_of_outage(&attempt, &posted, tally, now);
+        let begun = now.minus(latency);
+        self.learn_of_outage(&attempt, &posted, tally, begun, now);
         if let Close::Now(told) = &attempt.post.close {
             let told = told.clone();
-            return self.settle_close(attempt, told, posted, tally);
+            return self.settle_close(attempt, told, posted, begun, tally);
         }
         tally.measure(latency, self.random);
         let outcome = match posted {
             Ok(()) if attempt.post.accepted + 1 < attempt.post.frames.len() => {
-                attempt.post.accepted += 1;
                 // It is due now, and retries go first.
-                return self.retries.push(Attempt::first(attempt.post, now));
+                return self.retries.push(attempt.next_frame(now));
             }
             Ok(()) => PostOutcome::Accepted,
             Err(PostError::TooLarge) => PostOutcome::TooLarge,
@@ -68,8 +84,10 @@ impl<O: Outbox, C: Clock, M: Metrics, R: Randomness> Delivery<'_, O, C, M, R> {
                 PostOutcome::Failed(PostError::TimedOut.to_string())
             }
             Err(PostError::Failed(cause)) => PostOutcome::Failed(cause),
-            Err(PostError::Gone) if attempt.post.recipient.may_be_pending(now.minus(latency)) => {
-                if attempt.confirming {
+            Err(PostError::Gone) if attempt.post.recipient.may_be_pending(begun) => {
+                // What is to be closed is told when the handshake is complete: a
+                // client that completes it later would stay.
+                if attempt.confirming && attempt.post.close == Close::Never {
                     PostOutcome::GoneUnconfirmed("its handshake may still be pending".into())
                 } else {
                     attempt.confirming = true;
@@ -77,6 +95,8 @@ impl<O: Outbox, C: Clock, M: Metrics, R: Randomness> Delivery<'_, O, C, M, R> {
                     return self.retries.push(attempt);
                 }
             }
+            // This can be wrong, so a connection is closed all the same.
+            Err(PostError::Gone) if attempt.post.close == Close::AfterFrames => PostOutcome::Gone,
             Err(PostError::Gone) => return tally.gone(attempt.post.recipient),
             Err(PostError::Throttled) => {
                 if self.is_patient(&mut attempt, now) {
@@ -104,10 +124,20 @@ impl<O: Outbox, C: Clock, M: Metrics, R: Randomness> Delivery<'_, O, C, M, R> {
         mut attempt: Attempt,
         told: PostOutcome,
         closed: Result<(), PostError>,
+        begun: UnixMillis,
         tally: &mut Tally,
     ) {
         let now = self.clock.now();
+        let recipient = &attempt.post.recipient;
         let (waits, outcome) = match closed {
+            // A close succeeds whether or not there is a connection, so only a
+            // client that was told proves that there was one to close. Another may
+            // complete its handshake yet.
+            Ok(()) if told != PostOutcome::Accepted && recipient.may_be_pending(begun) => {
+                attempt.at = recipient.handshake_ends_at();
+                (true, told)
+            }
+            Ok(()) if told == PostOutcome::Gone => return tally.gone(attempt.post.recipient),
             Ok(()) => (false, told),
             Err(error @ (PostError::Unavailable(_) | PostError::TimedOut)) => {
                 let cause = error.to_string();
@@ -128,11 +158,11 @@ impl<O: Outbox, C: Clock, M: Metrics, R: Randomness> Delivery<'_, O, C, M, R> {
         tally.count(&attempt.post.recipient.id, outcome);
     }
 
-    /// Sets when the next attempt at a connection that refuses is due. Returns
-    /// whether there is patience left for it.
+    /// Queues a connection that was throttled. Returns whether there is patience
+    /// left for it.
     fn is_patient(&self, attempt: &mut Attempt, now: UnixMillis) -> bool {
         if attempt.refused == 0 || attempt.failure.is_some() {
-            attempt.since = now;
+            attempt.throttled_since = now;
         }
         let patience = if self.rate_limiter.is_slowed() {
             PATIENCE_IF_SLOWED
@@ -140,20 +170,40 @@ impl<O: Outbox, C: Clock, M: Metrics, R: Randomness> Delivery<'_, O, C, M, R> {
             PATIENCE
         };
         attempt.failure = None;
-        attempt.refused += 1;
-        attempt.at = now.plus(self.backoff(attempt.refused));
-        now.since(attempt.since) < patience
+        self.may_be_retried(attempt, now) && now.since(attempt.throttled_since) < patience
     }
 
-    /// Sets when the next attempt is due after the API failed. Returns whether it
-    /// is worth one.
+    /// The same after the API failed.
     fn may_recover(&self, attempt: &mut Attempt, cause: &str, now: UnixMillis) -> bool {
         let failure = self.failure(attempt, cause.to_owned());
-        let may_recover = failure.alone < MAX_FAILURES;
+        let is_alone = failure.alone >= MAX_FAILURES;
         attempt.failure = Some(failure);
+        let may_be_retried = self.may_be_retried(attempt, now);
+        let is_untold = attempt.post.close == Close::AfterFrames
+            && attempt.refused >= FAILURES_BEFORE_CLOSE
+            && self.refused_for(attempt, now) >= LONGEST_BEFORE_CLOSE;
+        may_be_retried && !is_alone && !is_untold
+    }
+
+    /// Sets when the next attempt at a connection that was refused is due.
+    /// Returns whether it may have one, whatever the refusals were: throttled or
+    /// failed, by turns or not. The time of an outage does not count.
+    fn may_be_retried(&self, attempt: &mut Attempt, now: UnixMillis) -> bool {
+        if attempt.refused == 0 {
+            attempt.since = now;
+        }
         attempt.refused += 1;
         attempt.at = now.plus(self.backoff(attempt.refused));
-        may_recover
+        self.refused_for(attempt, now) < LONGEST || attempt.refused < MAX_FAILURES
+    }
+
+    /// How long a connection has been refused since the last outage.
+    fn refused_for(&self, attempt: &Attempt, now: UnixMillis) -> Duration {
+        if self.breaker.is_open() {
+            return Duration::ZERO;
+        }
+        let resumed_at = self.breaker.resumed_at().unwrap_or(attempt.since);
+        now.since(attempt.since.max(resumed_at))
     }
 
     /// The API has failed at a connection, once more. It counts only if the API
@@ -179,27 +229,21 @@ impl<O: Outbox, C: Clock, M: Metrics, R: Randomness> Delivery<'_, O, C, M, R> {
         attempt: &Attempt,
         posted: &Result<(), PostError>,
         tally: &mut Tally,
+        begun: UnixMillis,
         now: UnixMillis,
     ) {
-        let Err(error @ (PostError::Unavailable(_) | PostError::TimedOut)) = posted else {
-            if self.breaker.answered() {
-                tracing::info!(event = "posting.resumed", "posting goes on");
-            }
-            return self.count_timed_out(tally);
-        };
         let id = &attempt.post.recipient.id;
-        let Some(pause) = self.breaker.failed(id, self.random, now) else {
-            return;
-        };
-        tracing::warn!(
-            event = "posting.paused",
-            reason = %error,
-            pauseMs = millis(pause),
-            "API Gateway's management API fails; posting pauses"
-        );
-        self.metrics.record(MetricEvent::PostingPaused);
-        for attempt in self.timed_out.drain(..) {
-            self.retries.push(attempt);
+        let learned = self
+            .breaker
+            .learn(id, posted, begun, now, self.random, self.metrics);
+        match learned {
+            Learned::Answered => self.count_timed_out(tally),
+            Learned::Failed => {}
+            Learned::Paused => {
+                for attempt in self.timed_out.drain(..) {
+                    self.retries.push(attempt);
+                }
+            }
         }
     }
 
@@ -222,7 +266,12 @@ impl<O: Outbox, C: Clock, M: Metrics, R: Randomness> Delivery<'_, O, C, M, R> {
     /// Counts every recipient that waits, by what is known of it.
     pub(in crate::broadcast) fn give_up(&mut self, tally: &mut Tally) {
         self.count_timed_out(tally);
-        for left in self.retries.drain() {
+        let unattempted = std::mem::take(&mut self.unattempted).into_iter();
+        let unattempted = unattempted.map(|post| {
+            let tried = self.tried.remove(&post.recipient.id);
+            tried.unwrap_or_else(|| Attempt::first(post, self.clock.now()))
+        });
+        for left in self.retries.drain().chain(unattempted) {
             let outcome = match left {
                 Attempt {
                     failure: Some(ref failure),
@@ -238,9 +287,6 @@ impl<O: Outbox, C: Clock, M: Metrics, R: Randomness> Delivery<'_, O, C, M, R> {
                 _ => PostOutcome::NotAttempted,
             };
             tally.count(&left.post.recipient.id, outcome);
-        }
-        for post in self.unattempted.drain(..) {
-            tally.count(&post.recipient.id, PostOutcome::NotAttempted);
         }
     }
 }

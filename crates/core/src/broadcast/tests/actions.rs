@@ -6,7 +6,7 @@ use belfry_protocol::{
     BroadcastInquiry, BroadcastReport, BroadcastRequest, BroadcastStatus, Drain, Kick, MessageId,
     OperatorRequest, WaitSeconds,
 };
-use futures_util::future::{Either, select};
+use futures_util::future::{Either, join, select};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
@@ -14,7 +14,7 @@ use super::kept::subscribe;
 use super::{Fixture, broadcaster};
 use crate::broadcast::{BroadcastError, Call, DeliverySettings, FanoutSettings};
 use crate::connections::Connection;
-use crate::ports::{Clock, MetricEvent, PostError, SignOuts};
+use crate::ports::{Clock, MetricEvent, Outbox, PostError, SignOuts};
 use crate::testing::{connection, connection_id, user_id};
 
 const ALL: &str = r#"{"type":"all"}"#;
@@ -256,18 +256,77 @@ async fn a_close_is_tried_again_and_its_failure_counted() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_connection_that_is_gone_is_forgotten_and_a_pending_one_is_not() {
+async fn a_connection_that_is_gone_is_forgotten_and_closed_all_the_same() {
     let fixture = fixture(3).await;
-    let outbox = &fixture.worker.outbox;
-    outbox.answer("c000", [Err(PostError::Gone)]);
-    open(&fixture, "pending").await;
-    outbox.answer("pending", vec![Err(PostError::Gone); 10]);
-    let named = r#"{"type":"connections","connectionIds":["c000","c001","pending","unknown"]}"#;
+    fixture.worker.outbox.answer("c000", [Err(PostError::Gone)]);
+    let named = r#"{"type":"connections","connectionIds":["c000","c001","unknown"]}"#;
     let report = kick(&fixture, named).await.unwrap();
-    assert_eq!((report.success, report.failures.gone), (1, 3));
+    assert_eq!((report.success, report.failures.gone), (1, 2));
     assert_eq!(fixture.worker.store.row("c000"), None);
-    assert!(fixture.worker.store.row("pending").is_some());
-    assert!(!is_open(&fixture, "pending"), "it is closed all the same");
+    assert!(!is_open(&fixture, "c000"), "the 410 was wrong");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_kick_waits_for_a_handshake_that_is_pending() {
+    for completes in [true, false] {
+        let fixture = fixture(1).await;
+        open(&fixture, "pending").await;
+        let outbox = &fixture.worker.outbox;
+        outbox.close(&connection_id("pending")).await.unwrap();
+        let handshake = async {
+            fixture.worker.clock.sleep(Duration::from_secs(20)).await;
+            if completes {
+                outbox.open("pending");
+            }
+        };
+        let begun = fixture.worker.clock.now();
+        let (report, ()) = join(kick(&fixture, ALL), handshake).await;
+        let report = report.unwrap();
+        assert_eq!(report.status, BroadcastStatus::Done);
+        let gone = u64::from(!completes);
+        assert_eq!((report.success, report.failures.gone), (4 - gone, gone));
+        assert!(!is_open(&fixture, "pending"));
+        assert_eq!(told(&fixture, "pending").len(), usize::from(completes));
+        let is_kept = fixture.worker.store.row("pending").is_some();
+        assert_eq!(is_kept, completes, "no client may come any more");
+        let took = fixture.worker.clock.now().since(begun).as_secs();
+        assert!((20..40).contains(&took), "{took}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_was_not_told_is_closed_again_when_its_handshake_has_ended() {
+    let fixture = fixture(0).await;
+    open(&fixture, "pending").await;
+    let outbox = &fixture.worker.outbox;
+    outbox.answer("pending", [Err(PostError::Failed("broken".into()))]);
+    outbox.close(&connection_id("pending")).await.unwrap();
+    let handshake = async {
+        fixture.worker.clock.sleep(Duration::from_secs(20)).await;
+        outbox.open("pending");
+    };
+    let (report, ()) = join(kick(&fixture, ALL), handshake).await;
+    let report = report.unwrap();
+    assert_eq!((report.success, report.failures.failed), (2, 1));
+    assert!(!is_open(&fixture, "pending"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_frame_that_keeps_failing_does_not_delay_the_close() {
+    let fixture = fixture(5).await;
+    let fails = Err(PostError::Unavailable("500".into()));
+    let outbox = &fixture.worker.outbox;
+    outbox.answer("c000", vec![fails.clone(); 1_000]);
+    // It is told after some failures.
+    outbox.answer("c001", vec![fails; 4]);
+    let begun = fixture.worker.clock.now();
+    let report = kick(&fixture, ALL).await.unwrap();
+    assert_eq!(report.status, BroadcastStatus::Done);
+    assert_eq!((report.success, report.failures.failed), (6, 1));
+    assert!(ids(5).all(|id| !is_open(&fixture, &id)));
+    assert_eq!(told(&fixture, "c001"), ["RECONNECT"]);
+    let took = fixture.worker.clock.now().since(begun);
+    assert!((5..8).contains(&took.as_secs()), "{took:?}");
 }
 
 #[tokio::test(start_paused = true)]

@@ -253,6 +253,29 @@ async fn an_outage_is_handed_over_until_it_ends() {
     }
 }
 
+/// The broadcaster has a minute, and hands over to a worker. That gives it up.
+#[tokio::test(start_paused = true)]
+async fn a_connection_that_always_fails_is_given_up_by_the_next_worker() {
+    let fixture = fixture(10).await;
+    let fails = Err(PostError::Unavailable("500".into()));
+    fixture.worker.outbox.answer("c003", vec![fails; 5_000]);
+    let begun = fixture.worker.clock.now();
+    let sent = send(&fixture, "").await.unwrap();
+    assert_eq!((sent.status, sent.success), (BroadcastStatus::Running, 9));
+    let [(_, segment)] = fixture.worker.workers.take()[..] else {
+        panic!("one worker continues");
+    };
+    let call = call(&fixture, "worker", 885);
+    let done = fixture.worker.work_on(segment, call).await.unwrap().report;
+    assert_eq!(done.status, BroadcastStatus::Done);
+    assert_eq!(
+        (done.success, done.failures.failed, done.failure),
+        (9, 1, 1)
+    );
+    let took = fixture.worker.clock.now().since(begun);
+    assert!(took < Duration::from_secs(8 * 60), "{took:?}");
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_worker_that_cannot_be_started_is_an_error() {
     let fixture = fixture(35).await;
@@ -509,11 +532,13 @@ proptest! {
 
     // A worker dies at any moment, again and again, and is retried as Lambda
     // does: everyone is posted to, no one is counted twice, and at most a page
-    // is posted twice for each death.
+    // is posted twice for each death. Connections that always fail keep nobody
+    // waiting for ever, although each worker begins to count anew.
     #[test]
     fn workers_may_die_at_any_moment(
         deaths in proptest::collection::vec(1_u64..40, 0..8),
         gone in proptest::collection::btree_set(0_usize..35, 0..12),
+        failing in proptest::collection::btree_set(0_usize..35, 0..5),
     ) {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_time()
@@ -522,7 +547,15 @@ proptest! {
             .unwrap();
         runtime.block_on(async {
             let fixture = fixture(35).await;
-            let gone: BTreeSet<String> = gone.iter().map(|n| format!("c{n:03}")).collect();
+            let names = |set: &BTreeSet<usize>| -> BTreeSet<String> {
+                set.iter().map(|n| format!("c{n:03}")).collect()
+            };
+            let (failing, mut gone) = (names(&failing), names(&gone));
+            gone.retain(|id| !failing.contains(id));
+            for id in &failing {
+                let fails = Err(PostError::Unavailable("500".into()));
+                fixture.worker.outbox.answer(id, vec![fails; 5_000]);
+            }
             for id in &gone {
                 // Again and again: the first worker that learns of it may die.
                 fixture.worker.outbox.answer(id, vec![Err(PostError::Gone); 100]);
@@ -531,7 +564,7 @@ proptest! {
             let mut deaths = deaths.into_iter();
             for (_, segment) in fixture.worker.workers.take() {
                 loop {
-                    let call = call(&fixture, &format!("worker {segment}"), 60);
+                    let call = call(&fixture, &format!("worker {segment}"), 885);
                     let work = fixture.worker.work_on(segment, call);
                     let Some(after) = deaths.next() else {
                         work.await.unwrap();
@@ -544,11 +577,12 @@ proptest! {
                     }
                 }
             }
-            work(&fixture, 60).await;
+            prop_assert_eq!(fixture.worker.workers.take(), []);
             let report = report(&fixture).await;
             prop_assert_eq!(report.status, BroadcastStatus::Done);
             prop_assert_eq!(report.failures.gone, gone.len() as u64);
-            prop_assert_eq!(report.success, 35 - gone.len() as u64);
+            prop_assert_eq!(report.failures.failed, failing.len() as u64);
+            prop_assert_eq!(report.success, 35 - report.failure);
             for id in ids(35) {
                 prop_assert!(fixture.worker.outbox.attempts(&id) >= 1);
                 prop_assert_eq!(fixture.worker.store.row(&id).is_none(), gone.contains(&id));

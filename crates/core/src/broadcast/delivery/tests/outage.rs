@@ -4,14 +4,16 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use belfry_protocol::ConnectionId;
+use futures_util::future::join;
 use proptest::prelude::*;
 
+use super::super::settle::LONGEST;
 use super::super::{BELIEVED, Delivery, DeliverySettings, Post, Tally};
 use crate::broadcast::Close;
 use crate::connections::Recipient;
 use crate::ports::{Clock, MetricEvent, Outbox, PostError, Randomness};
 use crate::testing::{
-    FakeMetrics, FakeOutbox, START, SeededRandomness, TestClock, connection, connection_id,
+    FakeMetrics, FakeOutbox, SeededRandomness, TestClock, connection, connection_id,
 };
 use crate::time::UnixMillis;
 
@@ -109,23 +111,42 @@ async fn post_during(outage: Outage, count: usize, per_second: u32, seed: u64) -
         log: Mutex::default(),
         clock,
     };
-    let clock = &api.clock;
+    let metrics = FakeMetrics::default();
+    let ids = (0..count).map(|n| format!("c{n:05}")).collect();
+    let random = SeededRandomness::with_seed(seed.wrapping_add(1));
+    let (tally, ended) = deliver(&api, &api.clock, &metrics, &random, ids, per_second).await;
+    let pauses = metrics.take().into_iter();
+    Outcome {
+        pauses: pauses
+            .filter(|event| *event == MetricEvent::PostingPaused)
+            .count(),
+        outage: api.outage.clone(),
+        log: api.log.into_inner().unwrap(),
+        tally,
+        ended,
+    }
+}
+
+/// Posts to connections until each is counted, and reads rows again as a
+/// segment's run does. Returns the time of the end, too.
+async fn deliver<O: Outbox>(
+    api: &O,
+    clock: &TestClock,
+    metrics: &FakeMetrics,
+    random: &SeededRandomness,
+    ids: Vec<String>,
+    per_second: u32,
+) -> (Tally, UnixMillis) {
     let settings = DeliverySettings {
         concurrency: CONCURRENCY,
         post_timeout: TIMEOUT,
         posts_per_second: f64::from(per_second),
     };
-    let random = SeededRandomness::with_seed(seed.wrapping_add(1));
-    let metrics = FakeMetrics::default();
     let deadline = clock.now().plus(Duration::from_secs(3_000));
-    let mut delivery = Delivery::new(&api, clock, &metrics, &random, settings, deadline);
+    let mut delivery = Delivery::new(api, clock, metrics, random, settings, deadline);
     let mut tally = Tally::default();
-    let mut pages: VecDeque<Vec<ConnectionId>> = (0..count)
-        .map(|n| connection_id(&format!("c{n:05}")))
-        .collect::<Vec<_>>()
-        .chunks(100)
-        .map(<[_]>::to_vec)
-        .collect();
+    let ids: Vec<_> = ids.iter().map(|id| connection_id(id)).collect();
+    let mut pages: VecDeque<_> = ids.chunks(100).map(<[_]>::to_vec).collect();
     loop {
         if let Some(page) = pages.pop_front() {
             let posts = page.iter().map(|id| post(id.as_str()));
@@ -142,18 +163,9 @@ async fn post_during(outage: Outage, count: usize, per_second: u32, seed: u64) -
         } else if pages.is_empty() && delivery.waiting().is_empty() {
             break;
         }
+        assert!(clock.now() < deadline, "it never ends");
     }
-    let ended = clock.now();
-    let pauses = metrics.take().into_iter();
-    Outcome {
-        pauses: pauses
-            .filter(|event| *event == MetricEvent::PostingPaused)
-            .count(),
-        outage: api.outage.clone(),
-        log: api.log.into_inner().unwrap(),
-        tally,
-        ended,
-    }
+    (tally, clock.now())
 }
 
 fn in_paused_time<T>(test: impl Future<Output = T>) -> T {
@@ -199,6 +211,9 @@ proptest! {
         prop_assert_eq!(tally.success + failed, count as u64, "{:?}", tally.failures);
         prop_assert_eq!(tally.success, log.accepted.len() as u64);
         match symptom {
+            // An outage that only the last few meet is not told from their own
+            // trouble.
+            Symptom::ServerErrors if lasts > LONGEST => prop_assert!(failed < 5, "{failed}"),
             Symptom::ServerErrors => prop_assert_eq!(failed, 0),
             // A timeout counts as failed only if others are answered meanwhile.
             Symptom::Silence if share == 1.0 => {
@@ -226,6 +241,96 @@ proptest! {
         let longest = Duration::from_secs(30) + work * 2;
         prop_assert!(late <= longest, "{late:?} after the end, {work:?} of work");
     }
+}
+
+/// What an API answers at a connection, again and again.
+const TROUBLES: [&[PostError]; 3] = [
+    &[PostError::Unavailable(String::new())],
+    &[PostError::Throttled, PostError::Unavailable(String::new())],
+    &[
+        PostError::Unavailable(String::new()),
+        PostError::Unavailable(String::new()),
+        PostError::Throttled,
+        PostError::Throttled,
+    ],
+];
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    // Connections that always refuse keep nobody waiting for ever, whether or not
+    // others are left, and however they refuse. The others are reached, and each
+    // is counted once.
+    #[test]
+    fn connections_that_always_fail_are_given_up_even_alone(
+        failing in proptest::collection::vec(0..TROUBLES.len(), 1..5),
+        others in prop_oneof![Just(0), 1_usize..200],
+        first in any::<bool>(),
+        per_second in 20_u32..1_000,
+        seed in any::<u64>(),
+    ) {
+        let (tally, took) = in_paused_time(async {
+            let (clock, api) = (TestClock::default(), FakeOutbox::default());
+            // In the order of their names.
+            let prefix = if first { "a" } else { "z" };
+            let mut ids: Vec<_> = (0..others).map(|n| format!("c{n:03}")).collect();
+            for id in &ids {
+                api.open(id);
+            }
+            for (n, trouble) in failing.iter().enumerate() {
+                let id = format!("{prefix}{n}");
+                let answers = TROUBLES[*trouble].iter().cycle().take(5_000);
+                api.answer(&id, answers.cloned().map(Err));
+                ids.push(id);
+            }
+            ids.sort_unstable();
+            let begun = clock.now();
+            let metrics = FakeMetrics::default();
+            let random = SeededRandomness::with_seed(seed);
+            let (tally, ended) = deliver(&api, &clock, &metrics, &random, ids, per_second).await;
+            for n in 0..others {
+                assert_eq!(api.posted(&format!("c{n:03}")).len(), 1);
+            }
+            (tally, ended.since(begun))
+        });
+        prop_assert_eq!(tally.success, others as u64);
+        let given_up = tally.failures.failed + tally.failures.throttled;
+        prop_assert_eq!(given_up, failing.len() as u64);
+        prop_assert_eq!(tally.failures.total(), given_up);
+        // The last attempt may wait for others whose rows are not old yet.
+        let work = Duration::from_secs_f64(others as f64 / f64::from(per_second));
+        let longest = LONGEST + BELIEVED + work * 2;
+        prop_assert!(took <= longest, "{took:?}");
+    }
+}
+
+/// Whatever the API did to everyone, a connection has its own five minutes
+/// afterwards.
+#[test]
+fn the_time_of_an_outage_counts_against_nobody() {
+    let (tally, took) = in_paused_time(async {
+        let (clock, api) = (TestClock::default(), FakeOutbox::default());
+        let ids: Vec<_> = (0..5).map(|n| format!("c{n}")).collect();
+        for id in &ids {
+            api.open(id);
+        }
+        api.go_down();
+        let recovers = async {
+            clock.sleep(LONGEST * 3).await;
+            api.recover();
+            for id in &ids {
+                let fails = Err(PostError::Unavailable("500".into()));
+                api.answer(id, vec![fails; if id == "c0" { 20 } else { 1 }]);
+            }
+        };
+        let begun = clock.now();
+        let (metrics, random) = (FakeMetrics::default(), SeededRandomness::default());
+        let delivering = deliver(&api, &clock, &metrics, &random, ids.clone(), 100);
+        let ((tally, ended), ()) = join(delivering, recovers).await;
+        (tally, ended.since(begun))
+    });
+    assert_eq!((tally.success, tally.failures.total()), (5, 0));
+    assert!(took < LONGEST * 3 + BELIEVED * 2, "{took:?}");
 }
 
 #[test]
@@ -267,36 +372,43 @@ fn few_connections_are_given_up_only_if_the_api_answers_others() {
     }
 }
 
+/// A row may be old whatever its post waits for: the end of an outage, or one
+/// client's own trouble.
 #[test]
-fn rows_are_read_again_in_a_long_outage() {
-    let begun = START;
-    let (again, ended, tally) = in_paused_time(async {
-        let clock = TestClock::default();
-        let api = Failing {
-            outage: begun..begun.plus(BELIEVED * 3),
-            share: 1.0,
-            symptom: Symptom::ServerErrors,
-            random: SeededRandomness::default(),
-            log: Mutex::default(),
-            clock: clock.clone(),
-        };
-        let settings = DeliverySettings {
-            concurrency: CONCURRENCY,
-            post_timeout: TIMEOUT,
-            posts_per_second: 100.0,
-        };
-        let (random, metrics) = (SeededRandomness::default(), FakeMetrics::default());
-        let deadline = clock.now().plus(Duration::from_secs(900));
-        let mut delivery = Delivery::new(&api, &clock, &metrics, &random, settings, deadline);
-        let mut tally = Tally::default();
-        let posts = (0..20).map(|n| post(&format!("c{n:05}")));
-        let fresh_until = clock.now().plus(FRESH);
-        delivery
-            .post(posts.collect(), fresh_until, &mut tally)
-            .await;
-        delivery.retry_waiting(&mut tally).await;
-        (delivery.take_unattempted().count(), clock.now(), tally)
-    });
-    assert_eq!((again, tally.success, tally.failures.total()), (20, 0, 0));
-    assert!(ended.since(begun) < BELIEVED + Duration::from_secs(20));
+fn a_row_is_read_again_after_a_minute_of_retries() {
+    for (count, answers) in [
+        (20, TROUBLES[0]),
+        (1, TROUBLES[0]),
+        (1, TROUBLES[1]),
+        (3, TROUBLES[2]),
+    ] {
+        let (again, took, tally) = in_paused_time(async {
+            let (clock, api) = (TestClock::default(), FakeOutbox::default());
+            let ids: Vec<_> = (0..count).map(|n| format!("c{n:02}")).collect();
+            for id in &ids {
+                let answers = answers.iter().cycle().take(5_000);
+                api.answer(id, answers.cloned().map(Err));
+            }
+            let settings = DeliverySettings {
+                concurrency: CONCURRENCY,
+                post_timeout: TIMEOUT,
+                posts_per_second: 100.0,
+            };
+            let (random, metrics) = (SeededRandomness::default(), FakeMetrics::default());
+            let (begun, limit) = (clock.now(), Duration::from_secs(900));
+            let deadline = begun.plus(limit);
+            let mut delivery = Delivery::new(&api, &clock, &metrics, &random, settings, deadline);
+            let mut tally = Tally::default();
+            let posts = ids.iter().map(|id| post(id));
+            delivery
+                .post(posts.collect(), begun.plus(FRESH), &mut tally)
+                .await;
+            delivery.retry_waiting(&mut tally).await;
+            let again = delivery.take_unattempted().count();
+            (again, clock.now().since(begun), tally)
+        });
+        assert_eq!(again, count, "{answers:?}");
+        assert_eq!((tally.success, tally.failures.total()), (0, 0));
+        assert!(took < BELIEVED + Duration::from_secs(20), "{took:?}");
+    }
 }
