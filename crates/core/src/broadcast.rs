@@ -35,6 +35,7 @@ use belfry_protocol::{
 };
 use content::{Content, Frames, KeptMessage, Published};
 
+pub(crate) use circuit_breaker::CircuitBreaker;
 pub use coordinator::{Broadcaster, FanoutSettings};
 pub use delivery::DeliverySettings;
 pub use fanout::Fanout;

@@ -6,6 +6,7 @@ mod deadlines;
 mod sweep;
 #[cfg(test)]
 mod tests;
+mod watched;
 
 pub use deadlines::LivenessSettings;
 pub use sweep::Sweeper;

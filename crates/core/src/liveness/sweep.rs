@@ -1,13 +1,15 @@
 use std::pin::pin;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use belfry_protocol::{Action, ConnectionId, SweepReport};
-use futures_util::future::{Either, ready, select};
+use futures_util::future::{Either, FutureExt, ready, select};
 use futures_util::stream::{self, StreamExt};
 
 use super::LivenessSettings;
 use super::check::{Check, Checked};
 use super::deadlines::EndReason;
+use super::watched::WatchedOutbox;
 use crate::broadcast::{DeliverySettings, Fanout, FanoutSettings};
 use crate::frames::lock::{released, to_frame};
 use crate::locks::release_all;
@@ -26,6 +28,13 @@ const CONCURRENCY: usize = 64;
 /// their connections are still due.
 const GRACE: Duration = Duration::from_secs(10);
 
+/// How long checks wait for an API that answers nothing. What else a sweep does
+/// needs no API, and has the rest of its time.
+const OUTAGE_PATIENCE: Duration = Duration::from_secs(10);
+
+/// Polling interval while a probe is under way.
+const PROBE_POLL: Duration = Duration::from_millis(250);
+
 /// Ends the connections that must end, pings the silent ones, and asks those
 /// that will be cut to reconnect.
 ///
@@ -33,6 +42,9 @@ const GRACE: Duration = Duration::from_secs(10);
 /// still as it was read. So a sweep may die at any point, and two may run at
 /// once: a client may be pinged twice, but none is closed without a ping, and
 /// nothing that is due is lost.
+///
+/// If the management API fails as a whole, checks pause, and one at a time
+/// probes it. After ten seconds the others are left to the next sweep.
 #[derive(Debug)]
 pub struct Sweeper<S, O, C, M, W, R> {
     pub store: S,
@@ -75,18 +87,27 @@ where
     /// ones not counted. Everything else was done.
     pub async fn sweep(&self, deadline: UnixMillis) -> Result<SweepReport, StoreError> {
         let begun = self.clock.now();
-        let (mut report, mut complete, mut unlisted) = (SweepReport::default(), true, None);
+        let (mut report, mut unlisted) = (SweepReport::default(), None);
+        let all_begun = AtomicBool::new(true);
         let mut all_ended = true;
         {
-            let in_time = |_: &_| {
-                complete = self.clock.now() < deadline;
-                ready(complete)
+            let (outbox, under_way) = (self.watched(), AtomicUsize::new(0));
+            let may_begin = |_: &_| {
+                let may_begin = self.may_begin(&outbox, &under_way, deadline);
+                may_begin.inspect(|may_begin| all_begun.store(*may_begin, Ordering::Relaxed))
             };
             let checks = self
                 .store
                 .due(begun)
-                .take_while(in_time)
-                .map(async |listed| Ok(self.check(&listed?).await))
+                .take_while(may_begin)
+                .map(async |listed| {
+                    let checked = match listed {
+                        Ok(id) => Ok(self.check(&id, &outbox).await),
+                        Err(error) => Err(error),
+                    };
+                    under_way.fetch_sub(1, Ordering::Relaxed);
+                    checked
+                })
                 .buffer_unordered(CONCURRENCY);
             let mut checks = pin!(checks);
             let grace = deadline.plus(GRACE).since(begun);
@@ -103,6 +124,7 @@ where
                 }
             }
         }
+        let mut complete = all_begun.into_inner() && all_ended;
         let now = self.clock.now();
         let (departures, leaves) = match self.store.due_list(now).await {
             Ok(due) => {
@@ -116,7 +138,7 @@ where
                 Default::default()
             }
         };
-        report.complete = complete && all_ended;
+        report.complete = complete;
         report.connections = self.store.open_connections().await?;
         let took = self.clock.now().since(begun);
         self.metrics.record(MetricEvent::SweepDone {
@@ -217,10 +239,37 @@ where
         }
     }
 
-    async fn check(&self, id: &ConnectionId) -> Checked {
+    fn watched(&self) -> WatchedOutbox<'_, O, C, M, R> {
+        WatchedOutbox::new(&self.outbox, &self.clock, &self.metrics, &self.random)
+    }
+
+    /// Waits while the API fails as a whole. Returns whether there is time for a
+    /// check, which is then under way.
+    async fn may_begin(
+        &self,
+        outbox: &WatchedOutbox<'_, O, C, M, R>,
+        under_way: &AtomicUsize,
+        deadline: UnixMillis,
+    ) -> bool {
+        while self.clock.now() < deadline {
+            let Some(wait) = outbox.wait(under_way.load(Ordering::Relaxed)) else {
+                under_way.fetch_add(1, Ordering::Relaxed);
+                return true;
+            };
+            let ends_at = outbox.failing_since().map(|at| at.plus(OUTAGE_PATIENCE));
+            let left = ends_at.unwrap_or(deadline).since(self.clock.now());
+            if left.is_zero() {
+                return false;
+            }
+            self.clock.sleep(wait.max(PROBE_POLL).min(left)).await;
+        }
+        false
+    }
+
+    async fn check(&self, id: &ConnectionId, outbox: &WatchedOutbox<'_, O, C, M, R>) -> Checked {
         let check = Check {
             store: &self.store,
-            outbox: &self.outbox,
+            outbox,
             clock: &self.clock,
             random: &self.random,
             settings: &self.settings,

@@ -4,8 +4,8 @@ use super::*;
 use crate::connections::Connection;
 use crate::locks::{Grant, LockKeeper, LockOutcome};
 use crate::ports::{
-    Clock, Disconnections, JoinsPresence, LockKey, MetricEvent, Outbox, PostError, Sessions,
-    SignOuts, Subscription, Subscriptions, Touched, Waiting,
+    Clock, Departures, Disconnections, JoinsPresence, LockKey, MetricEvent, Outbox, PostError,
+    Sessions, SignOuts, Subscription, Subscriptions, Touched, Waiting,
 };
 use crate::testing::{
     BUCKET, DELIVERY, FANOUT, FakeMetrics, FakeOutbox, FakeStore, FakeWorkers, LIVENESS, PRESENCE,
@@ -278,6 +278,79 @@ async fn the_next_sweep_retries_failures() {
     sweeper.store.fail_from_now_on();
     sweeper.clock.set(after(720));
     assert!(sweeper.sweep(after(800)).await.is_err());
+}
+
+/// The number of posts to all of these.
+fn attempts(sweeper: &Fixture, count: usize) -> usize {
+    let ids = (0..count).map(|n| format!("c{n}"));
+    ids.map(|id| sweeper.outbox.attempts(&id)).sum()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_sweep_pauses_while_the_api_fails_and_does_the_rest() {
+    let sweeper = sweeper();
+    for n in 0..1_000 {
+        open(&sweeper, &format!("c{n}")).await;
+    }
+    sweeper.store.put("left", "bob").await;
+    let left = connection_id("left");
+    let begun = sweeper.store.begin_session(&left, &BUCKET, START).await;
+    assert!(matches!(begun, Ok(Touched::Live(_))));
+    sweeper.store.disconnect(&left, START).await.unwrap();
+    sweeper.outbox.go_down();
+    let report = sweep_at(&sweeper, after(500)).await;
+    assert!(!report.complete);
+    let in_vain = attempts(&sweeper, 1_000);
+    assert!((5..80).contains(&in_vain), "{in_vain}");
+    assert_eq!(report.failed, in_vain as u64);
+    let took = sweeper.clock.now().since(after(500));
+    assert!(took <= Duration::from_secs(11), "{took:?}");
+    let events = sweeper.metrics.take();
+    assert!(events.contains(&MetricEvent::PostingPaused), "{events:?}");
+    let due = sweeper.store.due_list(after(500)).await.unwrap();
+    assert!(due.departures.is_empty(), "the departure needs no API");
+    sweeper.outbox.recover();
+    let report = sweep_at(&sweeper, after(600)).await;
+    assert_eq!((report.pinged, report.complete), (1_000, true));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_sweep_goes_on_when_the_api_works_again() {
+    let sweeper = sweeper();
+    for n in 0..1_000 {
+        open(&sweeper, &format!("c{n}")).await;
+    }
+    sweeper.outbox.go_down();
+    sweeper.clock.set(after(500));
+    let recovers = async {
+        sweeper.clock.sleep(Duration::from_secs(4)).await;
+        sweeper.outbox.recover();
+    };
+    let (report, ()) = tokio::join!(sweeper.sweep(after(555)), recovers);
+    let report = report.unwrap();
+    assert!(report.complete);
+    assert_eq!(report.pinged + report.failed, 1_000);
+    assert!(report.failed < 80, "{report:?}");
+}
+
+/// The others are listed after them, and all under way have failed.
+#[tokio::test(start_paused = true)]
+async fn connections_that_always_fail_keep_no_sweep_from_the_others() {
+    let sweeper = sweeper();
+    for n in 0..300 {
+        let id = format!("c{n}");
+        if n < 70 {
+            let fails = Err(PostError::Unavailable("500".into()));
+            sweeper.outbox.answer(&id, [fails]);
+        }
+        open(&sweeper, &id).await;
+    }
+    let (mut pinged, mut failed) = (0, 0);
+    for minute in 0..2 {
+        let report = sweep_at(&sweeper, after(500 + minute * 60)).await;
+        (pinged, failed) = (pinged + report.pinged, failed + report.failed);
+    }
+    assert_eq!((pinged, failed), (300, 70));
 }
 
 #[tokio::test(start_paused = true)]
