@@ -114,7 +114,7 @@ async fn post_during(outage: Outage, count: usize, per_second: u32, seed: u64) -
     let metrics = FakeMetrics::default();
     let ids = (0..count).map(|n| format!("c{n:05}")).collect();
     let random = SeededRandomness::with_seed(seed.wrapping_add(1));
-    let (tally, ended) = deliver(&api, &api.clock, &metrics, &random, ids, per_second).await;
+    let (tally, ended) = deliver(&api, &api.clock, &metrics, &random, ids, per_second.into()).await;
     let pauses = metrics.take().into_iter();
     Outcome {
         pauses: pauses
@@ -135,12 +135,12 @@ async fn deliver<O: Outbox>(
     metrics: &FakeMetrics,
     random: &SeededRandomness,
     ids: Vec<String>,
-    per_second: u32,
+    per_second: f64,
 ) -> (Tally, UnixMillis) {
     let settings = DeliverySettings {
         concurrency: CONCURRENCY,
         post_timeout: TIMEOUT,
-        posts_per_second: f64::from(per_second),
+        posts_per_second: per_second,
     };
     let deadline = clock.now().plus(Duration::from_secs(3_000));
     let mut delivery = Delivery::new(api, clock, metrics, random, settings, deadline);
@@ -287,7 +287,7 @@ proptest! {
             let begun = clock.now();
             let metrics = FakeMetrics::default();
             let random = SeededRandomness::with_seed(seed);
-            let (tally, ended) = deliver(&api, &clock, &metrics, &random, ids, per_second).await;
+            let (tally, ended) = deliver(&api, &clock, &metrics, &random, ids, per_second.into()).await;
             for n in 0..others {
                 assert_eq!(api.posted(&format!("c{n:03}")).len(), 1);
             }
@@ -325,12 +325,31 @@ fn the_time_of_an_outage_counts_against_nobody() {
         };
         let begun = clock.now();
         let (metrics, random) = (FakeMetrics::default(), SeededRandomness::default());
-        let delivering = deliver(&api, &clock, &metrics, &random, ids.clone(), 100);
+        let delivering = deliver(&api, &clock, &metrics, &random, ids.clone(), 100.0);
         let ((tally, ended), ()) = join(delivering, recovers).await;
         (tally, ended.since(begun))
     });
     assert_eq!((tally.success, tally.failures.total()), (5, 0));
     assert!(took < LONGEST * 3 + BELIEVED * 2, "{took:?}");
+}
+
+/// Time alone says little about a connection that seldom has its turn.
+#[test]
+fn a_connection_has_several_attempts_at_any_rate() {
+    let (tally, took) = in_paused_time(async {
+        let (clock, api) = (TestClock::default(), FakeOutbox::default());
+        api.open("c0");
+        let fails = Err(PostError::Unavailable("500".into()));
+        api.answer("c0", vec![fails; 4]);
+        let begun = clock.now();
+        let (metrics, random) = (FakeMetrics::default(), SeededRandomness::default());
+        let ids = vec!["c0".to_owned()];
+        let delivered = deliver(&api, &clock, &metrics, &random, ids, 0.01);
+        let (tally, ended) = delivered.await;
+        (tally, ended.since(begun))
+    });
+    assert!(took > LONGEST, "{took:?}");
+    assert_eq!((tally.success, tally.failures.total()), (1, 0));
 }
 
 #[test]
