@@ -32,6 +32,13 @@ ARCHITECTURE ?= x86_64
 export BUILD_DIR ?= .aws-sam/build
 BUILD_PROFILE ?= release
 
+# A release has functions of one profile, and no rules or parameters of a stack:
+# those are given when it is deployed.
+ifneq ($(filter dist,$(MAKECMDGOALS)),)
+$(foreach name,CHANNELS PARAMETERS,$(if $(filter command environment,$(firstword $(origin $(name)))),$(error A release takes no $(name): give it to ./deploy in the unpacked archive)))
+$(if $(filter-out release,$(BUILD_PROFILE)),$(error A release is built with BUILD_PROFILE=release only))
+endif
+
 # Each tool has its own virtual environment, because they pin different versions
 # of the same packages. A stamp file marks a complete one.
 SAM := .venv/sam/.installed

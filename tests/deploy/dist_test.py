@@ -82,6 +82,15 @@ def check_packing(folder):
     step("a dynamic program and missing functions are refused")
 
 
+def check_refusals():
+    """What `make dist` cannot honour, it refuses before it builds anything."""
+    for setting in ("CHANNELS=rules.json", "PARAMETERS=MaxConnections=500", "BUILD_PROFILE=debug"):
+        command = ["make", "--dry-run", "dist", setting]
+        clean = {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "BUILD_"))}
+        done = subprocess.run(command, cwd=ROOT, env=clean, capture_output=True, text=True, check=False)
+        assert done.returncode == 2 and "A release" in done.stderr, (setting, done.stderr)
+
+
 def use(belfry, folder, environment, ending):
     """Starts the local stack, and sends a message through it from alice to bob, who
     stays connected."""
@@ -201,6 +210,7 @@ def main():
     with contextlib.ExitStack() as ending:
         folder = Path(ending.enter_context(tempfile.TemporaryDirectory()))
         check_packing(empty(folder, "packing"))
+        check_refusals()
         shell = environment(folder)
         assert not any(shutil.which(name, path=shell["PATH"]) for name in ("cargo", "rustc", "make", "sam"))
         subprocess.run(["tar", "xzf", archive, "-C", folder], check=True)
