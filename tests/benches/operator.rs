@@ -104,7 +104,10 @@ impl Run {
             if client < KICKED {
                 channels.push(json!({"channel": LARGE}));
             }
-            json!({"user": format!("user-{client}"), "channels": channels, "tokenSeconds": 7_200, "own": false})
+            json!({
+                "user": format!("user-{client}"), "channels": channels, "own": false,
+                "tokenSeconds": 7_200, "pingAfterMs": 240_000,
+            })
         };
         let members: Vec<_> = (0..CLIENTS).map(member).collect();
         let begun = Instant::now();

@@ -29,7 +29,7 @@ pub(crate) use terminal::printable;
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ClientError {
     #[error(
-        "no local stack responds at {endpoint}: {cause}\nStart one with `make run`, or choose another with --endpoint."
+        "no local stack responds at {endpoint}: {cause}\nStart one with `make run`, or `./belfry run` in a release, or choose another with --endpoint."
     )]
     NoStack { endpoint: String, cause: String },
     #[error("the local stack refused: {0}")]

@@ -29,7 +29,7 @@ export class Member {
   constructor(server, ledger, wanted) {
     this.wanted = wanted;
     this.#ledger = ledger;
-    const { user, tokenSeconds, own = true } = wanted;
+    const { user, tokenSeconds, own = true, pingAfterMs } = wanted;
     const sockets = this.#sockets;
     function TrackedSocket(url, protocols) {
       const socket = new WebSocket(url, protocols, { perMessageDeflate: false });
@@ -43,6 +43,7 @@ export class Member {
       presence,
       locks,
       publishTimeoutMs: PUBLISH_TIMEOUT_MS,
+      ...(pingAfterMs && { pingAfterMs }),
       token: async () => {
         if (performance.now() < this.#refusesTokensUntil) throw new Error("nobody is signed in");
         return server.token(user, tokenSeconds);
