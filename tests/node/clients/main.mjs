@@ -56,13 +56,14 @@ const commands = {
   /** Connects clients, and waits until each is subscribed. */
   async open({ stack, members: wanted }) {
     server = new Server(stack, ledger);
-    const waiting = wanted.map((one) => {
-      const member = new Member(server, ledger, one);
-      members.push(member);
-      return member;
-    });
+    // A client connects at once.
+    const waiting = [...wanted.entries()].reverse();
     const opening = async () => {
-      while (waiting.length > 0) await waiting.pop().open();
+      while (waiting.length > 0) {
+        const [number, one] = waiting.pop();
+        members[number] = new Member(server, ledger, one);
+        await members[number].open();
+      }
     };
     await Promise.all(Array.from({ length: AT_A_TIME }, opening));
     return progress();
