@@ -36,7 +36,7 @@ use belfry_protocol::MAX_STORED_FRAME_BYTES;
 
 pub use append::{AppendError, Appended, Appender, Message};
 pub use entry::{AppendId, Entry, Head, LogKey};
-pub use purge::{Purged, Purger};
+pub use purge::Purger;
 pub use recovery::{Compared, Lost, Recovery, RecoveryLimits, RecoveryReader};
 
 /// More than a position takes in a frame.

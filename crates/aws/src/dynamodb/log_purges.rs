@@ -35,7 +35,6 @@ impl LogPurges for DynamoDb {
             .expression_attribute_values(":head", text(HEAD))
             .set_exclusive_start_key(after)
             .limit(PAGE)
-            .consistent_read(true)
             .send()
             .await
             .map_err(|error| sdk_failed(QUERY, &error))?;

@@ -4,9 +4,7 @@ use std::time::Duration;
 use belfry_protocol::{Epoch, Position};
 
 use super::*;
-use crate::ports::{
-    Advanced, Clock, LogAppends, LogReads, Memory, MetricEvent, Randomness, StoreError, Tail,
-};
+use crate::ports::{Advanced, Clock, LogAppends, LogReads, Memory, MetricEvent, StoreError, Tail};
 use crate::testing::{FakeMetrics, FakeStore, SeededRandomness, TestClock};
 use crate::{UnixMillis, UnixSeconds};
 
@@ -73,17 +71,12 @@ impl Fixture {
     }
 
     async fn purge(&self) -> Option<Position> {
-        let request = self.random.index(1 << 30).to_string();
-        self.purge_as(&request).await.map(|purged| purged.position)
-    }
-
-    async fn purge_as(&self, request: &str) -> Option<Purged> {
         let purger = Purger {
             store: &self.store,
             clock: &self.clock,
             random: &self.random,
         };
-        purger.purge(&room(), request).await.unwrap()
+        purger.purge(&room()).await.unwrap()
     }
 
     fn reader(&self) -> RecoveryReader<'_, FakeStore, TestClock, SeededRandomness> {
@@ -527,31 +520,6 @@ async fn what_was_purged_is_lost_and_what_follows_is_not() {
     }
 }
 
-/// Lambda repeats a request that failed, after minutes.
-#[tokio::test(start_paused = true)]
-async fn a_repeated_purge_takes_no_newer_messages() {
-    for stored in [true, false] {
-        let log = Fixture::default();
-        log.append_as("a", stored).await;
-        let purged = log.purge_as("r").await.unwrap();
-        assert!(!purged.is_followed);
-        assert_eq!(log.purge_as("r").await.as_ref(), Some(&purged));
-        for id in ["b", "c", "d"] {
-            log.append_as(id, stored).await;
-        }
-        log.pass(Duration::from_secs(180));
-        let again = log.purge_as("r").await.unwrap();
-        assert_eq!(
-            (again.position.seq, again.is_followed),
-            (purged.position.seq + 3, true)
-        );
-        let recovery = log.since(&purged.position).await;
-        assert_eq!((recovery.lost, numbers(&recovery)), (None, vec![2, 3, 4]));
-        assert!(!log.purge_as("s").await.unwrap().is_followed, "another one");
-        assert!(log.since(&purged.position).await.lost.is_some());
-    }
-}
-
 #[tokio::test(start_paused = true)]
 async fn a_position_of_before_a_purge_is_never_valid_again() {
     let log = Fixture::default();
@@ -589,7 +557,7 @@ async fn a_purge_gives_up_while_others_are_always_faster() {
         clock: &crowd.log.clock,
         random: &crowd.log.random,
     };
-    assert_eq!(purger.purge(&room(), "r").await, Err(AppendError::Busy));
+    assert_eq!(purger.purge(&room()).await, Err(AppendError::Busy));
     let few = Crowd::of(3);
     few.log.append().await;
     let purger = Purger {
@@ -597,5 +565,5 @@ async fn a_purge_gives_up_while_others_are_always_faster() {
         clock: &few.log.clock,
         random: &few.log.random,
     };
-    assert!(purger.purge(&room(), "r").await.unwrap().is_some());
+    assert!(purger.purge(&room()).await.unwrap().is_some());
 }

@@ -6,8 +6,8 @@ use futures_util::future::{join3, try_join_all};
 use super::list::listed;
 use crate::connections::Connection;
 use crate::ports::{
-    Clock, ConnectionLookup, JoinsPresence, LockKey, Locks, Sockets, StoreError, Subscription,
-    Subscriptions,
+    Clock, ConnectionLookup, JoinsPresence, LockKey, Locks, PostError, Sockets, StoreError,
+    Subscription, Subscriptions,
 };
 use crate::time::UnixMillis;
 
@@ -19,6 +19,15 @@ pub struct Inspect<S, O, C> {
     pub clock: C,
 }
 
+/// Why a connection was not inspected.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum InspectError {
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error("API Gateway does not answer for the connection: {0}")]
+    Socket(#[from] PostError),
+}
+
 impl<S, O, C> Inspect<S, O, C>
 where
     S: ConnectionLookup + Locks + Subscriptions,
@@ -26,12 +35,11 @@ where
     C: Clock,
 {
     /// What is known of the connection. Nothing if it is unknown; that is no
-    /// error. Nor is it one if API Gateway does not answer: an operator asks just
-    /// then.
+    /// error.
     ///
     /// # Errors
-    /// [`StoreError`].
-    pub async fn handle(&self, id: &ConnectionId) -> Result<ConnectionDetails, StoreError> {
+    /// [`InspectError`].
+    pub async fn handle(&self, id: &ConnectionId) -> Result<ConnectionDetails, InspectError> {
         let (row, socket, channels) = join3(
             self.store.find(id),
             self.sockets.find_socket(id),
@@ -51,8 +59,7 @@ where
         let row = row.filter(|row| !row.expires_at.has_passed(now));
         Ok(ConnectionDetails {
             connection: row.as_ref().map(listed),
-            socket_unknown: socket.as_ref().err().map(ToString::to_string),
-            socket: socket.ok().flatten(),
+            socket: socket?,
             channels,
             locks,
         })
@@ -191,24 +198,10 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_belfry_knows_is_told_if_api_gateway_does_not_answer() {
-        let inspect = inspect();
-        let row = subscribe(&inspect, "c1", [("room:7", 3_600), ("room:8", 60)]).await;
-        inspect.sockets.go_down();
-        let details = inspect.handle(&row.id).await.unwrap();
-        assert!(details.connection.is_some() && details.socket.is_none());
-        assert!(details.socket_unknown.is_some());
-        assert_eq!(details.channels.len(), 2);
-        inspect.sockets.recover();
-        let details = inspect.handle(&row.id).await.unwrap();
-        assert!(details.socket.is_some() && details.socket_unknown.is_none());
-    }
-
-    #[tokio::test(start_paused = true)]
     async fn a_store_that_fails_is_an_error() {
         let inspect = inspect();
         inspect.store.fail_next("find");
         let failed = inspect.handle(&connection_id("c1")).await;
-        assert!(failed.is_err());
+        assert!(matches!(failed, Err(InspectError::Store(_))));
     }
 }

@@ -31,8 +31,7 @@ where
     R: Randomness,
 {
     /// Deletes a channel's history, and as many of its entries as the time until
-    /// `deadline` allows. The same request takes no messages that are newer than
-    /// its first attempt.
+    /// `deadline` allows.
     ///
     /// # Errors
     /// [`AppendError`]. After [`AppendError::Store`] the messages may be
@@ -40,7 +39,6 @@ where
     pub async fn handle(
         &self,
         channel: &ChannelName,
-        request: &str,
         deadline: UnixMillis,
     ) -> Result<PurgeReport, AppendError> {
         let log = LogKey::channel(channel.as_str());
@@ -49,22 +47,21 @@ where
             clock: self.fanout.clock,
             random: self.fanout.random,
         };
-        let purged = purger.purge(&log, request).await?;
-        let told = match &purged {
-            // Whoever was not told has noticed by the messages that followed.
-            Some(purged) if !purged.is_followed => self.tell(channel, &purged.position).await,
-            _ => None,
+        let position = purger.purge(&log).await?;
+        let told = match &position {
+            Some(position) => self.tell(channel, position).await,
+            None => None,
         };
         let (deleted, complete) = self.delete(&log, deadline).await?;
         Ok(PurgeReport {
-            position: purged.map(|purged| purged.position),
+            position,
             deleted,
             complete,
             told,
         })
     }
 
-    /// A failure is no reason to fail: the history is purged.
+    /// A failure is no reason to purge again, which would take newer messages.
     async fn tell(&self, channel: &ChannelName, position: &Position) -> Option<BroadcastReport> {
         let (work, frame) = (self.fanout.new_id(), self.frame(channel, position));
         let told = self

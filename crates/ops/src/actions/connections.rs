@@ -157,14 +157,11 @@ fn described(details: &ConnectionDetails, now: jiff::Timestamp) -> String {
             text.push_str(&table([&one.connection_id.to_string(), ""], rows));
         }
     }
-    match (&details.socket, &details.socket_unknown) {
-        (None, None) => {
-            text.push_str("API Gateway knows no such connection, or its handshake is pending.\n");
+    match &details.socket {
+        None => {
+            text.push_str("API Gateway knows no such connection, or its handshake is pending.\n")
         }
-        (None, Some(reason)) => {
-            text.push_str(&format!("API Gateway does not answer: {reason}\n"));
-        }
-        (Some(socket), _) => {
+        Some(socket) => {
             let rows = vec![
                 ["connected".into(), ago(socket.connected_at)],
                 ["last message".into(), ago(socket.last_active_at)],

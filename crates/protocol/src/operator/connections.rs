@@ -75,18 +75,14 @@ pub struct InspectConnection {
 
 /// What is known of a connection.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
 pub struct ConnectionDetails {
     /// What Belfry remembers. Absent if it knows no such connection.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub connection: Option<ListedConnection>,
     /// What API Gateway says. Absent if there is no such connection, or its
-    /// handshake is pending, or `socketUnknown` says why it is not known.
+    /// handshake is pending.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub socket: Option<Socket>,
-    /// Why API Gateway did not answer. Absent if it did.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub socket_unknown: Option<String>,
     /// The channels that it is subscribed to.
     pub channels: Vec<SubscribedChannel>,
     /// The locks that it, or a connection that replaced it, holds.

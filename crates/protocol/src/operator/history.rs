@@ -14,8 +14,8 @@ pub struct PurgeHistory {
 /// Result of deleting a channel's history.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct PurgeReport {
-    /// Where the new history begins, or, if the same request is repeated, where it
-    /// is now. No client can read what was before. Absent if there was no history.
+    /// Where the new history begins. No client can read what was before. Absent
+    /// if there was no history.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub position: Option<Position>,
     /// Messages that were deleted.

@@ -74,15 +74,6 @@ impl Stack {
     }
 
     async fn purge_until(&self, deadline: UnixMillis) -> Result<PurgeReport, AppendError> {
-        let request = self.random.index(1 << 30).to_string();
-        self.purge_as(&request, deadline).await
-    }
-
-    async fn purge_as(
-        &self,
-        request: &str,
-        deadline: UnixMillis,
-    ) -> Result<PurgeReport, AppendError> {
         let purge = Purge {
             fanout: Fanout {
                 store: &self.store,
@@ -95,7 +86,7 @@ impl Stack {
                 settings: FANOUT,
             },
         };
-        purge.handle(&room(), request, deadline).await
+        purge.handle(&room(), deadline).await
     }
 
     async fn lost(&self, since: &Position) -> Option<Lost> {
@@ -155,26 +146,6 @@ async fn what_is_left_is_deleted_by_the_next_call() {
     assert!(rest.complete);
     assert_eq!(report.deleted + rest.deleted, 20);
     assert_eq!(rest.position, report.position);
-}
-
-/// Lambda repeats a request that died.
-#[tokio::test(start_paused = true)]
-async fn a_repeated_request_deletes_the_rest_and_keeps_what_came_since() {
-    let stack = Stack::default();
-    stack.subscribe("c1").await;
-    stack.append(20).await;
-    let now = stack.clock.now();
-    let first = stack.purge_as("r", now).await.unwrap();
-    assert!(!first.complete);
-    let newer = stack.append(3).await;
-    let deadline = now.plus(Duration::from_secs(50));
-    let again = stack.purge_as("r", deadline).await.unwrap();
-    assert!(again.complete);
-    assert_eq!(first.deleted + again.deleted, 20);
-    assert_eq!((again.position.as_ref(), again.told), (Some(&newer), None));
-    assert_eq!(stack.lost(&newer).await, None);
-    assert_eq!(stack.entries(&newer).await, 3);
-    assert_eq!(stack.outbox.posted("c1").len(), 1, "told once");
 }
 
 /// Whatever it was doing when it died: what was purged cannot be read, and the

@@ -191,18 +191,11 @@ impl<'a, S: LogAppends + LogReads> Actor<'a, S> {
                 clock: &self.clock,
                 random: &self.random,
             };
-            let request = format!("{}-{}", self.number, self.choose(1 << 30));
-            // Some are repeated, as Lambda does.
-            for _ in 0..=self.choose(2) {
-                let at_work = self.world.at_work();
-                let purged = purger.purge(self.log, &request).await;
-                drop(at_work);
-                if let Ok(Some(purged)) = purged {
-                    self.world.check_purge(&purged);
-                }
-                for _ in 0..self.choose(20) {
-                    self.gate.pass().await;
-                }
+            let at_work = self.world.at_work();
+            let purged = purger.purge(self.log).await;
+            drop(at_work);
+            if let Ok(Some(position)) = purged {
+                self.world.check_purge(&position);
             }
         }
     }

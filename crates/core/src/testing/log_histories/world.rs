@@ -5,7 +5,7 @@ use std::time::Duration;
 use belfry_protocol::Position;
 
 use super::SKEW;
-use crate::log::{AppendId, LogKey, Lost, Purged, Recovery, RecoveryLimits, RecoveryReader};
+use crate::log::{AppendId, LogKey, Lost, Recovery, RecoveryLimits, RecoveryReader};
 use crate::ports::{Clock, LogReads};
 use crate::testing::{START, SeededRandomness};
 use crate::time::{UnixMillis, UnixSeconds};
@@ -173,13 +173,12 @@ impl World {
         });
     }
 
-    /// Checks where a new history is said to begin, or to be.
-    pub(super) fn check_purge(&self, purged: &Purged) {
+    /// Checks where a new history is said to begin.
+    pub(super) fn check_purge(&self, position: &Position) {
         self.note(|state| {
-            let mut published = state.published.iter();
-            let is_right = published
-                .any(|one| one.position == purged.position && one.is_purge != purged.is_followed);
-            (!is_right).then(|| format!("no history is at {purged:?}"))
+            let mut purges = state.published.iter().filter(|one| one.is_purge);
+            let is_right = purges.any(|one| one.position == *position);
+            (!is_right).then(|| format!("no history begins at {position:?}"))
         });
     }
 
