@@ -8,7 +8,7 @@ mod sign_out;
 mod stats;
 mod unlock;
 
-pub use inspect::{Inspect, InspectError};
+pub use inspect::Inspect;
 pub use list::{List, ListError};
 pub use list_cursor::InvalidListCursor;
 pub use purge::Purge;

@@ -2,7 +2,7 @@ use belfry_aws::SegmentTask;
 use belfry_aws::apigateway::MalformedEvent;
 use belfry_core::broadcast::BroadcastError;
 use belfry_core::log::AppendError;
-use belfry_core::operator::{InspectError, ListError};
+use belfry_core::operator::ListError;
 use belfry_core::ports::StoreError;
 use belfry_protocol::InvalidRequest;
 use lambda_runtime::Diagnostic;
@@ -102,15 +102,6 @@ impl From<ListError> for FunctionError {
                 message: error.to_string(),
             },
             ListError::Store(error) => error.into(),
-        }
-    }
-}
-
-impl From<InspectError> for FunctionError {
-    fn from(error: InspectError) -> Self {
-        Self {
-            error_type: "Unavailable",
-            message: error.to_string(),
         }
     }
 }

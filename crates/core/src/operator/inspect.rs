@@ -6,8 +6,8 @@ use futures_util::future::{join3, try_join_all};
 use super::list::listed;
 use crate::connections::Connection;
 use crate::ports::{
-    Clock, ConnectionLookup, JoinsPresence, LockKey, Locks, PostError, Sockets, StoreError,
-    Subscription, Subscriptions,
+    Clock, ConnectionLookup, JoinsPresence, LockKey, Locks, Sockets, StoreError, Subscription,
+    Subscriptions,
 };
 use crate::time::UnixMillis;
 
@@ -19,15 +19,6 @@ pub struct Inspect<S, O, C> {
     pub clock: C,
 }
 
-/// Why a connection was not inspected.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum InspectError {
-    #[error(transparent)]
-    Store(#[from] StoreError),
-    #[error("API Gateway does not answer for the connection: {0}")]
-    Socket(#[from] PostError),
-}
-
 impl<S, O, C> Inspect<S, O, C>
 where
     S: ConnectionLookup + Locks + Subscriptions,
@@ -35,11 +26,12 @@ where
     C: Clock,
 {
     /// What is known of the connection. Nothing if it is unknown; that is no
-    /// error.
+    /// error. Neither is it one if API Gateway does not answer: operators need
+    /// the rest most while it is down.
     ///
     /// # Errors
-    /// [`InspectError`].
-    pub async fn handle(&self, id: &ConnectionId) -> Result<ConnectionDetails, InspectError> {
+    /// [`StoreError`].
+    pub async fn handle(&self, id: &ConnectionId) -> Result<ConnectionDetails, StoreError> {
         let (row, socket, channels) = join3(
             self.store.find(id),
             self.sockets.find_socket(id),
@@ -57,9 +49,14 @@ where
         let owner = row.as_ref().map_or(id, Connection::lock_owner);
         let locks = self.locks(owner, now).await?;
         let row = row.filter(|row| !row.expires_at.has_passed(now));
+        let (socket, socket_unknown) = match socket {
+            Ok(socket) => (socket, None),
+            Err(error) => (None, Some(error.to_string())),
+        };
         Ok(ConnectionDetails {
             connection: row.as_ref().map(listed),
-            socket: socket?,
+            socket,
+            socket_unknown,
             channels,
             locks,
         })
@@ -202,6 +199,20 @@ mod tests {
         let inspect = inspect();
         inspect.store.fail_next("find");
         let failed = inspect.handle(&connection_id("c1")).await;
-        assert!(matches!(failed, Err(InspectError::Store(_))));
+        assert!(failed.is_err());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_rest_is_told_while_api_gateway_does_not_answer() {
+        let inspect = inspect();
+        let row = subscribe(&inspect, "c1", [("room:7", 3_600), ("room:8", 60)]).await;
+        inspect.sockets.go_down();
+        let details = inspect.handle(&row.id).await.unwrap();
+        assert!(details.connection.is_some() && details.channels.len() == 2);
+        assert_eq!(details.socket, None);
+        assert_eq!(details.socket_unknown.as_deref(), Some("unavailable: down"));
+        inspect.sockets.recover();
+        let details = inspect.handle(&row.id).await.unwrap();
+        assert!(details.socket.is_some() && details.socket_unknown.is_none());
     }
 }

@@ -149,6 +149,9 @@ impl Outbox for FakeOutbox {
 
 impl Sockets for FakeOutbox {
     async fn find_socket(&self, id: &ConnectionId) -> Result<Option<Socket>, PostError> {
+        if self.state().is_down {
+            return Err(PostError::Unavailable("down".into()));
+        }
         let socket = Socket {
             connected_at: START.to_timestamp(),
             last_active_at: START.to_timestamp(),

@@ -157,11 +157,14 @@ fn described(details: &ConnectionDetails, now: jiff::Timestamp) -> String {
             text.push_str(&table([&one.connection_id.to_string(), ""], rows));
         }
     }
-    match &details.socket {
-        None => {
+    match (&details.socket, &details.socket_unknown) {
+        (None, Some(cause)) => text.push_str(&format!(
+            "API Gateway does not answer ({cause}): the socket's state is unknown.\n"
+        )),
+        (None, None) => {
             text.push_str("API Gateway knows no such connection, or its handshake is pending.\n")
         }
-        Some(socket) => {
+        (Some(socket), _) => {
             let rows = vec![
                 ["connected".into(), ago(socket.connected_at)],
                 ["last message".into(), ago(socket.last_active_at)],
@@ -251,6 +254,15 @@ mod tests {
 
         CHANNEL  LOCK
         room:7   price
+        ");
+    }
+
+    #[test]
+    fn a_socket_whose_state_is_unknown_is_not_said_to_be_closed() {
+        let details = read(&json!({"socketUnknown": "throttled", "channels": [], "locks": []}));
+        insta::assert_snapshot!(described(&details.unwrap(), now()), @"
+        Belfry knows no such connection.
+        API Gateway does not answer (throttled): the socket's state is unknown.
         ");
     }
 

@@ -75,6 +75,7 @@ pub struct InspectConnection {
 
 /// What is known of a connection.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
 pub struct ConnectionDetails {
     /// What Belfry remembers. Absent if it knows no such connection.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -83,6 +84,10 @@ pub struct ConnectionDetails {
     /// handshake is pending.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub socket: Option<Socket>,
+    /// Why API Gateway did not answer. Then `socket` is absent, and nobody knows
+    /// whether the connection is open. Otherwise absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub socket_unknown: Option<String>,
     /// The channels that it is subscribed to.
     pub channels: Vec<SubscribedChannel>,
     /// The locks that it, or a connection that replaced it, holds.
