@@ -232,7 +232,7 @@ impl LogAppends for Rows {
         _: Option<&Position>,
         _: &Head,
         _: UnixSeconds,
-        _: Option<Memory>,
+        _: Option<Memory<'_>>,
     ) -> Result<Advanced, StoreError> {
         unreachable!("no message here is kept")
     }

@@ -207,7 +207,7 @@ async fn answer(
             };
             let deadline = UnixMillis(context.deadline).minus(REPORTING_TIME);
             tracing::info!(event = "operator.purge", by, requestId = %request_id, channel = %channel, "purging a channel's history");
-            let report = Box::pin(purge.handle(&channel, deadline)).await?;
+            let report = Box::pin(purge.handle(&channel, request_id, deadline)).await?;
             tracing::info!(event = "purge.completed", requestId = %request_id, channel = %channel, deleted = report.deleted, complete = report.complete, told = report.told.as_ref().map(|told| told.success), "purged a channel's history");
             Ok(OperatorReport::Purge(report))
         }

@@ -75,7 +75,7 @@ pub use operator::{
     HeldByConnection, InspectConnection, Kick, KickCode, ListConnections, ListLocks,
     ListedConnection, OperatorReport, OperatorRequest, PurgeHistory, PurgeReport,
     ReadChannelPresence, ReadStats, ReleaseLock, ReleaseReport, SignOut, SignOutReport, Socket,
-    Stats, SubscribedChannel, SubscriberCount,
+    Stats, SubscribedChannel, SubscriberCount, SubscribersTold,
 };
 pub use position::Position;
 pub use presence::{

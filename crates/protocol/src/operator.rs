@@ -14,7 +14,7 @@ pub use connections::{
     ConnectionDetails, ConnectionList, InspectConnection, ListConnections, ListedConnection,
     Socket, SubscribedChannel,
 };
-pub use history::{PurgeHistory, PurgeReport};
+pub use history::{PurgeHistory, PurgeReport, SubscribersTold};
 pub use locks::{ChannelLocks, HeldByConnection, ListLocks, ReleaseLock, ReleaseReport};
 pub use stats::{ChannelCounts, ReadStats, Stats, SubscriberCount};
 

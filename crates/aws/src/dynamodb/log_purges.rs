@@ -16,7 +16,8 @@ const PAGE: i32 = 250;
 impl LogPurges for DynamoDb {
     /// Invariant: the page is read first and the head afterwards. An entry is
     /// stored when the head has its epoch, or later. So if the head has another
-    /// one now, the entry's epoch is over.
+    /// one now, the entry's epoch is over. The page is read consistently, so
+    /// that no entry that was stored before is left.
     async fn delete_superseded(
         &self,
         log: &LogKey,
@@ -34,6 +35,7 @@ impl LogPurges for DynamoDb {
             .expression_attribute_values(":log", text(log.as_str()))
             .expression_attribute_values(":head", text(HEAD))
             .set_exclusive_start_key(after)
+            .consistent_read(true)
             .limit(PAGE)
             .send()
             .await

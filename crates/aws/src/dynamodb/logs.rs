@@ -121,7 +121,7 @@ impl LogAppends for DynamoDb {
         from: Option<&Position>,
         to: &Head,
         expires_at: UnixSeconds,
-        memory: Option<Memory>,
+        memory: Option<Memory<'_>>,
     ) -> Result<Advanced, StoreError> {
         let head = self.put_head(log, from, to, expires_at)?;
         match memory {
@@ -257,10 +257,10 @@ impl DynamoDb {
         put.build().map_err(|error| failed(PUT, error))
     }
 
-    /// Remembers that a message was appended to a log. DynamoDB may delete what is
-    /// forgotten days later.
-    fn put_mark(&self, log: &LogKey, to: &Head, memory: Memory) -> Result<Put, StoreError> {
-        let mut item = state::append(&to.newest.append_id, log);
+    /// Remembers that a message was appended to a log, or that it was purged.
+    /// DynamoDB may delete what is forgotten days later.
+    fn put_mark(&self, log: &LogKey, to: &Head, memory: Memory<'_>) -> Result<Put, StoreError> {
+        let mut item = state::append(memory.id, log);
         item.extend([
             ("epoch".into(), text(to.epoch.as_str())),
             ("seq".into(), number(to.newest.seq)),

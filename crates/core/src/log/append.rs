@@ -129,6 +129,7 @@ where
             let to = self.next(from.as_ref(), message, now);
             let end = head_expires_at(now, message.retention);
             let memory = message.remember_until.map(|until| Memory {
+                id: message.id,
                 until,
                 forgotten: Memory::forgotten(now),
             });

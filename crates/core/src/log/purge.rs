@@ -1,8 +1,14 @@
+use std::time::Duration;
+
 use belfry_protocol::Position;
 
 use super::append::{HEAD_LIFETIME, PATIENCE, back_off};
-use super::{AppendError, LogKey, epoch};
-use crate::ports::{Advanced, Clock, LogAppends, LogReads, Randomness};
+use super::{AppendError, AppendId, LogKey, epoch};
+use crate::ports::{Advanced, Clock, LogAppends, LogReads, Memory, Randomness};
+
+/// How long a purge is remembered. Lambda repeats an invocation for six hours at
+/// most.
+const REMEMBERED: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Begins new histories.
 #[derive(Debug)]
@@ -22,34 +28,44 @@ where
     /// begins, or `None` if there is none. A log to which nothing was appended
     /// since it was purged stays as it is.
     ///
+    /// Invariant: a request moves the head once, and its repetition returns the
+    /// same position, so it deletes no message that was appended since. The store
+    /// remembers the request in the write that moves the head.
+    ///
     /// # Errors
     /// [`AppendError`]. After [`AppendError::Store`] the log may be purged.
-    pub async fn purge(&self, log: &LogKey) -> Result<Option<Position>, AppendError> {
+    pub async fn purge(
+        &self,
+        log: &LogKey,
+        request_id: &str,
+    ) -> Result<Option<Position>, AppendError> {
         let begun = self.clock.now();
-        // The same at each attempt, so that one whose answer got lost is known.
+        let id = AppendId(format!("purge#{request_id}"));
         let epoch = epoch::new(begun, self.random);
-        let mut attempted = None;
         let mut retries = 0;
         let mut head = self.store.head(log).await?;
         loop {
             let Some(old) = head else { return Ok(None) };
-            if old.epoch == epoch {
-                return Ok(attempted);
-            }
             if old.is_purged() {
                 return Ok(Some(old.position()));
             }
             let (from, new) = (old.position(), old.purged(epoch.clone()));
             // A position of an empty log may be older than the log, and is valid
             // for nearly as long as this head is kept.
-            let end = self.clock.now().plus(HEAD_LIFETIME).to_seconds();
-            attempted = Some(new.position());
-            let advanced = self.store.advance(log, Some(&from), &new, end, None);
+            let now = self.clock.now();
+            let end = now.plus(HEAD_LIFETIME).to_seconds();
+            let memory = Memory {
+                id: &id,
+                until: now.plus(REMEMBERED).to_seconds(),
+                forgotten: Memory::forgotten(now),
+            };
+            let advanced = self
+                .store
+                .advance(log, Some(&from), &new, end, Some(memory));
             head = match advanced.await? {
-                Advanced::Yes => return Ok(attempted),
+                Advanced::Yes => return Ok(Some(new.position())),
+                Advanced::Before(position) => return Ok(Some(position)),
                 Advanced::Moved(head) => head,
-                // Only of messages that are remembered.
-                Advanced::Before(_) => self.store.head(log).await?,
             };
             if self.clock.now().since(begun) >= PATIENCE {
                 return Err(AppendError::Busy);

@@ -4,7 +4,9 @@ use std::time::Duration;
 use belfry_protocol::{Epoch, Position};
 
 use super::*;
-use crate::ports::{Advanced, Clock, LogAppends, LogReads, Memory, MetricEvent, StoreError, Tail};
+use crate::ports::{
+    Advanced, Clock, LogAppends, LogReads, Memory, MetricEvent, Randomness, StoreError, Tail,
+};
 use crate::testing::{FakeMetrics, FakeStore, SeededRandomness, TestClock};
 use crate::{UnixMillis, UnixSeconds};
 
@@ -76,7 +78,8 @@ impl Fixture {
             clock: &self.clock,
             random: &self.random,
         };
-        purger.purge(&room()).await.unwrap()
+        let request = format!("request-{}", self.random.index(1 << 30));
+        purger.purge(&room(), &request).await.unwrap()
     }
 
     fn reader(&self) -> RecoveryReader<'_, FakeStore, TestClock, SeededRandomness> {
@@ -406,7 +409,7 @@ impl LogAppends for Crowd {
         from: Option<&Position>,
         to: &Head,
         expires_at: UnixSeconds,
-        memory: Option<Memory>,
+        memory: Option<Memory<'_>>,
     ) -> Result<Advanced, StoreError> {
         // A purge does not look at the tail.
         if to.is_purged() {
@@ -557,7 +560,10 @@ async fn a_purge_gives_up_while_others_are_always_faster() {
         clock: &crowd.log.clock,
         random: &crowd.log.random,
     };
-    assert_eq!(purger.purge(&room()).await, Err(AppendError::Busy));
+    assert_eq!(
+        purger.purge(&room(), "request").await,
+        Err(AppendError::Busy)
+    );
     let few = Crowd::of(3);
     few.log.append().await;
     let purger = Purger {
@@ -565,5 +571,5 @@ async fn a_purge_gives_up_while_others_are_always_faster() {
         clock: &few.log.clock,
         random: &few.log.random,
     };
-    assert!(purger.purge(&room()).await.unwrap().is_some());
+    assert!(purger.purge(&room(), "request").await.unwrap().is_some());
 }

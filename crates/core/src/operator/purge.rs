@@ -1,5 +1,5 @@
 use belfry_protocol::{
-    BroadcastReport, ChannelName, Envelope, HistoryPurged, Position, PurgeReport, ServerFrame,
+    ChannelName, Envelope, HistoryPurged, Position, PurgeReport, ServerFrame, SubscribersTold,
     Version,
 };
 
@@ -15,7 +15,7 @@ use crate::time::UnixMillis;
 ///
 /// The messages are unreadable at once, by one write. Then the subscribers are
 /// told, and the entries are deleted. A repeated call does what an earlier one
-/// did not finish.
+/// did not finish. With the same request id it deletes nothing newer.
 #[derive(Debug)]
 pub struct Purge<'a, S, O, C, M, W, R> {
     pub fanout: Fanout<'a, S, O, C, M, W, R>,
@@ -39,6 +39,7 @@ where
     pub async fn handle(
         &self,
         channel: &ChannelName,
+        request_id: &str,
         deadline: UnixMillis,
     ) -> Result<PurgeReport, AppendError> {
         let log = LogKey::channel(channel.as_str());
@@ -47,7 +48,7 @@ where
             clock: self.fanout.clock,
             random: self.fanout.random,
         };
-        let position = purger.purge(&log).await?;
+        let position = purger.purge(&log, request_id).await?;
         let told = match &position {
             Some(position) => self.tell(channel, position).await,
             None => None,
@@ -61,14 +62,21 @@ where
         })
     }
 
-    /// A failure is no reason to purge again, which would take newer messages.
-    async fn tell(&self, channel: &ChannelName, position: &Position) -> Option<BroadcastReport> {
+    /// A failure is no reason to purge again: operators may do so with another
+    /// request, which takes newer messages.
+    async fn tell(&self, channel: &ChannelName, position: &Position) -> Option<SubscribersTold> {
         let (work, frame) = (self.fanout.new_id(), self.frame(channel, position));
         let told = self
             .fanout
             .run_reported(channel, Listing::All, frame, None, &work);
         match told.await {
-            Ok(report) => Some(report),
+            // Without the id: nobody can ask for this work.
+            Ok(report) => Some(SubscribersTold {
+                status: report.status,
+                success: report.success,
+                failure: report.failure,
+                failures: report.failures,
+            }),
             Err(error) => {
                 tracing::warn!(event = "purge.not-told", channel = %channel, reason = %error, "subscribers were not told of a purge");
                 None

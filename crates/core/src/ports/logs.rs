@@ -24,21 +24,22 @@ pub enum Advanced {
     /// The head is not where the caller believed it to be. Nothing was
     /// written. The head now, if there is one.
     Moved(Option<Head>),
-    /// The same message was appended to this log before, there. Nothing was
+    /// The head was moved for the same [`Memory::id`] before, there. Nothing was
     /// written.
     Before(Position),
 }
 
-/// How long an append is remembered.
+/// How long an append, or a purge, is remembered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Memory {
+pub struct Memory<'a> {
+    pub id: &'a AppendId,
     pub until: UnixSeconds,
     /// What was remembered until then or before is forgotten. A store deletes it at
     /// some time.
     pub forgotten: UnixSeconds,
 }
 
-impl Memory {
+impl Memory<'_> {
     /// What is forgotten now. The clocks of those who remember and those who ask
     /// may differ.
     #[must_use]
@@ -100,8 +101,8 @@ pub trait LogAppends: Send + Sync {
     fn tail(&self, log: &LogKey) -> impl Future<Output = Result<Option<Tail>, StoreError>> + Send;
 
     /// Moves the head on condition that it is at `from`; `None`: that there is
-    /// none. The head is kept until `expires_at` at least. With a memory, a
-    /// message with this append id is appended once until its end, whoever calls.
+    /// none. The head is kept until `expires_at` at least. With a memory, the
+    /// head is moved once for its id until its end, whoever calls.
     /// After an error the head may have been moved, and
     /// [`Advanced::Moved`] may be the answer to a repetition of a call that
     /// moved it.
@@ -111,7 +112,7 @@ pub trait LogAppends: Send + Sync {
         from: Option<&Position>,
         to: &Head,
         expires_at: UnixSeconds,
-        memory: Option<Memory>,
+        memory: Option<Memory<'_>>,
     ) -> impl Future<Output = Result<Advanced, StoreError>> + Send;
 
     /// Where a message that is remembered was appended to a log, read

@@ -114,12 +114,12 @@ impl LogAppends for FakeStore {
         from: Option<&Position>,
         to: &Head,
         expires_at: UnixSeconds,
-        memory: Option<Memory>,
+        memory: Option<Memory<'_>>,
     ) -> Result<Advanced, StoreError> {
         let mut logs = self.logs("advance")?;
-        let mark = (to.newest.append_id.clone(), log.clone());
-        if let Some(memory) = memory
-            && let Some((before, until)) = logs.appends.get(&mark)
+        let mark = memory.map(|memory| (memory.id.clone(), log.clone()));
+        if let Some((memory, mark)) = memory.zip(mark.as_ref())
+            && let Some((before, until)) = logs.appends.get(mark)
             && *until > memory.forgotten
         {
             return Ok(Advanced::Before(before.clone()));
@@ -130,7 +130,8 @@ impl LogAppends for FakeStore {
             return Ok(Advanced::Moved(now.cloned()));
         }
         *head = Some((to.clone(), expires_at));
-        let remembered = memory.map(|memory| (mark, (to.position(), memory.until)));
+        let remembered = mark.zip(memory);
+        let remembered = remembered.map(|(mark, memory)| (mark, (to.position(), memory.until)));
         logs.appends.extend(remembered);
         Ok(Advanced::Yes)
     }
@@ -327,6 +328,7 @@ async fn a_message_is_forgotten_on_time<S: Store>(store: &S) {
     let append = async |from: Option<u64>, to: u64, now: UnixMillis| {
         let (from, to) = (from.map(position), head(to, "m"));
         let memory = Memory {
+            id: &AppendId("m".into()),
             until: UnixSeconds(now.to_seconds().0 + 86_400),
             forgotten: Memory::forgotten(now),
         };
@@ -355,6 +357,7 @@ async fn a_message_is_appended_once_to_each_log<S: Store>(store: &S) {
     let append = async |log: &LogKey, from: Option<u64>, to: u64, id: &str| {
         let (from, to) = (from.map(position), head(to, id));
         let memory = Memory {
+            id: &AppendId(id.into()),
             until: END,
             forgotten: Memory::forgotten(START),
         };

@@ -244,7 +244,7 @@ impl LogAppends for Script<'_> {
         from: Option<&Position>,
         to: &Head,
         expires_at: UnixSeconds,
-        memory: Option<Memory>,
+        memory: Option<Memory<'_>>,
     ) -> Result<Advanced, StoreError> {
         let call = Call::Advance(Advance {
             from: from.map(|from| self.epochs.place(from)),

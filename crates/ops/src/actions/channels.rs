@@ -1,6 +1,8 @@
 //! What concerns one channel: `presence`, `locks`, `unlock` and `purge`.
 
-use belfry_protocol::{ChannelLocks, ChannelName, PresentInChannel, PurgeReport, ReleaseReport};
+use belfry_protocol::{
+    BroadcastStatus, ChannelLocks, ChannelName, PresentInChannel, PurgeReport, ReleaseReport,
+};
 use serde_json::{Value, json};
 
 use super::Outcome;
@@ -135,12 +137,16 @@ fn deleted(report: &PurgeReport) -> String {
     let Some(position) = &report.position else {
         return format!("there was no history; deleted {messages}\n");
     };
-    let told = report.told.as_ref().map_or(0, |told| told.success);
+    let told = match &report.told {
+        Some(told) if told.status == BroadcastStatus::Running => {
+            "workers are telling its subscribers".to_owned()
+        }
+        Some(told) => format!("{} told", counted(told.success, "subscriber")),
+        None => "its subscribers could not be told".to_owned(),
+    };
     format!(
-        "deleted {messages}; the history goes on after {}:{}; {} told\n",
-        position.epoch,
-        position.seq,
-        counted(told, "subscriber")
+        "deleted {messages}; the history goes on after {}:{}; {told}\n",
+        position.epoch, position.seq,
     )
 }
 
@@ -176,9 +182,12 @@ mod tests {
 
     #[test]
     fn a_purge_says_where_the_new_history_begins() {
-        let told = json!({"messageId": "m", "status": "done", "success": 3, "failure": 0, "failures": {"gone": 0, "throttled": 0, "tooLarge": 0, "failed": 0, "notAttempted": 0}});
-        let report = json!({"position": {"epoch": "e2", "seq": 0}, "deleted": 1, "told": told});
+        let mut told = json!({"status": "done", "success": 3, "failure": 0, "failures": {"gone": 0, "throttled": 0, "tooLarge": 0, "failed": 0, "notAttempted": 0}});
+        let report = json!({"position": {"epoch": "e2", "seq": 0}, "deleted": 1, "told": &told});
         insta::assert_snapshot!(deleted(&read(&report).unwrap()), @"deleted 1 message; the history goes on after e2:0; 3 subscribers told");
+        told["status"] = "running".into();
+        let report = json!({"position": {"epoch": "e2", "seq": 0}, "deleted": 1, "told": &told});
+        insta::assert_snapshot!(deleted(&read(&report).unwrap()), @"deleted 1 message; the history goes on after e2:0; workers are telling its subscribers");
         insta::assert_snapshot!(deleted(&read(&json!({"deleted": 0})).unwrap()), @"there was no history; deleted 0 messages");
     }
 }

@@ -1,7 +1,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{BroadcastReport, ChannelName, Position, complete};
+use crate::{BroadcastStatus, ChannelName, Failures, Position, complete};
 
 /// A request to delete a channel's history.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
@@ -21,7 +21,9 @@ pub struct PurgeReport {
     /// Messages that were deleted.
     pub deleted: u64,
     /// `false` if some are left to delete, otherwise absent. Repeat the
-    /// request; what is left expires in any case.
+    /// request; what is left expires in any case. A message that was published
+    /// just before the purge may be stored after this answer: nobody can read it,
+    /// and it expires as well.
     #[serde(
         default = "complete::by_default",
         skip_serializing_if = "complete::is_complete"
@@ -30,5 +32,19 @@ pub struct PurgeReport {
     /// How many subscribers were told. Absent if there was no history, or if they
     /// could not be told.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub told: Option<BroadcastReport>,
+    pub told: Option<SubscribersTold>,
+}
+
+/// How many subscribers were told of a purge.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct SubscribersTold {
+    /// `running` if workers are telling them, because there are many. They are not
+    /// counted then.
+    pub status: BroadcastStatus,
+    /// Subscribers for which API Gateway accepted the frame.
+    pub success: u64,
+    /// Subscribers that were not told: the sum of `failures`.
+    pub failure: u64,
+    /// Subscribers that were not told, by cause.
+    pub failures: Failures,
 }

@@ -119,7 +119,7 @@ async fn operators_purge() {
         clock: &clock,
         random: &random,
     };
-    assert!(purger.purge(&log).await.unwrap().is_some());
+    assert!(purger.purge(&log, "request").await.unwrap().is_some());
     meter.expect("operator: beginning a new history");
     let page = store.delete_superseded(&log, None).await.unwrap();
     assert_eq!((page.deleted, page.next), (100, None));

@@ -69,11 +69,19 @@ impl Stack {
     }
 
     async fn purge(&self) -> Result<PurgeReport, AppendError> {
-        let deadline = self.clock.now().plus(Duration::from_secs(50));
-        self.purge_until(deadline).await
+        self.request("request").await
     }
 
-    async fn purge_until(&self, deadline: UnixMillis) -> Result<PurgeReport, AppendError> {
+    async fn request(&self, id: &str) -> Result<PurgeReport, AppendError> {
+        let deadline = self.clock.now().plus(Duration::from_secs(50));
+        self.purge_until(id, deadline).await
+    }
+
+    async fn purge_until(
+        &self,
+        id: &str,
+        deadline: UnixMillis,
+    ) -> Result<PurgeReport, AppendError> {
         let purge = Purge {
             fanout: Fanout {
                 store: &self.store,
@@ -86,7 +94,7 @@ impl Stack {
                 settings: FANOUT,
             },
         };
-        purge.handle(&room(), deadline).await
+        purge.handle(&room(), id, deadline).await
     }
 
     async fn lost(&self, since: &Position) -> Option<Lost> {
@@ -139,7 +147,8 @@ async fn subscribers_are_told_and_entries_deleted() {
 async fn what_is_left_is_deleted_by_the_next_call() {
     let stack = Stack::default();
     let newest = stack.append(20).await;
-    let report = stack.purge_until(stack.clock.now()).await.unwrap();
+    let now = stack.clock.now();
+    let report = stack.purge_until("request", now).await.unwrap();
     assert!(!report.complete && report.deleted < 20, "{report:?}");
     assert_eq!(stack.lost(&newest).await, Some(Lost::Epoch), "at once");
     let rest = stack.purge().await.unwrap();
@@ -173,6 +182,38 @@ async fn a_purge_that_dies_is_finished_by_the_next_one() {
     }
 }
 
+/// Lambda repeats an invocation with its request id, hours later perhaps, and
+/// another purge may have come between.
+#[tokio::test(start_paused = true)]
+async fn a_repeated_request_keeps_what_was_published_since() {
+    for comes_between in [false, true] {
+        let stack = Stack::default();
+        stack.append(10).await;
+        let now = stack.clock.now();
+        let first = stack.purge_until("first", now).await.unwrap();
+        let position = first.position.expect("a history");
+        assert!(!first.complete);
+        stack.append(1).await;
+        if comes_between {
+            let other = stack.request("other").await.unwrap();
+            assert_ne!(other.position.as_ref(), Some(&position));
+        }
+        let newest = stack.append(1).await;
+        stack.clock.advance(Duration::from_secs(500));
+        let again = stack.request("first").await.unwrap();
+        assert_eq!(again.position.as_ref(), Some(&position), "the same one");
+        assert!(again.complete);
+        assert_eq!(stack.lost(&newest).await, None);
+        let kept = if comes_between { 1 } else { 2 };
+        assert_eq!(stack.entries(&newest).await, kept);
+        let next = stack.request("next").await.unwrap();
+        assert_eq!(
+            (next.deleted, stack.entries(&newest).await),
+            (kept as u64, 0)
+        );
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn many_subscribers_are_told_by_workers() {
     let stack = Stack::default();
@@ -182,9 +223,6 @@ async fn many_subscribers_are_told_by_workers() {
     stack.append(1).await;
     let report = stack.purge().await.unwrap();
     let told = report.told.expect("subscribers");
-    assert_eq!(
-        (told.status, told.complete),
-        (BroadcastStatus::Running, false)
-    );
+    assert_eq!((told.status, told.success), (BroadcastStatus::Running, 0));
     assert_eq!(stack.workers.started(), 1);
 }

@@ -182,7 +182,13 @@ impl<'a, S: LogAppends + LogReads> Actor<'a, S> {
     }
 
     async fn purge(&self) {
-        for _ in 0..=self.choose(2) {
+        // A request does not come again after a month.
+        let _at_work = self.world.at_work();
+        let mut number = 0;
+        for _ in 0..=self.choose(3) {
+            // One of two is the request before once more, as Lambda repeats it.
+            number += self.choose(2);
+            let request = format!("{}-{number}", self.number);
             for _ in 0..self.choose(20) {
                 self.gate.pass().await;
             }
@@ -191,9 +197,7 @@ impl<'a, S: LogAppends + LogReads> Actor<'a, S> {
                 clock: &self.clock,
                 random: &self.random,
             };
-            let at_work = self.world.at_work();
-            let purged = purger.purge(self.log).await;
-            drop(at_work);
+            let purged = purger.purge(self.log, &request).await;
             if let Ok(Some(position)) = purged {
                 self.world.check_purge(&position);
             }

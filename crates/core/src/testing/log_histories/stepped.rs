@@ -67,8 +67,10 @@ impl<S: LogAppends + LogReads> Stepped<'_, S> {
         from: Option<&Position>,
         to: &Head,
         expires_at: UnixSeconds,
-        memory: Option<Memory>,
+        memory: Option<Memory<'_>>,
     ) -> Result<Advanced, StoreError> {
+        let request = memory.filter(|_| to.is_purged());
+        let request = request.map(|memory| memory.id.clone());
         let mut memory = memory;
         if self.is(Mutant::ForgetsMessages) {
             memory = None;
@@ -99,6 +101,7 @@ impl<S: LogAppends + LogReads> Stepped<'_, S> {
                 id: entry.append_id,
                 part,
                 is_purge: to.is_purged(),
+                request: request.clone(),
                 expires_at: entry.expires_at,
                 head_expires_at: expires_at,
             });
@@ -177,7 +180,7 @@ impl<S: LogAppends + LogReads> LogAppends for Stepped<'_, S> {
         from: Option<&Position>,
         to: &Head,
         expires_at: UnixSeconds,
-        memory: Option<Memory>,
+        memory: Option<Memory<'_>>,
     ) -> Result<Advanced, StoreError> {
         self.own
             .lock()

@@ -27,6 +27,8 @@ pub(super) struct Published {
     pub(super) part: usize,
     /// It is no message: those before it were deleted.
     pub(super) is_purge: bool,
+    /// The request that purged.
+    pub(super) request: Option<AppendId>,
     pub(super) expires_at: UnixSeconds,
     pub(super) head_expires_at: UnixSeconds,
 }
@@ -185,6 +187,7 @@ impl World {
     /// Checks the whole history when nobody acts any more.
     pub(super) async fn check_the_end<S: LogReads>(&self, store: &S, log: &LogKey) {
         self.note(State::wrong_numbers);
+        self.note(State::repeated_purge);
         self.note(State::wrong_acknowledgement);
         self.note(State::missed_post);
         let clock = WorldClock(self);
@@ -277,6 +280,13 @@ impl State {
         let names: HashSet<_> = messages().map(|one| (&one.id, one.part)).collect();
         let is_repeated = names.len() < messages().count();
         is_repeated.then(|| format!("a message is in the log twice: {:?}", self.published))
+    }
+
+    fn repeated_purge(&self) -> Option<String> {
+        let mut requests = HashSet::new();
+        let mut purges = self.published.iter().filter_map(|one| one.request.as_ref());
+        let twice = purges.find(|request| !requests.insert(*request))?;
+        Some(format!("{twice:?} purged twice: {:?}", self.published))
     }
 
     fn wrong_acknowledgement(&self) -> Option<String> {
