@@ -45,7 +45,7 @@ async fn main() {
     let begun = Instant::now();
     let asked = unix_time();
     let drain = json!({
-        "action": "drain", "target": {"type": "all"}, "withinSeconds": DRAIN_SECONDS, "waitSeconds": 50,
+        "action": "drain", "target": {"type": "all"}, "withinSeconds": DRAIN_SECONDS, "waitSeconds": 20,
     });
     let report = run.operate(&drain, CLIENTS).await;
     println!(
@@ -73,7 +73,7 @@ async fn main() {
     let before = run.progress().await;
     let begun = Instant::now();
     let kick = json!({
-        "action": "kick", "target": {"type": "channel", "channel": LARGE}, "waitSeconds": 50,
+        "action": "kick", "target": {"type": "channel", "channel": LARGE}, "waitSeconds": 20,
     });
     let report = run.operate(&kick, KICKED).await;
     println!(
