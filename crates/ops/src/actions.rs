@@ -32,7 +32,7 @@ impl From<Outcome> for ExitCode {
 }
 
 impl Outcome {
-    pub(crate) fn of(complete: bool) -> Self {
+    fn of(complete: bool) -> Self {
         if complete {
             Self::Complete
         } else {

@@ -14,7 +14,7 @@ const INTERRUPTED: u8 = 130;
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum OpsError {
     #[error(
-        "no local stack responds at {endpoint}: {cause}\nStart one with `make run`, or `./belfry run` in a release, choose another with --endpoint, or name a stack on AWS with --stack."
+        "no local stack responds at {endpoint}: {cause}\nStart one with `make run`, choose another with --endpoint, or name a stack on AWS with --stack."
     )]
     NoLocalStack { endpoint: String, cause: String },
     #[error(

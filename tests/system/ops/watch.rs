@@ -30,7 +30,7 @@ async fn without_a_terminal_each_look_is_a_line() {
     assert!(
         ended
             .out
-            .ends_with("Z connections=3 frames/s=2.0 posts/s=10.0 p50=4ms p99=41ms alarms=2\n"),
+            .ends_with("Z connections=3 frames/s=2.0 posts/s=10.0 p50=4ms p99=41ms alarms=1\n"),
         "{ended:?}"
     );
 }
@@ -50,10 +50,7 @@ async fn programs_get_each_look_as_json() {
     ];
     let ended = ops_on(&fake, &watch).await;
     let look: Value = serde_json::from_str(&ended.out).unwrap();
-    assert_eq!(
-        look["alarms"],
-        json!(["belfry-test-broadcast-slow", "belfry-test-any"])
-    );
+    assert_eq!(look["alarms"], json!(["belfry-test-broadcast-slow"]));
     assert_eq!(look["channels"]["largest"][0]["channel"], "room:7");
     assert_eq!(look["problems"], json!([]));
 }
@@ -63,7 +60,7 @@ async fn a_part_that_cannot_be_read_is_named() {
     // This stack has no metrics.
     let fake = Fake::start(stats).await;
     let ended = ops_at(&fake.url, &["watch", "--count", "1"]).await;
-    assert_eq!(ended.code, Some(1), "a script learns of it: {ended:?}");
+    assert_eq!(ended.code, Some(0), "{ended:?}");
     assert!(ended.out.contains("connections=3 frames/s=–"), "{ended:?}");
     assert!(ended.out.contains("problem="), "{ended:?}");
 }

@@ -15,9 +15,6 @@ use crate::output::now;
 /// CloudWatch has one value a minute, and each question costs money.
 const METRICS_INTERVAL: Duration = Duration::from_secs(30);
 
-/// The most pages of alarms, of 100 each. Nobody reads more.
-const MAX_ALARM_PAGES: usize = 5;
-
 /// The seconds of one value.
 const PERIOD: i64 = 60;
 
@@ -60,26 +57,18 @@ impl<'a> CloudWatch<'a> {
             let answer = self.cloud.cloudwatch("GetMetricData", operation, &request);
             self.read_metrics(answer.await?, end)?;
         }
-        self.measured.alarms = Some(self.alarms().await?);
+        let request = json!({
+            "AlarmNamePrefix": format!("{}-", self.stack),
+            "StateValue": "ALARM",
+            "MaxRecords": 100,
+        });
+        let operation = "cloudwatch:DescribeAlarms";
+        let answer = self
+            .cloud
+            .cloudwatch("DescribeAlarms", operation, &request)
+            .await?;
+        self.measured.alarms = Some(alarms(&answer));
         Ok(self.measured.clone())
-    }
-
-    /// The alarms of the stack that are in ALARM.
-    async fn alarms(&self) -> Result<Vec<String>, OpsError> {
-        let mut request = alarms_request(self.stack);
-        let mut found = Vec::new();
-        for _ in 0..MAX_ALARM_PAGES {
-            let operation = "cloudwatch:DescribeAlarms";
-            let answer = self.cloud.cloudwatch("DescribeAlarms", operation, &request);
-            let mut answer = answer.await?;
-            found.extend(alarms(&answer));
-            let next = answer["NextToken"].take();
-            if next.is_null() {
-                break;
-            }
-            request["NextToken"] = next;
-        }
-        Ok(found)
     }
 
     fn read_metrics(&mut self, mut answer: Value, end: i64) -> Result<(), OpsError> {
@@ -104,16 +93,6 @@ impl<'a> CloudWatch<'a> {
         self.measured.p99 = minutes("p99");
         Ok(())
     }
-}
-
-/// Without types, CloudWatch leaves out composite alarms.
-fn alarms_request(stack: &str) -> Value {
-    json!({
-        "AlarmNamePrefix": format!("{stack}-"),
-        "AlarmTypes": ["MetricAlarm", "CompositeAlarm"],
-        "StateValue": "ALARM",
-        "MaxRecords": 100,
-    })
 }
 
 #[expect(clippy::cast_possible_wrap, reason = "60 is small")]
