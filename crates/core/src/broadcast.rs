@@ -40,6 +40,7 @@ pub use coordinator::{Broadcaster, FanoutSettings};
 pub use delivery::DeliverySettings;
 pub use fanout::Fanout;
 use recipients::Audience;
+pub(crate) use recipients::Share;
 use stored::StoredPublish;
 use tally::PostOutcome;
 pub use worker::Worker;

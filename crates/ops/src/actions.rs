@@ -32,7 +32,7 @@ impl From<Outcome> for ExitCode {
 }
 
 impl Outcome {
-    fn of(complete: bool) -> Self {
+    pub(crate) fn of(complete: bool) -> Self {
         if complete {
             Self::Complete
         } else {

@@ -2,6 +2,9 @@
 
 use std::io;
 
+use crate::output::quoted;
+use crate::stack::NPX;
+
 /// Exit code if something failed.
 const FAILED: u8 = 1;
 
@@ -14,7 +17,8 @@ const INTERRUPTED: u8 = 130;
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum OpsError {
     #[error(
-        "no local stack responds at {endpoint}: {cause}\nStart one with `make run`, choose another with --endpoint, or name a stack on AWS with --stack."
+        "no local stack responds at {endpoint}: {cause}\nStart one with `{}`, choose another with --endpoint, or name a stack on AWS with --stack.",
+        start_command()
     )]
     NoLocalStack { endpoint: String, cause: String },
     #[error(
@@ -53,6 +57,9 @@ pub(crate) enum OpsError {
         "the function's report cannot be read: {0}\nThe stack and this program may have different versions."
     )]
     UnknownReport(String),
+    /// A first look at a stack that answers nothing.
+    #[error("{0}")]
+    NothingSeen(String),
     #[error("{0}")]
     NotConfirmed(&'static str),
     #[error("{0}")]
@@ -95,6 +102,23 @@ impl OpsError {
     }
 }
 
+/// What starts a local stack: in a checkout the Makefile does, elsewhere this
+/// program.
+fn start_command() -> String {
+    let program = std::env::args().next().unwrap_or_default();
+    command_to_start(&program)
+}
+
+fn command_to_start(program: &str) -> String {
+    let is_built_here = program.contains("target/debug/") || program.contains("target/release/");
+    match program {
+        _ if is_built_here => "make run".into(),
+        "" => "belfry run".into(),
+        NPX => format!("{NPX} run"),
+        program => format!("{} run", quoted(program)),
+    }
+}
+
 fn refusal_advice(error_type: &str, message: &str) -> &'static str {
     if error_type == "RateLimited" {
         "\nWait, then run the command again."
@@ -119,6 +143,20 @@ mod tests {
     fn shown(error_type: &str, message: &str) -> String {
         let error = OpsError::of_function(error_type, message);
         format!("{} {error}", error.exit_code())
+    }
+
+    #[test]
+    fn a_local_stack_starts_as_this_program_did() {
+        let commands = [
+            ("target/debug/belfry", "make run"),
+            ("/home/alice/belfry/target/release/belfry", "make run"),
+            ("./belfry", "./belfry run"),
+            ("npx belfry", "npx belfry run"),
+            ("/opt/my tools/belfry", "'/opt/my tools/belfry' run"),
+        ];
+        for (program, command) in commands {
+            assert_eq!(command_to_start(program), command);
+        }
     }
 
     #[test]

@@ -26,7 +26,7 @@ const INVOKING: &str = "invoking the function Operator";
 const OPERATOR: &str = "Operator";
 
 /// The program's name if npm started it.
-const NPX: &str = "npx belfry";
+pub(crate) const NPX: &str = "npx belfry";
 
 /// The function has 60 seconds.
 const INVOKE_TIMEOUT: Duration = Duration::from_secs(75);

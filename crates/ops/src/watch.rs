@@ -8,6 +8,7 @@ mod screen;
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{Instant, MissedTickBehavior, interval};
@@ -30,6 +31,27 @@ const AWS_INTERVAL: Duration = Duration::from_secs(5);
 
 /// `stats` reads a part of a table, so it is not asked at each look on AWS.
 const AWS_STATS_INTERVAL: Duration = Duration::from_mins(1);
+
+/// What [`Recent`] sums up.
+const RECENT_SECONDS: i64 = 300;
+
+/// What happened in the last five minutes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Recent {
+    /// Frames of clients that were served.
+    pub(crate) frames_served: f64,
+    /// Posts that API Gateway accepted.
+    pub(crate) posts_accepted: f64,
+}
+
+/// Counted by the metrics that the functions write anyway.
+pub(crate) async fn recent(stack: &Stack) -> Result<Recent, OpsError> {
+    match &stack.place {
+        Place::Local { endpoint } => local::recent(endpoint).await,
+        Place::Aws { cloud, stack } => cloudwatch::recent(cloud, stack).await,
+    }
+}
 
 /// Where rates, latencies and alarms come from.
 enum Source<'a> {
@@ -87,6 +109,11 @@ pub(crate) async fn watch(
             _ = terminate.recv() => break,
             () = keys::quit(screen.as_mut()) => break,
         }
+        // A stack that may come back is watched on, but not one that was never there.
+        if looks == 0 && figures.is_blind() {
+            let problems: Vec<_> = figures.problems().collect();
+            return Err(OpsError::NothingSeen(problems[0].to_owned()));
+        }
         looks += 1;
         match &mut screen {
             Some(screen) => screen.draw(&screen::lines(&stack.name(), now(), &figures))?,
@@ -95,5 +122,5 @@ pub(crate) async fn watch(
             })?,
         }
     }
-    Ok(Outcome::Complete)
+    Ok(Outcome::of(!figures.is_blind()))
 }

@@ -24,6 +24,8 @@ async fn the_function_is_found_and_told_who_asks() {
     let ended = ops_on(&fake, &stats).await;
     assert_eq!(ended.code, Some(0), "{ended:?}");
     assert!(ended.out.starts_with("connections    3\n"), "{ended:?}");
+    let recent = "last 5 min     120 frames served, 600 posts accepted\n";
+    assert!(ended.out.ends_with(recent), "{ended:?}");
     let asked = fake.asked();
     assert_eq!(asked[0].function, "belfry-test-Operator-1");
     assert_eq!(asked[0].by, "arn:aws:iam::000000000000:user/alice");

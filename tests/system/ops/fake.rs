@@ -129,7 +129,14 @@ async fn call(headers: HeaderMap, body: String) -> Response {
 fn cloudwatch(operation: &str, request: &Value) -> Value {
     if operation == "DescribeAlarms" {
         assert_eq!(request["AlarmNamePrefix"], "belfry-test-");
-        return json!({"MetricAlarms": [{"AlarmName": "belfry-test-broadcast-slow"}]});
+        let types = json!(["MetricAlarm", "CompositeAlarm"]);
+        assert_eq!(request["AlarmTypes"], types);
+        if request["NextToken"] == "page 2" {
+            return json!({"CompositeAlarms": [{"AlarmName": "belfry-test-any"}]});
+        }
+        return json!({
+            "MetricAlarms": [{"AlarmName": "belfry-test-broadcast-slow"}], "NextToken": "page 2",
+        });
     }
     assert_eq!(operation, "GetMetricData");
     let last = request["EndTime"].as_f64().unwrap() - 60.0;

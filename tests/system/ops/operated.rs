@@ -43,6 +43,7 @@ async fn connections_and_subscribers_are_counted() {
     until("the subscriber is counted", async || {
         let stats = report(&stack, &["stats"]).await;
         stats["connections"] == 1
+            && stats["lastFiveMinutes"]["framesServed"] == 1.0
             && stats["channels"]["largest"] == json!([{"channel": "demo:room", "subscribers": 1}])
     })
     .await;

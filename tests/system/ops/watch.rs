@@ -30,7 +30,7 @@ async fn without_a_terminal_each_look_is_a_line() {
     assert!(
         ended
             .out
-            .ends_with("Z connections=3 frames/s=2.0 posts/s=10.0 p50=4ms p99=41ms alarms=1\n"),
+            .ends_with("Z connections=3 frames/s=2.0 posts/s=10.0 p50=4ms p99=41ms alarms=2\n"),
         "{ended:?}"
     );
 }
@@ -50,9 +50,24 @@ async fn programs_get_each_look_as_json() {
     ];
     let ended = ops_on(&fake, &watch).await;
     let look: Value = serde_json::from_str(&ended.out).unwrap();
-    assert_eq!(look["alarms"], json!(["belfry-test-broadcast-slow"]));
+    assert_eq!(
+        look["alarms"],
+        json!(["belfry-test-broadcast-slow", "belfry-test-any"])
+    );
     assert_eq!(look["channels"]["largest"][0]["channel"], "room:7");
     assert_eq!(look["problems"], json!([]));
+}
+
+#[tokio::test]
+async fn a_stack_that_does_not_exist_is_an_error() {
+    let nobody = "http://127.0.0.1:1";
+    for json in [&[][..], &["--json"]] {
+        let watch = [&["watch", "--count", "1"], json].concat();
+        let ended = ops_at(nobody, &watch).await;
+        assert_eq!((ended.code, &*ended.out), (Some(1), ""), "{ended:?}");
+        assert!(ended.err.contains("no local stack responds"), "{ended:?}");
+        assert!(ended.err.contains("choose another with --endpoint"));
+    }
 }
 
 #[tokio::test]

@@ -66,6 +66,32 @@ async fn a_kick_is_watched_until_it_is_done() {
 }
 
 #[tokio::test]
+async fn a_dry_run_of_a_share_says_how_many_of_how_many() {
+    let fake = Fake::start(|request| {
+        assert_eq!(request["action"], "list");
+        let one = |id: &str| {
+            json!({
+                "connectionId": id, "userId": "alice", "connectedAt": "2026-11-26T11:00:00Z",
+                "lastSeenAt": "2026-11-26T11:00:00Z", "tokenExpiresAt": "2026-11-26T12:00:00Z",
+                "sourceIp": "192.0.2.1",
+            })
+        };
+        let mut all = vec![one("c1"), one("c2"), one("c3")];
+        if request["percent"] == 40 {
+            all.truncate(1);
+        }
+        Ok(json!({"connections": all}))
+    })
+    .await;
+    let drain = ["drain", "--all", "--percent", "40", "--dry-run"];
+    let ended = ops_at(&fake.url, &drain).await;
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    let said = "Would ask 1 of 3 connections. Nothing was done.\n";
+    assert!(ended.err.ends_with(said), "{ended:?}");
+    assert!(ended.out.contains("c1") && !ended.out.contains("c2"));
+}
+
+#[tokio::test]
 async fn programs_get_the_last_report() {
     let fake = slow(0).await;
     let drain = [

@@ -69,7 +69,7 @@ impl OperatorAction {
                 target, percent, ..
             } => (target, *percent),
         };
-        Audience::opened_before(started_at, target.clone(), Share { percent })
+        Audience::opened_before(started_at, target.clone(), Share::of(percent))
     }
 
     /// Equal actions have equal texts.

@@ -47,17 +47,21 @@ pub(super) struct Audience {
     consistency: Consistency,
 }
 
-/// A share of all connections. The connections of a smaller share belong to a
+/// A share of all connections, which operators choose. The connections of a smaller share belong to a
 /// larger one, too.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Share {
-    pub(super) percent: u32,
+pub(crate) struct Share {
+    percent: u32,
 }
 
 impl Share {
     const WHOLE: Self = Self { percent: 100 };
 
-    fn has(self, id: &ConnectionId) -> bool {
+    pub(crate) fn of(percent: u32) -> Self {
+        Self { percent }
+    }
+
+    pub(crate) fn has(self, id: &ConnectionId) -> bool {
         shard_of(id, 100) < self.percent
     }
 }

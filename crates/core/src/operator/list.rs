@@ -8,6 +8,7 @@ use belfry_protocol::{
 use futures_util::future::try_join_all;
 
 use super::list_cursor::{InvalidListCursor, ListCursor};
+use crate::broadcast::Share;
 use crate::connections::Connection;
 use crate::ports::{
     Clock, ConnectionListing, Consistency, Listing, Recipients, Segment, StoreError, Subscribers,
@@ -201,6 +202,9 @@ fn is_wanted(row: &Connection, request: &ListConnections, now: UnixMillis) -> bo
         .origin
         .as_ref()
         .is_none_or(|origin| row.origin.as_ref() == Some(origin))
+        && request
+            .percent
+            .is_none_or(|percent| Share::of(percent.get()).has(&row.id))
         && age.is_none_or(|age| now.since(row.connected_at) >= age)
         && silence.is_none_or(|age| now.since(row.last_seen_at) >= age)
 }

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::Outcome;
 use crate::arguments::ListArgs;
 use crate::error::OpsError;
-use crate::output::{Output, between, counted, now, table, until, within};
+use crate::output::{Output, between, counted, grouped, now, table, until, within};
 use crate::stack::{Stack, read};
 
 /// The largest page that the function returns.
@@ -52,6 +52,27 @@ pub(super) async fn dry_run(
     output.say(&format!(
         "Would {would} {}. Nothing was done.",
         counted(count, "connection")
+    ));
+    Ok(Outcome::Complete)
+}
+
+/// Shows the connections that a drain of a share would ask, and of how many.
+pub(super) async fn dry_run_of_share(
+    stack: &Stack,
+    output: &mut Output,
+    target: &Value,
+    percent: u64,
+) -> Result<Outcome, OpsError> {
+    let request = json!({"action": "list", "target": target});
+    let of = pages(stack, output, request, u64::MAX).await?.len() as u64;
+    let request = json!({"action": "list", "target": target, "percent": percent});
+    let found = pages(stack, output, request, u64::MAX).await?;
+    let count = grouped(found.len() as u64);
+    let report = json!({"dryRun": true, "of": of, "connections": found});
+    output.result(&report, || shown(&report))?;
+    output.say(&format!(
+        "Would ask {count} of {}. Nothing was done.",
+        counted(of, "connection")
     ));
     Ok(Outcome::Complete)
 }

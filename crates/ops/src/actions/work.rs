@@ -5,7 +5,7 @@ use belfry_protocol::{BroadcastReport, BroadcastStatus, KickCode, MessageId};
 use serde_json::{Value, json};
 
 use super::Outcome;
-use super::connections::dry_run;
+use super::connections::{dry_run, dry_run_of_share};
 use crate::arguments::{CareArgs, DrainArgs, KickArgs, TargetArgs};
 use crate::confirm::confirm;
 use crate::error::OpsError;
@@ -39,11 +39,11 @@ pub(super) async fn drain(
     arguments: &DrainArgs,
 ) -> Result<Outcome, OpsError> {
     if arguments.care.dry_run {
-        let would = match arguments.percent {
-            100 => "ask".to_owned(),
-            percent => format!("ask {percent} percent of"),
+        let target = arguments.target.to_json();
+        return match arguments.percent {
+            100 => dry_run(stack, output, &target, "ask").await,
+            percent => dry_run_of_share(stack, output, &target, percent).await,
         };
-        return dry_run(stack, output, &arguments.target.to_json(), &would).await;
     }
     ask_first(stack, &arguments.target, arguments.care, "replaces")?;
     let request = json!({

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use super::figures::{MAX_VALUES, Measured};
+use super::{RECENT_SECONDS, Recent};
 use crate::cloud::Cloud;
 use crate::error::OpsError;
 use crate::output::now;
@@ -17,6 +18,27 @@ const METRICS_INTERVAL: Duration = Duration::from_secs(30);
 
 /// The seconds of one value.
 const PERIOD: i64 = 60;
+
+/// The sums of what happened in the whole minutes before now.
+pub(super) async fn recent(cloud: &Cloud, stack: &str) -> Result<Recent, OpsError> {
+    let end = now().as_second() / PERIOD * PERIOD;
+    let request = json!({
+        "StartTime": end - RECENT_SECONDS,
+        "EndTime": end,
+        "MetricDataQueries": [frames(stack), statistic(stack, "posts", "PostsAccepted", "Sum")],
+    });
+    let operation = "cloudwatch:GetMetricData";
+    let answer = cloud.cloudwatch("GetMetricData", operation, &request);
+    let results = results(answer.await?)?;
+    let sum = |id: &str| {
+        let values = results.iter().filter(|result| result.id == id);
+        values.flat_map(|result| &result.values).sum()
+    };
+    Ok(Recent {
+        frames_served: sum("frames"),
+        posts_accepted: sum("posts"),
+    })
+}
 
 pub(super) struct CloudWatch<'a> {
     cloud: &'a Cloud,
@@ -57,23 +79,34 @@ impl<'a> CloudWatch<'a> {
             let answer = self.cloud.cloudwatch("GetMetricData", operation, &request);
             self.read_metrics(answer.await?, end)?;
         }
-        let request = json!({
-            "AlarmNamePrefix": format!("{}-", self.stack),
-            "StateValue": "ALARM",
-            "MaxRecords": 100,
-        });
-        let operation = "cloudwatch:DescribeAlarms";
-        let answer = self
-            .cloud
-            .cloudwatch("DescribeAlarms", operation, &request)
-            .await?;
-        self.measured.alarms = Some(alarms(&answer));
+        self.measured.alarms = Some(self.alarms().await?);
         Ok(self.measured.clone())
     }
 
-    fn read_metrics(&mut self, mut answer: Value, end: i64) -> Result<(), OpsError> {
-        let results: Vec<MetricResult> = serde_json::from_value(answer["MetricDataResults"].take())
-            .map_err(|error| OpsError::UnknownReport(error.to_string()))?;
+    /// The names of the stack's alarms that are in ALARM.
+    async fn alarms(&self) -> Result<Vec<String>, OpsError> {
+        let operation = "cloudwatch:DescribeAlarms";
+        let mut request = json!({
+            "AlarmNamePrefix": format!("{}-", self.stack),
+            // The default is metric alarms only.
+            "AlarmTypes": ["MetricAlarm", "CompositeAlarm"],
+            "StateValue": "ALARM",
+            "MaxRecords": 100,
+        });
+        let mut names = Vec::new();
+        loop {
+            let page = self.cloud.cloudwatch("DescribeAlarms", operation, &request);
+            let mut page = page.await?;
+            names.extend(alarms(&page));
+            match page["NextToken"].take() {
+                Value::Null => return Ok(names),
+                token => request["NextToken"] = token,
+            }
+        }
+    }
+
+    fn read_metrics(&mut self, answer: Value, end: i64) -> Result<(), OpsError> {
+        let results = results(answer)?;
         let minutes = |id: &str| {
             let result = results.iter().find(|result| result.id == id);
             result
@@ -95,33 +128,44 @@ impl<'a> CloudWatch<'a> {
     }
 }
 
+fn results(mut answer: Value) -> Result<Vec<MetricResult>, OpsError> {
+    serde_json::from_value(answer["MetricDataResults"].take())
+        .map_err(|error| OpsError::UnknownReport(error.to_string()))
+}
+
 #[expect(clippy::cast_possible_wrap, reason = "60 is small")]
 fn start(end: i64) -> i64 {
     end - MAX_VALUES as i64 * PERIOD
 }
 
-fn metrics_request(stack: &str, end: i64) -> Value {
-    let statistic = |id: &str, metric: &str, statistic: &str| {
-        json!({"Id": id, "MetricStat": {
-            "Metric": {
-                "Namespace": "Belfry",
-                "MetricName": metric,
-                "Dimensions": [{"Name": "Stack", "Value": stack}],
-            },
-            "Period": PERIOD,
-            "Stat": statistic,
-        }})
-    };
-    // Frames are counted by their type.
-    let frames = format!(
+fn statistic(stack: &str, id: &str, metric: &str, statistic: &str) -> Value {
+    json!({"Id": id, "MetricStat": {
+        "Metric": {
+            "Namespace": "Belfry",
+            "MetricName": metric,
+            "Dimensions": [{"Name": "Stack", "Value": stack}],
+        },
+        "Period": PERIOD,
+        "Stat": statistic,
+    }})
+}
+
+/// Frames are counted by their type.
+fn frames(stack: &str) -> Value {
+    let sum = format!(
         "SUM(SEARCH('{{Belfry,Stack,Type}} MetricName=\"FramesServed\" Stack=\"{stack}\"', 'Sum', {PERIOD}))"
     );
+    json!({"Id": "frames", "Expression": sum})
+}
+
+fn metrics_request(stack: &str, end: i64) -> Value {
+    let statistic = |id: &str, metric: &str, name: &str| statistic(stack, id, metric, name);
     json!({
         "StartTime": start(end),
         "EndTime": end,
         "ScanBy": "TimestampAscending",
         "MetricDataQueries": [
-            {"Id": "frames", "Expression": frames},
+            frames(stack),
             statistic("posts", "PostsAccepted", "Sum"),
             statistic("p50", "BroadcastDuration", "p50"),
             statistic("p99", "BroadcastDuration", "p99"),

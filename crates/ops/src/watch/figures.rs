@@ -68,6 +68,11 @@ impl Figures {
         problems.into_iter().filter_map(Option::as_deref)
     }
 
+    /// Whether the last look saw nothing at all.
+    pub(super) fn is_blind(&self) -> bool {
+        self.problems().count() == 2
+    }
+
     pub(super) fn to_json(&self, now: jiff::Timestamp) -> Value {
         let measured = &self.measured;
         json!({

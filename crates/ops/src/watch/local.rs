@@ -3,6 +3,7 @@
 use serde::Deserialize;
 use tokio::time::Instant;
 
+use super::Recent;
 use super::figures::{Measured, push};
 use crate::error::OpsError;
 use crate::http::Http;
@@ -25,6 +26,7 @@ struct Totals {
 #[derive(Debug, Deserialize)]
 struct Answer {
     totals: Totals,
+    recent: Recent,
     /// Broadcasts of the last minute.
     broadcasts: Option<Percentiles>,
 }
@@ -33,6 +35,19 @@ struct Answer {
 struct Percentiles {
     p50: f64,
     p99: f64,
+}
+
+pub(super) async fn recent(endpoint: &str) -> Result<Recent, OpsError> {
+    Ok(read(&Http::plain(), endpoint).await?.recent)
+}
+
+async fn read(http: &Http, endpoint: &str) -> Result<Answer, OpsError> {
+    let answer = http.get(&format!("{endpoint}/_local/metrics")).await;
+    let answer = answer.map_err(|cause| OpsError::NoLocalStack {
+        endpoint: endpoint.to_owned(),
+        cause,
+    })?;
+    serde_json::from_str(&answer.text).map_err(|error| OpsError::UnknownReport(error.to_string()))
 }
 
 impl LocalMetrics {
@@ -46,14 +61,7 @@ impl LocalMetrics {
     }
 
     pub(super) async fn measure(&mut self) -> Result<Measured, OpsError> {
-        let url = format!("{}/_local/metrics", self.endpoint);
-        let answer = self.http.get(&url).await;
-        let answer = answer.map_err(|cause| OpsError::NoLocalStack {
-            endpoint: self.endpoint.clone(),
-            cause,
-        })?;
-        let answer: Answer = serde_json::from_str(&answer.text)
-            .map_err(|error| OpsError::UnknownReport(error.to_string()))?;
+        let answer = read(&self.http, &self.endpoint).await?;
         self.add(Instant::now(), &answer);
         Ok(self.measured.clone())
     }
@@ -94,6 +102,7 @@ mod tests {
                 frames_served: frames,
                 posts_accepted: 0.0,
             },
+            recent: Recent::default(),
             broadcasts: None,
         };
         for (seconds, frames) in [(0, 10.0), (2, 14.0), (4, 1.0)] {

@@ -20,6 +20,9 @@ pub struct ListConnections {
     /// Only those that have sent nothing for this long, in seconds.
     #[serde(default)]
     pub min_silence_seconds: Option<Bounded<0, 7_200>>,
+    /// Only those that a `drain` with this `percent` asks. The default is 100.
+    #[serde(default)]
+    pub percent: Option<Bounded<1, 100>>,
     /// The size of a page. The default is 100.
     #[serde(default)]
     pub limit: Option<Bounded<1, 500>>,

@@ -3,7 +3,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::ports::{JoinsPresence, Subscription, Subscriptions};
-use crate::testing::{FakeStore, START, TestClock, connection};
+use crate::testing::{FakeStore, START, TestClock, connection, connection_id};
 
 fn list() -> List<FakeStore, TestClock> {
     List {
@@ -109,6 +109,25 @@ async fn every_target_is_listed_whole_whatever_the_size_of_pages() {
             assert_eq!(all(&list, fields.clone()).await, expected, "{fields}");
         }
     }
+}
+
+/// A smaller share is a part of a larger one, as for a drain.
+#[tokio::test(start_paused = true)]
+async fn a_share_is_listed_as_a_drain_asks_it() {
+    let list = list();
+    for n in 0..200 {
+        list.store.put(&format!("c{n}"), "alice").await;
+    }
+    let share = async |percent: u32| {
+        let everyone = json!({"type": "all"});
+        all(&list, json!({"target": everyone, "percent": percent})).await
+    };
+    let (tenth, half) = (share(10).await, share(50).await);
+    assert!(tenth.iter().all(|id| half.contains(id)));
+    assert!((5..=40).contains(&tenth.len()), "{}", tenth.len());
+    let asked = |id: &String| crate::connections::shard_of(&connection_id(id), 100) < 50;
+    assert!(half.iter().all(asked));
+    assert_eq!(share(100).await.len(), 200);
 }
 
 #[tokio::test(start_paused = true)]
