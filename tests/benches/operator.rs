@@ -23,6 +23,11 @@ const DRAIN_SECONDS: u64 = 300;
 /// Time between two messages. Each goes to a room.
 const BETWEEN: Duration = Duration::from_millis(200);
 
+/// Handshakes a second that the local stack accepts. On these two cores, with the
+/// clients, it subscribes some 140 a second. If it took more handshakes than that,
+/// clients would wait for their subscriptions in vain, and begin again.
+const CONNECTS: &str = "120";
+
 /// How long everything may take to settle.
 const SETTLING: Duration = Duration::from_secs(400);
 
@@ -95,7 +100,7 @@ impl Run {
     async fn start() -> Self {
         let mut rules = tempfile::NamedTempFile::new().expect("a temporary file");
         rules.write_all(RULES.as_bytes()).expect("written");
-        let stack = Stack::for_crowds()
+        let stack = Stack::for_crowds_at(CONNECTS)
             .argument("--channels")
             .argument(rules.path().to_str().expect("a path"));
         let stack = stack.start().await;

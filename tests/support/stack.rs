@@ -234,10 +234,16 @@ impl Stack {
     /// broadcasts in one invocation.
     #[must_use]
     pub fn for_crowds() -> StackBuilder {
+        Self::for_crowds_at("0")
+    }
+
+    /// The same, with so many handshakes a second; 0 is any number.
+    #[must_use]
+    pub fn for_crowds_at(connects: &str) -> StackBuilder {
         Self::builder()
             .functions(&repository().join("target/release"))
             .argument("--connect-rate")
-            .argument("0")
+            .argument(connects)
             .argument("--request-rate")
             .argument("0")
             .parameter("MaxConnections", "20000")
