@@ -13,9 +13,10 @@ mod options;
 mod plan;
 
 use std::io::Write;
+use std::path::Path;
 use std::time::Duration;
 
-use belfry_tests::{Clients, Stack};
+use belfry_tests::{Clients, Stack, repository};
 use clap::Parser;
 use nix::sys::signal::Signal;
 use serde_json::Value;
@@ -36,6 +37,9 @@ const REPORT: Duration = Duration::from_secs(10);
 /// heard nothing looks for missing messages after five minutes.
 const SETTLING: Duration = Duration::from_secs(400);
 
+/// How long the stack may take to stop.
+const STOPPING: Duration = Duration::from_secs(60);
+
 const RULES: &str = r#"{"version":"1.0",
     "user": {"history": {"seconds": 86400}},
     "all": {"history": {"seconds": 86400}},
@@ -55,24 +59,7 @@ async fn main() {
     );
 
     let churn = Churn::start(&stack, plan.churning()).await;
-    let mut growth = Growth::default();
-    let mut strikes = Strikes::default();
-    let (mut reported, mut last) = (Instant::now(), Value::Null);
-    let steps = plan.steps();
-    let run = Instant::now();
-    for step in 0..steps {
-        tokio::time::sleep_until(run + STEP * step).await;
-        if let Some(faults) = plan.faults(step) {
-            strikes.change(&stack, faults).await;
-        }
-        last = clients.act(&plan.acts()).await;
-        if reported.elapsed() >= REPORT {
-            reported = Instant::now();
-            growth.sample(&stack, &last);
-            say(begun, &format!("{}; {}", strikes.active(), summary(&last)));
-        }
-    }
-    strikes.end(&stack).await;
+    let tables = strike(&stack, &mut plan, &mut clients, begun).await;
     let churned = churn.stop().await;
     say(begun, "no more faults; waiting until everything is settled");
     let settled = clients.settle(SETTLING).await;
@@ -80,37 +67,73 @@ async fn main() {
 
     let mut findings = Findings::default();
     findings.settled(&settled);
-    let checks = Checks::new(&stack, &plan);
-    checks
-        .while_open(&mut clients, SETTLING, &mut findings)
-        .await;
-    let verdict = clients.verdict().await;
-    logs::check(&stack, &verdict, &mut findings).await;
-    findings.all(clients.close().await);
-    checks.after_close(SETTLING, &mut findings).await;
-    growth.check(&options, &mut findings);
-    let children = stack.children();
-    let status = stack.stop(Signal::SIGINT, Duration::from_secs(60)).await;
-    findings.check(status.success(), || {
-        format!("the stack ended with {status}")
-    });
-    for pid in children {
-        let left = std::path::Path::new("/proc").join(&pid).exists();
-        findings.check(!left, || format!("process {pid} is left"));
-    }
-
-    println!("{}", strikes.table());
-    println!("{}", growth.table());
-    println!("{churned}");
-    println!("{}", summary(&last));
+    check(&stack, &plan, clients, &mut findings).await;
+    tables.growth.check(&options, &mut findings);
+    stop(&mut stack, &mut findings).await;
+    println!(
+        "{}\n{}\n{churned}",
+        tables.strikes.table(),
+        tables.growth.table()
+    );
     if findings.print() {
-        let log = belfry_tests::repository().join("target/soak.log");
+        let log = repository().join("target/soak.log");
         std::fs::write(&log, stack.logs.text()).expect("written");
         println!("the stack's log is in {}", log.display());
         println!("replay with: {}", options.replay());
         std::process::exit(1);
     }
     println!("nothing was lost, doubled, out of order or left over");
+}
+
+/// What happened, and what it cost.
+#[derive(Default)]
+struct Tables {
+    strikes: Strikes,
+    growth: Growth,
+}
+
+/// Lets the clients act while faults strike.
+async fn strike(stack: &Stack, plan: &mut Plan, clients: &mut Clients, begun: Instant) -> Tables {
+    let mut tables = Tables::default();
+    let (run, mut reported) = (Instant::now(), Instant::now());
+    for step in 0..plan.steps() {
+        tokio::time::sleep_until(run + STEP * step).await;
+        if let Some(faults) = plan.faults(step) {
+            tables.strikes.change(stack, faults).await;
+        }
+        let progress = clients.act(&plan.acts()).await;
+        if reported.elapsed() >= REPORT {
+            reported = Instant::now();
+            tables.growth.sample(stack, &progress);
+            let active = tables.strikes.active();
+            say(begun, &format!("{active}; {}", summary(&progress)));
+        }
+    }
+    tables.strikes.end(stack).await;
+    tables
+}
+
+/// Everything that must be true while the clients are connected, and after they
+/// have closed.
+async fn check(stack: &Stack, plan: &Plan, mut clients: Clients, findings: &mut Findings) {
+    let checks = Checks::new(stack, plan);
+    checks.while_open(&mut clients, SETTLING, findings).await;
+    let verdict = clients.verdict().await;
+    logs::check(stack, &verdict, findings).await;
+    findings.all(clients.close().await);
+    checks.after_close(SETTLING, findings).await;
+}
+
+async fn stop(stack: &mut Stack, findings: &mut Findings) {
+    let functions = stack.children();
+    let status = stack.stop(Signal::SIGINT, STOPPING).await;
+    findings.check(status.success(), || {
+        format!("the stack ended with {status}")
+    });
+    for pid in functions {
+        let left = Path::new("/proc").join(&pid).exists();
+        findings.check(!left, || format!("process {pid} is left"));
+    }
 }
 
 async fn start(options: &Options) -> Stack {

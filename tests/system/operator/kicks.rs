@@ -108,6 +108,8 @@ async fn a_kick_of_a_channel_closes_its_subscribers_although_workers_die() {
     let mut outsiders = people(&stack, 3).await;
     for delay in ["0ms", "8ms", "20ms"] {
         let mut room = people(&stack, 40).await;
+        // Their handshakes are over: a 410 is the truth.
+        stack.age_rows().await;
         join_all(
             room.iter_mut()
                 .map(|socket| subscribe(socket, "demo:room:7")),
@@ -138,6 +140,8 @@ async fn a_kick_whose_workers_failed_for_good_is_resumed() {
     const PEOPLE: usize = 50;
     let stack = splitting().start().await;
     let mut people = people(&stack, PEOPLE).await;
+    // Their handshakes are over: a 410 is the truth.
+    stack.age_rows().await;
     // After three attempts at a segment, the event is a dead letter.
     let kill = json!({"fault": "function-kill", "function": "Worker", "times": 15});
     stack.fault(kill).await;
