@@ -28,7 +28,10 @@ export function TranscriptionPanel(): ReactElement {
   });
   const end = useRef<HTMLElement>(null);
   // biome-ignore lint/correctness/useExhaustiveDependencies: each chunk makes the text longer
-  useEffect(() => end.current?.scrollTo({ top: end.current.scrollHeight }), [chunks]);
+  useEffect(() => {
+    // It returns a promise in new browsers, and an effect may return only a function.
+    void end.current?.scrollTo({ top: end.current.scrollHeight });
+  }, [chunks]);
   const read = useSnapshot<Transcript>("/api/transcription", status === "subscribed", apply);
   return (
     <Panel
