@@ -45,10 +45,10 @@ SAM := .venv/sam/.installed
 AWS := .venv/aws/.installed
 MINISTACK := .venv/ministack/.installed
 CHECKS := .venv/checks/.installed
-CLIENTS := .venv/clients/.installed
+PYTHON_CLIENTS := .venv/clients/.installed
 # The implementations that the benchmarks compare with.
 PEERS := tests/benches/peers/node/dist/.built tests/benches/peers/socketio/node_modules/.package-lock.json .venv/peer-python/.installed .venv/peer-fastapi/.installed .venv/plot/.installed
-BENCHES ?= functions fanout local scale rivals contention channels recovery presence streams operator
+BENCHES ?= functions fanout local scale rivals contention channels recovery presence streams operator storm
 MEASURED := belfry connect disconnect default broadcaster worker sweeper operator hooks reader bare-loop
 TEMPLATES := template.yaml examples/python/template.yaml examples/s3-upload/template.yaml $(wildcard infra/*.yaml)
 
@@ -253,7 +253,7 @@ test-dist: $(AWS) $(MINISTACK)
 	@python3 tools/dist.py --built .aws-sam/test --belfry target/debug/belfry --debug --to target/test-dist
 	@.venv/aws/bin/python tests/deploy/dist_test.py target/test-dist
 
-test-tools: $(CLIENTS) tests/node/node_modules/.package-lock.json examples/typescript/node_modules/.package-lock.json
+test-tools: $(PYTHON_CLIENTS) tests/node/node_modules/.package-lock.json examples/typescript/node_modules/.package-lock.json
 
 %/node_modules/.package-lock.json: %/package.json %/package-lock.json
 	@echo "Installing the Node packages of $*…"
@@ -262,7 +262,7 @@ test-tools: $(CLIENTS) tests/node/node_modules/.package-lock.json examples/types
 .venv/%/.installed: tools/%/requirements.txt
 	$(call venv,.venv/$*,$<)
 
-$(CLIENTS): tests/python/requirements.txt
+$(PYTHON_CLIENTS): tests/python/requirements.txt
 	$(call venv,.venv/clients,$<)
 
 .venv/peer-%/.installed: tests/benches/peers/%/requirements.txt

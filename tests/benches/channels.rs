@@ -33,6 +33,10 @@ const AUDIENCES: [(usize, f64, u32); 4] = [
 /// Messages a second to one channel, and for how many seconds.
 const APPENDS: [(f64, u32); 3] = [(1.0, 20), (10.0, 15), (50.0, 15)];
 
+/// Transactions hold their items for longer than on AWS, where more of them would
+/// be under way.
+const CONTENTION: &str = "dynamodb-contention,delay=50ms";
+
 const ROUNDS: usize = 3;
 
 /// Subscribers that read as they should, beside the eleven others: `Default`
@@ -72,7 +76,9 @@ struct Publishers {
 #[tokio::main]
 async fn main() {
     latencies().await;
-    appends().await;
+    for fault in [None, Some(CONTENTION)] {
+        appends(fault).await;
+    }
     for healthy in HEALTHY {
         slow_subscribers(healthy).await;
     }
@@ -117,8 +123,12 @@ async fn latencies() {
 
 /// How long `published` takes, and how often publishers conflict. They publish
 /// at random moments, as people do: evenly spaced they would never meet.
-async fn appends() {
-    let stack = stack().start().await;
+async fn appends(fault: Option<&str>) {
+    let mut stack = stack();
+    if let Some(fault) = fault {
+        stack = stack.argument("--fault").argument(fault);
+    }
+    let stack = stack.start().await;
     let tickets = stack.tickets(1).await;
     let mut crowd = Crowd::default();
     join(&mut crowd, &tickets).await;
@@ -129,7 +139,10 @@ async fn appends() {
         .await
         .0
         .len();
-    println!("{PUBLISHERS} clients publish to one channel at random moments");
+    println!(
+        "{PUBLISHERS} clients publish to one channel at random moments, {}",
+        fault.unwrap_or("no fault")
+    );
     for (rate, seconds) in APPENDS {
         let before = appended(&stack, total).await;
         let due = randomly(rate, f64::from(seconds));
@@ -175,7 +188,7 @@ async fn slow_subscribers(healthy: usize) {
     for _ in 0..ROUNDS {
         for (index, name) in ["all read", "11 do not"].into_iter().enumerate() {
             let due = evenly(RATE_BESIDE_SLOW, f64::from(SECONDS_BESIDE_SLOW));
-            let throttled = counted(&stack, "PostsThrottled");
+            let throttled = stack.logs.sum_of("PostsThrottled");
             let publishing = publish(&mut publishers, &stack, &mut crowd, via, due);
             let (sent, arrived) = if index == 0 {
                 publishing.await
@@ -185,7 +198,7 @@ async fn slow_subscribers(healthy: usize) {
                     () = stall(&stack, &ids) => unreachable!("an endless loop"),
                 }
             };
-            let throttled = counted(&stack, "PostsThrottled") - throttled;
+            let throttled = stack.logs.sum_of("PostsThrottled") - throttled;
             let (status, _) = stack.local("DELETE", "faults", None).await;
             assert_eq!(status, 204);
             let mut times: Vec<_> = arrived.iter().map(|(_, took)| *took).collect();
@@ -373,24 +386,12 @@ fn answers(sent: &[Sent]) -> Vec<Duration> {
 
 /// Conflicts so far, once this many appends are counted.
 async fn appended(stack: &Stack, appends: usize) -> u64 {
-    let ended = || counted(stack, "MessagesAppended") + counted(stack, "AppendsRefused");
+    let ended = || stack.logs.sum_of("MessagesAppended") + stack.logs.sum_of("AppendsRefused");
     until("every append is counted", async || {
         ended() >= appends as u64
     })
     .await;
-    counted(stack, "AppendConflicts")
-}
-
-/// The sum of a metric so far.
-fn counted(stack: &Stack, metric: &str) -> u64 {
-    let name = format!("\"{metric}\":");
-    let lines = stack.logs.lines_with(&name);
-    let value = |line: &String| {
-        let (_, rest) = line.split_once(&name)?;
-        let end = rest.find(|c: char| !c.is_ascii_digit())?;
-        rest[..end].parse::<u64>().ok()
-    };
-    lines.iter().filter_map(value).sum()
+    stack.logs.sum_of("AppendConflicts")
 }
 
 /// Sorts times and shows p50, p99 and the longest.

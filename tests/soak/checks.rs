@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use belfry_tests::{Clients, Item, Stack};
+use belfry_tests::{Clients, Places, Stack, text_of};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
@@ -69,7 +69,7 @@ impl<'a> Checks<'a> {
         let begun = Instant::now();
         loop {
             let mut wrong = self.tables(&BTreeMap::new()).await;
-            wrong.extend(self.counters().await);
+            wrong.extend(self.places().await);
             if wrong.is_empty() {
                 return;
             }
@@ -81,22 +81,13 @@ impl<'a> Checks<'a> {
     }
 
     /// No place is taken.
-    async fn counters(&self) -> Vec<String> {
-        let state = self.stack.state().await;
-        let mut wrong = Vec::new();
-        let mut counted = 0;
-        for item in state {
-            let pk = text(&item, "pk");
-            let count = item.get("connections").and_then(|count| count.as_n().ok());
-            if pk.starts_with("shard#") {
-                counted += count
-                    .and_then(|count| count.parse::<i64>().ok())
-                    .unwrap_or_default();
-            }
-            if pk.starts_with("user#") && item.contains_key("connectionIds") {
-                wrong.push(format!("{pk} has places: {item:?}"));
-            }
-        }
+    async fn places(&self) -> Vec<String> {
+        let Places { sets, counters } = self.stack.places().await;
+        let sets = sets.iter();
+        let mut wrong: Vec<_> = sets
+            .map(|(pk, ids)| format!("{pk} has places: {ids:?}"))
+            .collect();
+        let counted: i64 = counters.iter().sum();
         if counted != 0 {
             wrong.push(format!("{counted} connections are counted, none is open"));
         }
@@ -128,8 +119,8 @@ impl<'a> Checks<'a> {
         let missing = open.iter().filter(|(id, _)| !rows.contains(*id));
         wrong.extend(missing.map(|(id, user)| format!("no row of {user}: {id}")));
         for item in self.stack.subscription_items().await {
-            let member = text(&item, "member");
-            let channel = text(&item, "channel");
+            let member = text_of(&item, "member");
+            let channel = text_of(&item, "channel");
             if let Some((_, id)) = member
                 .strip_prefix("c#")
                 .and_then(|rest| rest.split_once('#'))
@@ -145,7 +136,7 @@ impl<'a> Checks<'a> {
             }
         }
         for item in self.stack.state().await {
-            let (pk, sk) = (text(&item, "pk"), text(&item, "sk"));
+            let (pk, sk) = (text_of(&item, "pk"), text_of(&item, "sk"));
             if let Some(id) = pk.strip_prefix("session#") {
                 // Locks are held under the name of the first of the connections that
                 // replaced one another.
@@ -221,8 +212,4 @@ fn users(list: &Value, of: fn(&Value) -> &Value) -> BTreeSet<String> {
     let list = list.as_array().expect("a list").iter();
     list.map(|one| of(one).as_str().expect("a user").to_owned())
         .collect()
-}
-
-fn text(item: &Item, name: &str) -> String {
-    item[name].as_s().expect("a text").clone()
 }

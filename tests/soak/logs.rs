@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use belfry_tests::{Item, Stack};
+use belfry_tests::{Item, Stack, text_of};
 use serde_json::Value;
 
 use crate::findings::Findings;
@@ -20,22 +20,23 @@ struct Log {
 impl Log {
     /// `None` if nothing was ever published.
     fn of(items: &[Item]) -> Option<Self> {
-        let text = |item: &Item, name: &str| item[name].as_s().expect("a text").clone();
         let seq =
             |item: &Item| -> u64 { item["seq"].as_n().expect("a number").parse().expect("seq") };
         let id = |frame: &str| -> String {
             let frame: Value = serde_json::from_str(frame).expect("JSON");
             frame["id"].as_str().expect("an id").into()
         };
-        let head = items.iter().find(|item| text(item, "position") == "head")?;
+        let head = items
+            .iter()
+            .find(|item| text_of(item, "position") == "head")?;
         let newest = seq(head);
-        let mut ids = BTreeMap::from([(newest, id(&text(head, "frame")))]);
+        let mut ids = BTreeMap::from([(newest, id(&text_of(head, "frame")))]);
         for item in items {
-            if text(item, "position") != "head" {
-                ids.insert(seq(item), id(&text(item, "frame")));
+            if text_of(item, "position") != "head" {
+                ids.insert(seq(item), id(&text_of(item, "frame")));
             }
         }
-        let epoch = text(head, "epoch");
+        let epoch = text_of(head, "epoch");
         Some(Self { epoch, newest, ids })
     }
 }

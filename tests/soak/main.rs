@@ -28,7 +28,7 @@ use faults::Strikes;
 use findings::Findings;
 use growth::Growth;
 use options::Options;
-use plan::{Plan, STEP};
+use plan::{LIFE, Plan, STEP};
 
 /// How often the run says where it is.
 const REPORT: Duration = Duration::from_secs(10);
@@ -52,7 +52,7 @@ async fn main() {
     let mut stack = start(&options).await;
     let mut plan = Plan::new(&options);
     let begun = Instant::now();
-    let (mut clients, opened) = Clients::open(&stack.ready, &plan.members()).await;
+    let (mut clients, opened) = Clients::open(&stack.ready, &plan.members(), plan.opening()).await;
     say(
         begun,
         &format!("{} clients are subscribed", opened["connected"]),
@@ -152,7 +152,7 @@ async fn start(options: &Options) -> Stack {
         .parameter("HeartbeatGraceSeconds", "20")
         .parameter("PresenceGraceSeconds", "5")
         .argument("--max-duration")
-        .argument("2m")
+        .argument(&format!("{}s", LIFE.as_secs()))
         .argument("--schedule-every")
         .argument("5s")
         .argument("--retry-delay")

@@ -7,6 +7,9 @@ use serde_json::{Value, json};
 use crate::faults;
 use crate::options::Options;
 
+/// How long a connection lives.
+pub(crate) const LIFE: Duration = Duration::from_secs(120);
+
 pub(crate) const STEP: Duration = Duration::from_millis(100);
 
 const STEPS_PER_SECOND: u32 = 10;
@@ -70,6 +73,13 @@ impl Plan {
             strikes,
             ids: 0,
         }
+    }
+
+    /// How long the clients take to come. On AWS, their connections live for hours,
+    /// and the server spreads over minutes when they move; here they would all
+    /// move within seconds of each other.
+    pub(crate) fn opening(&self) -> Duration {
+        (STEP * self.steps / 10).min(LIFE)
     }
 
     pub(crate) fn steps(&self) -> u32 {

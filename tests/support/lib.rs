@@ -41,5 +41,5 @@ pub use python::python;
 pub use signing::SigningKey;
 pub use sink::Sink;
 pub use stack::{Ready, Stack, StackBuilder, binaries, repository, template_with};
-pub use tables::{Item, RowWatch};
+pub use tables::{Item, Places, RowWatch, text_of};
 pub use work::Work;

@@ -40,6 +40,19 @@ impl Logs {
         found.cloned().collect()
     }
 
+    /// The sum of a metric so far.
+    #[must_use]
+    pub fn sum_of(&self, metric: &str) -> u64 {
+        let name = format!("\"{metric}\":");
+        let lines = self.lines.borrow();
+        let value = |line: &String| {
+            let (_, rest) = line.split_once(&name)?;
+            let end = rest.find(|c: char| !c.is_ascii_digit())?;
+            rest[..end].parse::<u64>().ok()
+        };
+        lines.iter().filter_map(value).sum()
+    }
+
     /// Waits for a line that contains all of these texts.
     ///
     /// # Panics

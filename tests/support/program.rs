@@ -82,17 +82,19 @@ pub struct Clients(Program);
 
 impl Clients {
     /// Connects clients, `{"user", "channels": [{"channel", "isPresent"}]}` each,
-    /// and waits until they are subscribed. Returns what the program has counted.
+    /// spread over a time, and waits until they are subscribed. Returns what the
+    /// program has counted.
     ///
     /// # Panics
     /// If the client is not built.
-    pub async fn open(stack: &Ready, members: &[Value]) -> (Self, Value) {
+    pub async fn open(stack: &Ready, members: &[Value], over: Duration) -> (Self, Value) {
         let client = repository().join("clients/typescript/dist/index.js");
         assert!(client.exists(), "build the client with `make clients`");
         let folder = repository().join("tests/node/clients");
         let mut program = Program::start(&folder, "main.mjs");
         let stack = json!({"websocket": stack.websocket, "api": stack.lambda});
-        let open = json!({"command": "open", "stack": stack, "members": members});
+        let over = u64::try_from(over.as_millis()).expect("not for ages");
+        let open = json!({"command": "open", "stack": stack, "members": members, "overMs": over});
         let opened = program.ask(&open).await;
         (Self(program), opened)
     }
@@ -102,16 +104,24 @@ impl Clients {
         self.0.ask(&json!({"command": "act", "acts": acts})).await
     }
 
-    /// What the program has counted.
-    pub async fn progress(&mut self) -> Value {
-        self.0.ask(&json!({"command": "progress"})).await
-    }
-
     /// Waits until each promise is settled and each client has one more message
     /// of each of its logs.
     pub async fn settle(&mut self, limit: Duration) -> Value {
         let settle = json!({"command": "settle", "seconds": limit.as_secs()});
         self.0.ask(&settle).await
+    }
+
+    /// Settles, and checks that no client has missed anything or got it wrong.
+    ///
+    /// # Panics
+    /// If one has.
+    pub async fn expect_nothing_missed(&mut self, limit: Duration) -> Value {
+        let settled = self.settle(limit).await;
+        for name in ["unsettled", "behind", "wrong"] {
+            assert_eq!(settled[name], json!([]), "{name}: {settled}");
+        }
+        assert_eq!(settled["losses"], 0, "{settled}");
+        settled
     }
 
     /// Everything that was published and that clients were told.

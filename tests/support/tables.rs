@@ -83,7 +83,7 @@ impl Stack {
 
     pub async fn connection_ids(&self) -> Vec<String> {
         let rows = scan(self.dynamodb(), "Connections").await;
-        let ids = rows.iter().map(|row| text(row, "connectionId"));
+        let ids = rows.iter().map(|row| text_of(row, "connectionId"));
         ids.collect()
     }
 
@@ -103,7 +103,7 @@ impl Stack {
     pub async fn session_items(&self) -> Vec<Item> {
         let mut items = self.state().await;
         items.retain(|item| {
-            let pk = text(item, "pk");
+            let pk = text_of(item, "pk");
             pk.starts_with("session#") || pk.starts_with("due#")
         });
         items
@@ -116,7 +116,7 @@ impl Stack {
     /// If an item cannot be read or written.
     pub async fn age_departures(&self) {
         for mut item in self.session_items().await {
-            let key = text(&item, "sk");
+            let key = text_of(&item, "sk");
             let Some((due_at, rest)) = key.split_once('#') else {
                 continue;
             };
@@ -143,10 +143,10 @@ impl Stack {
     /// If an item cannot be read or written.
     pub async fn age_hook_events(&self) {
         for mut item in self.state().await {
-            if !text(&item, "pk").starts_with("hooks#") {
+            if !text_of(&item, "pk").starts_with("hooks#") {
                 continue;
             }
-            let key = text(&item, "sk");
+            let key = text_of(&item, "sk");
             let [subject, at, kind] = key.split('#').collect::<Vec<_>>()[..] else {
                 panic!("{key}")
             };
@@ -226,28 +226,34 @@ impl Stack {
     /// If they differ.
     pub async fn expect_connections(&self, count: usize) {
         let rows = scan(self.dynamodb(), "Connections").await;
-        let state = self.state().await;
         assert_eq!(rows.len(), count);
         let mut of_users: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
         for row in &rows {
-            let user = format!("user#{}", text(row, "userId"));
+            let user = format!("user#{}", text_of(row, "userId"));
             let of_user = of_users.entry(user).or_default();
-            of_user.insert(text(row, "connectionId"));
+            of_user.insert(text_of(row, "connectionId"));
         }
-        let mut sets = BTreeMap::new();
-        let mut counters = Vec::new();
-        for item in &state {
-            if let Some(AttributeValue::Ss(ids)) = item.get("connectionIds") {
-                sets.insert(text(item, "pk"), ids.iter().cloned().collect());
-            }
-            if let Some(AttributeValue::N(connections)) = item.get("connections") {
-                counters.push(connections.parse::<i64>().expect("a number"));
-            }
-        }
+        let Places { sets, counters } = self.places().await;
         assert_eq!(sets, of_users, "the users' sets");
         assert!(counters.iter().all(|count| *count >= 0), "{counters:?}");
         let counted: i64 = counters.iter().sum();
         assert_eq!(usize::try_from(counted), Ok(count), "the counters");
+    }
+
+    /// The places that are taken.
+    pub async fn places(&self) -> Places {
+        let mut places = Places::default();
+        for item in self.state().await {
+            if let Some(AttributeValue::Ss(ids)) = item.get("connectionIds") {
+                let ids = ids.iter().cloned().collect();
+                places.sets.insert(text_of(&item, "pk"), ids);
+            }
+            if let Some(AttributeValue::N(connections)) = item.get("connections") {
+                let count = connections.parse().expect("a number");
+                places.counters.push(count);
+            }
+        }
+        places
     }
 
     /// Counts the rows repeatedly until stopped.
@@ -267,6 +273,15 @@ impl Stack {
     }
 }
 
+/// Which connections count toward the limits.
+#[derive(Debug, Default)]
+pub struct Places {
+    /// Connection ids by the key of their user's item.
+    pub sets: BTreeMap<String, BTreeSet<String>>,
+    /// What each shard counts.
+    pub counters: Vec<i64>,
+}
+
 /// Counts rows in the background.
 pub struct RowWatch {
     stop: tokio::sync::watch::Sender<bool>,
@@ -284,7 +299,12 @@ impl RowWatch {
     }
 }
 
-fn text(item: &Item, name: &str) -> String {
+/// A text of an item.
+///
+/// # Panics
+/// If there is none with this name.
+#[must_use]
+pub fn text_of(item: &Item, name: &str) -> String {
     item[name].as_s().expect("a text").clone()
 }
 

@@ -204,6 +204,20 @@ async fn schedules_tick_at_the_given_interval() {
 }
 
 #[tokio::test]
+async fn a_shortened_schedule_waits_until_its_last_event_is_over() {
+    let stack = Stack::misbehaving()
+        .argument("--schedule-every")
+        .argument("50ms")
+        .start()
+        .await;
+    let others = |text: &str| text.matches("ticked: aws.scheduler").count() >= 5;
+    stack.logs.wait_until("five ticks", others).await;
+    stack.logs.wait_for(&["ticked: hanging"]).await;
+    let hanging = stack.logs.lines_with("ticked: hanging");
+    assert_eq!(hanging.len(), 1, "{hanging:?}");
+}
+
+#[tokio::test]
 async fn a_schedule_that_cannot_run_locally_is_logged() {
     let stack = Stack::misbehaving().start().await;
     let line = stack

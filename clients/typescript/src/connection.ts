@@ -1,3 +1,4 @@
+import { backoff } from "./backoff.js";
 import type { Environment } from "./environment.js";
 import { BelfryError, errorOf } from "./errors.js";
 import { between, bytesOf, framesIn, parseFrame } from "./frame.js";
@@ -7,17 +8,15 @@ import { Pacer } from "./pacer.js";
 import { adviceAfter, type Link, type LinkRequest, type Transport } from "./transport.js";
 import { ABNORMAL } from "./websocket.js";
 
-/** The longest that a handshake may take: longer than API Gateway waits for the function. */
-const HANDSHAKE_MS = 35_000;
-/** The longest that an answer may take. */
+/**
+ * The longest that a handshake, `hello` and a call may take: longer than API Gateway waits for a function. When thousands
+ * connect at once, whoever gives up earlier begins again at the end of the queue, and nobody gets through.
+ */
+const FUNCTION_MS = 35_000;
+/** How often `hello` is repeated on the same connection. */
+const MAX_RETRIES = 3;
+/** The longest that another answer may take, also after another connection has replaced this one. */
 const ANSWER_MS = 10_000;
-/** The longest that the answer to a call may take: the application's function has ten seconds. */
-const CALL_MS = 20_000;
-/** The longest that a connection is kept open for the answers that it owes, after another one has replaced it. */
-const RETIRE_MS = 10_000;
-
-/** The id of no request: those count from 1. */
-const NO_REQUEST = "";
 
 /** Why a connection ended. */
 export interface End {
@@ -69,9 +68,9 @@ export class Connection {
   readonly #pingAfterMs: number;
   readonly #link: Link;
   readonly #handshake: unknown;
+  /** The next probe, or the end of a connection that was replaced. */
   #silence: unknown;
   #probe: unknown;
-  #retirement: unknown;
   #nextId = 1;
   /** The last error that answers no request: the server's reason if it now closes the connection. */
   #reason: BelfryError | undefined;
@@ -95,7 +94,7 @@ export class Connection {
       received: (text) => this.#received(text),
       closed: (code) => this.#closed(code),
     });
-    this.#handshake = environment.setTimeout(() => this.#fail("no answer came in time"), HANDSHAKE_MS);
+    this.#handshake = environment.setTimeout(() => this.#fail(), FUNCTION_MS);
   }
 
   /** Sends a frame and waits for the reply. */
@@ -108,7 +107,7 @@ export class Connection {
       } else if (bytesOf(text) > this.#maxBytes) {
         reject(new BelfryError("MESSAGE_TOO_LARGE", `a frame may have ${this.#maxBytes} bytes`));
       } else {
-        const patienceMs = type === "call" ? CALL_MS : ANSWER_MS;
+        const patienceMs = type === "hello" || type === "call" ? FUNCTION_MS : ANSWER_MS;
         const pending: Pending = { text, patienceMs, resolve: resolve as Pending["resolve"], reject };
         this.#pending.set(id, pending);
         this.#send(id, pending);
@@ -119,14 +118,14 @@ export class Connection {
   /** Ends the connection unless a frame arrives in time. The caller sends one that is answered. */
   expectFrame(): void {
     if (this.#hasEnded || this.#probe !== undefined) return;
-    this.#probe = this.#environment.setTimeout(() => this.#fail("no answer came in time", "retryNow"), ANSWER_MS);
+    this.#probe = this.#environment.setTimeout(() => this.#fail("retryNow"), ANSWER_MS);
   }
 
   /** Another connection has replaced this one: closes it when every request is answered. */
   retire(): void {
     this.#isRetired = true;
     this.#environment.clearTimeout(this.#silence);
-    this.#retirement = this.#environment.setTimeout(() => this.close(), RETIRE_MS);
+    this.#silence = this.#environment.setTimeout(() => this.close(), ANSWER_MS);
     this.#closeIfIdle();
   }
 
@@ -135,31 +134,31 @@ export class Connection {
     if (this.#finish()) this.#link.close();
   }
 
-  async #hello(): Promise<void> {
-    const accepts = ["batch"];
-    let frame: ServerFrames["welcome"];
-    try {
-      frame = await this.request("hello", { accepts, ...this.#events.hello() }).catch((error: BelfryError) => {
-        // A stack may allow only tiny frames. The subscriptions follow when the limit is known.
-        if (error.code === "MESSAGE_TOO_LARGE") return this.request("hello", { accepts });
-        throw error;
-      });
-    } catch (error) {
-      this.#end(error as BelfryError);
-      return;
-    }
-    if (this.#hasEnded) return;
+  async #hello(failures = 0, data: HelloData = this.#events.hello()): Promise<void> {
     this.#environment.clearTimeout(this.#handshake);
-    const { maxMessageBytes, messagesPerMinute } = frame.data.limits;
-    this.#maxBytes = maxMessageBytes;
-    this.#pacer.limit(messagesPerMinute);
-    this.#events.welcomed(frame);
+    try {
+      const frame = await this.request("hello", { accepts: ["batch"], ...data });
+      if (this.#hasEnded) return;
+      const { maxMessageBytes, messagesPerMinute } = frame.data.limits;
+      this.#maxBytes = maxMessageBytes;
+      this.#pacer.limit(messagesPerMinute);
+      this.#events.welcomed(frame);
+    } catch (error) {
+      const { code } = error as BelfryError;
+      const isTooLarge = code === "MESSAGE_TOO_LARGE";
+      if (failures < MAX_RETRIES && (isTooLarge || code === "INTERNAL")) {
+        // To begin again with a handshake would cost a busy stack far more.
+        this.#pacer.pause(backoff(failures, this.#environment));
+        // A stack may allow only tiny frames. The subscriptions follow when the limit is known.
+        void this.#hello(failures + 1, isTooLarge ? {} : undefined);
+      } else this.#end(error as BelfryError);
+    }
   }
 
   #send(id: string, pending: Pending): void {
     this.#pacer.schedule(() => {
       pending.timer = this.#environment.setTimeout(
-        () => this.#settle(id)?.reject(new BelfryError("TIMEOUT", "no answer came in time")),
+        () => this.#settle(id)?.reject(new BelfryError("TIMEOUT", "no answer")),
         pending.patienceMs,
       );
       this.#link.send(pending.text);
@@ -189,13 +188,13 @@ export class Connection {
   #gatewayFailed(): void {
     const [id, other] = this.#pending.keys();
     if (other !== undefined) return;
-    const error = new BelfryError("INTERNAL", "the function could not be run", { advice: gatewayAdvice });
+    const error = new BelfryError("INTERNAL", "the function failed", { advice: gatewayAdvice });
     this.#settle(id)?.reject(error);
   }
 
-  #refused({ data, correlationId = NO_REQUEST }: ServerFrames["error"]): void {
+  #refused({ data, correlationId = "" }: ServerFrames["error"]): void {
     const error = errorOf(data);
-    if (correlationId === NO_REQUEST) this.#reason = error;
+    if (!correlationId) this.#reason = error;
     const pending = this.#pending.get(correlationId);
     if (data.code !== "RATE_LIMITED") {
       this.#settle(correlationId)?.reject(error);
@@ -208,7 +207,7 @@ export class Connection {
   }
 
   /** Takes a request out of those that wait for an answer. */
-  #settle(id = NO_REQUEST): Pending | undefined {
+  #settle(id = ""): Pending | undefined {
     const pending = this.#pending.get(id);
     if (!pending) return undefined;
     this.#environment.clearTimeout(pending.timer);
@@ -225,8 +224,8 @@ export class Connection {
   #heard(): void {
     this.#environment.clearTimeout(this.#probe);
     this.#probe = undefined;
-    this.#environment.clearTimeout(this.#silence);
     if (this.#isRetired) return;
+    this.#environment.clearTimeout(this.#silence);
     this.#silence = this.#environment.setTimeout(() => {
       this.expectFrame();
       this.request("ping").catch(() => {});
@@ -236,11 +235,12 @@ export class Connection {
   #closed(code: number): void {
     const said = code === 1000 ? this.#reason : undefined;
     if (said && closingErrors.has(said.code)) this.#end(said);
-    else this.#end(new BelfryError("DISCONNECTED", `the connection was closed with ${code}`), adviceAfter(code));
+    else this.#end(new BelfryError("DISCONNECTED", `closed with ${code}`), adviceAfter(code));
   }
 
-  #fail(message: string, advice: Advice = adviceAfter(ABNORMAL)): void {
-    this.#end(new BelfryError("DISCONNECTED", message), advice);
+  /** No answer came in time. */
+  #fail(advice: Advice = adviceAfter(ABNORMAL)): void {
+    this.#end(new BelfryError("DISCONNECTED", "no answer"), advice);
   }
 
   #end(error: BelfryError, advice: Advice = error.advice): void {
@@ -254,9 +254,7 @@ export class Connection {
     if (this.#hasEnded) return false;
     this.#hasEnded = true;
     this.#pacer.stop();
-    for (const timer of [this.#handshake, this.#silence, this.#probe, this.#retirement]) {
-      this.#environment.clearTimeout(timer);
-    }
+    for (const timer of [this.#handshake, this.#silence, this.#probe]) this.#environment.clearTimeout(timer);
     for (const id of this.#pending.keys()) this.#settle(id)?.reject(disconnected());
     return true;
   }

@@ -204,10 +204,9 @@ export class Connector {
       return;
     }
     if (advice === "refreshToken") this.#isRefused = true;
-    const isFirst = this.#failures === 0;
     this.#failures += 1;
     // Retrying at once after a second failure could become a tight loop.
-    const isAtOnce = isFirst && advice !== "retryLater";
+    const isAtOnce = this.#failures === 1 && advice !== "retryLater";
     const wait = isAtOnce ? 0 : backoff(this.#failures, this.#environment);
     const retryInMs = Math.round(Math.max(wait, error.retryAfterMs ?? 0));
     this.#connectIn(retryInMs);

@@ -22,6 +22,7 @@ use bytes::Bytes;
 use futures_util::future::join_all;
 use serde_json::json;
 use tokio::sync::Semaphore;
+use tokio::task::JoinHandle;
 
 use crate::console::Recorder;
 use crate::fault::Faults;
@@ -31,7 +32,7 @@ use crate::template::{ACCOUNT, FunctionSpec};
 use asynchronous::EventQueue;
 pub(crate) use asynchronous::{DeadLetters, RetryDelays};
 use client_context::ClientContext;
-use function::Function;
+use function::{Function, Permit};
 use function_name::{FunctionName, LATEST, UnresolvedName};
 pub(crate) use invoke_api::router as invoke_router;
 pub(crate) use output::is_metrics;
@@ -162,6 +163,22 @@ impl NotInvoked {
     }
 }
 
+/// An event's turn to run.
+pub(crate) struct Turn {
+    function: Arc<Function>,
+    permit: Permit,
+}
+
+impl Turn {
+    /// Runs the event. The caller may stop waiting: it then continues to its end.
+    pub(crate) async fn invoke(self, invocation: Invocation) -> Result<Outcome, NotInvoked> {
+        let Self { function, permit } = self;
+        let run = tokio::spawn(async move { function.invoke(permit, invocation, None).await });
+        // The task is lost only if the async runtime shuts down.
+        run.await.unwrap_or(Err(NotInvoked::Stopping))
+    }
+}
+
 /// The stack's functions.
 #[derive(Clone)]
 pub(crate) struct Lambda {
@@ -263,6 +280,14 @@ impl Lambda {
         function.ok_or_else(|| NotInvoked::Unknown(name.to_owned()))
     }
 
+    /// Waits for one of this machine's environments of a function. The caller may
+    /// stop waiting.
+    pub(crate) async fn turn(&self, name: &str) -> Result<Turn, NotInvoked> {
+        let function = self.find(name)?;
+        let permit = function.acquire().await?;
+        Ok(Turn { function, permit })
+    }
+
     /// Runs a function for one event. The caller may stop waiting, as API
     /// Gateway does: a running invocation then continues to its end, and a
     /// queued one never starts.
@@ -271,11 +296,7 @@ impl Lambda {
         name: &str,
         invocation: Invocation,
     ) -> Result<Outcome, NotInvoked> {
-        let function = self.find(name)?;
-        let permit = function.acquire().await?;
-        let run = tokio::spawn(async move { function.invoke(permit, invocation, None).await });
-        // The task is lost only if the async runtime shuts down.
-        run.await.unwrap_or(Err(NotInvoked::Stopping))
+        self.turn(name).await?.invoke(invocation).await
     }
 
     /// Like [`Self::invoke`], but returns as soon as the function begins to stream
@@ -301,12 +322,12 @@ impl Lambda {
     }
 
     /// Accepts an asynchronous event. It is retried if the function fails, and
-    /// becomes a dead letter in the end.
+    /// becomes a dead letter in the end. Then the task ends.
     pub(crate) fn invoke_later(
         &self,
         name: &str,
         invocation: Invocation,
-    ) -> Result<(), NotInvoked> {
+    ) -> Result<JoinHandle<()>, NotInvoked> {
         self.queue.accept(self.find(name)?, invocation)
     }
 

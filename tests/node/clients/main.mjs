@@ -53,14 +53,16 @@ function progress() {
 }
 
 const commands = {
-  /** Connects clients, and waits until each is subscribed. */
-  async open({ stack, members: wanted }) {
+  /** Connects clients, spread over a time, and waits until each is subscribed. */
+  async open({ stack, members: wanted, overMs }) {
     server = new Server(stack, ledger);
+    const begun = performance.now();
     // A client connects at once.
     const waiting = [...wanted.entries()].reverse();
     const opening = async () => {
       while (waiting.length > 0) {
         const [number, one] = waiting.pop();
+        await sleep(begun + (overMs * number) / wanted.length - performance.now());
         members[number] = new Member(server, ledger, one);
         await members[number].open();
       }
@@ -94,10 +96,7 @@ const commands = {
     await until(() => members.every((member) => member.isConnected), ms);
     const marks = new Map();
     for (const { log } of members.flatMap((member) => member.witnesses)) marks.set(log, `end:${log}`);
-    const users = [...marks.keys()].filter((log) => log.startsWith("@me:"));
-    for (const log of marks.keys()) if (!users.includes(log)) server.announce({ log, id: marks.get(log) });
-    // One at a time for each user would take longer than the run.
-    for (const log of users) server.announce({ log, id: marks.get(log) });
+    for (const [log, id] of marks) server.announce({ log, id });
     await until(() => server.pending.size === 0, ms);
     const behind = () =>
       members.flatMap((member) => member.witnesses.filter(({ log, last }) => last !== marks.get(log)));
@@ -117,10 +116,6 @@ const commands = {
       left: left.map((member) => member.verdict(true)),
       wrong: everybody().flatMap((member) => member.wrong),
     };
-  },
-
-  async progress() {
-    return progress();
   },
 
   /** Closes every client. Says which promises it has neither kept nor broken. */

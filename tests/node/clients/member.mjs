@@ -13,8 +13,7 @@ export class Member {
   witnesses = [];
   /** What is under way. */
   pending = new Set();
-  /** How many connections it has had, and how often it had none afterwards. */
-  connections = 0;
+  /** How often it had no connection any more. */
   interruptions = 0;
   /** The ids of its connections, and when each was opened. */
   #opened = [];
@@ -54,7 +53,6 @@ export class Member {
         if (state !== "closed" && this.connections > 0) this.interruptions += 1;
         return;
       }
-      this.connections += 1;
       this.#opened.push({ connectionId, at: Date.now() });
     });
     const names = wanted.channels.map(({ channel }) => [channel, channel]);
@@ -81,6 +79,10 @@ export class Member {
 
   get user() {
     return this.wanted.user;
+  }
+
+  get connections() {
+    return this.#opened.length;
   }
 
   get isConnected() {

@@ -67,8 +67,36 @@ describe("the first connection", () => {
     expect(server.sockets[0]?.state).toBe("closed");
   });
 
+  it("waits for the answer to hello as long as API Gateway waits for the function", async () => {
+    const { environment, server } = setUp({}, (server) => {
+      server.intercept = (frame) => frame.type === "hello";
+    });
+    await environment.advance(34_999);
+    expect(server.sockets.map(({ state }) => state)).toEqual(["open"]);
+    await environment.advance(1);
+    expect(server.sockets[0]?.state).toBe("closed");
+    await environment.advance(2_000);
+    expect(server.sockets.length).toBe(2);
+  });
+
+  it("says hello again, on the same connection, if a function failed", async () => {
+    const { environment, server, belfry } = setUp({}, (server) => {
+      let hellos = 0;
+      server.intercept = (frame, socket) => {
+        if (frame.type !== "hello" || ++hellos > 2) return false;
+        if (hellos === 1) server.refuse(frame, socket, "INTERNAL");
+        else socket.sendText('{"message":"Internal server error","connectionId":"c","requestId":"r"}');
+        return true;
+      };
+    });
+    await environment.advance(3_000);
+    expect(belfry.status.state).toBe("connected");
+    expect(server.sockets.length).toBe(1);
+    expect(server.socket.of("hello").length).toBe(3);
+  });
+
   it("works with a stack that allows only tiny frames", async () => {
-    const { server, belfry } = setUp({}, (server) => {
+    const { environment, server, belfry } = setUp({}, (server) => {
       server.maxMessageBytes = 256;
       server.intercept = (frame, socket) => {
         if (JSON.stringify(frame).length <= 100) return false;
@@ -76,7 +104,7 @@ describe("the first connection", () => {
         return true;
       };
     });
-    await settle();
+    await environment.advance(1_000);
     expect(belfry.status.state).toBe("connected");
     expect(server.socket.of("hello").length).toBe(2);
   });

@@ -248,7 +248,7 @@ describe("HTTP", () => {
     for (let turn = 0; turn < 20; turn += 1) await settle();
     expect(reader.requests).toEqual(["GET /messages"]);
     server.accepts = true;
-    await environment.advance(10_000);
+    await environment.advance(20_000);
     expect(belfry.status).toMatchObject({ state: "connected", connectionId: server.socket.connectionId });
   });
 

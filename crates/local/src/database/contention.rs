@@ -2,7 +2,7 @@
 //! write to one of these items is refused meanwhile. The embedded DynamoDB runs one
 //! call after the other, so its transactions never meet.
 
-use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
@@ -10,10 +10,6 @@ use dynoxide::types::normalize_dynamo_number;
 use serde_json::Value;
 
 use crate::template::TableSpec;
-
-/// Tokens of committed transactions that are remembered: three minutes of 500
-/// transactions a second.
-const MAX_COMMITTED_TOKENS: usize = 100_000;
 
 /// The members of a transaction's item that name its kind.
 const KINDS: [&str; 5] = ["Put", "Update", "Delete", "ConditionCheck", "Get"];
@@ -25,8 +21,6 @@ pub(super) enum Conflict {
     Item,
     /// Whether a transaction holds each item, in the order of the request.
     Items(Vec<bool>),
-    /// A transaction with the same token has not ended.
-    InProgress,
 }
 
 /// A table, and the item's key in a canonical form.
@@ -36,31 +30,19 @@ pub(super) struct Contention {
     /// The key attributes of the template's tables. A `PutItem` to another table
     /// meets no transaction.
     key_attributes: HashMap<String, Vec<String>>,
-    transactions: Mutex<Transactions>,
+    held: Mutex<HeldItems>,
     /// Read without the lock.
     holds: AtomicUsize,
 }
 
+/// The items that transactions hold.
 #[derive(Default)]
-struct Transactions {
-    held: HashSet<ItemKey>,
-    tokens: HashSet<String>,
-    committed: CommittedTokens,
-}
-
-/// DynamoDB answers a repeated token of a committed transaction at once,
-/// whatever holds the items by then.
-#[derive(Default)]
-struct CommittedTokens {
-    tokens: HashSet<String>,
-    oldest_first: VecDeque<String>,
-}
+struct HeldItems(HashSet<ItemKey>);
 
 /// A transaction's hold on its items. Dropping it releases them.
 pub(super) struct Hold {
     contention: Arc<Contention>,
     items: Vec<ItemKey>,
-    token: Option<String>,
 }
 
 impl Contention {
@@ -73,7 +55,7 @@ impl Contention {
         });
         Self {
             key_attributes: key_attributes.collect(),
-            transactions: Mutex::default(),
+            held: Mutex::default(),
             holds: AtomicUsize::new(0),
         }
     }
@@ -93,8 +75,7 @@ impl Contention {
         match operation {
             "PutItem" | "UpdateItem" | "DeleteItem" => {
                 let item = self.item_key(body);
-                let transactions = self.lock();
-                match item.is_some_and(|item| transactions.held.contains(&item)) {
+                match item.is_some_and(|item| self.lock().0.contains(&item)) {
                     true => Err(Conflict::Item),
                     false => Ok(None),
                 }
@@ -105,38 +86,23 @@ impl Contention {
             }
             "TransactWriteItems" => {
                 let items = self.transaction_items(body);
-                let token = body["ClientRequestToken"].as_str();
-                let mut transactions = self.lock();
-                if token.is_some_and(|token| transactions.committed.tokens.contains(token)) {
-                    return Ok(None);
-                }
-                if token.is_some_and(|token| transactions.tokens.contains(token)) {
-                    return Err(Conflict::InProgress);
-                }
-                transactions.check(&items)?;
-                Ok(holds().then(|| self.hold(&mut transactions, items, token)))
+                let mut held = self.lock();
+                held.check(&items)?;
+                Ok(holds().then(|| self.hold(&mut held, items)))
             }
             _ => Ok(None),
         }
     }
 
-    fn hold(
-        self: &Arc<Self>,
-        transactions: &mut Transactions,
-        items: Vec<Option<ItemKey>>,
-        token: Option<&str>,
-    ) -> Hold {
+    fn hold(self: &Arc<Self>, held: &mut HeldItems, items: Vec<Option<ItemKey>>) -> Hold {
         let items = items.into_iter().flatten();
         // DynamoDB refuses a transaction that names an item twice.
-        let items = items.filter(|item| transactions.held.insert(item.clone()));
-        let hold = Hold {
-            contention: Arc::clone(self),
-            items: items.collect(),
-            token: token.map(str::to_owned),
-        };
-        transactions.tokens.extend(hold.token.clone());
+        let items = items.filter(|item| held.0.insert(item.clone())).collect();
         self.holds.fetch_add(1, Ordering::AcqRel);
-        hold
+        Hold {
+            contention: Arc::clone(self),
+            items,
+        }
     }
 
     /// The keys of a transaction's items; `None` for an item that DynamoDB will
@@ -177,16 +143,16 @@ impl Contention {
         Some((table.to_owned(), key.collect::<Vec<_>>().join(",")))
     }
 
-    fn lock(&self) -> MutexGuard<'_, Transactions> {
-        self.transactions
+    fn lock(&self) -> MutexGuard<'_, HeldItems> {
+        self.held
             .lock()
             .expect("no code panics while holding the lock")
     }
 }
 
-impl Transactions {
+impl HeldItems {
     fn check(&self, items: &[Option<ItemKey>]) -> Result<(), Conflict> {
-        let is_held = |item: &Option<ItemKey>| item.as_ref().is_some_and(|i| self.held.contains(i));
+        let is_held = |item: &Option<ItemKey>| item.as_ref().is_some_and(|i| self.0.contains(i));
         let held: Vec<_> = items.iter().map(is_held).collect();
         if held.contains(&true) {
             Err(Conflict::Items(held))
@@ -196,36 +162,11 @@ impl Transactions {
     }
 }
 
-impl CommittedTokens {
-    fn insert(&mut self, token: &str) {
-        if self.tokens.insert(token.to_owned()) {
-            self.oldest_first.push_back(token.to_owned());
-        }
-        if self.oldest_first.len() > MAX_COMMITTED_TOKENS
-            && let Some(oldest) = self.oldest_first.pop_front()
-        {
-            self.tokens.remove(&oldest);
-        }
-    }
-}
-
-impl Hold {
-    /// The transaction has written its items.
-    pub(super) fn commit(self) {
-        if let Some(token) = &self.token {
-            self.contention.lock().committed.insert(token);
-        }
-    }
-}
-
 impl Drop for Hold {
     fn drop(&mut self) {
-        let mut transactions = self.contention.lock();
+        let mut held = self.contention.lock();
         for item in &self.items {
-            transactions.held.remove(item);
-        }
-        if let Some(token) = &self.token {
-            transactions.tokens.remove(token);
+            held.0.remove(item);
         }
         self.contention.holds.fetch_sub(1, Ordering::AcqRel);
     }
@@ -259,8 +200,8 @@ mod tests {
         json!({"Update": {"TableName": "Rows", "Key": {"id": {"S": id}}}})
     }
 
-    fn transaction(items: &[Value], token: Option<&str>) -> Value {
-        json!({"TransactItems": items, "ClientRequestToken": token})
+    fn transaction(items: &[Value]) -> Value {
+        json!({"TransactItems": items})
     }
 
     fn begin(contention: &Arc<Contention>, body: &Value) -> Result<Option<Hold>, Conflict> {
@@ -274,15 +215,15 @@ mod tests {
     #[test]
     fn a_transaction_keeps_other_writers_from_its_items_until_it_ends() {
         let contention = contention();
-        let hold = begin(&contention, &transaction(&[update("a"), update("b")], None)).unwrap();
-        let other = transaction(&[update("c"), update("b")], None);
+        let hold = begin(&contention, &transaction(&[update("a"), update("b")])).unwrap();
+        let other = transaction(&[update("c"), update("b")]);
         let reasons = || Some(Conflict::Items(vec![false, true]));
         assert_eq!(
             refusal(&contention, "TransactWriteItems", &other),
             reasons()
         );
         let get = |id| json!({"Get": {"TableName": "Rows", "Key": {"id": {"S": id}}}});
-        let read = transaction(&[get("c"), get("b")], None);
+        let read = transaction(&[get("c"), get("b")]);
         assert_eq!(refusal(&contention, "TransactGetItems", &read), reasons());
         let by_key = json!({"TableName": "Rows", "Key": {"id": {"S": "a"}}});
         for operation in ["UpdateItem", "DeleteItem"] {
@@ -306,10 +247,10 @@ mod tests {
     #[test]
     fn a_refused_transaction_holds_nothing() {
         let contention = contention();
-        let _hold = begin(&contention, &transaction(&[update("a")], None)).unwrap();
-        let refused = transaction(&[update("b"), update("a")], None);
+        let _hold = begin(&contention, &transaction(&[update("a")])).unwrap();
+        let refused = transaction(&[update("b"), update("a")]);
         assert!(begin(&contention, &refused).is_err());
-        assert!(begin(&contention, &transaction(&[update("b")], None)).is_ok());
+        assert!(begin(&contention, &transaction(&[update("b")])).is_ok());
     }
 
     #[test]
@@ -317,7 +258,7 @@ mod tests {
         let contention = contention();
         let key = |sk: &str| json!({"sk": {"N": sk}, "pk": {"S": "p"}});
         let delete = json!({"Delete": {"TableName": "State", "Key": key("1")}});
-        let _hold = begin(&contention, &transaction(&[delete], None)).unwrap();
+        let _hold = begin(&contention, &transaction(&[delete])).unwrap();
         let is_held = |table: &str, key: Value| {
             let body = json!({"TableName": table, "Key": key});
             refusal(&contention, "UpdateItem", &body).is_some()
@@ -333,31 +274,9 @@ mod tests {
     }
 
     #[test]
-    fn a_repeated_token_is_in_progress_and_then_answered_at_once() {
-        let contention = contention();
-        let named = transaction(&[update("a")], Some("t"));
-        let hold = begin(&contention, &named).unwrap().unwrap();
-        assert_eq!(
-            refusal(&contention, "TransactWriteItems", &named),
-            Some(Conflict::InProgress)
-        );
-        hold.commit();
-        let _hold = begin(&contention, &transaction(&[update("a")], Some("u"))).unwrap();
-        assert!(matches!(begin(&contention, &named), Ok(None)));
-    }
-
-    #[test]
-    fn a_cancelled_transaction_may_be_repeated_with_its_token() {
-        let contention = contention();
-        let named = transaction(&[update("a")], Some("t"));
-        drop(begin(&contention, &named).unwrap());
-        assert!(matches!(begin(&contention, &named), Ok(Some(_))));
-    }
-
-    #[test]
     fn a_malformed_request_is_left_to_dynamodb() {
         let contention = contention();
-        let _hold = begin(&contention, &transaction(&[update("a")], None)).unwrap();
+        let _hold = begin(&contention, &transaction(&[update("a")])).unwrap();
         for body in [
             json!(null),
             json!([]),
@@ -370,15 +289,5 @@ mod tests {
                 assert_eq!(refusal(&contention, operation, &body), None, "{body}");
             }
         }
-    }
-
-    #[test]
-    fn the_memory_of_committed_tokens_is_bounded() {
-        let mut committed = CommittedTokens::default();
-        for n in 0..=MAX_COMMITTED_TOKENS {
-            committed.insert(&n.to_string());
-        }
-        assert_eq!(committed.tokens.len(), MAX_COMMITTED_TOKENS);
-        assert!(!committed.tokens.contains("0"));
     }
 }

@@ -4,7 +4,6 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::Router;
 use axum::body::{Body, Bytes, to_bytes};
@@ -18,8 +17,8 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use serde_json::{Value, json};
 
-use super::contention::{Conflict, Contention, Hold};
-use super::request_tokens::{Mismatch, RequestTokens, WithToken};
+use super::contention::{Conflict, Contention};
+use super::request_tokens::{Repeated, RequestTokens, WithToken};
 use crate::fault::{DatabaseFault, Faults};
 use crate::template::TableSpec;
 
@@ -96,11 +95,49 @@ fn operation(headers: &HeaderMap) -> String {
 }
 
 impl Proxy {
-    /// Passes a call on, unless a transaction holds one of its items. A struck
-    /// transaction holds its own items first.
+    /// Passes a call on, unless a transaction holds one of its items.
     async fn execute(&self, operation: &str, head: Parts, body: Bytes) -> Response<Body> {
+        if operation == TRANSACTION {
+            // DynamoDB completes a transaction whose client has gone.
+            return tokio::spawn(self.clone().transact(head, body))
+                .await
+                .unwrap_or_else(|_| status(StatusCode::SERVICE_UNAVAILABLE));
+        }
+        if self.contention.holds_items() {
+            let request = serde_json::from_slice(&body).unwrap_or_default();
+            if let Err(conflict) = self.contention.admit(operation, &request, || false) {
+                return refuse_conflict(&conflict);
+            }
+        }
+        self.forward(head, body).await
+    }
+
+    /// Executes a transaction, or answers as to the first one with its token.
+    async fn transact(self, mut head: Parts, body: Bytes) -> Response<Body> {
+        let Some(request) = WithToken::take(&body) else {
+            return self.hold_and_forward(head, body).await;
+        };
+        let first = match self.tokens.begin(&request) {
+            Ok(first) => first,
+            Err(repeated) => return answer_repeated(repeated),
+        };
+        // The body is shorter than the client's.
+        head.headers.remove(CONTENT_LENGTH);
+        let response = self.hold_and_forward(head, request.body).await;
+        if !response.status().is_success() {
+            return response;
+        }
+        let Ok(answer) = to_bytes(response.into_body(), MAX_REQUEST_BYTES).await else {
+            return status(StatusCode::SERVICE_UNAVAILABLE);
+        };
+        first.executed(&answer);
+        answered(StatusCode::OK, answer.into())
+    }
+
+    /// A struck transaction holds its items for a while before it is executed.
+    async fn hold_and_forward(&self, head: Parts, body: Bytes) -> Response<Body> {
         if !self.faults.contends() && !self.contention.holds_items() {
-            return self.pass(operation, head, body).await;
+            return self.forward(head, body).await;
         }
         let request = serde_json::from_slice(&body).unwrap_or_default();
         let mut delay = None;
@@ -108,70 +145,19 @@ impl Proxy {
             delay = self.faults.on_transaction();
             delay.is_some()
         };
-        match (self.contention.admit(operation, &request, holds), delay) {
-            (Err(conflict), _) => refuse_conflict(&conflict),
-            (Ok(Some(hold)), Some(delay)) => {
-                let transaction = self.clone().hold_and_pass(hold, delay, head, body);
-                // DynamoDB completes a transaction whose client has gone.
-                tokio::spawn(transaction)
-                    .await
-                    .unwrap_or_else(|_| status(StatusCode::SERVICE_UNAVAILABLE))
+        let held = match self.contention.admit(TRANSACTION, &request, holds) {
+            Ok(held) => held,
+            Err(conflict) => return refuse_conflict(&conflict),
+        };
+        if let Some(delay) = delay {
+            tokio::select! {
+                () = tokio::time::sleep(delay) => {}
+                () = self.faults.contention_ended() => {}
             }
-            _ => self.pass(operation, head, body).await,
         }
-    }
-
-    async fn hold_and_pass(
-        self,
-        hold: Hold,
-        delay: Duration,
-        head: Parts,
-        body: Bytes,
-    ) -> Response<Body> {
-        tokio::select! {
-            () = tokio::time::sleep(delay) => {}
-            () = self.faults.contention_ended() => {}
-        }
-        let response = self.pass(TRANSACTION, head, body).await;
-        if response.status().is_success() {
-            hold.commit();
-        }
-        response
-    }
-
-    async fn pass(&self, operation: &str, head: Parts, body: Bytes) -> Response<Body> {
-        let with_token = (operation == TRANSACTION).then(|| WithToken::take(&body));
-        let Some(request) = with_token.flatten() else {
-            return self.forward(head, body).await;
-        };
-        let proxy = self.clone();
-        let once = async move {
-            let forwarding = proxy.forward_whole(head, request.body.clone());
-            proxy.tokens.once(&request, forwarding).await
-        };
-        // DynamoDB completes a transaction whose client has gone.
-        match tokio::spawn(once).await {
-            Ok(Ok(answer)) => answered(StatusCode::OK, answer.into()),
-            Ok(Err(NotExecuted::Refused(response))) => response,
-            Ok(Err(NotExecuted::Mismatch)) => refuse(
-                "IdempotentParameterMismatchException",
-                "The request uses the same client token as a previous, but non-identical request.",
-                json!({}),
-            ),
-            Err(_) => status(StatusCode::SERVICE_UNAVAILABLE),
-        }
-    }
-
-    /// The whole answer to a transaction.
-    async fn forward_whole(&self, mut head: Parts, body: Bytes) -> Result<Bytes, NotExecuted> {
-        // The body is shorter than the client's.
-        head.headers.remove(CONTENT_LENGTH);
         let response = self.forward(head, body).await;
-        if !response.status().is_success() {
-            return Err(NotExecuted::Refused(response));
-        }
-        let answer = to_bytes(response.into_body(), MAX_REQUEST_BYTES).await;
-        answer.map_err(|_| NotExecuted::Refused(status(StatusCode::SERVICE_UNAVAILABLE)))
+        drop(held);
+        response
     }
 
     async fn forward(&self, mut head: Parts, body: Bytes) -> Response<Body> {
@@ -187,19 +173,6 @@ impl Proxy {
                 status(StatusCode::SERVICE_UNAVAILABLE)
             }
         }
-    }
-}
-
-/// Why a transaction was not executed.
-enum NotExecuted {
-    Refused(Response<Body>),
-    /// Another one has the same token.
-    Mismatch,
-}
-
-impl From<Mismatch> for NotExecuted {
-    fn from(Mismatch: Mismatch) -> Self {
-        Self::Mismatch
     }
 }
 
@@ -229,13 +202,6 @@ fn refuse_conflict(conflict: &Conflict) -> Response<Body> {
         Conflict::Item => {
             return refuse("TransactionConflictException", ONGOING, json!({}));
         }
-        Conflict::InProgress => {
-            return refuse(
-                "TransactionInProgressException",
-                "The transaction with the given request token is already in progress.",
-                json!({}),
-            );
-        }
     };
     let reason = |is_held: &bool| match is_held {
         true => json!({"Code": "TransactionConflict", "Message": ONGOING}),
@@ -255,6 +221,22 @@ fn refuse_conflict(conflict: &Conflict) -> Response<Body> {
         &message,
         json!({"CancellationReasons": reasons}),
     )
+}
+
+fn answer_repeated(repeated: Repeated) -> Response<Body> {
+    match repeated {
+        Repeated::Executed(answer) => answered(StatusCode::OK, answer.into()),
+        Repeated::InProgress => refuse(
+            "TransactionInProgressException",
+            "The transaction with the given request token is already in progress.",
+            json!({}),
+        ),
+        Repeated::Mismatch => refuse(
+            "IdempotentParameterMismatchException",
+            "The request uses the same client token as a previous, but non-identical request.",
+            json!({}),
+        ),
+    }
 }
 
 fn refuse(error_type: &str, message: &str, fields: Value) -> Response<Body> {

@@ -16,6 +16,9 @@ use tokio::time::Instant;
 /// How long DynamoDB remembers a token.
 const REMEMBERED: Duration = Duration::from_secs(600);
 
+/// Tokens that are remembered at most: three minutes of 500 transactions a second.
+const MAX_REMEMBERED: usize = 100_000;
+
 /// The longest token. DynamoDB refuses longer ones.
 const MAX_TOKEN_LENGTH: usize = 36;
 
@@ -28,25 +31,38 @@ pub(super) struct WithToken {
     hash: u64,
 }
 
-/// Another transaction has the same token.
+/// Why a transaction is not executed.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Mismatch;
+pub(super) enum Repeated {
+    /// It was, and had this answer.
+    Executed(Bytes),
+    /// The one with the same token is still being executed.
+    InProgress,
+    /// Another transaction has the same token.
+    Mismatch,
+}
 
 #[derive(Default)]
 pub(super) struct RequestTokens(Mutex<Tokens>);
 
 #[derive(Default)]
 struct Tokens {
-    slots: HashMap<String, Slot>,
+    transactions: HashMap<String, Transaction>,
+    /// Those that were executed.
     oldest_first: VecDeque<(Instant, String)>,
 }
 
-/// The executed transaction of a token. Locked while it is executed.
-type Slot = Arc<tokio::sync::Mutex<Option<Executed>>>;
-
-struct Executed {
+struct Transaction {
     hash: u64,
-    answer: Bytes,
+    /// `None` while it is being executed.
+    answer: Option<Bytes>,
+}
+
+/// The first transaction with a token. Dropping it forgets the token unless it
+/// was executed: then the next one with this token is.
+pub(super) struct First {
+    tokens: Arc<RequestTokens>,
+    token: String,
 }
 
 impl WithToken {
@@ -70,49 +86,28 @@ impl WithToken {
 }
 
 impl RequestTokens {
-    /// Executes a transaction, or gives the answer of the first one with its
-    /// token. `execute` returns an error if the transaction was not executed:
-    /// then the next one with this token is.
-    ///
-    /// One with the same token waits meanwhile, so they are never both executed.
-    pub(super) async fn once<E: From<Mismatch>>(
-        &self,
-        request: &WithToken,
-        execute: impl Future<Output = Result<Bytes, E>>,
-    ) -> Result<Bytes, E> {
-        let slot = self.slot(&request.token);
-        let mut executed = slot.lock().await;
-        if let Some(Executed { hash, answer }) = &*executed {
-            return match *hash == request.hash {
-                true => Ok(answer.clone()),
-                false => Err(Mismatch.into()),
-            };
-        }
-        let answer = execute.await?;
-        *executed = Some(Executed {
-            hash: request.hash,
-            answer: answer.clone(),
-        });
-        Ok(answer)
-    }
-
-    fn slot(&self, token: &str) -> Slot {
-        let now = Instant::now();
+    /// Begins a transaction, unless one with its token has begun.
+    pub(super) fn begin(self: &Arc<Self>, request: &WithToken) -> Result<First, Repeated> {
         let mut tokens = self.lock();
-        while let Some((since, _)) = tokens.oldest_first.front()
-            && now.duration_since(*since) >= REMEMBERED
-        {
-            if let Some((_, token)) = tokens.oldest_first.pop_front() {
-                tokens.slots.remove(&token);
-            }
+        tokens.forget();
+        if let Some(transaction) = tokens.transactions.get(&request.token) {
+            return Err(match &transaction.answer {
+                _ if transaction.hash != request.hash => Repeated::Mismatch,
+                Some(answer) => Repeated::Executed(answer.clone()),
+                None => Repeated::InProgress,
+            });
         }
-        if let Some(slot) = tokens.slots.get(token) {
-            return Arc::clone(slot);
-        }
-        let slot = Slot::default();
-        tokens.slots.insert(token.to_owned(), Arc::clone(&slot));
-        tokens.oldest_first.push_back((now, token.to_owned()));
-        slot
+        let transaction = Transaction {
+            hash: request.hash,
+            answer: None,
+        };
+        tokens
+            .transactions
+            .insert(request.token.clone(), transaction);
+        Ok(First {
+            tokens: Arc::clone(self),
+            token: request.token.clone(),
+        })
     }
 
     fn lock(&self) -> MutexGuard<'_, Tokens> {
@@ -120,34 +115,58 @@ impl RequestTokens {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use std::sync::atomic::{AtomicU32, Ordering};
-
-    use super::*;
-
-    #[derive(Debug, PartialEq, Eq)]
-    enum Failed {
-        Mismatch,
-        Cancelled,
-    }
-
-    impl From<Mismatch> for Failed {
-        fn from(Mismatch: Mismatch) -> Self {
-            Self::Mismatch
+impl Tokens {
+    /// Forgets those that are too old, or too many.
+    fn forget(&mut self) {
+        while let Some((since, token)) = self.oldest_first.front()
+            && (since.elapsed() >= REMEMBERED || self.oldest_first.len() > MAX_REMEMBERED)
+        {
+            self.transactions.remove(token);
+            self.oldest_first.pop_front();
         }
     }
+}
+
+impl First {
+    /// It was executed, and had this answer.
+    pub(super) fn executed(self, answer: &[u8]) {
+        let mut tokens = self.tokens.lock();
+        if let Some(transaction) = tokens.transactions.get_mut(&self.token) {
+            // A copy: what was read from the network may be a part of a much larger
+            // buffer, which would be kept as long.
+            transaction.answer = Some(Bytes::copy_from_slice(answer));
+        }
+        let token = self.token.clone();
+        tokens.oldest_first.push_back((Instant::now(), token));
+    }
+}
+
+impl Drop for First {
+    fn drop(&mut self) {
+        let mut tokens = self.tokens.lock();
+        let transaction = tokens.transactions.get(&self.token);
+        if transaction.is_some_and(|transaction| transaction.answer.is_none()) {
+            tokens.transactions.remove(&self.token);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
 
     fn request(token: &str, items: &str) -> WithToken {
         let body = format!(r#"{{"ClientRequestToken":"{token}","TransactItems":[{items}]}}"#);
         WithToken::take(body.as_bytes()).unwrap()
     }
 
-    /// Executes, counts, and answers with the count.
-    async fn execute(count: &AtomicU32) -> Result<Bytes, Failed> {
-        tokio::task::yield_now().await;
-        let count = count.fetch_add(1, Ordering::SeqCst) + 1;
-        Ok(count.to_string().into())
+    fn execute(tokens: &Arc<RequestTokens>, request: &WithToken, answer: &'static str) {
+        let first = tokens.begin(request).ok().expect("the first");
+        first.executed(answer.as_bytes());
+    }
+
+    fn refusal(tokens: &Arc<RequestTokens>, request: &WithToken) -> Option<Repeated> {
+        tokens.begin(request).err()
     }
 
     #[test]
@@ -168,53 +187,53 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_repeated_transaction_is_executed_once_even_at_the_same_time() {
-        let (tokens, count) = (RequestTokens::default(), AtomicU32::new(0));
-        let request = request("t", "1");
-        let (one, other) = tokio::join!(
-            tokens.once(&request, execute(&count)),
-            tokens.once(&request, execute(&count))
-        );
-        assert_eq!((one.unwrap(), other.unwrap()), ("1".into(), "1".into()));
-        assert_eq!(count.into_inner(), 1);
+    async fn a_repeated_transaction_is_in_progress_and_then_has_the_answer_of_the_first() {
+        let tokens = Arc::default();
+        let named = request("t", "1");
+        let first = RequestTokens::begin(&tokens, &named).ok().unwrap();
+        assert_eq!(refusal(&tokens, &named), Some(Repeated::InProgress));
+        first.executed(b"answer");
+        let executed = Some(Repeated::Executed("answer".into()));
+        assert_eq!(refusal(&tokens, &named), executed);
     }
 
     #[tokio::test]
     async fn another_transaction_with_the_same_token_is_refused() {
-        let (tokens, count) = (RequestTokens::default(), AtomicU32::new(0));
-        tokens
-            .once(&request("t", "1"), execute(&count))
-            .await
-            .unwrap();
-        let other = tokens.once(&request("t", "2"), execute(&count)).await;
-        assert_eq!(other, Err(Failed::Mismatch));
-        let other = tokens.once(&request("u", "2"), execute(&count)).await;
-        assert_eq!(other.unwrap(), "2");
+        let tokens = Arc::default();
+        execute(&tokens, &request("t", "1"), "answer");
+        assert_eq!(
+            refusal(&tokens, &request("t", "2")),
+            Some(Repeated::Mismatch)
+        );
+        assert_eq!(refusal(&tokens, &request("u", "2")), None);
     }
 
     #[tokio::test]
     async fn a_transaction_that_was_not_executed_may_be_repeated_and_changed() {
-        let (tokens, count) = (RequestTokens::default(), AtomicU32::new(0));
-        let cancelled = async { Err(Failed::Cancelled) };
-        let first = tokens.once(&request("t", "1"), cancelled).await;
-        assert_eq!(first, Err(Failed::Cancelled));
-        let again = tokens.once(&request("t", "2"), execute(&count)).await;
-        assert_eq!(again.unwrap(), "1");
+        let tokens = Arc::default();
+        drop(RequestTokens::begin(&tokens, &request("t", "1")));
+        assert_eq!(refusal(&tokens, &request("t", "2")), None);
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_token_is_forgotten_after_ten_minutes() {
-        let (tokens, count) = (RequestTokens::default(), AtomicU32::new(0));
-        tokens
-            .once(&request("t", "1"), execute(&count))
-            .await
-            .unwrap();
+        let tokens = Arc::default();
+        execute(&tokens, &request("t", "1"), "answer");
         tokio::time::advance(REMEMBERED - Duration::from_millis(1)).await;
-        let again = tokens.once(&request("t", "1"), execute(&count)).await;
-        assert_eq!(again.unwrap(), "1");
+        assert!(refusal(&tokens, &request("t", "1")).is_some());
         tokio::time::advance(Duration::from_millis(1)).await;
-        let again = tokens.once(&request("t", "2"), execute(&count)).await;
-        assert_eq!(again.unwrap(), "2");
-        assert_eq!(tokens.lock().slots.len(), 1);
+        assert_eq!(refusal(&tokens, &request("t", "2")), None);
+        assert!(tokens.lock().transactions.is_empty());
+    }
+
+    #[tokio::test]
+    async fn the_memory_of_tokens_is_bounded() {
+        let tokens = Arc::default();
+        for n in 0..=MAX_REMEMBERED {
+            execute(&tokens, &request(&n.to_string(), "1"), "answer");
+        }
+        assert_eq!(refusal(&tokens, &request("0", "1")), None);
+        assert!(refusal(&tokens, &request("1", "1")).is_some());
+        assert_eq!(tokens.lock().transactions.len(), MAX_REMEMBERED);
     }
 }

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use tokio::sync::Semaphore;
+use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
 
 use super::function::Function;
@@ -69,23 +70,23 @@ impl EventQueue {
         &self.dead_letters
     }
 
+    /// The task ends when the event has succeeded or failed for good.
     pub(super) fn accept(
         &self,
         function: Arc<Function>,
         invocation: Invocation,
-    ) -> Result<(), NotInvoked> {
+    ) -> Result<JoinHandle<()>, NotInvoked> {
         let kb = u32::try_from(invocation.payload.len().div_ceil(1_024)).unwrap_or(u32::MAX);
         let Ok(permit) = Arc::clone(&self.capacity_kb).try_acquire_many_owned(kb.max(1)) else {
             return Err(NotInvoked::Throttled { reserved: false });
         };
         let queue = self.clone();
         queue.unfinished.fetch_add(1, Ordering::Relaxed);
-        tokio::spawn(async move {
+        Ok(tokio::spawn(async move {
             queue.deliver(&function, &invocation).await;
             queue.unfinished.fetch_sub(1, Ordering::Relaxed);
             drop(permit);
-        });
-        Ok(())
+        }))
     }
 
     /// Warns about the events that are lost when the stack stops.

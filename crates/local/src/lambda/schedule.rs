@@ -49,12 +49,22 @@ async fn tick(
     let mut ticks = interval_at(Instant::now() + period, period);
     // After the machine slept, the missed ticks must not all run at once.
     ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
+    let mut last: Option<JoinHandle<()>> = None;
     loop {
         ticks.tick().await;
+        // At the template's period, the last event would be over: without this,
+        // sweeps every second would all do the same work at once.
+        let overlaps = last.as_ref().is_some_and(|event| !event.is_finished());
+        if overlaps && schedule.period.is_none_or(|own| period < own) {
+            continue;
+        }
         let event = event(&schedule, &region);
         let invocation = Invocation::new(event.to_string().into());
-        if let Err(error) = lambda.invoke_later(&function, invocation) {
-            tracing::warn!(schedule = schedule.id, reason = %error, "a scheduled event was lost");
+        match lambda.invoke_later(&function, invocation) {
+            Ok(event) => last = Some(event),
+            Err(error) => {
+                tracing::warn!(schedule = schedule.id, reason = %error, "a scheduled event was lost");
+            }
         }
     }
 }

@@ -1,6 +1,9 @@
 //! Routes: which function handles a message, and which reply the client gets.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
+use tokio::time::timeout;
 
 use super::WebSocketApi;
 use super::assumed::{REPLY_TOO_LARGE, THROTTLED};
@@ -15,6 +18,11 @@ pub(super) const DISCONNECT: &str = "$disconnect";
 
 /// The route for messages that select no other.
 const DEFAULT: &str = "$default";
+
+/// How long a handshake or a message may wait for an environment. AWS has many
+/// more of them, and refuses at once what is beyond its limits. If all waited for
+/// longer than their clients do, whatever is done would be for nothing.
+const QUEUED: Duration = Duration::from_secs(5);
 
 /// The result of a Lambda proxy integration.
 #[derive(Debug, PartialEq, Eq)]
@@ -43,16 +51,28 @@ impl WebSocketApi {
         event: &GatewayEvent,
     ) -> Option<IntegrationResult> {
         let route = self.inner.api.routes.get(route_key)?;
-        let invocation = Invocation::new(event.payload.clone());
-        let invoked = self.inner.lambda.invoke(&route.function, invocation);
-        Some(match tokio::time::timeout(route.timeout, invoked).await {
-            Ok(Ok(outcome)) => parse(&outcome),
-            Ok(Err(error)) => {
-                tracing::warn!(route = route_key, reason = %error, "the function was not invoked");
-                IntegrationResult::NotInvoked
+        let not_invoked = |reason: &str| {
+            tracing::warn!(route = route_key, reason, "the function was not invoked");
+            Some(IntegrationResult::NotInvoked)
+        };
+        let patience = match route_key {
+            DISCONNECT => route.timeout,
+            _ => QUEUED,
+        };
+        let turn = self.inner.lambda.turn(&route.function);
+        let turn = match timeout(patience, turn).await {
+            Ok(Ok(turn)) => turn,
+            Ok(Err(error)) => return not_invoked(&error.to_string()),
+            Err(_) => {
+                return not_invoked("all its environments are busy; --environments allows more");
             }
-            Err(_) => IntegrationResult::TimedOut,
-        })
+        };
+        let invocation = Invocation::new(event.payload.clone());
+        match timeout(route.timeout, turn.invoke(invocation)).await {
+            Ok(Ok(outcome)) => Some(parse(&outcome)),
+            Ok(Err(error)) => not_invoked(&error.to_string()),
+            Err(_) => Some(IntegrationResult::TimedOut),
+        }
     }
 
     /// Handles a client's message and sends the reply, if any.
