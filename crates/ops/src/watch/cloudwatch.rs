@@ -19,6 +19,9 @@ const METRICS_INTERVAL: Duration = Duration::from_secs(30);
 /// The seconds of one value.
 const PERIOD: i64 = 60;
 
+/// Pages of 100 alarms: many more than a stack has, and than anybody reads.
+const MAX_PAGES: usize = 10;
+
 /// The sums of what happened in the whole minutes before now.
 pub(super) async fn recent(cloud: &Cloud, stack: &str) -> Result<Recent, OpsError> {
     let end = now().as_second() / PERIOD * PERIOD;
@@ -94,15 +97,16 @@ impl<'a> CloudWatch<'a> {
             "MaxRecords": 100,
         });
         let mut names = Vec::new();
-        loop {
+        for _ in 0..MAX_PAGES {
             let page = self.cloud.cloudwatch("DescribeAlarms", operation, &request);
             let mut page = page.await?;
             names.extend(alarms(&page));
             match page["NextToken"].take() {
-                Value::Null => return Ok(names),
+                Value::Null => break,
                 token => request["NextToken"] = token,
             }
         }
+        Ok(names)
     }
 
     fn read_metrics(&mut self, answer: Value, end: i64) -> Result<(), OpsError> {
