@@ -242,7 +242,7 @@ test-deploy: export BUILD_DIR := .aws-sam/test
 test-deploy: export BUILD_PROFILE := debug
 test-deploy: export CARGO_PROFILE_DEV_DEBUG := 0
 test-deploy: export CARGO_PROFILE_DEV_STRIP := symbols
-test-deploy: $(SAM) $(AWS) $(MINISTACK) test-tools
+test-deploy: $(SAM) $(AWS) $(MINISTACK) test-tools clients
 	$(MAKE) build
 	@echo "Deploying to an emulator…"
 	@.venv/aws/bin/python tests/deploy/scenario.py

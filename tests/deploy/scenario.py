@@ -35,7 +35,10 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 sys.path.insert(0, str(ROOT / "tools"))
 
 from belfry_stack import claims, sign_in, websocket_url  # noqa: E402
+from build import Build  # noqa: E402
+from chaos import Chaos  # noqa: E402
 from emulator import CREDENTIALS, Emulator  # noqa: E402
+from traffic import Traffic  # noqa: E402
 
 STACK = "belfry-test"
 BUCKET = "belfry-test-uploads"
@@ -111,13 +114,20 @@ class Scenario:
             self.environment.pop(name, None)
         self.found = {}
 
-    def client(self, service, key=CREDENTIALS["AWS_ACCESS_KEY_ID"], secret=CREDENTIALS["AWS_SECRET_ACCESS_KEY"]):
+    def client(
+        self,
+        service,
+        key=CREDENTIALS["AWS_ACCESS_KEY_ID"],
+        secret=CREDENTIALS["AWS_SECRET_ACCESS_KEY"],
+        **options,
+    ):
         return boto3.client(
             service,
             endpoint_url=self.emulator.endpoint,
             region_name=CREDENTIALS["AWS_REGION"],
             aws_access_key_id=key,
             aws_secret_access_key=secret,
+            **options,
         )
 
     def make(self, *arguments, fails=False, environment=None):
@@ -447,10 +457,30 @@ class Scenario:
         assert report["connections"] == 1, report
         step("the sweeper, invoked by hand, counts one connection")
 
+    def change_under_load(self):
+        """Every way to change the stack, while clients are connected."""
+        built = ROOT / os.environ["BUILD_DIR"]
+        folder = self.ending.enter_context(tempfile.TemporaryDirectory(prefix="chaos-", dir=built.parent))
+        traffic = Traffic(self, ROOT / "tests/node/clients/steady.mjs")
+        chaos = Chaos(self, Build(built, Path(folder) / "build"), traffic)
+        chaos.by_hand()
+        step("functions are replaced, broken and throttled: no connection is closed, and no message lost or doubled")
+        chaos.during("new code in every function", chaos.update_code)
+        chaos.during("an update that fails and is rolled back", chaos.fail_to_update)
+        step("nor by an update of the code, and by one that fails and is rolled back")
+        chaos.during("an update of three parameters", self.update)
+        chaos.during("an update that adds a hook and HTTP readers", self.add_hook_and_readers)
+        traffic.close()
+        step("nor by these updates; who noticed what:")
+        chaos.print_table()
+
+    def redeploy(self, *parameters, fails=False):
+        changed = " ".join(("AccessLog=true", *parameters))
+        return self.make("deploy", f"STACK={STACK}", f"PARAMETERS={changed}", fails=fails)
+
     def update(self):
         before, row = self.resources(), self.rows()
-        changed = "MaxConnections=50 ConnectionsPerWorker=1 BroadcastAllIntervalSeconds=0"
-        self.make("deploy", f"STACK={STACK}", f"PARAMETERS=AccessLog=true {changed}")
+        self.redeploy("MaxConnections=50", "PostsPerSecond=2000", "BroadcastAllIntervalSeconds=0")
         assert self.resources() == before, "an update replaced something"
         [after] = self.rows()
         assert after["connectionId"] == row[0]["connectionId"], after
@@ -481,10 +511,9 @@ class Scenario:
 
     def add_hook_and_readers(self):
         hook = self.application_function("hook", "def handler(event, context):\n    print(event)\n")
-        changed = f"HookFunction={hook} ReaderConcurrency=5 StreamSeconds=1"
         before = self.resources()
         assert not {"Hooks", "Reader", "ReaderUrl"} & set(before), before
-        self.make("deploy", f"STACK={STACK}", f"PARAMETERS=AccessLog=true {changed}")
+        self.redeploy(f"HookFunction={hook}", "ReaderConcurrency=5", "StreamSeconds=1", "ConnectionsPerWorker=1")
         self.found, after = self.outputs(), self.resources()
         assert before.items() <= after.items(), "an update replaced something"
         for function, setting in [("Hooks", ("HOOK_FUNCTION", hook)), ("Reader", ("STREAM_SECONDS", "1"))]:
@@ -773,9 +802,8 @@ def main():
             scenario.python_example()
             scenario.dead_letter()
             scenario.sweep()
-            scenario.update()
+            scenario.change_under_load()
             scenario.split()
-            scenario.add_hook_and_readers()
             scenario.hook()
             scenario.readers()
             scenario.refuse_parameters()
