@@ -4,6 +4,7 @@
 
 mod broadcasts;
 mod operator;
+mod publishes;
 
 use std::fmt;
 use std::sync::{Arc, Mutex};
@@ -171,6 +172,7 @@ fn every_documented_operation_is_measured() {
             include_str!("cost.rs"),
             include_str!("cost/broadcasts.rs"),
             include_str!("cost/operator.rs"),
+            include_str!("cost/publishes.rs"),
         ];
         assert!(
             tests.iter().any(|test| test.contains(&expected)),

@@ -193,6 +193,27 @@ fn larger_messages_are_read_in_steps_of_4_kilobytes() {
     );
 }
 
+/// By hand: four workers, each with 25 full pages and one that is empty.
+#[test]
+fn workers_post_to_a_large_channel() {
+    let publishes = |count: u32| {
+        let flags = "--connections 100000 --fan-out 100000 --publishes-per-user";
+        usage(&format!("{flags} {count}"))
+    };
+    let (without, with) = (publishes(0), publishes(1));
+    let each = |of: fn(&Usage) -> f64| (of(&with) - of(&without)) / (100_000.0 * 730.0 / 24.0);
+    assert_close(each(|usage| usage.invocations["frame"]), 1.0);
+    assert_close(
+        with.invocations["broadcast"],
+        4.0 * 100_000.0 * 730.0 / 24.0,
+    );
+    // The frame, the record, the end; offers and leases; checkpoints.
+    assert_close(each(|usage| usage.write_units), 1.0 + 2.0 + 8.0 + 104.0);
+    // A page of 1,000 takes 37.
+    let subscribers = 26.0 + 99.5 * 37.0;
+    assert_close(each(|usage| usage.read_units), subscribers + 3.0 * 4.0);
+}
+
 #[test]
 fn each_use_costs_something_and_twice_as_much_twice() {
     let total = |flags: &str| bill(&usage(flags)).total();

@@ -18,6 +18,13 @@ const READ_STEP: f64 = 4_096.0;
 /// `Default` posts to up to this many subscribers itself.
 const OWN_POSTS: f64 = 100.0;
 
+/// The parameters `ConnectionsPerWorker` and `MaxWorkers`.
+const SUBSCRIBERS_PER_WORKER: f64 = 5_000.0;
+const MAX_WORKERS: f64 = 4.0;
+
+/// A worker saves how far it is after each page.
+const SUBSCRIBERS_PER_PAGE: f64 = 1_000.0;
+
 /// What services bill for.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Usage {
@@ -292,9 +299,7 @@ impl<'a> Month<'a> {
     /// Lists the subscribers of a channel and posts to them.
     fn tell_subscribers(&mut self, times: f64, bytes: f64) {
         if self.fan_out > OWN_POSTS {
-            let thousands = (self.fan_out / 1_000.0).ceil();
-            self.operate(times * thousands, "broadcast to all, 1,000 connections");
-            self.invoke(times * thousands, "broadcast");
+            self.hand_over(times);
         } else {
             self.operate(
                 times * pages(self.fan_out),
@@ -302,6 +307,26 @@ impl<'a> Month<'a> {
             );
         }
         self.post(times * self.fan_out, bytes);
+    }
+
+    /// Workers post to the subscribers, page by page.
+    fn hand_over(&mut self, times: f64) {
+        let one = units("publish: a worker posts to 500 subscribers");
+        let two_pages = units("publish: a worker posts to 1,500 subscribers");
+        let two_workers = units("publish: two workers post to 1,500 subscribers");
+        let workers = (self.fan_out / SUBSCRIBERS_PER_WORKER).ceil();
+        let workers = workers.min(MAX_WORKERS);
+        // Nobody knows what follows a page that is full, so there is another one.
+        let pages = workers * ((self.fan_out / workers / SUBSCRIBERS_PER_PAGE).floor() + 1.0);
+        let write = one.write
+            + (pages - 1.0) * (two_pages.write - one.write)
+            + (workers - 1.0) * (two_workers.write - two_pages.write);
+        let read = one.read
+            + (self.fan_out - 500.0) / 1_000.0 * (two_pages.read - one.read)
+            + (workers - 1.0) * (two_workers.read - two_pages.read);
+        self.usage.write_units += times * write;
+        self.usage.read_units += times * read;
+        self.invoke(times * workers, "broadcast");
     }
 
     /// Events for `HookFunction`.
