@@ -12,6 +12,7 @@ mod channels;
 mod clients;
 mod command_line;
 mod console;
+mod costs;
 mod endings;
 mod examples;
 mod fanout;
