@@ -1,22 +1,19 @@
-//! Simulates broadcasts to 1,000 and up to 1,000,000 connections: the real
-//! rules with a simulated clock and an API with the latency, limits and
-//! failures of API Gateway. Fails if a total is wrong, or if a broadcast takes
-//! a tenth longer than its rate allows.
+//! Broadcasts to 1,000 and up to 1,000,000 connections. Fails if a total is
+//! wrong, or if a broadcast takes a tenth longer than its rate allows.
 
 use std::ops::RangeInclusive;
 use std::pin::pin;
-use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-use belfry_core::broadcast::{Broadcaster, Call, DeliverySettings, FanoutSettings, Worker};
+use belfry_core::broadcast::{Broadcaster, Call, Worker};
 use belfry_core::channels::ChannelRules;
 use belfry_core::connections::Recipient;
 use belfry_core::log::{AppendId, Entry, Head, LogKey};
 use belfry_core::ports::{
     Acquired, Advanced, Begun, BroadcastKey, BroadcastRecord, BroadcastRecords, Capacity, Clock,
-    Consistency, Lease, Listing, LogAppends, LogReads, Memory, NewBroadcasts, Outbox, PostError,
-    ReaderPage, Receipts, RecipientPage, Recipients, Removals, Reservation, Segment, SegmentLeases,
-    SegmentOffers, SegmentStates, SegmentView, StoreError, SubscriberPage, Subscribers, Tail,
+    Consistency, Lease, Listing, LogAppends, LogReads, Memory, NewBroadcasts, ReaderPage, Receipts,
+    RecipientPage, Recipients, Removals, Reservation, Segment, SegmentLeases, SegmentOffers,
+    SegmentStates, SegmentView, StoreError, SubscriberPage, Subscribers, Tail,
 };
 use belfry_core::presence::PresenceSettings;
 use belfry_core::testing::{
@@ -29,66 +26,21 @@ use belfry_protocol::{
 };
 use futures_util::future::{Either, join_all, select};
 
-const SIZES: [u32; 7] = [1_000, 3_000, 10_000, 30_000, 100_000, 300_000, 1_000_000];
+use crate::simulation::{
+    Account, Api, CONNECTIONS_PER_WORKER, MAX_WORKERS, MOST, Marks, PAGE_READ, POSTS_PER_SECOND,
+    STORE, TOLERANCE, WORKING_TIME, delivery, fanout, id, is_gone, number, peak_memory_mb,
+};
 
-/// The defaults of template.yaml.
-const POSTS_PER_SECOND: u32 = 2_500;
-const MAX_WORKERS: u32 = 4;
-const CONNECTIONS_PER_WORKER: u32 = 5_000;
-const CONCURRENCY: usize = 64;
-
-/// Latency of a post, seen from a Lambda function in the same region.
-const POST: Duration = Duration::from_millis(15);
-
-/// Latencies of DynamoDB.
-const STORE: Duration = Duration::from_millis(5);
-const SCAN: Duration = Duration::from_millis(25);
+const SIZES: [u32; 7] = [1_000, 3_000, 10_000, 30_000, 100_000, 300_000, MOST];
 
 /// Rows in a page of the adapter.
 const PAGE: u32 = 1_000;
-
-/// One in so many connections is gone; one in so many is throttled at first.
-const GONE: u32 = 100;
-const THROTTLED: u32 = 100;
 
 /// Lambda retries an asynchronous invocation after a minute (AWS: "How
 /// Lambda handles errors and retries with asynchronous invocation").
 const RETRIED_AFTER: Duration = Duration::from_secs(60);
 
-/// A worker's timeout, less the time to start the next worker.
-const WORKING_TIME: Duration = Duration::from_secs(885);
-
-/// How much longer than its rate allows a broadcast may take.
-const TOLERANCE: f64 = 1.1;
-
-/// A bit for each connection of the largest run, so that any difference in
-/// memory between runs is Belfry's.
-struct Marks(Mutex<Vec<u64>>);
-
-impl Default for Marks {
-    fn default() -> Self {
-        Self(Mutex::new(vec![
-            0;
-            SIZES[SIZES.len() - 1] as usize / 64 + 1
-        ]))
-    }
-}
-
-impl Marks {
-    fn has(&self, number: u32) -> bool {
-        let words = self.0.lock().expect("one thread");
-        words[number as usize / 64] >> (number % 64) & 1 == 1
-    }
-
-    /// Returns whether the bit was clear.
-    fn set(&self, number: u32) -> bool {
-        let is_new = !self.has(number);
-        self.0.lock().expect("one thread")[number as usize / 64] |= 1 << (number % 64);
-        is_new
-    }
-}
-
-type Core = Broadcaster<Rows, Api, TestClock, FakeMetrics, FakeWorkers, SeededRandomness>;
+type Core = Broadcaster<Rows, Api<Marks>, TestClock, FakeMetrics, FakeWorkers, SeededRandomness>;
 
 /// Rows that are computed as they are read, except those that were removed.
 struct Rows {
@@ -109,10 +61,6 @@ impl Rows {
             accepts_batch: false,
         })
     }
-}
-
-fn number(id: &ConnectionId) -> u32 {
-    id.as_str()[1..].parse().expect("a row's number")
 }
 
 impl Subscribers for Rows {
@@ -191,7 +139,7 @@ impl Recipients for Rows {
         _: Consistency,
         _: UnixMillis,
     ) -> Result<RecipientPage, StoreError> {
-        self.clock.sleep(SCAN).await;
+        self.clock.sleep(PAGE_READ).await;
         let begin = after.map_or(segment.index, |last| number(last) + segment.total);
         let end = self.count.min(begin + PAGE * segment.total);
         let numbers = (begin..end).step_by(segment.total as usize);
@@ -255,10 +203,6 @@ impl Capacity for Rows {
     async fn open_connections(&self) -> Result<u64, StoreError> {
         Ok(self.count.into())
     }
-}
-
-fn id(number: u32) -> ConnectionId {
-    ConnectionId::parse(format!("c{number}")).expect("a connection id")
 }
 
 impl NewBroadcasts for Rows {
@@ -364,81 +308,6 @@ impl SegmentLeases for Rows {
     }
 }
 
-/// The management API of an account that accepts exactly the configured rate.
-struct Api {
-    clock: TestClock,
-    state: Mutex<ApiState>,
-    /// Connections that were throttled once.
-    throttled: Marks,
-    reached: Marks,
-}
-
-struct ApiState {
-    tokens: f64,
-    filled_at: UnixMillis,
-    accepted: u32,
-    reached: u32,
-    over_the_rate: u32,
-    last_post: UnixMillis,
-}
-
-impl Api {
-    fn new(clock: TestClock) -> Self {
-        let now = clock.now();
-        Self {
-            clock,
-            state: Mutex::new(ApiState {
-                tokens: 0.0,
-                filled_at: now,
-                accepted: 0,
-                reached: 0,
-                over_the_rate: 0,
-                last_post: now,
-            }),
-            throttled: Marks::default(),
-            reached: Marks::default(),
-        }
-    }
-
-    fn answer(&self, number: u32) -> Result<(), PostError> {
-        let mut state = self.state.lock().expect("one thread");
-        let now = self.clock.now();
-        let rate = f64::from(POSTS_PER_SECOND);
-        let earned = now.since(state.filled_at).as_secs_f64() * rate;
-        // AWS does not publish the burst it allows; a tenth of a second is
-        // little.
-        state.tokens = (state.tokens + earned).min(rate / 10.0);
-        state.filled_at = now;
-        if state.tokens < 1.0 {
-            state.over_the_rate += 1;
-            return Err(PostError::Throttled);
-        }
-        state.tokens -= 1.0;
-        if number % GONE == 7 {
-            return Err(PostError::Gone);
-        }
-        if number % THROTTLED == 11 && self.throttled.set(number) {
-            return Err(PostError::Throttled);
-        }
-        state.accepted += 1;
-        state.reached += u32::from(self.reached.set(number));
-        state.last_post = now;
-        Ok(())
-    }
-}
-
-impl Outbox for Api {
-    async fn post(&self, id: &ConnectionId, _: &str, _: Duration) -> Result<(), PostError> {
-        let answer = self.answer(number(id));
-        self.clock.sleep(POST).await;
-        answer
-    }
-
-    async fn close(&self, _: &ConnectionId) -> Result<(), PostError> {
-        unreachable!("broadcasts close nothing")
-    }
-}
-
 fn core(count: u32) -> Core {
     let clock = TestClock::default();
     Broadcaster {
@@ -450,22 +319,18 @@ fn core(count: u32) -> Core {
                 broadcasts: FakeStore::default(),
                 clock: clock.clone(),
             },
-            outbox: Api::new(clock.clone()),
+            outbox: Api::new(
+                clock.clone(),
+                Account::exactly(POSTS_PER_SECOND),
+                Marks::default(),
+            ),
             clock,
             metrics: FakeMetrics::default(),
             workers: FakeWorkers::default(),
             random: SeededRandomness::default(),
-            delivery: DeliverySettings {
-                concurrency: CONCURRENCY,
-                post_timeout: Duration::from_secs(3),
-                posts_per_second: f64::from(POSTS_PER_SECOND) / f64::from(MAX_WORKERS),
-            },
+            delivery: delivery(POSTS_PER_SECOND),
         },
-        fanout: FanoutSettings {
-            connections_per_worker: CONNECTIONS_PER_WORKER,
-            max_workers: MAX_WORKERS,
-            all_interval: Duration::ZERO,
-        },
+        fanout: fanout(),
         presence: PresenceSettings { announced: 100 },
     }
 }
@@ -517,13 +382,7 @@ async fn broadcast(core: &Core, dies_after: Option<Duration>) -> (BroadcastRepor
         });
         join_all(workers).await;
     }
-    let last_post = core
-        .worker
-        .outbox
-        .state
-        .lock()
-        .expect("one thread")
-        .last_post;
+    let last_post = core.worker.outbox.figures().last_post;
     let inquiry = BroadcastInquiry::Report {
         message_id: MessageId::parse("m").expect("an id"),
         wait_seconds: WaitSeconds::default(),
@@ -535,15 +394,7 @@ async fn broadcast(core: &Core, dies_after: Option<Duration>) -> (BroadcastRepor
     (report.report, last_post.since(begun))
 }
 
-fn peak_memory_mb() -> f64 {
-    let status = std::fs::read_to_string("/proc/self/status").expect("/proc");
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-    let number = line.and_then(|line| line.trim().strip_suffix(" kB"));
-    number.expect("VmHWM").parse::<f64>().expect("a number") / 1_024.0
-}
-
-#[tokio::main(flavor = "current_thread", start_paused = true)]
-async fn main() {
+pub(crate) async fn run() {
     println!("{POSTS_PER_SECOND} posts a second among {MAX_WORKERS} workers, simulated");
     println!(
         "{:>11} {:>7} {:>6} {:>10} {:>10} {:>8} {:>10} {:>10} {:>10}",
@@ -557,7 +408,7 @@ async fn main() {
         "memory",
         "computed"
     );
-    let mut figures = Vec::new();
+    let mut plotted = Vec::new();
     for count in SIZES {
         let workers = count.div_ceil(CONNECTIONS_PER_WORKER).min(MAX_WORKERS);
         let share = f64::from(POSTS_PER_SECOND) / f64::from(MAX_WORKERS);
@@ -568,19 +419,19 @@ async fn main() {
             let begun = Instant::now();
             let core = core(count);
             let (report, took) = broadcast(&core, death.map(Duration::from_secs_f64)).await;
-            let state = core.worker.outbox.state.lock().expect("one thread");
-            let gone = (0..count).filter(|number| number % GONE == 7).count() as u64;
+            let figures = core.worker.outbox.figures();
+            let gone = (0..count).filter(|number| is_gone(*number)).count() as u64;
             assert!(report.complete, "{report:?}");
             assert_eq!(report.failures.gone, gone, "{report:?}");
             assert_eq!(report.success, u64::from(count) - gone, "{report:?}");
             assert_eq!(
-                u64::from(state.reached),
+                u64::from(figures.reached),
                 report.success,
                 "everyone was reached"
             );
-            assert_eq!(state.over_the_rate, 0, "posts beyond the rate");
+            assert_eq!(figures.over_the_rate, 0, "posts beyond the rate");
             let limit = limit + death.map_or(0.0, |_| RETRIED_AFTER.as_secs_f64());
-            let (took, twice) = (took.as_secs_f64(), state.accepted - state.reached);
+            let (took, twice) = (took.as_secs_f64(), figures.accepted - figures.reached);
             println!(
                 "{count:>11} {workers:>7} {:>6} {limit:>8.1} s {took:>8.1} s {:>8.3} {twice:>10} {:>7.1} MB {:>8.1} s",
                 if death.is_some() { "one" } else { "" },
@@ -591,12 +442,12 @@ async fn main() {
             assert!(took <= limit * TOLERANCE, "slower than its rate allows");
             assert!(twice <= PAGE, "more than a page was posted twice");
             if death.is_none() {
-                figures.push(format!("[{count}, {limit}, {took}]"));
+                plotted.push(format!("[{count}, {limit}, {took}]"));
             }
         }
     }
     let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/bench");
     std::fs::create_dir_all(&folder).expect("target/");
-    let figures = format!("[{}]\n", figures.join(", "));
-    std::fs::write(folder.join("growth.json"), figures).expect("written");
+    let plotted = format!("[{}]\n", plotted.join(", "));
+    std::fs::write(folder.join("growth.json"), plotted).expect("written");
 }
