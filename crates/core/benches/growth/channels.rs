@@ -18,8 +18,9 @@ const SIZES: [u32; 4] = [10_000, 30_000, 100_000, MOST];
 /// The default, and what leaves half of the account's quota to others.
 const RATES: [u32; 2] = [POSTS_PER_SECOND, 5_000];
 
-/// How much more memory the largest run may take than the first.
-const GROWTH_MB: f64 = 2.0;
+/// How much more memory the largest run may take than the first: it has four
+/// workers, each with two pages.
+const GROWTH_MB: f64 = 4.0;
 
 pub(crate) async fn run() {
     println!();
