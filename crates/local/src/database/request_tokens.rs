@@ -161,7 +161,7 @@ mod tests {
     }
 
     fn execute(tokens: &Arc<RequestTokens>, request: &WithToken, answer: &'static str) {
-        let first = tokens.begin(request).ok().expect("the first");
+        let first = tokens.begin(request).expect("the first");
         first.executed(answer.as_bytes());
     }
 
@@ -190,7 +190,7 @@ mod tests {
     async fn a_repeated_transaction_is_in_progress_and_then_has_the_answer_of_the_first() {
         let tokens = Arc::default();
         let named = request("t", "1");
-        let first = RequestTokens::begin(&tokens, &named).ok().unwrap();
+        let first = RequestTokens::begin(&tokens, &named).unwrap();
         assert_eq!(refusal(&tokens, &named), Some(Repeated::InProgress));
         first.executed(b"answer");
         let executed = Some(Repeated::Executed("answer".into()));
