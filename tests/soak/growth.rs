@@ -27,14 +27,20 @@ struct Sample {
 }
 
 #[derive(Debug, Default)]
-pub(crate) struct Growth(Vec<Sample>);
+pub(crate) struct Growth {
+    samples: Vec<Sample>,
+    /// The name of the largest function's program.
+    largest: String,
+}
 
 impl Growth {
     pub(crate) fn sample(&mut self, stack: &Stack, progress: &Value) {
         let largest = stack.functions_memory_kb().into_iter().max();
-        self.0.push(Sample {
+        let (function, name) = largest.unwrap_or_default();
+        self.largest = name;
+        self.samples.push(Sample {
             stack: float(stack.memory_kb()),
-            function: float(largest.unwrap_or_default()),
+            function: float(function),
             files: float(stack.open_files() as u64),
             messages: progress["acknowledged"].as_f64().unwrap_or_default(),
         });
@@ -43,7 +49,7 @@ impl Growth {
     /// The second half of the run, when everything is warm: the middle of its
     /// first third and of its last third.
     fn ends(&self) -> Option<(Sample, Sample)> {
-        let warm = &self.0[self.0.len() / 2..];
+        let warm = &self.samples[self.samples.len() / 2..];
         let third = warm.len() / 3;
         (third > 0).then(|| (median(&warm[..third]), median(&warm[warm.len() - third..])))
     }
@@ -61,7 +67,10 @@ impl Growth {
         });
         findings.check(last.function <= first.function * (1.0 + NOISE), || {
             let (first, last) = (first.function, last.function);
-            format!("a function's memory grew from {first} to {last} KB")
+            format!(
+                "the memory of {} grew from {first} to {last} KB",
+                self.largest
+            )
         });
         findings.check(last.files <= first.files * (1.0 + NOISE) + 50.0, || {
             format!("open files grew from {} to {}", first.files, last.files)
@@ -75,11 +84,10 @@ impl Growth {
         let line = |name: &str, of: fn(&Sample) -> f64| {
             format!("{name:<40} {:>10.0} then {:>10.0}", of(&first), of(&last))
         };
+        let largest = format!("the memory of {}, KB", self.largest);
         [
             line("the stack's memory, KB", |sample| sample.stack),
-            line("the largest function's memory, KB", |sample| {
-                sample.function
-            }),
+            line(&largest, |sample| sample.function),
             line("open files of the stack", |sample| sample.files),
             line("messages kept", |sample| sample.messages),
         ]

@@ -50,16 +50,20 @@ impl Stack {
     }
 
     /// The resident memory of each process that the local stack has started, in
-    /// KB.
+    /// KB, and the name of its program.
     ///
     /// # Panics
     /// On systems without /proc.
     #[must_use]
-    pub fn functions_memory_kb(&self) -> Vec<u64> {
+    pub fn functions_memory_kb(&self) -> Vec<(u64, String)> {
         let pids = self.children().into_iter();
         // One may end meanwhile.
-        pids.filter_map(|pid| try_memory_kb(pid.parse().ok()?, "VmRSS"))
-            .collect()
+        let memory = pids.filter_map(|pid| {
+            let name = std::fs::read_to_string(format!("/proc/{pid}/comm")).ok()?;
+            let kb = try_memory_kb(pid.parse().ok()?, "VmRSS")?;
+            Some((kb, name.trim().to_owned()))
+        });
+        memory.collect()
     }
 
     /// Kills the execution environments of a function, whatever they are at.
