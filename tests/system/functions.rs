@@ -82,6 +82,31 @@ async fn environments_are_reused_and_limited() {
 }
 
 #[tokio::test]
+async fn what_waits_long_for_an_environment_is_refused_and_never_runs() {
+    let stack = Stack::misbehaving()
+        .patient()
+        .argument("--environments")
+        .argument("1")
+        .start()
+        .await;
+    let mut socket = socket(&stack).await;
+    let gate = Gate::closed();
+    socket.send(&gate.body()).await;
+    stack.logs.wait_for(&["waiting at the gate"]).await;
+    let (frame, status) = tokio::join!(
+        socket.ask_text("error"),
+        refused(&stack.ready.websocket, &[])
+    );
+    assert!(frame.contains("Internal server error"), "{frame}");
+    assert_eq!(status, 502);
+    stack.logs.wait_for(&["--environments allows more"]).await;
+    gate.open();
+    let pid = socket.receive_text().await;
+    assert!(pid.parse::<u32>().is_ok(), "{pid}");
+    assert!(!stack.logs.text().contains("told to fail"), "it ran");
+}
+
+#[tokio::test]
 async fn a_function_that_cannot_start_says_why() {
     let stack = Stack::misbehaving()
         .parameter("Start", "fail")

@@ -57,12 +57,13 @@ impl WebSocketApi {
         };
         let patience = match route_key {
             DISCONNECT => route.timeout,
-            _ => QUEUED,
+            _ => route.timeout.min(QUEUED),
         };
         let turn = self.inner.lambda.turn(&route.function);
         let turn = match timeout(patience, turn).await {
             Ok(Ok(turn)) => turn,
             Ok(Err(error)) => return not_invoked(&error.to_string()),
+            Err(_) if patience == route.timeout => return Some(IntegrationResult::TimedOut),
             Err(_) => {
                 return not_invoked("all its environments are busy; --environments allows more");
             }
