@@ -182,7 +182,7 @@ tests/benches/peers/node/dist/.built: tests/benches/peers/node/node_modules/.pac
 	@touch $@
 
 # MINUTES, CLIENTS and SEED are arguments; the same seed does the same again.
-soak: clients tests/node/node_modules/.package-lock.json ## Let every fault strike a busy local stack, and check everything afterwards (MINUTES=30 CLIENTS=2000 SEED=…)
+soak: clients tests/node/node_modules/.package-lock.json ## Let every fault strike a busy local stack, and check everything afterwards (MINUTES=30 CLIENTS=1000 SEED=…)
 	@echo "Building optimised binaries; the first time takes a quarter of an hour…"
 	@cargo build --release --workspace $(addprefix --bin ,$(MEASURED) soak)
 	@target/release/soak $(if $(MINUTES),--minutes "$(MINUTES)") $(if $(CLIENTS),--clients "$(CLIENTS)") $(if $(SEED),--seed "$(SEED)")

@@ -10,8 +10,8 @@ pub(crate) struct Options {
     /// How long faults strike, in minutes
     #[arg(long, default_value_t = 30.0)]
     pub(crate) minutes: f64,
-    /// How many clients
-    #[arg(long, default_value_t = 2_000)]
+    /// How many clients; two cores carry some 1,000
+    #[arg(long, default_value_t = 1_000)]
     pub(crate) clients: usize,
     /// What everything random follows from; another one each time by default
     #[arg(long, default_value_t = fastrand::u64(..1_000_000))]

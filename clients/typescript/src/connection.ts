@@ -90,7 +90,7 @@ export class Connection {
     this.#pingAfterMs = pingAfterMs;
     this.#pacer = new Pacer(environment);
     this.#link = transport.open(request, {
-      opened: () => void this.#hello(),
+      opened: () => this.#hello(),
       received: (text) => this.#received(text),
       closed: (code) => this.#closed(code),
     });
@@ -134,25 +134,26 @@ export class Connection {
     if (this.#finish()) this.#link.close();
   }
 
-  async #hello(failures = 0, data: HelloData = this.#events.hello()): Promise<void> {
+  #hello(failures = 0, data: HelloData = this.#events.hello()): void {
     this.#environment.clearTimeout(this.#handshake);
-    try {
-      const frame = await this.request("hello", { accepts: ["batch"], ...data });
-      if (this.#hasEnded) return;
-      const { maxMessageBytes, messagesPerMinute } = frame.data.limits;
-      this.#maxBytes = maxMessageBytes;
-      this.#pacer.limit(messagesPerMinute);
-      this.#events.welcomed(frame);
-    } catch (error) {
-      const { code } = error as BelfryError;
-      const isTooLarge = code === "MESSAGE_TOO_LARGE";
-      if (failures < MAX_RETRIES && (isTooLarge || code === "INTERNAL")) {
-        // To begin again with a handshake would cost a busy stack far more.
-        this.#pacer.pause(backoff(failures, this.#environment));
-        // A stack may allow only tiny frames. The subscriptions follow when the limit is known.
-        void this.#hello(failures + 1, isTooLarge ? {} : undefined);
-      } else this.#end(error as BelfryError);
-    }
+    this.request("hello", { accepts: ["batch"], ...data }).then(
+      (frame) => {
+        if (this.#hasEnded) return;
+        const { maxMessageBytes, messagesPerMinute } = frame.data.limits;
+        this.#maxBytes = maxMessageBytes;
+        this.#pacer.limit(messagesPerMinute);
+        this.#events.welcomed(frame);
+      },
+      (error: BelfryError) => {
+        const isTooLarge = error.code === "MESSAGE_TOO_LARGE";
+        if (failures < MAX_RETRIES && (isTooLarge || error.code === "INTERNAL")) {
+          // To begin again with a handshake would cost a busy stack far more.
+          this.#pacer.pause(backoff(failures, this.#environment));
+          // A stack may allow only tiny frames. The subscriptions follow when the limit is known.
+          this.#hello(failures + 1, isTooLarge ? {} : undefined);
+        } else this.#end(error);
+      },
+    );
   }
 
   #send(id: string, pending: Pending): void {
