@@ -116,7 +116,8 @@ fn retries_destinations_schedules_and_reserved_concurrency_are_read() {
     assert_eq!(function.event_invoke.destination.as_deref(), Some(queue));
     assert_eq!(function.reserved_concurrency, None);
     let schedules: Vec<_> = function.schedules.iter().map(|s| s.id.as_str()).collect();
-    assert_eq!(schedules, ["MisbehaveMinutely", "MisbehaveNightly"]);
+    let ids = ["MisbehaveHanging", "MisbehaveMinutely", "MisbehaveNightly"];
+    assert_eq!(schedules, ids);
 
     let text = text.replace(
         "        DestinationConfig:\n          OnFailure:\n            Type: SQS\n            Destination: !GetAtt DeadLetters.Arn\n",
