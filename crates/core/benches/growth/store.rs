@@ -9,10 +9,10 @@ use belfry_core::connections::{Connection, Recipient};
 use belfry_core::frames::TokenBucket;
 use belfry_core::log::{AppendId, Entry, Head, LogKey};
 use belfry_core::ports::{
-    Acquired, Advanced, Begun, BroadcastKey, BroadcastRecord, BroadcastRecords, Clock, Consistency,
-    Lease, Listing, LogAppends, LogReads, Memory, NewBroadcasts, RecipientPage, Recipients,
-    Removals, Reservation, Segment, SegmentLeases, SegmentOffers, SegmentStates, SegmentView,
-    Sessions, StoreError, SubscriberPage, Subscribers, Tail, Touched,
+    Acquired, Advanced, Begun, BroadcastKey, BroadcastRecord, BroadcastRecords, Capacity, Clock,
+    Consistency, Lease, Listing, LogAppends, LogReads, Memory, NewBroadcasts, RecipientPage,
+    Recipients, Removals, Reservation, Segment, SegmentLeases, SegmentOffers, SegmentStates,
+    SegmentView, Sessions, StoreError, SubscriberPage, Subscribers, Tail, Touched,
 };
 use belfry_core::testing::{FakeStore, START, TestClock, connection, user_id};
 use belfry_core::{UnixMillis, UnixSeconds};
@@ -20,6 +20,9 @@ use belfry_protocol::{ChannelName, ConnectionId, Epoch, MessageId, Position, Use
 
 use crate::population::{Population, room};
 use crate::simulation::{Marks, PAGE_READ, STORE, id, number};
+
+/// Rows in a page of the adapter.
+pub(crate) const PAGE: u32 = 1_000;
 
 /// As long as a user id of Cognito.
 const USER: &str = "4f1c2a9e-7b1d-4c1f-9a57-0d6f3f1f2b3c";
@@ -164,7 +167,11 @@ impl Subscribers for Store {
         let rows = numbers.filter(|number| !self.has_removed(*number));
         let recipients: Vec<_> = rows.take(limit).map(recipient).collect();
         self.count_read(recipients.len() * SUBSCRIPTION);
-        let latency = if limit < 1_000 { STORE } else { PAGE_READ };
+        let latency = if limit < PAGE as usize {
+            STORE
+        } else {
+            PAGE_READ
+        };
         self.0.clock.sleep(latency).await;
         // Like DynamoDB, which does not look whether something follows a page
         // that is full.
@@ -198,7 +205,7 @@ impl Recipients for Store {
         _: Consistency,
         _: UnixMillis,
     ) -> Result<Vec<Recipient>, StoreError> {
-        unreachable!("messages are to channels")
+        unreachable!("no message is to a user")
     }
 
     async fn of_ids(
@@ -214,12 +221,31 @@ impl Recipients for Store {
 
     async fn scan(
         &self,
-        _: Segment,
-        _: Option<&ConnectionId>,
+        segment: Segment,
+        after: Option<&ConnectionId>,
         _: Consistency,
         _: UnixMillis,
     ) -> Result<RecipientPage, StoreError> {
-        unreachable!("messages are to channels")
+        let (count, total) = (self.0.population.connections, segment.total);
+        let begin = after.map_or(segment.index, |last| number(last) + total);
+        let end = count.min(begin + PAGE * total);
+        let numbers = (begin..end).step_by(total as usize);
+        let last = numbers.clone().next_back();
+        let next = last.filter(|last| last + total < count);
+        let rows = numbers.filter(|number| !self.has_removed(*number));
+        let recipients: Vec<_> = rows.map(recipient).collect();
+        self.count_read(recipients.len() * CONNECTION);
+        self.0.clock.sleep(PAGE_READ).await;
+        Ok(RecipientPage {
+            recipients,
+            next: next.map(id),
+        })
+    }
+}
+
+impl Capacity for Store {
+    async fn open_connections(&self) -> Result<u64, StoreError> {
+        Ok(self.0.population.connections.into())
     }
 }
 
@@ -286,11 +312,14 @@ impl NewBroadcasts for Store {
 
     async fn reserve_all(
         &self,
-        _: &MessageId,
-        _: UnixMillis,
-        _: Duration,
+        id: &MessageId,
+        now: UnixMillis,
+        interval: Duration,
     ) -> Result<Option<Duration>, StoreError> {
-        unreachable!("messages are to channels")
+        self.write(RECORD)
+            .await
+            .reserve_all(id, now, interval)
+            .await
     }
 }
 

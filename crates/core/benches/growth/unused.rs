@@ -1,12 +1,12 @@
-//! The store's ports that frames need and `publish` does not.
+//! The store's ports that frames or broadcasts need, and nobody here.
 
 use belfry_core::connections::Connection;
 use belfry_core::frames::TokenBucket;
 use belfry_core::log::LogKey;
 use belfry_core::ports::{
     Acks, DueCount, Extended, Extension, FreeLock, Leave, LeaveOutcome, Left, ListedLock, LockKey,
-    LockPage, LockState, Locks, Presence, PresentUsers, SessionRefresh, StoreError,
-    SubscribeResult, Subscription, Subscriptions, Swapped,
+    LockPage, LockState, Locks, Presence, PresentUsers, ReaderPage, Receipts, SessionRefresh,
+    StoreError, SubscribeResult, Subscription, Subscriptions, Swapped,
 };
 use belfry_core::{UnixMillis, UnixSeconds};
 use belfry_protocol::{ChannelName, ConnectionId, Position, UserId};
@@ -18,7 +18,7 @@ macro_rules! unused {
         impl $port for Store {
             $(
                 async fn $method(&self, $(_: $argument),*) -> Result<$found, StoreError> {
-                    unreachable!("`publish` does not need it")
+                    unreachable!("nobody needs it here")
                 }
             )*
         }
@@ -50,6 +50,11 @@ unused! { Presence:
     count(&ChannelName, UnixMillis) -> u64;
     last_count(&ChannelName) -> Option<u64>;
     forget_count(&DueCount) -> ();
+}
+
+unused! { Receipts:
+    readers(&LogKey, &Position, Option<&UserId>, usize, UnixMillis) -> ReaderPage;
+    acks_of_users(&[UserId], UnixMillis) -> Vec<(UserId, Position)>;
 }
 
 unused! { SessionRefresh:
