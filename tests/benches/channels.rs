@@ -8,7 +8,9 @@ use std::hash::{BuildHasher, RandomState};
 use std::ops::Range;
 use std::time::{Duration, Instant};
 
-use belfry_tests::{Crowd, Figures, Socket, Stack, StackBuilder, Ticket, percentile, until};
+use belfry_tests::{
+    CONTENTION, Crowd, Figures, Socket, Stack, StackBuilder, Ticket, percentile, until,
+};
 use futures_util::future::join_all;
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;
@@ -32,10 +34,6 @@ const AUDIENCES: [(usize, f64, u32); 4] = [
 
 /// Messages a second to one channel, and for how many seconds.
 const APPENDS: [(f64, u32); 3] = [(1.0, 20), (10.0, 15), (50.0, 15)];
-
-/// Transactions hold their items for longer than on AWS, where more of them would
-/// be under way.
-const CONTENTION: &str = "dynamodb-contention,delay=50ms";
 
 const ROUNDS: usize = 3;
 
@@ -124,11 +122,7 @@ async fn latencies() {
 /// How long `published` takes, and how often publishers conflict. They publish
 /// at random moments, as people do: evenly spaced they would never meet.
 async fn appends(fault: Option<&str>) {
-    let mut stack = stack();
-    if let Some(fault) = fault {
-        stack = stack.argument("--fault").argument(fault);
-    }
-    let stack = stack.start().await;
+    let stack = stack().fault(fault).start().await;
     let tickets = stack.tickets(1).await;
     let mut crowd = Crowd::default();
     join(&mut crowd, &tickets).await;

@@ -11,15 +11,13 @@ use belfry_core::connections::{Connection, ConnectionLimits};
 use belfry_core::liveness::Liveness;
 use belfry_core::ports::{Admission, Admissions, Admitted, Disconnections};
 use belfry_protocol::{ConnectionId, UserId};
-use belfry_tests::{Stack, percentile, unix_time};
+use belfry_tests::{CONTENTION, Stack, percentile, unix_time};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 /// Connects a second, and as many ends. The account's quota is 500, which is
-/// more than the local stack carries. Items are held for longer instead: how
-/// often two transactions meet depends on the product.
+/// more than the local stack carries.
 const RATE: u32 = 200;
-const FAULT: &str = "dynamodb-contention,delay=50ms";
 
 const SECONDS: u32 = 30;
 
@@ -33,13 +31,14 @@ const LIFE: Duration = Duration::from_secs(2);
 
 #[tokio::main]
 async fn main() {
-    for fault in [None, Some(FAULT)] {
+    for fault in [None, Some(CONTENTION)] {
         // Sweeps would share the processors.
-        let mut stack = Stack::builder().argument("--schedule-every").argument("1h");
-        if let Some(fault) = fault {
-            stack = stack.argument("--fault").argument(fault);
-        }
-        let stack = stack.start().await;
+        let stack = Stack::builder()
+            .argument("--schedule-every")
+            .argument("1h")
+            .fault(fault)
+            .start()
+            .await;
         let tables = Tables {
             connections: "Connections".into(),
             messages: "Messages".into(),

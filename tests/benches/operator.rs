@@ -66,8 +66,7 @@ async fn main() {
         begun.elapsed().as_secs_f64()
     );
     assert!(moved, "not every client has moved");
-    let verdict = run.clients.verdict().await;
-    print_moves(&verdict, asked);
+    print_moves(&run.clients.last_opened().await, asked);
     let settled = run.clients.expect_nothing_missed(SETTLING).await;
     println!("drain: {settled}");
     assert_eq!(
@@ -178,14 +177,13 @@ fn room_of(client: usize) -> String {
 }
 
 /// How many clients have moved in each tenth of the time.
-fn print_moves(verdict: &Value, asked: Duration) {
+fn print_moves(moved: &[Duration], asked: Duration) {
     let tenth = u128::from(DRAIN_SECONDS) * 100;
     let mut moves: BTreeMap<u128, usize> = BTreeMap::new();
-    for member in verdict["members"].as_array().expect("a list") {
-        let opened = member["opened"].as_array().expect("a list");
-        let last = opened.last().and_then(|one| one["at"].as_u64());
-        let at = u128::from(last.expect("a time")).saturating_sub(asked.as_millis());
-        *moves.entry(at / tenth).or_default() += 1;
+    for at in moved {
+        *moves
+            .entry(at.saturating_sub(asked).as_millis() / tenth)
+            .or_default() += 1;
     }
     println!(
         "drain: moves in each tenth of the time: {:?}",

@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use belfry_tests::{Socket, Stack, percentile, until};
+use belfry_tests::{CONTENTION, Socket, Stack, percentile, until};
 use futures_util::StreamExt;
 use futures_util::future::join_all;
 use futures_util::stream;
@@ -16,7 +16,7 @@ const CHANNEL: &str = "demo:bench";
 const CASES: [(usize, usize, usize, Option<&str>); 3] = [
     (300, 100, 3, None),
     (1_000, 300, 1, None),
-    (1_000, 300, 1, Some("dynamodb-contention,delay=50ms")),
+    (1_000, 300, 1, Some(CONTENTION)),
 ];
 
 /// Clients that connect at once.
@@ -48,15 +48,14 @@ async fn main() {
 }
 
 async fn measure(users: usize, leaving: usize, fault: Option<&str>) {
-    let mut stack = Stack::for_crowds()
+    let stack = Stack::for_crowds()
         .parameter("PresenceGraceSeconds", "0")
         // This benchmark sweeps when it wants to.
         .argument("--schedule-every")
-        .argument("1h");
-    if let Some(fault) = fault {
-        stack = stack.argument("--fault").argument(fault);
-    }
-    let stack = stack.start().await;
+        .argument("1h")
+        .fault(fault)
+        .start()
+        .await;
     let connecting = (0..users).map(async |n| Client {
         socket: stack.connect(&format!("user-{n}")).await,
         told: 0,

@@ -76,7 +76,8 @@ async fn storm(stack: &Stack, clients: &mut Clients, name: &str) {
         assert!(begun.elapsed() < SETTLING, "not every client has come back");
         tokio::time::sleep(BETWEEN).await;
     }
-    let mut times = back_after(&clients.verdict().await, cut_at);
+    let back = clients.last_opened().await.into_iter();
+    let mut times: Vec<_> = back.map(|at| at.saturating_sub(cut_at)).collect();
     times.sort_unstable();
     let at = |percent| percentile(&times, percent) / 1_000.0;
     println!(
@@ -114,17 +115,6 @@ impl Counts {
         let figures = figures.map(|(name, (now, before))| format!("{name} {}", now - before));
         figures.collect::<Vec<_>>().join(", ")
     }
-}
-
-/// How long each client had no connection.
-fn back_after(verdict: &Value, cut_at: Duration) -> Vec<Duration> {
-    let members = verdict["members"].as_array().expect("a list").iter();
-    let last = |member: &Value| {
-        let opened = member["opened"].as_array().expect("a list");
-        let at = opened.last().and_then(|one| one["at"].as_u64());
-        Duration::from_millis(at.expect("a time")).saturating_sub(cut_at)
-    };
-    members.map(last).collect()
 }
 
 fn connections_of(progress: &Value) -> usize {

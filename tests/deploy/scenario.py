@@ -471,6 +471,7 @@ class Scenario:
         chaos.during("an update of three parameters", self.update)
         chaos.during("an update that adds a hook and HTTP readers", self.add_hook_and_readers)
         traffic.close()
+        until("the removal of the clients' rows", lambda: not traffic.client_rows())
         step("nor by these updates; who noticed what:")
         chaos.print_table()
 

@@ -76,12 +76,12 @@ class Traffic:
         self.server = Server(scenario)
         cognito = scenario.client("cognito-idp")
         tokens = [sign_in(cognito, scenario.found, f"chaos-{number}") for number in range(CLIENTS + 1)]
-        self.newcomer = claims(tokens[-1])["sub"]
+        *self.clients, self.newcomer = (claims(token)["sub"] for token in tokens)
         self.process = scenario.started(["node", program])
         self._ask("open", url=websocket_url(scenario.found), channel=CHANNEL, tokens=tokens)
 
     def begin(self):
-        self.rows = self._rows()
+        self.rows = self._newcomer_rows()
         self._ask("begin")
         self.server.begin()
 
@@ -96,16 +96,22 @@ class Traffic:
     def close(self):
         self._ask("close")
 
+    def client_rows(self):
+        return self._rows_of(self.clients)
+
     def _ask(self, command, **parameters):
         self.process.type_line(json.dumps({"command": command, **parameters}))
         return json.loads(self.process.lines.get(timeout=ANSWER_SECONDS))
 
-    def _rows(self):
-        return sum(row["userId"]["S"] == self.newcomer for row in self.scenario.scan("ConnectionsTable"))
+    def _newcomer_rows(self):
+        return self._rows_of([self.newcomer])
+
+    def _rows_of(self, users):
+        return sum(row["userId"]["S"] in users for row in self.scenario.scan("ConnectionsTable"))
 
     def _rows_left(self):
         """Rows of newcomers who have left since the beginning."""
         end = time.monotonic() + REMOVAL_SECONDS
-        while (left := self._rows() - self.rows) > 0 and time.monotonic() < end:
+        while (left := self._newcomer_rows() - self.rows) > 0 and time.monotonic() < end:
             time.sleep(0.1)
         return max(left, 0)

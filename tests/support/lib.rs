@@ -40,6 +40,6 @@ pub use program::{Clients, Program};
 pub use python::python;
 pub use signing::SigningKey;
 pub use sink::Sink;
-pub use stack::{Ready, Stack, StackBuilder, binaries, repository, template_with};
+pub use stack::{CONTENTION, Ready, Stack, StackBuilder, binaries, repository, template_with};
 pub use tables::{Item, Places, RowWatch, text_of};
 pub use work::Work;

@@ -129,6 +129,21 @@ impl Clients {
         self.0.ask(&json!({"command": "verdict"})).await
     }
 
+    /// When each client's last connection was opened, since 1970.
+    ///
+    /// # Panics
+    /// If a client has had none.
+    pub async fn last_opened(&mut self) -> Vec<Duration> {
+        let verdict = self.verdict().await;
+        let members = verdict["members"].as_array().expect("a list").iter();
+        let last = |member: &Value| {
+            let opened = member["opened"].as_array().expect("a list");
+            let at = opened.last().and_then(|one| one["at"].as_u64());
+            Duration::from_millis(at.expect("a time"))
+        };
+        members.map(last).collect()
+    }
+
     /// Closes every client. Returns what they have left behind.
     pub async fn close(mut self) -> Vec<String> {
         let closed = self.0.ask(&json!({"command": "close"})).await;

@@ -16,6 +16,11 @@ use tokio::process::{Child, Command};
 use crate::logs::Logs;
 use crate::patience::PATIENCE;
 
+/// A fault with which transactions contend as in a large stack: fewer are under way
+/// here, so each holds its items for longer than on AWS. How often two meet depends on
+/// the product.
+pub const CONTENTION: &str = "dynamodb-contention,delay=50ms";
+
 /// The longest that a call through an SDK may take: longer than any function
 /// of a test may run.
 const CALL_TIMEOUT: Duration = Duration::from_secs(120);
@@ -157,6 +162,15 @@ impl StackBuilder {
     pub fn argument(mut self, argument: &str) -> Self {
         self.arguments.push(argument.to_owned());
         self
+    }
+
+    /// Has a fault from the start, if there is one.
+    #[must_use]
+    pub fn fault(self, fault: Option<&str>) -> Self {
+        match fault {
+            Some(fault) => self.argument("--fault").argument(fault),
+            None => self,
+        }
     }
 
     /// Lets functions run for a minute, so that a test can keep them busy.

@@ -148,7 +148,7 @@ export class Connection {
         const isTooLarge = error.code === "MESSAGE_TOO_LARGE";
         if (failures < MAX_RETRIES && (isTooLarge || error.code === "INTERNAL")) {
           // To begin again with a handshake would cost a busy stack far more.
-          this.#pacer.pause(backoff(failures, this.#environment));
+          if (!isTooLarge) this.#pacer.pause(backoff(failures, this.#environment));
           // A stack may allow only tiny frames. The subscriptions follow when the limit is known.
           this.#hello(failures + 1, isTooLarge ? {} : undefined);
         } else this.#end(error);

@@ -306,8 +306,7 @@ impl Lambda {
         name: &str,
         invocation: Invocation,
     ) -> Result<Streamed, NotInvoked> {
-        let function = self.find(name)?;
-        let permit = function.acquire().await?;
+        let Turn { function, permit } = self.turn(name).await?;
         let (sink, head) = response_stream::channel();
         let mut run =
             tokio::spawn(async move { function.invoke(permit, invocation, Some(sink)).await });

@@ -1,16 +1,13 @@
-// Many clients of @belfry/client in one process. Takes commands as lines of JSON, and answers
-// each with one line. Ends by itself after its input has ended, unless a client has left
-// something behind.
+// Many clients of @belfry/client in one process. Ends by itself after its input has ended,
+// unless a client has left something behind.
 import { monitorEventLoopDelay } from "node:perf_hooks";
-import { createInterface } from "node:readline";
 import { Ledger } from "./ledger.mjs";
 import { Member } from "./member.mjs";
+import { serve, sleep, until } from "./program.mjs";
 import { Server } from "./server.mjs";
 
 /** Concurrent handshakes at the beginning. */
 const AT_A_TIME = 64;
-
-const CHECK_MS = 50;
 
 const ledger = new Ledger();
 /** The clients, by number. */
@@ -21,16 +18,6 @@ let server;
 
 const delay = monitorEventLoopDelay();
 delay.enable();
-
-const sleep = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
-
-/** Waits until something is true, at most so long. */
-async function until(isTrue, ms) {
-  for (const end = performance.now() + ms; performance.now() < end; await sleep(CHECK_MS)) {
-    if (isTrue()) return true;
-  }
-  return isTrue();
-}
 
 const everybody = () => [...members, ...left];
 
@@ -127,8 +114,5 @@ const commands = {
   },
 };
 
-for await (const line of createInterface({ input: process.stdin })) {
-  const { command, ...parameters } = JSON.parse(line);
-  console.log(JSON.stringify(await commands[command](parameters)));
-}
+await serve(commands);
 delay.disable();

@@ -168,7 +168,7 @@ export class Member {
   }
 
   verdict(hasLeft) {
-    const { user, connections, interruptions } = this;
+    const { user } = this;
     const present = {};
     for (const { channel, isPresent } of this.wanted.channels) {
       if (isPresent && !hasLeft)
@@ -176,7 +176,7 @@ export class Member {
     }
     const { connectionId } = this.#belfry.status;
     const logs = this.witnesses.map((witness) => witness.verdict());
-    return { user, connectionId, connections, interruptions, opened: this.#opened, logs, present };
+    return { user, connectionId, opened: this.#opened, logs, present };
   }
 
   async #keep(what, promise) {

@@ -1,14 +1,13 @@
 // Clients of @belfry/client that publish at a steady rate while somebody changes the stack, and
-// newcomers that connect meanwhile. Takes commands as lines of JSON, and answers each with one line.
-import { createInterface } from "node:readline";
+// newcomers that connect meanwhile.
 import { Belfry } from "../../../clients/typescript/dist/index.js";
 import { Ledger } from "./ledger.mjs";
 import { Newcomer } from "./newcomer.mjs";
+import { serve, until } from "./program.mjs";
 import { Tally } from "./tally.mjs";
 import { Witness } from "./witness.mjs";
 
 const PUBLISH_EVERY_MS = 1_000;
-const CHECK_MS = 50;
 /** Longer than any outage here. */
 const PUBLISH_TIMEOUT_MS = 10 * 60_000;
 
@@ -19,14 +18,6 @@ let channel;
 let newcomer;
 let timers = [];
 let nextId = 1;
-
-const sleep = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
-
-/** Waits until something is true, at most so long. */
-async function until(isTrue, ms) {
-  for (const end = performance.now() + ms; performance.now() < end && !isTrue(); ) await sleep(CHECK_MS);
-  return isTrue();
-}
 
 class Client {
   /** The ids of the messages that are not acknowledged yet. */
@@ -117,7 +108,4 @@ const commands = {
   },
 };
 
-for await (const line of createInterface({ input: process.stdin })) {
-  const { command, ...parameters } = JSON.parse(line);
-  console.log(JSON.stringify(await commands[command](parameters)));
-}
+await serve(commands);

@@ -2,8 +2,6 @@ const same = (one, other) => one?.epoch === other?.epoch && one?.seq === other?.
 
 /** Checks that a client delivers each message of a log once and in order, or says what is lost. */
 export class Witness {
-  /** Where the subscription began. */
-  begin;
   /** Up to where the client has delivered or reported everything. */
   position;
   /** The id of the last message. */
@@ -22,15 +20,13 @@ export class Witness {
 
   /** The server has subscribed the client. */
   begun() {
-    this.begin ??= this.position ?? this.channel.position;
-    this.position ??= this.begin;
+    this.position ??= this.channel.position;
   }
 
   #message({ id, position }, ledger) {
     if (!position) return this.wrong.push(`${this.who}: ${id} has no position in ${this.log}`);
     // The first message may come with the answer that says where the subscription begins.
-    this.begin ??= { epoch: position.epoch, seq: position.seq - 1 };
-    this.position ??= this.begin;
+    this.position ??= { epoch: position.epoch, seq: position.seq - 1 };
     const { epoch, seq } = this.position;
     // Before the first message, the epoch of a log is a provisional one.
     if ((position.epoch !== epoch && seq > 0) || position.seq !== seq + 1) {
@@ -52,7 +48,7 @@ export class Witness {
   }
 
   verdict() {
-    const { log, begin, position, losses } = this;
-    return { log, begin, position, losses };
+    const { log, position, losses } = this;
+    return { log, position, losses };
   }
 }

@@ -438,41 +438,92 @@ async fn a_lock_survives_everything_else() {
     explore(Lock).await;
 }
 
-/// Runs each pair in both orders with trouble at each call of the first, and
-/// repeats both incidents twice at the end.
-#[tokio::test]
-async fn database_trouble_leaves_nothing_behind() {
+/// Lets each incident follow one that has trouble at each of its calls, and
+/// repeats both twice at the end.
+async fn have_trouble(first: Incident) {
     let hooked = hooked();
     let mut stories = 0;
-    for first in ALL {
-        for second in ALL {
-            let database = endpoint().await;
-            let client = Client::new(&crate::sdk_config(&database));
-            let direct = hooked(store_at(&database));
-            for trouble in [Trouble::Conflict, Trouble::Throttle, Trouble::LostAnswer] {
-                for call in 0.. {
-                    stories += 1;
-                    let story = Story::number(stories);
-                    let proxy = Proxy::start(&database, trouble, call).await;
-                    if first != Connect {
-                        story.happen(Connect, &direct).await.unwrap();
-                    }
-                    let through = hooked(store_at(&proxy.endpoint));
-                    story.happen(first, &through).await.unwrap();
-                    for what in [second, first, second, first] {
-                        story.happen(what, &direct).await.unwrap();
-                    }
-                    let context =
-                        format!("{trouble:?} at call {call} of {first:?}, then {second:?}");
-                    let all = [Connect, first, second];
-                    expect_consistent(&client, &direct, &story, (&all, &all), &[], &context).await;
-                    if !proxy.was_reached() {
-                        break;
-                    }
+    for second in ALL {
+        let database = endpoint().await;
+        let client = Client::new(&crate::sdk_config(&database));
+        let direct = hooked(store_at(&database));
+        for trouble in [Trouble::Conflict, Trouble::Throttle, Trouble::LostAnswer] {
+            for call in 0.. {
+                stories += 1;
+                let story = Story::number(stories);
+                let proxy = Proxy::start(&database, trouble, call).await;
+                if first != Connect {
+                    story.happen(Connect, &direct).await.unwrap();
+                }
+                let through = hooked(store_at(&proxy.endpoint));
+                story.happen(first, &through).await.unwrap();
+                for what in [second, first, second, first] {
+                    story.happen(what, &direct).await.unwrap();
+                }
+                let context = format!("{trouble:?} at call {call} of {first:?}, then {second:?}");
+                let all = [Connect, first, second];
+                expect_consistent(&client, &direct, &story, (&all, &all), &[], &context).await;
+                if !proxy.was_reached() {
+                    break;
                 }
             }
         }
     }
+}
+
+#[tokio::test]
+async fn trouble_during_a_connect_leaves_nothing_behind() {
+    have_trouble(Connect).await;
+}
+
+#[tokio::test]
+async fn trouble_during_a_disconnect_leaves_nothing_behind() {
+    have_trouble(Disconnect).await;
+}
+
+#[tokio::test]
+async fn trouble_during_a_removal_leaves_nothing_behind() {
+    have_trouble(Removal).await;
+}
+
+#[tokio::test]
+async fn trouble_during_a_successors_connect_leaves_nothing_behind() {
+    have_trouble(Successor).await;
+}
+
+#[tokio::test]
+async fn trouble_during_a_frame_leaves_nothing_behind() {
+    have_trouble(Frame).await;
+}
+
+#[tokio::test]
+async fn trouble_during_a_new_token_leaves_nothing_behind() {
+    have_trouble(NewToken).await;
+}
+
+#[tokio::test]
+async fn trouble_during_a_ping_leaves_nothing_behind() {
+    have_trouble(Ping).await;
+}
+
+#[tokio::test]
+async fn trouble_during_a_sign_out_leaves_nothing_behind() {
+    have_trouble(SignOut).await;
+}
+
+#[tokio::test]
+async fn trouble_during_a_subscription_leaves_nothing_behind() {
+    have_trouble(Subscribe).await;
+}
+
+#[tokio::test]
+async fn trouble_during_the_end_of_a_subscription_leaves_nothing_behind() {
+    have_trouble(Unsubscribe).await;
+}
+
+#[tokio::test]
+async fn trouble_during_a_lock_leaves_nothing_behind() {
+    have_trouble(Lock).await;
 }
 
 #[tokio::test]
