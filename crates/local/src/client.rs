@@ -14,6 +14,7 @@ mod terminal;
 use std::io::{self, Read};
 use std::path::Path;
 
+use belfry_ops::commands;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 
@@ -24,12 +25,12 @@ pub(crate) use catch_up::{Position, Since};
 pub(crate) use publish::{Publication, publish, publish_as};
 use socket::MAX_MESSAGE_BYTES;
 pub(crate) use subscribe::subscribe;
-pub(crate) use terminal::printable;
 
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ClientError {
     #[error(
-        "no local stack responds at {endpoint}: {cause}\nStart one with `make run`, or `./belfry run` in a release, or choose another with --endpoint."
+        "no local stack responds at {endpoint}: {cause}\nStart one with `{}`, or choose another with --endpoint.",
+        commands::start()
     )]
     NoStack { endpoint: String, cause: String },
     #[error("the local stack refused: {0}")]

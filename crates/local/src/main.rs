@@ -77,7 +77,7 @@ fn main() -> ExitCode {
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("belfry: {}", client::printable(&error));
+            eprintln!("belfry: {}", belfry_ops::printable(&error));
             ExitCode::FAILURE
         }
     }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::path::Path;
 
+use belfry_ops::commands;
 use serde::Serialize;
 
 /// The stack's URLs; their JSON is the line that `--json` prints, and the answer
@@ -35,8 +36,8 @@ impl Ready {
             writeln!(out, "{line}")?;
             return out.flush();
         }
-        let example = example.display();
-        let belfry = std::env::args().next().unwrap_or_else(|| "belfry".into());
+        let example = commands::quoted(&example.display().to_string());
+        let belfry = commands::program();
         let Ready {
             websocket,
             management,

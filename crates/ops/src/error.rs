@@ -2,8 +2,7 @@
 
 use std::io;
 
-use crate::output::quoted;
-use crate::stack::NPX;
+use crate::commands;
 
 /// Exit code if something failed.
 const FAILED: u8 = 1;
@@ -18,7 +17,7 @@ const INTERRUPTED: u8 = 130;
 pub(crate) enum OpsError {
     #[error(
         "no local stack responds at {endpoint}: {cause}\nStart one with `{}`, choose another with --endpoint, or name a stack on AWS with --stack.",
-        start_command()
+        commands::start()
     )]
     NoLocalStack { endpoint: String, cause: String },
     #[error(
@@ -102,23 +101,6 @@ impl OpsError {
     }
 }
 
-/// What starts a local stack: in a checkout the Makefile does, elsewhere this
-/// program.
-fn start_command() -> String {
-    let program = std::env::args().next().unwrap_or_default();
-    command_to_start(&program)
-}
-
-fn command_to_start(program: &str) -> String {
-    let is_built_here = program.contains("target/debug/") || program.contains("target/release/");
-    match program {
-        _ if is_built_here => "make run".into(),
-        "" => "belfry run".into(),
-        NPX => format!("{NPX} run"),
-        program => format!("{} run", quoted(program)),
-    }
-}
-
 fn refusal_advice(error_type: &str, message: &str) -> &'static str {
     if error_type == "RateLimited" {
         "\nWait, then run the command again."
@@ -143,20 +125,6 @@ mod tests {
     fn shown(error_type: &str, message: &str) -> String {
         let error = OpsError::of_function(error_type, message);
         format!("{} {error}", error.exit_code())
-    }
-
-    #[test]
-    fn a_local_stack_starts_as_this_program_did() {
-        let commands = [
-            ("target/debug/belfry", "make run"),
-            ("/home/alice/belfry/target/release/belfry", "make run"),
-            ("./belfry", "./belfry run"),
-            ("npx belfry", "npx belfry run"),
-            ("/opt/my tools/belfry", "'/opt/my tools/belfry' run"),
-        ];
-        for (program, command) in commands {
-            assert_eq!(command_to_start(program), command);
-        }
     }
 
     #[test]

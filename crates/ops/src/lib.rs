@@ -6,6 +6,7 @@
 mod actions;
 mod arguments;
 mod cloud;
+pub mod commands;
 mod confirm;
 mod error;
 mod http;
@@ -17,7 +18,8 @@ use std::process::ExitCode;
 
 pub use arguments::OpsArgs;
 use error::OpsError;
-use output::{Output, printable};
+use output::Output;
+pub use output::printable;
 use stack::Stack;
 
 /// Runs an action and returns the program's exit code.

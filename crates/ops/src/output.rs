@@ -73,8 +73,9 @@ impl Output {
 }
 
 /// A text without the characters that would command the terminal: part of it
-/// comes from clients.
-pub(crate) fn printable(text: &str) -> String {
+/// comes from clients or a server.
+#[must_use]
+pub fn printable(text: &str) -> String {
     let command = |c: char| c.is_control() && c != '\n';
     text.replace(command, "\u{fffd}")
 }
@@ -167,15 +168,6 @@ fn duration(seconds: u64) -> String {
     }
 }
 
-/// A text as one word of a shell.
-pub(crate) fn quoted(text: &str) -> String {
-    let plain = |b: u8| b.is_ascii_alphanumeric() || b"-_./:=@,+%".contains(&b);
-    if !text.is_empty() && text.bytes().all(plain) {
-        return text.to_owned();
-    }
-    format!("'{}'", text.replace('\'', r"'\''"))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -224,9 +216,11 @@ mod tests {
     }
 
     #[test]
-    fn a_word_is_quoted_if_a_shell_would_change_it() {
-        assert_eq!(quoted("belfry-dev"), "belfry-dev");
-        assert_eq!(quoted("it's"), r"'it'\''s'");
-        assert_eq!(quoted(""), "''");
+    fn nobody_commands_the_terminal() {
+        assert_eq!(
+            printable("a\u{1b}[2Jb\u{9b}c\r\nd"),
+            "a\u{fffd}[2Jb\u{fffd}c\u{fffd}\nd"
+        );
+        assert_eq!(printable("…/dev ü"), "…/dev ü");
     }
 }

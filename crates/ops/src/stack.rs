@@ -16,17 +16,14 @@ use serde_json::{Value, json};
 
 use crate::arguments::{DEFAULT_ENDPOINT, StackArgs};
 use crate::cloud::{BAD_CREDENTIALS, Cloud};
+use crate::commands;
 use crate::error::OpsError;
 use crate::http::{Http, causes};
-use crate::output::quoted;
 
 const INVOKING: &str = "invoking the function Operator";
 
 /// The function's logical id, which is its name in the local stack.
 const OPERATOR: &str = "Operator";
-
-/// The program's name if npm started it.
-pub(crate) const NPX: &str = "npx belfry";
 
 /// The function has 60 seconds.
 const INVOKE_TIMEOUT: Duration = Duration::from_secs(75);
@@ -141,13 +138,7 @@ impl Stack {
 
     /// A command that asks the same stack.
     pub(crate) fn command(&self, action: &str) -> String {
-        let program = std::env::args().next();
-        let program = match program.as_deref() {
-            // The launcher of the npm package.
-            Some(NPX) => NPX.into(),
-            program => quoted(program.unwrap_or("belfry")),
-        };
-        format!("{program} ops {action}{}", self.flags)
+        format!("{} ops {action}{}", commands::program(), self.flags)
     }
 
     /// What people call the stack.
@@ -214,7 +205,7 @@ fn flags(arguments: &StackArgs) -> String {
         ("endpoint", endpoint),
     ]
     .into_iter()
-    .filter_map(|(name, value)| Some(format!(" --{name} {}", quoted(value?))))
+    .filter_map(|(name, value)| Some(format!(" --{name} {}", commands::quoted(value?))))
     .collect()
 }
 

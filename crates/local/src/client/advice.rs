@@ -2,6 +2,8 @@
 
 use std::fmt::Write as _;
 
+use belfry_ops::commands::{program, quoted};
+
 use super::catch_up::{Position, Since};
 use super::socket::ErrorData;
 use crate::cli::ConnectArgs;
@@ -47,11 +49,6 @@ pub(super) fn refusal(channel: &str, error: &ErrorData, connect: &ConnectArgs) -
     text
 }
 
-fn program() -> String {
-    let program = std::env::args().next();
-    program.map_or_else(|| "belfry".into(), |program| quoted(&program))
-}
-
 fn user(command: &mut String, connect: &ConnectArgs) {
     let Some(user) = &connect.user else { return };
     flag(command, "user", user);
@@ -65,33 +62,4 @@ fn user(command: &mut String, connect: &ConnectArgs) {
 
 fn flag(command: &mut String, name: &str, value: &str) {
     let _ = write!(command, " --{name} {}", quoted(value));
-}
-
-/// A text as one word of a shell.
-fn quoted(text: &str) -> String {
-    let plain = |b: u8| b.is_ascii_alphanumeric() || b"-_./:=@,+%".contains(&b);
-    if !text.is_empty() && text.bytes().all(plain) {
-        return text.to_owned();
-    }
-    format!("'{}'", text.replace('\'', r"'\''"))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_word_is_quoted_if_a_shell_would_change_it() {
-        for (text, expected) in [
-            ("alice", "alice"),
-            ("a=b:c/d@e", "a=b:c/d@e"),
-            ("", "''"),
-            ("a b", "'a b'"),
-            ("a;rm", "'a;rm'"),
-            ("it's", r"'it'\''s'"),
-            ("$(x)", "'$(x)'"),
-        ] {
-            assert_eq!(quoted(text), expected);
-        }
-    }
 }

@@ -2,6 +2,8 @@
 
 use std::io::{self, Write};
 
+use belfry_ops::printable;
+
 /// Standard output for frames, standard error for everything else.
 pub(super) struct Terminal {
     out: Box<dyn Write>,
@@ -29,26 +31,5 @@ impl Terminal {
     pub(super) fn print(&mut self, line: &str) -> io::Result<()> {
         writeln!(self.out, "{line}")?;
         self.out.flush()
-    }
-}
-
-/// A text without the characters that would command the terminal: part of it
-/// comes from the server.
-pub(crate) fn printable(text: &str) -> String {
-    let command = |c: char| c.is_control() && c != '\n';
-    text.replace(command, "\u{fffd}")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_server_cannot_command_the_terminal() {
-        assert_eq!(
-            printable("a\u{1b}[2Jb\u{9b}c\r\nd"),
-            "a\u{fffd}[2Jb\u{fffd}c\u{fffd}\nd"
-        );
-        assert_eq!(printable("…/dev ü"), "…/dev ü");
     }
 }
