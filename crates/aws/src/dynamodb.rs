@@ -172,15 +172,16 @@ impl DynamoDb {
     }
 }
 
-/// The items to read in a batch, at most [`BATCH`] of them.
-fn wanted(
+/// The items to read in a batch, at most [`BATCH`] of them, with these attributes
+/// or whole.
+fn wanted<'a>(
     keys: Vec<Item>,
-    attributes: &str,
+    attributes: impl Into<Option<&'a str>>,
     consistency: Consistency,
 ) -> Result<KeysAndAttributes, StoreError> {
     KeysAndAttributes::builder()
         .set_keys(Some(keys))
-        .projection_expression(attributes)
+        .set_projection_expression(attributes.into().map(str::to_owned))
         .consistent_read(consistency == Consistency::Strong)
         .build()
         .map_err(|error| failed(BATCH_GET, error))

@@ -1,13 +1,11 @@
-use aws_sdk_dynamodb::types::KeysAndAttributes;
 use belfry_core::UnixMillis;
 use belfry_core::connections::Connection;
 use belfry_core::ports::{ConnectionListing, ConnectionPage, StoreError};
 use belfry_protocol::ConnectionId;
-use futures_util::stream::{self, StreamExt, TryStreamExt};
 
-use super::recipients::{BATCHES, Unreadable, skip_unreadable};
+use super::recipients::{Unreadable, skip_unreadable};
 use super::row::{self, CONNECTION_ID, Item, number, string};
-use super::{BATCH, BATCH_GET, DynamoDb, IS_LIVE, failed, key, sdk_failed};
+use super::{DynamoDb, IS_LIVE, failed, key, sdk_failed};
 
 /// The most rows that a page reads. The largest have two kilobytes, and DynamoDB
 /// reads at most one megabyte for a page.
@@ -19,20 +17,7 @@ impl ConnectionListing for DynamoDb {
         ids: &[ConnectionId],
         now: UnixMillis,
     ) -> Result<Vec<Connection>, StoreError> {
-        let batches = ids.chunks(BATCH).map(|ids| {
-            let keys = ids.iter().map(key).collect();
-            let wanted = KeysAndAttributes::builder().set_keys(Some(keys));
-            let wanted = wanted.consistent_read(true).build();
-            wanted.map_err(|error| failed(BATCH_GET, error))
-        });
-        let batches = batches.collect::<Result<Vec<_>, _>>()?;
-        let items = stream::iter(batches)
-            .map(|wanted| self.batch(&self.tables.connections, wanted))
-            .buffer_unordered(BATCHES)
-            .try_concat()
-            .await?;
-        let is_live = |item: &&Item| row::expires_at(item).is_some_and(|end| !end.has_passed(now));
-        Ok(readable(items.iter().filter(is_live)))
+        Ok(readable(&self.live_rows(ids, None, now).await?))
     }
 
     async fn row_page(

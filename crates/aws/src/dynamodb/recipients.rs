@@ -15,7 +15,7 @@ const USER_INDEX: &str = "userId-index";
 const PAGE: i32 = 1_000;
 
 /// Maximum concurrent batches.
-pub(super) const BATCHES: usize = 4;
+const BATCHES: usize = 4;
 
 impl Recipients for DynamoDb {
     async fn of_user(
@@ -35,20 +35,8 @@ impl Recipients for DynamoDb {
         ids: &[ConnectionId],
         now: UnixMillis,
     ) -> Result<Vec<Recipient>, StoreError> {
-        // A missing row means "gone", so a row that was just written must be
-        // found.
-        let batches = ids.chunks(BATCH).map(|ids| {
-            let keys = ids.iter().map(key).collect();
-            wanted(keys, RECIPIENT_ATTRIBUTES, Consistency::Strong)
-        });
-        let batches = batches.collect::<Result<Vec<_>, _>>()?;
-        let items = stream::iter(batches)
-            .map(|wanted| self.batch(&self.tables.connections, wanted))
-            .buffer_unordered(BATCHES)
-            .try_concat()
-            .await?;
-        let is_live = |item: &&Item| row::expires_at(item).is_some_and(|end| !end.has_passed(now));
-        Ok(readable(items.iter().filter(is_live)))
+        let rows = self.live_rows(ids, RECIPIENT_ATTRIBUTES, now).await?;
+        Ok(readable(&rows))
     }
 
     async fn scan(
@@ -84,6 +72,30 @@ impl Recipients for DynamoDb {
 }
 
 impl DynamoDb {
+    /// The rows of these connections that have not expired, with these attributes
+    /// or whole. A missing row means "gone", so a row that was just written must
+    /// be found.
+    pub(super) async fn live_rows(
+        &self,
+        ids: &[ConnectionId],
+        attributes: impl Into<Option<&str>>,
+        now: UnixMillis,
+    ) -> Result<Vec<Item>, StoreError> {
+        let attributes = attributes.into();
+        let batches = ids.chunks(BATCH).map(|ids| {
+            let keys = ids.iter().map(key).collect();
+            wanted(keys, attributes, Consistency::Strong)
+        });
+        let batches = batches.collect::<Result<Vec<_>, _>>()?;
+        let mut rows = stream::iter(batches)
+            .map(|wanted| self.batch(&self.tables.connections, wanted))
+            .buffer_unordered(BATCHES)
+            .try_concat()
+            .await?;
+        rows.retain(|row| row::expires_at(row).is_some_and(|end| !end.has_passed(now)));
+        Ok(rows)
+    }
+
     async fn of_user_by_index(
         &self,
         user: &UserId,
