@@ -107,6 +107,34 @@ async fn what_waits_long_for_an_environment_is_refused_and_never_runs() {
 }
 
 #[tokio::test]
+async fn a_client_with_many_messages_does_not_delay_the_others() {
+    let stack = Stack::misbehaving()
+        .patient()
+        .argument("--environments")
+        .argument("1")
+        .start()
+        .await;
+    let (mut flood, mut other) = (socket(&stack).await, socket(&stack).await);
+    let (first, last) = (Gate::closed(), Gate::closed());
+    flood.send(&first.body()).await;
+    stack.logs.wait_for(&["waiting at the gate"]).await;
+    for body in ["pid", &last.body()] {
+        flood.send(body).await;
+    }
+    // Its messages have been read, and wait.
+    flood.ping().await;
+    other.send("pid").await;
+    other.ping().await;
+    first.open();
+    let pid = other.receive_text().await;
+    assert!(pid.parse::<u32>().is_ok(), "{pid}");
+    last.open();
+    for _ in 0..3 {
+        assert_eq!(flood.receive_text().await, pid);
+    }
+}
+
+#[tokio::test]
 async fn a_function_that_cannot_start_says_why() {
     let stack = Stack::misbehaving()
         .parameter("Start", "fail")

@@ -52,8 +52,8 @@ async fn tick(
     let mut last: Option<JoinHandle<()>> = None;
     loop {
         ticks.tick().await;
-        // At the template's period, the last event would be over: without this,
-        // sweeps every second would all do the same work at once.
+        // Without this, sweeps every second would all do the same work at once.
+        // At the template's own period they may, as on AWS.
         let overlaps = last.as_ref().is_some_and(|event| !event.is_finished());
         if overlaps && schedule.period.is_none_or(|own| period < own) {
             continue;

@@ -5,9 +5,9 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use serde::Serialize;
-use tokio::sync::Notify;
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::mpsc::{Receiver, Sender, channel};
+use tokio::sync::{Mutex, Notify};
 use tokio::time::{Instant, sleep_until};
 
 use super::assumed;
@@ -91,6 +91,9 @@ pub(super) struct Connection {
     sent: AtomicU64,
     end: OnceLock<CloseStatus>,
     terminated: Notify,
+    /// Held by the message that waits for an environment. The connection's
+    /// others wait behind it instead of before other clients' messages.
+    pub(super) queue: Mutex<()>,
 }
 
 /// What the console shows of a connection.
@@ -132,6 +135,7 @@ impl Connection {
             sent: AtomicU64::new(0),
             end: OnceLock::new(),
             terminated: Notify::new(),
+            queue: Mutex::default(),
         };
         (connection, receiver)
     }

@@ -104,7 +104,7 @@ async fn run_connection(
     decision: oneshot::Sender<Decision>,
 ) {
     let decided = tokio::select! {
-        result = api.invoke_route(CONNECT, &event) => decide(result),
+        result = api.invoke_route(CONNECT, &event, None) => decide(result),
         () = api.inner.stopping.cancelled() => Err(HandshakeRefusal::stopping()),
     };
     // The event contains the client's token; nothing needs it any more.
@@ -173,7 +173,7 @@ async fn disconnect(api: &WebSocketApi, peer: &Peer, endpoint: &ApiEndpoint, end
 async fn run_disconnect(api: &WebSocketApi, peer: &Peer, event: &GatewayEvent) {
     // The semaphore is never closed.
     let _permit = api.inner.disconnects.acquire().await;
-    match api.invoke_route(DISCONNECT, event).await {
+    match api.invoke_route(DISCONNECT, event, None).await {
         None | Some(IntegrationResult::Response(_)) => {}
         Some(
             IntegrationResult::Failed | IntegrationResult::NotInvoked | IntegrationResult::TimedOut,

@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
+use futures_util::future::OptionFuture;
 use serde_json::{Value, json};
-use tokio::time::timeout;
+use tokio::sync::Mutex;
+use tokio::time::{Instant, timeout_at};
 
 use super::WebSocketApi;
 use super::assumed::{REPLY_TOO_LARGE, THROTTLED};
@@ -44,32 +46,39 @@ pub(super) struct ProxyResponse {
 }
 
 impl WebSocketApi {
-    /// Runs a route's function. `None` if there is no such route.
+    /// Runs a route's function. `None` if there is no such route. Of the events
+    /// that share a queue, only one at a time waits among everybody's.
     pub(super) async fn invoke_route(
         &self,
         route_key: &str,
         event: &GatewayEvent,
+        queue: Option<&Mutex<()>>,
     ) -> Option<IntegrationResult> {
         let route = self.inner.api.routes.get(route_key)?;
         let not_invoked = |reason: &str| {
             tracing::warn!(route = route_key, reason, "the function was not invoked");
             Some(IntegrationResult::NotInvoked)
         };
-        let patience = match route_key {
-            DISCONNECT => route.timeout,
-            _ => route.timeout.min(QUEUED),
+        let now = Instant::now();
+        let end = now + route.timeout;
+        let end_of_queue = match route_key {
+            DISCONNECT => end,
+            _ => end.min(now + QUEUED),
         };
-        let turn = self.inner.lambda.turn(&route.function);
-        let turn = match timeout(patience, turn).await {
+        let turn = async {
+            let _first = OptionFuture::from(queue.map(Mutex::lock)).await;
+            self.inner.lambda.turn(&route.function).await
+        };
+        let turn = match timeout_at(end_of_queue, turn).await {
             Ok(Ok(turn)) => turn,
             Ok(Err(error)) => return not_invoked(&error.to_string()),
-            Err(_) if patience == route.timeout => return Some(IntegrationResult::TimedOut),
+            Err(_) if end_of_queue == end => return Some(IntegrationResult::TimedOut),
             Err(_) => {
                 return not_invoked("all its environments are busy; --environments allows more");
             }
         };
         let invocation = Invocation::new(event.payload.clone());
-        match timeout(route.timeout, turn.invoke(invocation)).await {
+        match timeout_at(end, turn.invoke(invocation)).await {
             Ok(Ok(outcome)) => Some(parse(&outcome)),
             Ok(Err(error)) => not_invoked(&error.to_string()),
             Err(_) => Some(IntegrationResult::TimedOut),
@@ -88,7 +97,10 @@ impl WebSocketApi {
             GatewayEvent::from(event::message(&connection.peer, endpoint, &route_key, body));
         let error = |message| Some(error_frame(message, &connection.peer.id, &event.request_id));
         let reply = if self.inner.limits.requests.allows() {
-            match self.invoke_route(&route_key, &event).await {
+            match self
+                .invoke_route(&route_key, &event, Some(&connection.queue))
+                .await
+            {
                 None => error("Forbidden"),
                 Some(IntegrationResult::Failed | IntegrationResult::NotInvoked) => {
                     error("Internal server error")
