@@ -125,6 +125,23 @@ fn the_prices_of_the_ways_to_listen_follow_from_the_same_units() {
     assert_eq!(missing, [const { None }; 4]);
 }
 
+#[test]
+fn a_large_message_that_workers_post_costs_its_record() {
+    let of = |bytes: u32| {
+        let flags = "--connections 1000 --fan-out 500 --publishes-per-user 1 --message-bytes";
+        usage(&format!("{flags} {bytes}"))
+    };
+    // With what is around them, 700 and 5,000 bytes.
+    let (small, large) = (of(400), of(4_700));
+    let few = units("publish: a worker posts to 500 subscribers");
+    let many = units("publish: a worker posts 5 KB to 500 subscribers");
+    let messages = 1_000.0 * 730.0 / 24.0;
+    let write = large.write_units - small.write_units;
+    assert_close(write, messages * (many.write - few.write));
+    let read = large.read_units - small.read_units;
+    assert_close(read, messages * (many.read - few.read));
+}
+
 /// By hand: one connection that is open all the time, without a message.
 #[test]
 fn an_idle_connection_costs_its_minutes_and_its_pings() {

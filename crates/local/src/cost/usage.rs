@@ -19,7 +19,7 @@ const READ_STEP: f64 = 4_096.0;
 const OWN_POSTS: f64 = 100.0;
 
 /// The parameters `ConnectionsPerWorker` and `MaxWorkers`.
-const SUBSCRIBERS_PER_WORKER: f64 = 5_000.0;
+const CONNECTIONS_PER_WORKER: f64 = 5_000.0;
 const MAX_WORKERS: f64 = 4.0;
 
 /// A worker saves how far it is after each page.
@@ -196,6 +196,8 @@ impl<'a> Month<'a> {
         self.operate(messages, to_user);
         let thousands = (self.arguments.connections / 1_000.0).ceil();
         self.operate(broadcasts * thousands, to_all);
+        let workers = workers(self.arguments.connections);
+        self.share(broadcasts, workers, self.message_bytes);
     }
 
     /// The posts of what servers send.
@@ -299,7 +301,7 @@ impl<'a> Month<'a> {
     /// Lists the subscribers of a channel and posts to them.
     fn tell_subscribers(&mut self, times: f64, bytes: f64) {
         if self.fan_out > OWN_POSTS {
-            self.hand_over(times);
+            self.hand_over(times, bytes);
         } else {
             self.operate(
                 times * pages(self.fan_out),
@@ -310,12 +312,11 @@ impl<'a> Month<'a> {
     }
 
     /// Workers post to the subscribers, page by page.
-    fn hand_over(&mut self, times: f64) {
+    fn hand_over(&mut self, times: f64, bytes: f64) {
         let one = units("publish: a worker posts to 500 subscribers");
         let two_pages = units("publish: a worker posts to 1,500 subscribers");
         let two_workers = units("publish: two workers post to 1,500 subscribers");
-        let workers = (self.fan_out / SUBSCRIBERS_PER_WORKER).ceil();
-        let workers = workers.min(MAX_WORKERS);
+        let workers = workers(self.fan_out);
         // Nobody knows what follows a page that is full, so there is another one.
         let pages = workers * ((self.fan_out / workers / SUBSCRIBERS_PER_PAGE).floor() + 1.0);
         let write = one.write
@@ -326,7 +327,17 @@ impl<'a> Month<'a> {
             + (workers - 1.0) * (two_workers.read - two_pages.read);
         self.usage.write_units += times * write;
         self.usage.read_units += times * read;
+        self.share(times, workers, bytes);
         self.invoke(times * workers, "broadcast");
+    }
+
+    /// The record of a broadcast, beyond what the operation counts: it holds the
+    /// frame. It is written at the beginning and at the end, and each worker reads
+    /// it.
+    fn share(&mut self, times: f64, workers: f64, bytes: f64) {
+        let bytes = bytes + quantity("bytes around a frame in a record");
+        self.usage.write_units += times * 2.0 * further_kilobytes(bytes);
+        self.read_more(times * workers, bytes);
     }
 
     /// Events for `HookFunction`.
@@ -373,8 +384,7 @@ impl<'a> Month<'a> {
     /// reads the head and the newest entry.
     fn keep(&mut self, messages: f64) {
         self.read_more(messages, 2.0 * self.message_bytes);
-        let further_kilobytes = (self.message_bytes / 1_024.0).ceil() - 1.0;
-        self.usage.write_units += messages * 2.0 * further_kilobytes;
+        self.usage.write_units += messages * 2.0 * further_kilobytes(self.message_bytes);
         let at_a_time = messages * self.arguments.history_hours / HOURS_A_MONTH;
         self.usage.stored_gb += at_a_time * self.message_bytes / BYTES_A_GIGABYTE;
     }
@@ -412,6 +422,18 @@ impl<'a> Month<'a> {
 fn traces(invocations: f64, seconds: f64) -> f64 {
     let first = invocations.min(seconds);
     first + (invocations - first) / 20.0
+}
+
+/// What an item of this size takes beyond the unit for its first KB.
+fn further_kilobytes(bytes: f64) -> f64 {
+    (bytes / 1_024.0).ceil() - 1.0
+}
+
+/// Workers that post to as many connections.
+fn workers(recipients: f64) -> f64 {
+    (recipients / CONNECTIONS_PER_WORKER)
+        .ceil()
+        .min(MAX_WORKERS)
 }
 
 /// A page of a listing has this many or so.

@@ -81,7 +81,7 @@ async fn subscribe(worker: &Poster, numbers: std::ops::Range<u32>) {
 
 /// Posts a message to every subscriber, as `publish` does after it has appended
 /// it. Returns how many have it.
-async fn post(worker: &Poster, id: &str, connections_per_worker: u32) -> u64 {
+async fn post(worker: &Poster, id: &str, bytes: usize, connections_per_worker: u32) -> u64 {
     let fanout = Fanout {
         store: &worker.store,
         outbox: &worker.outbox,
@@ -96,7 +96,7 @@ async fn post(worker: &Poster, id: &str, connections_per_worker: u32) -> u64 {
             all_interval: Duration::ZERO,
         },
     };
-    let (id, frame) = (MessageId::parse(id).unwrap(), "x".repeat(700));
+    let (id, frame) = (MessageId::parse(id).unwrap(), "x".repeat(bytes));
     let channel = channel();
     let posted = fanout.run(&channel, Listing::All, frame, None, &id);
     posted.await.unwrap();
@@ -123,13 +123,15 @@ async fn workers() {
     let (meter, worker) = poster().await;
     subscribe(&worker, 0..500).await;
     meter.reset();
-    assert_eq!(post(&worker, "one-page", 5_000).await, 500);
+    assert_eq!(post(&worker, "one-page", 700, 5_000).await, 500);
     meter.expect("publish: a worker posts to 500 subscribers");
+    assert_eq!(post(&worker, "large", 5_000, 5_000).await, 500);
+    meter.expect("publish: a worker posts 5 KB to 500 subscribers");
     subscribe(&worker, 500..1_500).await;
     meter.reset();
-    assert_eq!(post(&worker, "two-pages", 5_000).await, 1_500);
+    assert_eq!(post(&worker, "two-pages", 700, 5_000).await, 1_500);
     meter.expect("publish: a worker posts to 1,500 subscribers");
     // The first page tells about how many there are.
-    assert_eq!(post(&worker, "two-workers", 1_000).await, 1_500);
+    assert_eq!(post(&worker, "two-workers", 700, 1_000).await, 1_500);
     meter.expect("publish: two workers post to 1,500 subscribers");
 }
