@@ -15,7 +15,7 @@ import { ABNORMAL } from "./websocket.js";
 const FUNCTION_MS = 35_000;
 /** How often `hello` is repeated on the same connection. */
 const MAX_RETRIES = 3;
-/** The longest that another answer may take, also after another connection has replaced this one. */
+/** The longest that another answer may take. */
 const ANSWER_MS = 10_000;
 
 /** Why a connection ended. */
@@ -125,7 +125,7 @@ export class Connection {
   retire(): void {
     this.#isRetired = true;
     this.#environment.clearTimeout(this.#silence);
-    this.#silence = this.#environment.setTimeout(() => this.close(), ANSWER_MS);
+    this.#silence = this.#environment.setTimeout(() => this.close(), FUNCTION_MS);
     this.#closeIfIdle();
   }
 
@@ -134,9 +134,10 @@ export class Connection {
     if (this.#finish()) this.#link.close();
   }
 
-  #hello(failures = 0, data: HelloData = this.#events.hello()): void {
+  /** A stack may allow only tiny frames. The subscriptions follow when the limit is known. */
+  #hello(failures = 0, isTiny = false): void {
     this.#environment.clearTimeout(this.#handshake);
-    this.request("hello", { accepts: ["batch"], ...data }).then(
+    this.request("hello", { accepts: ["batch"], ...(isTiny ? {} : this.#events.hello()) }).then(
       (frame) => {
         if (this.#hasEnded) return;
         const { maxMessageBytes, messagesPerMinute } = frame.data.limits;
@@ -149,8 +150,7 @@ export class Connection {
         if (failures < MAX_RETRIES && (isTooLarge || error.code === "INTERNAL")) {
           // To begin again with a handshake would cost a busy stack far more.
           if (!isTooLarge) this.#pacer.pause(backoff(failures, this.#environment));
-          // A stack may allow only tiny frames. The subscriptions follow when the limit is known.
-          this.#hello(failures + 1, isTooLarge ? {} : undefined);
+          this.#hello(failures + 1, isTiny || isTooLarge);
         } else this.#end(error);
       },
     );

@@ -108,6 +108,23 @@ describe("the first connection", () => {
     expect(belfry.status.state).toBe("connected");
     expect(server.socket.of("hello").length).toBe(2);
   });
+
+  it("works with one that fails once, too", async () => {
+    let fails = true;
+    const { environment, server, belfry } = setUp({}, (server) => {
+      server.maxMessageBytes = 256;
+      server.intercept = (frame, socket) => {
+        const isTooLarge = JSON.stringify(frame).length > 100;
+        if (!isTooLarge && !fails) return false;
+        if (!isTooLarge) fails = false;
+        server.refuse(frame, socket, isTooLarge ? "MESSAGE_TOO_LARGE" : "INTERNAL");
+        return true;
+      };
+    });
+    await environment.advance(1_000);
+    expect(belfry.status.state).toBe("connected");
+    expect(server.socket.of("hello").length).toBe(3);
+  });
 });
 
 describe("a lost connection", () => {
