@@ -22,6 +22,9 @@ const CASES: [(usize, usize, usize, Option<&str>); 3] = [
 /// Clients that connect at once.
 const AT_A_TIME: usize = 16;
 
+/// More than a busy machine refuses.
+const MAX_ATTEMPTS: usize = 30;
+
 /// A user's client. It reads all the time, as a page does.
 struct Client {
     socket: Socket,
@@ -124,6 +127,7 @@ impl Client {
             if answer["type"] == "subscribed" && answer["data"]["channels"][0]["error"].is_null() {
                 return begun.elapsed();
             }
+            assert!(self.attempts < MAX_ATTEMPTS, "{answer}");
         }
     }
 

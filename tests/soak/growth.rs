@@ -1,5 +1,7 @@
 //! Memory and open files over the run.
 
+use std::collections::BTreeMap;
+
 use belfry_tests::Stack;
 use serde_json::Value;
 
@@ -15,12 +17,15 @@ const BYTES_PER_MESSAGE: f64 = 8_192.0;
 /// How much of the memory noise may be.
 const NOISE: f64 = 0.1;
 
-#[derive(Debug, Clone, Copy)]
+/// What a function's memory may differ by itself: its process may be a new one.
+const FUNCTION_NOISE_KB: f64 = 1_024.0;
+
+#[derive(Debug, Clone)]
 struct Sample {
     /// The local stack's resident memory, in KB.
     stack: f64,
-    /// That of its largest process, a function.
-    function: f64,
+    /// That of the largest process of each function, by its program.
+    functions: BTreeMap<String, f64>,
     files: f64,
     /// Messages that are kept.
     messages: f64,
@@ -29,18 +34,16 @@ struct Sample {
 #[derive(Debug, Default)]
 pub(crate) struct Growth {
     samples: Vec<Sample>,
-    /// The name of the largest function's program.
-    largest: String,
 }
 
 impl Growth {
     pub(crate) fn sample(&mut self, stack: &Stack, progress: &Value) {
-        let largest = stack.functions_memory_kb().into_iter().max();
-        let (function, name) = largest.unwrap_or_default();
-        self.largest = name;
+        let mut processes = stack.functions_memory_kb();
+        processes.sort_unstable();
+        let functions = processes.into_iter().map(|(kb, name)| (name, float(kb)));
         self.samples.push(Sample {
             stack: float(stack.memory_kb()),
-            function: float(function),
+            functions: functions.collect(),
             files: float(stack.open_files() as u64),
             messages: progress["acknowledged"].as_f64().unwrap_or_default(),
         });
@@ -65,13 +68,12 @@ impl Growth {
                 first.stack, last.stack
             )
         });
-        findings.check(last.function <= first.function * (1.0 + NOISE), || {
-            let (first, last) = (first.function, last.function);
-            format!(
-                "the memory of {} grew from {first} to {last} KB",
-                self.largest
-            )
-        });
+        for (name, last) in &last.functions {
+            let first = first.functions.get(name).unwrap_or(last);
+            findings.check(*last <= first * (1.0 + NOISE) + FUNCTION_NOISE_KB, || {
+                format!("the memory of {name} grew from {first} to {last} KB")
+            });
+        }
         findings.check(last.files <= first.files * (1.0 + NOISE) + 50.0, || {
             format!("open files grew from {} to {}", first.files, last.files)
         });
@@ -81,17 +83,17 @@ impl Growth {
         let Some((first, last)) = self.ends() else {
             return "too short to see growth".into();
         };
-        let line = |name: &str, of: fn(&Sample) -> f64| {
-            format!("{name:<40} {:>10.0} then {:>10.0}", of(&first), of(&last))
+        let line = |name: &str, first: f64, last: f64| {
+            format!("{name:<40} {first:>10.0} then {last:>10.0}")
         };
-        let largest = format!("the memory of {}, KB", self.largest);
-        [
-            line("the stack's memory, KB", |sample| sample.stack),
-            line(&largest, |sample| sample.function),
-            line("open files of the stack", |sample| sample.files),
-            line("messages kept", |sample| sample.messages),
-        ]
-        .join("\n")
+        let mut lines = vec![line("the stack's memory, KB", first.stack, last.stack)];
+        for (name, last) in &last.functions {
+            let first = first.functions.get(name).unwrap_or(last);
+            lines.push(line(&format!("the memory of {name}, KB"), *first, *last));
+        }
+        lines.push(line("open files of the stack", first.files, last.files));
+        lines.push(line("messages kept", first.messages, last.messages));
+        lines.join("\n")
     }
 }
 
@@ -100,14 +102,19 @@ fn float(number: u64) -> f64 {
 }
 
 fn median(samples: &[Sample]) -> Sample {
-    let of = |field: fn(&Sample) -> f64| {
-        let mut values: Vec<_> = samples.iter().map(field).collect();
+    let middle = |mut values: Vec<f64>| {
         values.sort_by(f64::total_cmp);
         values[values.len() / 2]
     };
+    let of = |field: fn(&Sample) -> f64| middle(samples.iter().map(field).collect());
+    let mut functions: BTreeMap<_, Vec<_>> = BTreeMap::new();
+    for (name, kb) in samples.iter().flat_map(|sample| &sample.functions) {
+        functions.entry(name.clone()).or_default().push(*kb);
+    }
+    let functions = functions.into_iter().map(|(name, kb)| (name, middle(kb)));
     Sample {
         stack: of(|sample| sample.stack),
-        function: of(|sample| sample.function),
+        functions: functions.collect(),
         files: of(|sample| sample.files),
         messages: of(|sample| sample.messages),
     }
