@@ -163,6 +163,18 @@ impl Socket {
         self.receive().await
     }
 
+    /// Sends a frame and returns its answer. Drops every frame that comes before.
+    pub async fn request(&mut self, frame_type: &str, data: Value) -> Value {
+        let frame = json!({"type": frame_type, "version": "1.0", "id": frame_type, "data": data});
+        self.send(&frame.to_string()).await;
+        loop {
+            let answer = self.receive().await;
+            if answer["correlationId"] == frame_type {
+                return answer;
+            }
+        }
+    }
+
     /// Sends a frame and waits for the next one, which need not be JSON.
     pub async fn ask_text(&mut self, text: &str) -> String {
         self.send(text).await;

@@ -30,25 +30,17 @@ fn request(frame_type: &str, data: &Value) -> String {
     json!({"type": frame_type, "version": "1.0", "id": frame_type, "data": data}).to_string()
 }
 
-async fn ask(socket: &mut Socket, frame_type: &str, data: Value) -> Value {
-    socket.send(&request(frame_type, &data)).await;
-    loop {
-        let answer = socket.receive().await;
-        if answer["correlationId"] == frame_type {
-            return answer;
-        }
-    }
-}
-
 async fn subscribe(socket: &mut Socket, channels: Value) -> Value {
-    let answer = ask(socket, "subscribe", json!({"channels": channels})).await;
+    let answer = socket
+        .request("subscribe", json!({"channels": channels}))
+        .await;
     assert_eq!(answer["type"], "subscribed", "{answer}");
     answer["data"]["channels"].clone()
 }
 
 async fn publish(socket: &mut Socket, channel: &str, data: Value) -> Value {
     let data = json!({"channel": channel, "kind": "chat.line", "data": data});
-    let answer = ask(socket, "publish", data).await;
+    let answer = socket.request("publish", data).await;
     assert_eq!(answer["type"], "published", "{answer}");
     answer["data"].clone()
 }
@@ -73,7 +65,7 @@ async fn a_page_that_was_away_gets_every_message_in_order() {
     let mut bob = stack.connect("bob").await;
     let since = json!([{"channel": ROOM, "since": first["position"]}]);
     let hello = json!({"subscribe": {"channels": since}});
-    let welcome = ask(&mut bob, "hello", hello).await;
+    let welcome = bob.request("hello", hello).await;
     let state = &welcome["data"]["subscribed"]["channels"][0];
     assert_eq!(
         (&state["recovered"], &state["more"]),
@@ -89,10 +81,10 @@ async fn a_page_that_was_away_gets_every_message_in_order() {
     let live = bob.receive().await;
     assert_eq!(live["position"]["seq"], 5);
     let history = json!({"channel": ROOM, "after": first["position"]});
-    let history = ask(&mut bob, "history", history).await;
+    let history = bob.request("history", history).await;
     assert_eq!(history["data"]["messages"].as_array().unwrap().len(), 4);
     let sync = json!({"channels": [{"channel": ROOM, "since": live["position"]}]});
-    let synced = ask(&mut bob, "sync", sync).await;
+    let synced = bob.request("sync", sync).await;
     assert_eq!(synced["data"]["channels"][0]["missed"], false);
 }
 
@@ -134,7 +126,7 @@ async fn every_publisher_gets_a_number_of_its_own() {
             let data =
                 json!({"channel": ROOM, "kind": "k", "messageId": format!("{n}-{}", seqs.len())});
             loop {
-                let answer = ask(&mut socket, "publish", data.clone()).await;
+                let answer = socket.request("publish", data.clone()).await;
                 if answer["type"] == "published" {
                     seqs.push(answer["data"]["position"]["seq"].as_u64().unwrap());
                     break;

@@ -16,26 +16,18 @@ fn stack() -> StackBuilder {
         .parameter("HeartbeatIntervalSeconds", "1")
 }
 
-/// Sends a frame and returns the answer. Drops every other frame.
-async fn ask(socket: &mut Socket, frame_type: &str, data: Value) -> Value {
-    let frame = json!({"type": frame_type, "version": "1.0", "id": frame_type, "data": data});
-    socket.send(&frame.to_string()).await;
-    loop {
-        let answer = socket.receive().await;
-        if answer["correlationId"] == frame_type {
-            return answer;
-        }
-    }
-}
-
 async fn lock(socket: &mut Socket) -> Value {
-    ask(socket, "lock", json!({"channel": ROOM, "name": "title"})).await
+    socket
+        .request("lock", json!({"channel": ROOM, "name": "title"}))
+        .await
 }
 
 /// Subscribes with presence.
 async fn come(socket: &mut Socket) {
     let channels = json!([{"channel": ROOM, "presence": {}}]);
-    let answer = ask(socket, "subscribe", json!({"channels": channels})).await;
+    let answer = socket
+        .request("subscribe", json!({"channels": channels}))
+        .await;
     assert_eq!(answer["type"], "subscribed", "{answer}");
 }
 
@@ -156,7 +148,10 @@ impl Room {
 
     /// Expects that the watcher is alone and can take the lock.
     async fn expect_free(&mut self, told: &Value, ending: &str) {
-        let present = ask(&mut self.watcher, "presence", json!({"channel": ROOM})).await;
+        let present = self
+            .watcher
+            .request("presence", json!({"channel": ROOM}))
+            .await;
         let members = &present["data"]["members"];
         assert_eq!(members.as_array().expect("a list").len(), 1, "{ending}");
         let locked = lock(&mut self.watcher).await;
@@ -164,7 +159,7 @@ impl Room {
         let fencing = |frame: &Value| frame["data"]["fencing"].as_u64().expect("a number");
         assert!(fencing(&locked) > fencing(told), "{ending}");
         let unlock = json!({"channel": ROOM, "name": "title"});
-        ask(&mut self.watcher, "unlock", unlock).await;
+        self.watcher.request("unlock", unlock).await;
     }
 }
 
@@ -239,7 +234,7 @@ async fn a_successor_keeps_its_user_present_and_holds_the_lock() {
     let bearer = format!("Bearer {}", room.stack.token("alice").await);
     let url = format!("{}?replaces={old_id}", room.stack.ready.websocket);
     let mut new = open(&url, &[("Authorization", &bearer)]).await;
-    let welcome = ask(&mut new, "hello", json!({})).await;
+    let welcome = new.request("hello", json!({})).await;
     assert_eq!(welcome["data"]["keepsLocks"], true, "{welcome}");
     come(&mut new).await;
     old.close().await;
@@ -247,7 +242,7 @@ async fn a_successor_keeps_its_user_present_and_holds_the_lock() {
     let told: Vec<_> = std::mem::take(&mut room.told);
     let types: Vec<_> = told.iter().map(|frame| &frame["type"]).collect();
     assert_eq!(types, ["presence.joined", "lock.changed"]);
-    let present = ask(&mut new, "presence", json!({"channel": ROOM})).await;
+    let present = new.request("presence", json!({"channel": ROOM})).await;
     assert_eq!(present["data"]["count"], 2, "{present}");
     let refused = lock(&mut room.watcher).await;
     assert_eq!(refused["data"]["code"], "LOCKED", "{refused}");

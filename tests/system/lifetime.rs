@@ -118,8 +118,7 @@ async fn answer_pings(mut socket: Socket, permits: Arc<Semaphore>) {
 
 #[tokio::test]
 async fn silent_connections_are_removed_and_the_others_stay() {
-    // Sweeps run one after the other. Under load, scheduled ones would pile up
-    // and slow down the pongs.
+    // The test invokes the sweeps itself, one after the other.
     let stack = Stack::builder()
         .parameter("HeartbeatIntervalSeconds", "10")
         .parameter("HeartbeatGraceSeconds", "10")

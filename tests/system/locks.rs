@@ -5,27 +5,18 @@ use serde_json::{Value, json};
 
 const ROOM: &str = "demo:room:7";
 
-async fn ask(socket: &mut Socket, frame_type: &str, data: Value) -> Value {
-    let frame = json!({"type": frame_type, "version": "1.0", "id": frame_type, "data": data});
-    socket.send(&frame.to_string()).await;
-    loop {
-        let answer = socket.receive().await;
-        if answer["correlationId"] == frame_type {
-            return answer;
-        }
-    }
-}
-
 async fn join(stack: &Stack, user: &str) -> Socket {
     let mut socket = stack.connect(user).await;
     let channels = json!({"channels": [{"channel": ROOM}]});
-    let answer = ask(&mut socket, "subscribe", channels).await;
+    let answer = socket.request("subscribe", channels).await;
     assert_eq!(answer["type"], "subscribed", "{answer}");
     socket
 }
 
 async fn lock(socket: &mut Socket) -> Value {
-    ask(socket, "lock", json!({"channel": ROOM, "name": "title"})).await
+    socket
+        .request("lock", json!({"channel": ROOM, "name": "title"}))
+        .await
 }
 
 #[tokio::test]
@@ -44,7 +35,7 @@ async fn one_of_two_pages_edits_and_the_other_is_told() {
     assert_eq!(refused["data"]["until"], locked["data"]["until"]);
 
     let data = json!({"channel": ROOM, "name": "title"});
-    let unlocked = ask(&mut alice, "unlock", data).await;
+    let unlocked = alice.request("unlock", data).await;
     assert_eq!(unlocked["type"], "unlocked", "{unlocked}");
     let told = bob.receive().await;
     let free = json!({"channel": ROOM, "name": "title", "fencing": locked["data"]["fencing"]});
@@ -68,7 +59,7 @@ async fn an_editor_that_opens_shows_who_edits_what() {
     let locked = lock(&mut alice).await;
     let mut bob = stack.connect("bob").await;
     let channels = json!({"channels": [{"channel": ROOM, "locks": true}]});
-    let answer = ask(&mut bob, "subscribe", channels).await;
+    let answer = bob.request("subscribe", channels).await;
     let held = json!({"name": "title", "holder": {"userId": "alice"},
         "until": locked["data"]["until"], "fencing": locked["data"]["fencing"]});
     assert_eq!(
@@ -77,6 +68,6 @@ async fn an_editor_that_opens_shows_who_edits_what() {
     );
     // The changes that follow are told.
     let data = json!({"channel": ROOM, "name": "title"});
-    ask(&mut alice, "unlock", data).await;
+    alice.request("unlock", data).await;
     assert_eq!(bob.receive().await["type"], "lock.changed");
 }

@@ -16,17 +16,6 @@ async fn operate(stack: &Stack, request: Value) -> Value {
     answer.unwrap_or_else(|error| panic!("{request}: {error}"))
 }
 
-async fn ask(socket: &mut Socket, frame_type: &str, data: Value) -> Value {
-    let frame = json!({"type": frame_type, "version": "1.0", "id": frame_type, "data": data});
-    socket.send(&frame.to_string()).await;
-    loop {
-        let answer = socket.receive().await;
-        if answer["correlationId"] == frame_type {
-            return answer;
-        }
-    }
-}
-
 /// Subscribes to the room. Returns the entry of the answer.
 async fn join(socket: &mut Socket, entry: Value) -> Value {
     let mut channel = json!({"channel": ROOM});
@@ -34,7 +23,9 @@ async fn join(socket: &mut Socket, entry: Value) -> Value {
         .as_object_mut()
         .unwrap()
         .extend(entry.as_object().unwrap().clone());
-    let answer = ask(socket, "subscribe", json!({"channels": [channel]})).await;
+    let answer = socket
+        .request("subscribe", json!({"channels": [channel]}))
+        .await;
     assert_eq!(answer["type"], "subscribed", "{answer}");
     answer["data"]["channels"][0].clone()
 }

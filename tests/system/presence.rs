@@ -15,21 +15,12 @@ fn stack() -> StackBuilder {
     Stack::builder().parameter("PresenceGraceSeconds", "0")
 }
 
-async fn ask(socket: &mut Socket, frame_type: &str, data: Value) -> Value {
-    let frame = json!({"type": frame_type, "version": "1.0", "id": frame_type, "data": data});
-    socket.send(&frame.to_string()).await;
-    loop {
-        let answer = socket.receive().await;
-        if answer["correlationId"] == frame_type {
-            return answer;
-        }
-    }
-}
-
 /// Subscribes with presence. Returns the entry of the answer.
 async fn come(socket: &mut Socket, info: Value) -> Value {
     let channels = json!([{"channel": ROOM, "presence": info}]);
-    let answer = ask(socket, "subscribe", json!({"channels": channels})).await;
+    let answer = socket
+        .request("subscribe", json!({"channels": channels}))
+        .await;
     answer["data"]["channels"][0].clone()
 }
 
@@ -98,7 +89,7 @@ async fn a_user_with_three_tabs_comes_once_and_leaves_once() {
     assert_eq!(change(&mut watcher).await, of("left", "alice", 1));
     sweep(&stack).await;
     watcher.expect_nothing().await;
-    let present = ask(&mut watcher, "presence", json!({"channel": ROOM})).await;
+    let present = watcher.request("presence", json!({"channel": ROOM})).await;
     let alone = BTreeMap::from([("watcher".into(), 1)]);
     assert_eq!(members(&present["data"]), alone);
 }
@@ -115,14 +106,16 @@ async fn nobody_hears_of_a_client_that_comes_back() {
     alice.close().await;
     alone(&stack).await;
     sweep(&stack).await;
-    let present = ask(&mut watcher, "presence", json!({"channel": ROOM})).await;
+    let present = watcher.request("presence", json!({"channel": ROOM})).await;
     assert_eq!(members(&present["data"])["alice"], 0);
     let mut alice = stack.connect("alice").await;
     come(&mut alice, json!({})).await;
     sweep(&stack).await;
     watcher.expect_nothing().await;
     // It leaves by hand, which is at once.
-    ask(&mut alice, "unsubscribe", json!({"channels": [ROOM]})).await;
+    alice
+        .request("unsubscribe", json!({"channels": [ROOM]}))
+        .await;
     assert_eq!(change(&mut watcher).await, of("left", "alice", 1));
 }
 
@@ -206,7 +199,9 @@ async fn a_server_is_told_who_is_present() {
 }
 
 async fn ask_to_leave(socket: &mut Socket) {
-    ask(socket, "unsubscribe", json!({"channels": [ROOM]})).await;
+    socket
+        .request("unsubscribe", json!({"channels": [ROOM]}))
+        .await;
 }
 
 #[tokio::test]
@@ -270,12 +265,12 @@ async fn those_who_may_not_see_it_learn_nothing() {
     let refused = come(&mut guest, json!({})).await;
     assert_eq!(refused["error"]["code"], "FORBIDDEN", "{refused}");
     let everyone = json!({"channels": [{"channel": "@all", "presence": {}}]});
-    let refused = ask(&mut guest, "subscribe", everyone).await;
+    let refused = guest.request("subscribe", everyone).await;
     assert_eq!(refused["data"]["channels"][0]["error"]["code"], "FORBIDDEN");
-    let refused = ask(&mut guest, "presence", json!({"channel": ROOM})).await;
+    let refused = guest.request("presence", json!({"channel": ROOM})).await;
     assert_eq!(refused["data"]["code"], "FORBIDDEN");
     let channels = json!({"channels": [{"channel": ROOM}]});
-    let entry = ask(&mut guest, "subscribe", channels).await;
+    let entry = guest.request("subscribe", channels).await;
     assert_eq!(entry["data"]["channels"][0].get("presence"), None);
     assert_eq!(
         members(&come(&mut staff, json!({})).await["presence"]).len(),
@@ -346,7 +341,7 @@ async fn three_hundred_join_at_once_and_a_hundred_leave() {
 
     let mut watcher = sockets.remove(0);
     assert_eq!(counted(&stack, &mut watcher, CROWD).await, CROWD);
-    let present = ask(&mut watcher, "presence", json!({"channel": ROOM})).await;
+    let present = watcher.request("presence", json!({"channel": ROOM})).await;
     assert_eq!(
         present["data"]["count"], CROWD,
         "{}",
@@ -359,7 +354,7 @@ async fn three_hundred_join_at_once_and_a_hundred_leave() {
     let left = CROWD - LEAVING;
     until("they have gone", async || stack.rows().await == left).await;
     assert_eq!(counted(&stack, &mut watcher, left).await, left);
-    let present = ask(&mut watcher, "presence", json!({"channel": ROOM})).await;
+    let present = watcher.request("presence", json!({"channel": ROOM})).await;
     assert_eq!(
         present["data"]["count"], left,
         "{}",

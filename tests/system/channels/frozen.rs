@@ -4,7 +4,7 @@ use belfry_tests::Stack;
 use futures_util::future::join_all;
 use serde_json::{Value, json};
 
-use super::{ROOM, ask, publish, subscribe};
+use super::{ROOM, publish, subscribe};
 
 /// Bytes of a message's data. API Gateway buffers about ten such messages.
 const BYTES: usize = 24_000;
@@ -65,12 +65,12 @@ async fn subscribers_that_do_not_read_keep_nothing_from_the_others() {
         assert_eq!(first["position"]["seq"], 1);
         let mut seen = first["position"].clone();
         let sync = json!({"channels": [{"channel": ROOM, "since": seen}]});
-        let synced = ask(&mut socket, "sync", sync).await;
+        let synced = socket.request("sync", sync).await;
         assert_eq!(synced["data"]["channels"][0]["missed"], true);
         assert_eq!(synced["data"]["channels"][0]["subscribed"], true);
         loop {
             let data = json!({"channel": ROOM, "after": seen});
-            let page = ask(&mut socket, "history", data).await["data"].clone();
+            let page = socket.request("history", data).await["data"].clone();
             assert_eq!(page["recovered"], true);
             seen = page["messages"].as_array().unwrap().last().unwrap()["position"].clone();
             if page["more"] == false {

@@ -7,7 +7,7 @@ use futures_util::future::{join, join_all};
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
-use super::{ROOM, ask, crowd, request, subscribe};
+use super::{ROOM, crowd, request, subscribe};
 
 const PUBLISHERS: u64 = 4;
 
@@ -24,7 +24,7 @@ async fn publish_all(stack: &Stack, publisher: u64, published: &watch::Sender<u6
     for n in 0..MESSAGES {
         let data = json!({"channel": ROOM, "kind": "k", "data": [publisher, n]});
         loop {
-            let answer = ask(&mut socket, "publish", data.clone()).await;
+            let answer = socket.request("publish", data.clone()).await;
             if answer["type"] == "published" {
                 break;
             }

@@ -3,12 +3,12 @@
 use belfry_tests::{Socket, Stack};
 use serde_json::{Value, json};
 
-use super::{ROOM, ask, publish, subscribe};
+use super::{ROOM, publish, subscribe};
 
 /// The code of the error that answers a frame.
 async fn refusal(socket: &mut Socket, frame_type: &str, data: Value) -> String {
     let asked = format!("{frame_type} {data}");
-    let answer = ask(socket, frame_type, data).await;
+    let answer = socket.request(frame_type, data).await;
     assert_eq!(answer["type"], "error", "{asked}: {answer}");
     answer["data"]["code"].as_str().unwrap().to_owned()
 }
@@ -79,7 +79,7 @@ async fn a_client_may_do_no_more_than_the_rules_allow() {
         assert_eq!(refusal(&mut alice, "history", data).await, "FORBIDDEN");
     }
     let channels = json!({"channels": [{"channel": "inbox"}, {"channel": "own:bob"}]});
-    let synced = ask(&mut alice, "sync", channels).await;
+    let synced = alice.request("sync", channels).await;
     for state in synced["data"]["channels"].as_array().unwrap() {
         assert_eq!(state["subscribed"], false);
         assert!(state.get("position").is_none(), "{state}");
@@ -139,7 +139,7 @@ async fn a_client_passes_for_nobody_else() {
         "from": {"userId": "bob"}, "type": "notification", "userId": "bob",
         "position": {"epoch": "x", "seq": 9}, "timestamp": "2000-01-01T00:00:00Z",
     });
-    let published = ask(&mut alice, "publish", forged).await;
+    let published = alice.request("publish", forged).await;
     assert_eq!(published["type"], "published", "{published}");
     let received = bob.receive().await;
     assert_eq!(received["type"], "message", "{received}");

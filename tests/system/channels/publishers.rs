@@ -7,7 +7,7 @@ use futures_util::future::{join, join_all};
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 
-use super::{ROOM, ask, crowd, request, subscribe};
+use super::{ROOM, crowd, request, subscribe};
 
 const PUBLISHERS: usize = 20;
 
@@ -123,7 +123,7 @@ async fn whole_history(socket: &mut Socket, before: &Value) -> Vec<Value> {
     let mut after = before.clone();
     loop {
         let data = json!({"channel": ROOM, "after": after, "limit": 50});
-        let page = ask(socket, "history", data).await["data"].clone();
+        let page = socket.request("history", data).await["data"].clone();
         assert_eq!(page["recovered"], true, "{page}");
         messages.extend(page["messages"].as_array().unwrap().iter().cloned());
         if page["more"] == false {
@@ -202,7 +202,7 @@ async fn every_acknowledged_message_is_in_the_log_once_whatever_fails() {
 
     // Whoever listened has the same messages at the same numbers.
     let end = json!({"channel": ROOM, "kind": "end", "store": false});
-    let end = ask(&mut fresh, "publish", end);
+    let end = fresh.request("publish", end);
     let (ended, read) = join(end, soon("the last message arrives", live)).await;
     assert_eq!(ended["type"], "published", "{ended}");
     let (mut subscriber, live) = read.unwrap();

@@ -5,7 +5,7 @@ use std::ops::RangeInclusive;
 use belfry_tests::{Item, Socket, Stack};
 use serde_json::{Value, json};
 
-use super::{ask, publish, subscribe};
+use super::{publish, subscribe};
 
 /// Publishes this many messages. Their data is their number.
 async fn publish_many(socket: &mut Socket, channel: &str, numbers: RangeInclusive<u64>) {
@@ -25,7 +25,7 @@ async fn position(socket: &mut Socket, channel: &str, seq: u64) -> Value {
 async fn reconnect(stack: &Stack, channel: &str, since: &Value) -> (Socket, Value) {
     let mut socket = stack.connect("bob").await;
     let wanted = json!({"channels": [{"channel": channel, "since": since}]});
-    let welcome = ask(&mut socket, "hello", json!({"subscribe": wanted})).await;
+    let welcome = socket.request("hello", json!({"subscribe": wanted})).await;
     let state = welcome["data"]["subscribed"]["channels"][0].clone();
     (socket, state)
 }
@@ -153,7 +153,7 @@ async fn three_hundred_messages_are_recovered_in_pages_and_no_more() {
     while page["more"] == true {
         let after = json!({"epoch": page["epoch"], "seq": recovered.last().unwrap()});
         let data = json!({"channel": room, "after": after, "limit": 300});
-        page = ask(&mut bob, "history", data).await["data"].clone();
+        page = bob.request("history", data).await["data"].clone();
         assert_eq!(page["recovered"], true, "{page}");
         recovered.extend(numbers(&page));
         pages += 1;
@@ -162,7 +162,7 @@ async fn three_hundred_messages_are_recovered_in_pages_and_no_more() {
     assert_eq!(pages, 4);
     // What is too far for a subscription can still be read.
     let data = json!({"channel": room, "after": first});
-    let page = ask(&mut bob, "history", data).await["data"].clone();
+    let page = bob.request("history", data).await["data"].clone();
     assert_eq!(
         (&page["recovered"], &page["more"]),
         (&json!(true), &json!(true))

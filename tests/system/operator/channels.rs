@@ -1,7 +1,7 @@
 use belfry_tests::Stack;
 use serde_json::{Value, json};
 
-use super::{ROOM, ask, join, operate};
+use super::{ROOM, join, operate};
 
 fn publish(data: &str) -> Value {
     json!({"channel": ROOM, "kind": "chat.line", "data": data})
@@ -29,7 +29,7 @@ async fn a_lock_that_is_released_ends_when_its_holder_was_told() {
     let unlock = json!({"action": "unlock", "channel": ROOM, "name": "title"});
     let free = operate(&stack, unlock.clone()).await;
     assert_eq!(free, json!({"released": false}));
-    let locked = ask(&mut alice, "lock", title.clone()).await;
+    let locked = alice.request("lock", title.clone()).await;
     let listed = operate(&stack, json!({"action": "locks", "channel": ROOM})).await;
     assert_eq!(listed["channel"], ROOM);
     assert_eq!(listed["held"][0]["holder"]["userId"], "alice");
@@ -39,13 +39,13 @@ async fn a_lock_that_is_released_ends_when_its_holder_was_told() {
         assert_eq!(released, json!({"released": true, "until": until}));
     }
     for socket in [&mut alice, &mut bob] {
-        let refused = ask(socket, "lock", title.clone()).await;
+        let refused = socket.request("lock", title.clone()).await;
         assert_eq!(refused["data"]["code"], "LOCKED", "{refused}");
         assert_eq!(refused["data"]["until"], locked["data"]["until"]);
     }
     // A holder that gives up frees it at once.
-    ask(&mut alice, "unlock", title.clone()).await;
-    let taken = ask(&mut bob, "lock", title).await;
+    alice.request("unlock", title.clone()).await;
+    let taken = bob.request("lock", title).await;
     assert_eq!(taken["type"], "locked", "{taken}");
     let fencing = |answer: &Value| answer["data"]["fencing"].as_u64().unwrap();
     assert!(fencing(&taken) > fencing(&locked), "{taken}");
@@ -62,7 +62,7 @@ async fn a_history_that_is_purged_is_gone_and_a_new_one_begins() {
     let nothing = operate(&stack, purge.clone()).await;
     assert_eq!(nothing, json!({"deleted": 0}));
     for n in 0..3 {
-        let published = ask(&mut alice, "publish", publish(&format!("{n}"))).await;
+        let published = alice.request("publish", publish(&format!("{n}"))).await;
         assert_eq!(published["type"], "published", "{published}");
         bob.receive().await;
     }
@@ -76,7 +76,7 @@ async fn a_history_that_is_purged_is_gone_and_a_new_one_begins() {
     assert_eq!(told["data"], expected);
 
     // Whoever follows the new history misses nothing.
-    let published = ask(&mut alice, "publish", publish("after")).await;
+    let published = alice.request("publish", publish("after")).await;
     let next = json!({"epoch": position["epoch"], "seq": 4});
     assert_eq!(published["data"]["position"], next);
     let heard = bob.receive().await;

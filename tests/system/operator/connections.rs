@@ -1,7 +1,7 @@
 use belfry_tests::{Stack, open};
 use serde_json::{Value, json};
 
-use super::{ROOM, ask, join, operate};
+use super::{ROOM, join, operate};
 
 /// The ids of every page, sorted.
 async fn list(stack: &Stack, mut request: Value) -> Vec<String> {
@@ -102,7 +102,7 @@ async fn a_connection_is_inspected_while_it_is_open_and_afterwards() {
     let id = alice.id().await;
     join(&mut alice, json!({"presence": {}})).await;
     let data = json!({"channel": ROOM, "name": "title"});
-    assert_eq!(ask(&mut alice, "lock", data).await["type"], "locked");
+    assert_eq!(alice.request("lock", data).await["type"], "locked");
     let request = json!({"action": "inspect", "connectionId": id});
     let found = operate(&stack, request.clone()).await;
     assert_eq!(found["connection"]["userId"], "alice");
