@@ -15,8 +15,10 @@ import time
 import urllib.request
 from pathlib import Path
 
-READY_SECONDS = 30
+READY_SECONDS = 120
 STOP_SECONDS = 15
+# Another process may take a free port before MiniStack does.
+PORTS_TRIED = 3
 
 # The emulator accepts any credentials. With IAM evaluation, these are the
 # account's root.
@@ -33,6 +35,12 @@ class Emulator:
     """A running MiniStack. Functions are its child processes and end with it."""
 
     def __init__(self, ministack, port=0, iam=False, settings=None):
+        self._given = (ministack, port, iam, settings)
+        self._ports_left = 1 if port else PORTS_TRIED
+        self._start(*self._given)
+
+    def _start(self, ministack, port, iam, settings):
+        self._ports_left -= 1
         self.port = port or free_port()
         self.endpoint = f"http://127.0.0.1:{self.port}"
         self._folder = tempfile.TemporaryDirectory(prefix="belfry-emulator-")
@@ -75,7 +83,10 @@ class Emulator:
                 return self
             except OSError as error:
                 ended = self._process.poll() is not None
-                if ended or time.monotonic() > end:
+                if ended and self._ports_left:
+                    self.stop()
+                    self._start(*self._given)
+                elif ended or time.monotonic() > end:
                     said = self.log.read_text()[-2000:]
                     self.stop()
                     raise RuntimeError(f"MiniStack does not answer ({error}):\n{said}") from error

@@ -47,6 +47,10 @@ function state(page, name) {
   return page.getByTestId("state").getByText(name, { exact: true }).waitFor();
 }
 
+function onWebSocket(page) {
+  return page.getByTestId("transport").getByText("WebSocket", { exact: true }).waitFor();
+}
+
 function userOf(page) {
   return page.getByTestId("user").textContent();
 }
@@ -75,6 +79,17 @@ async function received(page, text) {
   return count;
 }
 
+/** Raises a threat, and returns its id. */
+async function raised(page, raise) {
+  const [response] = await Promise.all([page.waitForResponse("**/api/board/threats"), raise()]);
+  const { id } = await response.json();
+  return id;
+}
+
+function threat(page, id) {
+  return page.getByTestId("threats").getByRole("listitem").filter({ hasText: id });
+}
+
 function alertAll(text) {
   return demo.post("/api/board/alerts", { text });
 }
@@ -92,11 +107,12 @@ test("the page has a picture for the README", async () => {
   await logged(page, "Connected again");
   await press(page, "Raise a threat");
   await demo.post("/api/transcription");
-  await press(page, "Start the job");
   await press(page, "Upload a sample");
   await toast(page, "report-1.csv").waitFor();
   await panel(page, "Uploads").getByText("Stored, and you were told").waitFor();
-  await panel(page, "A job").getByText("Computing totals").waitFor();
+  // Last, because each step of the job is short.
+  const step = panel(page, "A job").getByText("Computing totals");
+  await Promise.all([step.waitFor(), press(page, "Start the job")]);
   await picture(page, "demo");
   await closed(page, other);
 });
@@ -145,13 +161,9 @@ test("an upload is told to its user, and to nobody else", async () => {
 
 test("everybody sees the same board, and an alert interrupts", async () => {
   const [page, other] = await two();
-  await press(page, "Raise a threat");
-  const newest = page.getByTestId("threats").getByRole("listitem").first();
-  await newest.getByText("detected").waitFor();
-  const [id] = /T-\d+/.exec(await newest.textContent());
-  const same = other.getByTestId("threats").getByRole("listitem").filter({ hasText: id });
-  await same.getByText("contained").waitFor();
-  await same.getByText("resolved").waitFor();
+  const id = await raised(page, () => press(page, "Raise a threat"));
+  // The states before this one are short.
+  for (const one of [page, other]) await threat(one, id).getByText("resolved").waitFor();
   await press(other, "Alert everyone");
   for (const one of [page, other]) {
     await one.getByRole("alert").getByText("Evacuation drill at noon").waitFor();
@@ -163,28 +175,36 @@ test("everybody sees the same board, and an alert interrupts", async () => {
 
 test("no word is missing from a transcription when its listener was offline", async () => {
   const [page, other] = await two();
-  // Another test's speech may have to end first.
-  await page.getByRole("button", { name: /^(Start|Once more)$/ }).click();
-  for (const one of [page, other]) await panel(one, "Transcription").getByText("Transcribing…").waitFor();
-  await Promise.all([other.waitForResponse("**/api/drop"), press(other, "Drop the socket")]);
-  await other.context().setOffline(true);
-  await other
-    .getByTestId("state")
-    .getByText(/reconnecting|offline/)
-    .waitFor();
-  const before = await other.getByTestId("transcript").textContent();
-  await panel(page, "Transcription")
-    .getByText(/Complete: \d+ words/)
-    .waitFor();
-  assert.equal(await other.getByTestId("transcript").textContent(), before, "the other one is really cut off");
-  await other.context().setOffline(false);
-  await state(other, "connected");
-  await panel(other, "Transcription")
-    .getByText(/Complete: \d+ words/)
-    .waitFor();
-  const [text, caughtUp] = await Promise.all([page, other].map((one) => one.getByTestId("transcript").textContent()));
-  assert.equal(caughtUp, text);
-  assert.ok(before.length < text.length, "it has missed something");
+  const shows = (one, text) => panel(one, "Transcription").getByText(text).waitFor();
+  const textOf = (one) => one.getByTestId("transcript").textContent();
+  let before;
+  let text;
+  // On a busy machine, a speech may be over before the other one is cut off: then the next one must do.
+  for (let attempt = 0; attempt < 5 && before === text; attempt += 1) {
+    await onWebSocket(other);
+    // Another test's speech may have to end first.
+    const start = page.getByRole("button", { name: /^(Start|Once more)$/ });
+    await start.waitFor();
+    await Promise.all([...[page, other].map((one) => shows(one, "Transcribing…")), start.click()]);
+    // While sockets are blocked, the client's immediate retry does not bring it back.
+    const block = other.getByRole("button", { name: "Block WebSockets", pressed: false });
+    await Promise.all([other.waitForResponse("**/api/drop"), block.click()]);
+    await other.context().setOffline(true);
+    await other
+      .getByTestId("state")
+      .getByText(/reconnecting|offline/)
+      .waitFor();
+    before = await textOf(other);
+    await shows(page, /Complete: \d+ words/);
+    text = await textOf(page);
+    assert.equal(await textOf(other), before, "the other one is really cut off");
+    await demo.post("/api/faults/end", { name: "sockets" });
+    await other.context().setOffline(false);
+    await state(other, "connected");
+    await shows(other, /Complete: \d+ words/);
+    assert.equal(await textOf(other), text);
+  }
+  assert.notEqual(before, text, "it has missed something");
   await logged(other, /missed messages came, in order/);
   await screenshot(other, "demo-transcription");
   await closed(page, other);
@@ -276,7 +296,7 @@ test("blocked in the middle, it moves to HTTP and loses nothing", async () => {
   await toast(page, "During the move").waitFor();
   await press(page, "Block WebSockets");
   // The client looks once a minute.
-  await page.getByTestId("transport").getByText("WebSocket", { exact: true }).waitFor();
+  await onWebSocket(page);
   await alertAll("After the way back");
   await toast(page, "After the way back").waitFor();
   assert.equal(await received(page, "During the move"), 1);
@@ -349,8 +369,8 @@ test("everything works by keyboard alone", async () => {
   await page.keyboard.press("Enter");
   await page.keyboard.press("Tab");
   assert.equal(await focused(), "Raise a threat", "the link has skipped the bar");
-  await page.keyboard.press("Enter");
-  await page.getByTestId("threats").getByText("detected").first().waitFor();
+  const id = await raised(page, () => page.keyboard.press("Enter"));
+  await threat(page, id).waitFor();
 
   await page.keyboard.press("Tab");
   await page.keyboard.press("Enter");

@@ -5,9 +5,12 @@ broadcasts. Whatever they notice, afterwards every client has had every message
 once and in order, no connection was closed, and everybody is served.
 """
 
+import functools
 import time
 
+# An outage lasts this long, and until everybody who must notice it has.
 OUTAGE_SECONDS = 3
+LONGEST_OUTAGE_SECONDS = 60
 # How long the traffic goes on after a change.
 AFTERWARDS_SECONDS = 1
 
@@ -28,12 +31,10 @@ class Chaos:
         """Makes a change. `noticed_by`: exactly those who must notice it."""
         self.traffic.begin()
         began = time.monotonic()
-        try:
-            change()
-            took = time.monotonic() - began
-            time.sleep(AFTERWARDS_SECONDS)
-        finally:
-            seen = self.traffic.end()
+        change()
+        took = time.monotonic() - began
+        time.sleep(AFTERWARDS_SECONDS)
+        seen = self.traffic.end(leaves_rows="sweeper" in (noticed_by or ()))
         assert not seen["closed"], f"{name} closed connections: {seen}"
         assert noticed_by is None or who_noticed(seen) == noticed_by, (name, seen)
         self.rows.append(row(name, took, seen))
@@ -41,14 +42,16 @@ class Chaos:
     def by_hand(self):
         self.during("nothing", lambda: time.sleep(OUTAGE_SECONDS), noticed_by=set())
         self.during("`Default` replaced", self.replace_default)
-        self.during("`Default` cannot start", self.break_default, {"clients", "newcomers"})
+        everybody = {"clients", "newcomers"}
+        self.during("`Default` cannot start", lambda: self.break_default(everybody), everybody)
         for function, noticed_by in [
-            ("Default", {"clients", "newcomers"}),
+            ("Default", everybody),
             ("Connect", {"newcomers"}),
             ("Disconnect", {"sweeper"}),
             ("Broadcaster", {"server"}),
         ]:
-            self.during(f"`{function}` throttled to 0", lambda name=function: self.throttle(name), noticed_by)
+            throttle = functools.partial(self.throttle, function, noticed_by)
+            self.during(f"`{function}` throttled to 0", throttle, noticed_by)
 
     def update_code(self):
         before = self.configuration("Default")["CodeSha256"]
@@ -73,19 +76,26 @@ class Chaos:
         code = self.build.zipped("Default")
         self.lambda_.update_function_code(FunctionName=self.functions["Default"], ZipFile=code)
 
-    def break_default(self):
+    def break_default(self, noticed_by):
         """Takes one of its settings away."""
         name, before = self.functions["Default"], self.configuration("Default")["Environment"]["Variables"]
         less = {key: value for key, value in before.items() if key != "WEBSOCKET_CONNECTION_TABLE"}
         self.lambda_.update_function_configuration(FunctionName=name, Environment={"Variables": less})
-        time.sleep(OUTAGE_SECONDS)
+        self.wait_until_noticed(noticed_by)
         self.lambda_.update_function_configuration(FunctionName=name, Environment={"Variables": before})
 
-    def throttle(self, function):
+    def throttle(self, function, noticed_by):
         name = self.functions[function]
         self.lambda_.put_function_concurrency(FunctionName=name, ReservedConcurrentExecutions=0)
-        time.sleep(OUTAGE_SECONDS)
+        self.wait_until_noticed(noticed_by)
         self.lambda_.delete_function_concurrency(FunctionName=name)
+
+    def wait_until_noticed(self, expected):
+        rows, end = self.traffic.newcomer_rows(), time.monotonic() + LONGEST_OUTAGE_SECONDS
+        time.sleep(OUTAGE_SECONDS)
+        while not expected <= who_noticed(seen := self.traffic.noticed(rows)):
+            assert time.monotonic() < end, f"not all of {expected} have noticed: {seen}"
+            time.sleep(0.2)
 
     def configuration(self, function):
         return self.lambda_.get_function_configuration(FunctionName=self.functions[function])

@@ -6,9 +6,11 @@ import contextlib
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import boto3
@@ -21,6 +23,9 @@ from scenario import PATIENCE_SECONDS, Lines, step, until  # noqa: E402
 
 BELFRY = ROOT / "target/debug/belfry"
 WSCAT = ROOT / "tests/node/node_modules/.bin/wscat"
+
+# For the commands that install packages.
+INSTALL_SECONDS = 300
 
 # A developer's own settings must not change what the lines do.
 ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
@@ -35,10 +40,10 @@ def blocks(title, addresses):
         yield "\n".join(line[2:] for line in block.splitlines() if line.startswith("$ "))
 
 
-def run(commands, environment=ENVIRONMENT):
+def run(commands, environment=ENVIRONMENT, seconds=PATIENCE_SECONDS):
     done = subprocess.run(
         ["bash", "-e", "-c", commands],
-        cwd=ROOT, env=environment, capture_output=True, text=True, check=False, timeout=PATIENCE_SECONDS,
+        cwd=ROOT, env=environment, capture_output=True, text=True, check=False, timeout=seconds,
     )
     assert done.returncode == 0, f"{commands}\n{done.stdout}{done.stderr}"
     return done.stdout
@@ -141,16 +146,25 @@ def main():
         token = run(f"{BELFRY} token --user alice --endpoint {stack['lambda']}").strip()
         alice = started([WSCAT, "--connect", f"{stack['websocket']}?token={token}"])
 
+        # `npm ci` deletes node_modules, which other tests may be using.
+        copy = Path(ending.enter_context(tempfile.TemporaryDirectory())) / "typescript"
+        shutil.copytree(
+            ROOT / "examples/typescript", copy, ignore=shutil.ignore_patterns("node_modules", "dist")
+        )
+        here = {"cd examples/typescript": f"cd {copy}", "PORT=3000": "PORT=0"}
         serve, upload = blocks("TypeScript", addresses)
+        for written, other in here.items():
+            assert written in serve, serve
+            serve = serve.replace(written, other)
         # The shell is killed with npm and node.
-        server = started(["bash", "-e", "-c", serve.replace("PORT=3000", "PORT=0")], start_new_session=True)
+        server = started(["bash", "-e", "-c", serve], start_new_session=True)
         ending.callback(os.killpg, server.process.pid, signal.SIGKILL)
-        url = re.search(r"http://127\S+", server.wait_for("http://127"))[0]
+        url = re.search(r"http://127\S+", server.wait_for("http://127", seconds=INSTALL_SECONDS))[0]
         alice.wait_for(upload_id(run(upload.replace("http://127.0.0.1:3000", url))))
         step("examples/typescript runs as its README says")
 
         [upload] = blocks("Python", addresses)
-        alice.wait_for(upload_id(run(upload)))
+        alice.wait_for(upload_id(run(upload, seconds=INSTALL_SECONDS)))
         step("so does examples/python")
 
         s3_upload(emulator, stack["lambda"], alice)

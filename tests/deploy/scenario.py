@@ -85,9 +85,9 @@ class Lines:
         for line in self.process.stdout:
             self.lines.put(line.rstrip("\n"))
 
-    def wait_for(self, *parts):
+    def wait_for(self, *parts, seconds=PATIENCE_SECONDS):
         """The next line that contains all of these."""
-        end = time.monotonic() + PATIENCE_SECONDS
+        end = time.monotonic() + seconds
         while (left := end - time.monotonic()) > 0:
             with contextlib.suppress(queue.Empty):
                 line = self.lines.get(timeout=left)
@@ -109,8 +109,8 @@ class Scenario:
     def __init__(self, emulator, ending):
         self.emulator, self.ending = emulator, ending
         self.environment = os.environ | CREDENTIALS | {"AWS_ENDPOINT_URL": emulator.endpoint}
-        # Never use a developer's own profile.
-        for name in ("AWS_PROFILE", "AWS_SESSION_TOKEN"):
+        # Never use a developer's own profile, nor the options of the make that runs this.
+        for name in ("AWS_PROFILE", "AWS_SESSION_TOKEN", "MAKEFLAGS", "MFLAGS"):
             self.environment.pop(name, None)
         self.found = {}
 
@@ -173,6 +173,9 @@ class Scenario:
         """Alice's rows. One of the smoke test may remain for a moment."""
         rows = self.client("dynamodb").scan(TableName=self.found["ConnectionsTable"])["Items"]
         return [row for row in rows if row["userId"]["S"] == self.user]
+
+    def connection_ids(self):
+        return {row["connectionId"]["S"] for row in self.rows()}
 
     def invoke(self, function, payload, lambda_=None, **options):
         answer = (lambda_ or self.client("lambda")).invoke(
@@ -540,10 +543,9 @@ class Scenario:
         return function["FunctionArn"]
 
     def hook(self):
-        before = self.rows()
+        before = self.connection_ids()
         socket = self.wscat()
-        [row] = until("a row", lambda: [row for row in self.rows() if row not in before])
-        connection = row["connectionId"]["S"]
+        [connection] = until("a row", lambda: self.connection_ids() - before)
         until("the event of the connect", lambda: self.hook_has("connection.opened", connection))
         socket.end()
         until("the event of the end", lambda: self.hook_has("connection.closed", connection))
@@ -744,7 +746,7 @@ class Scenario:
         return sum("connection.ended" in message for message in messages)
 
     def delete(self):
-        cloudformation = self.client("cloudformation")
+        cloudformation, logs = self.client("cloudformation"), self.client("logs")
         names = set(self.resources().values())
 
         def there():
@@ -752,10 +754,22 @@ class Scenario:
 
         before = there()
         assert len(before) > 50, before
+        began = time.time() * 1000
         cloudformation.delete_stack(StackName=STACK)
         cloudformation.get_waiter("stack_delete_complete").wait(
             StackName=STACK, WaiterConfig={"Delay": 1}
         )
+
+        def all_gone():
+            for group in logs.describe_log_groups()["logGroups"]:
+                name = group["logGroupName"]
+                # A function that was still running has created it again.
+                if name in names and group["creationTime"] > began:
+                    logs.delete_log_group(logGroupName=name)
+            return not there()
+
+        with contextlib.suppress(AssertionError):
+            until("the end of everything", all_gone)
         assert not there(), f"left behind: {there()}"
         step(f"deleted {STACK}: none of its {len(before)} functions, tables, roles, logs and alarms is left")
 

@@ -108,7 +108,7 @@ const commands = {
   /** Closes every client. Says which promises it has neither kept nor broken. */
   async close() {
     for (const member of members) member.close();
-    await until(() => everybody().every((member) => member.isLetGo), 10_000);
+    await until(() => everybody().every((member) => member.isLetGo), 60_000);
     const held = everybody().filter((member) => !member.isLetGo);
     return { held: held.map(({ user }) => user) };
   },

@@ -7,7 +7,8 @@ const PATIENCE_MS = 20_000;
 export class Newcomer {
   #url;
   #options;
-  #counts;
+  /** How many attempts ended how. */
+  outcomes;
   #running;
   #isWanted;
 
@@ -17,7 +18,7 @@ export class Newcomer {
   }
 
   begin() {
-    this.#counts = {};
+    this.outcomes = {};
     this.#isWanted = true;
     this.#running = this.#run();
   }
@@ -26,13 +27,13 @@ export class Newcomer {
   async end() {
     this.#isWanted = false;
     await this.#running;
-    return { ...this.#counts, last: await this.#attempt() };
+    return { ...this.outcomes, last: await this.#attempt() };
   }
 
   async #run() {
     while (this.#isWanted) {
       const outcome = await this.#attempt();
-      this.#counts[outcome] = (this.#counts[outcome] ?? 0) + 1;
+      this.outcomes[outcome] = (this.outcomes[outcome] ?? 0) + 1;
       await new Promise((resolve) => setTimeout(resolve, PAUSE_MS));
     }
   }

@@ -3,7 +3,7 @@
 import { Belfry } from "../../../clients/typescript/dist/index.js";
 import { Ledger } from "./ledger.mjs";
 import { Newcomer } from "./newcomer.mjs";
-import { serve, until } from "./program.mjs";
+import { serve, sleep, until } from "./program.mjs";
 import { Tally } from "./tally.mjs";
 import { Witness } from "./witness.mjs";
 
@@ -87,6 +87,11 @@ const commands = {
     return {};
   },
 
+  /** What has been noticed so far. */
+  async noticed() {
+    return { ...tally.noticed, newcomers: newcomer.outcomes };
+  },
+
   /** Stops that, waits until every client has every message, and says what was noticed. */
   async settle({ announced, seconds }) {
     for (const timer of timers) clearInterval(timer);
@@ -96,7 +101,7 @@ const commands = {
     const noticed = { ...tally.noticed };
     // Reveals a lost last message.
     const mark = `mark-${nextId++}`;
-    await clients[0].publish(mark);
+    await Promise.race([clients[0].publish(mark), sleep(seconds * 1_000)]);
     await until(() => clients.every(({ witness }) => witness.last === mark), seconds * 1_000);
     const behind = clients.filter(({ witness }) => witness.last !== mark).map(({ witness }) => witness.who);
     return { ...noticed, newcomers, isAcknowledged, behind, wrong: wrong() };

@@ -179,7 +179,7 @@ describe("a subscription", () => {
     let groups = ["admins"];
     const client = await RealClient.connect(stack, "carol", {
       speed: 1,
-      token: () => stack.token("carol", { ttl: 4, groups }),
+      token: () => stack.token("carol", { ttl: 16, groups }),
     });
     const room = client.belfry.channel("admin:1");
     const refused = new Promise<BelfryError>((resolve) => room.on("error", resolve));

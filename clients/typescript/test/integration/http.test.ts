@@ -98,11 +98,11 @@ describe("where WebSockets are blocked", () => {
     let asked = () => {};
     const token = () => {
       asked();
-      return stack.token("eve", { ttl: 8 });
+      return stack.token("eve", { ttl: 20 });
     };
     const { client, transcript, publisher } = await blocked("room:token", "eve", { ...fallback(), speed: 1, token });
     const { connectionId } = client;
-    // Every four seconds: when the third is there, the first one has expired.
+    // Every ten seconds: when the third is there, the first one has expired.
     for (let count = 0; count < 3; count += 1) await new Promise<void>((resolve) => (asked = resolve));
     await publisher.publish("chat.line", { text: "a" });
     await transcript.until(({ messages }) => messages.length === 1);

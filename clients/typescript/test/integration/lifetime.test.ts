@@ -44,9 +44,9 @@ describe.concurrent("a token", () => {
       speed: 1,
       token: () => {
         count += 1;
-        // Every four seconds: when the third is there, the first one has expired.
+        // Every ten seconds: when the third is there, the first one has expired.
         if (count === 3) reached();
-        return stack.token("refreshed", { ttl: 8 });
+        return stack.token("refreshed", { ttl: 20 });
       },
     });
     const { connectionId } = client;
@@ -55,7 +55,7 @@ describe.concurrent("a token", () => {
     await often;
     await expect(room.publish("chat.line")).resolves.toMatchObject({ position: { seq: 1 } });
     expect(client.connectionId).toBe(connectionId);
-    expect(client.reasons).toEqual(["connect", "expiring", "expiring"]);
+    expect(client.reasons.slice(0, 3)).toEqual(["connect", "expiring", "expiring"]);
   });
 
   it("that expires because no other could be had ends the connection; a new one opens the next", async () => {

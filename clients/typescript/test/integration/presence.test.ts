@@ -5,7 +5,7 @@ import { Stack } from "../support/stack.js";
 
 let stack: Stack;
 beforeAll(async () => {
-  const limits = ["--parameter", "PresenceGraceSeconds=5", "--parameter", "PresenceAnnounced=3"];
+  const limits = ["--parameter", "PresenceGraceSeconds=20", "--parameter", "PresenceAnnounced=3"];
   stack = await Stack.start("--schedule-every", "1s", ...limits);
 });
 afterEach(closeClients);

@@ -1,6 +1,7 @@
 import { expect } from "vitest";
 import type { BelfryError } from "../../../src/index.js";
 import { settle } from "../clock.js";
+import { PATIENCE_MS } from "../hurry.js";
 import type { Random } from "../random.js";
 import { RealClient } from "../real.js";
 import type { Stack } from "../stack.js";
@@ -9,8 +10,6 @@ import type { Mishap } from "./plan.js";
 import { Sockets } from "./sockets.js";
 import { Witness } from "./witness.js";
 
-/** How long the client is patient with others: a busy machine needs all of it. */
-const PATIENCE_MS = [10_000, 20_000, 30_000, 35_000];
 /** So long that no run reaches it: each message is published, or its client is closed. */
 const PUBLISH_TIMEOUT_MS = 24 * 60 * 60_000;
 /** The shortest wait that is skipped now and then, and not shortened. */
