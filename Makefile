@@ -3,7 +3,7 @@
 
 .DEFAULT_GOAL := help
 .PHONY: help run test lint schemas validate build deploy smoke emulator release bench loadtest soak test-soak tokens \
-	parameters channels compile test-tools test-templates clients test-clients test-examples test-browser pictures test-deploy dist test-dist demo page clean
+	parameters channels compile test-tools test-templates build-clients clients test-clients test-examples test-browser pictures test-deploy dist test-dist demo page clean
 
 # Arguments of `belfry run`, such as ARGS="--port 3002 --parameter AllowedOrigins=http://localhost:5173"
 ARGS ?=
@@ -85,9 +85,8 @@ demo: page ## Build and start a page that shows everything Belfry does, on the l
 	@exec node examples/web/server/main.mjs $(ARGS)
 
 # The page of `make demo`, and the handler of examples/typescript behind it.
-page: clients/node_modules/.package-lock.json examples/web/node_modules/.package-lock.json examples/typescript/node_modules/.package-lock.json
+page: build-clients examples/web/node_modules/.package-lock.json examples/typescript/node_modules/.package-lock.json
 	@echo "Building the page…"
-	@npm run build --prefix clients --silent
 	@npm run build --prefix examples/typescript --silent
 	@npm run types --prefix examples/web --silent
 	@npm run build --prefix examples/web --silent -- --logLevel warn
@@ -95,11 +94,9 @@ page: clients/node_modules/.package-lock.json examples/web/node_modules/.package
 test: validate test-templates compile test-tools ## Run every test
 	@echo "Running the tests…"
 	cargo test --workspace
-	$(MAKE) test-clients
-	$(MAKE) test-soak
-	$(MAKE) test-examples
-	$(MAKE) test-browser
-	$(MAKE) test-deploy
+	@echo "Testing the clients, the examples, the pages and a deployment, two at a time; each prints when it ends…"
+	@# They wait more than they compute.
+	@$(MAKE) --jobs=2 --output-sync=target test-deploy test-clients test-soak test-examples test-browser
 	$(MAKE) test-dist
 
 compile:
@@ -182,13 +179,13 @@ tests/benches/peers/node/dist/.built: tests/benches/peers/node/node_modules/.pac
 	@touch $@
 
 # MINUTES, CLIENTS and SEED are arguments; the same seed does the same again.
-soak: clients tests/node/node_modules/.package-lock.json ## Let every fault strike a busy local stack, and check everything afterwards (MINUTES=30 CLIENTS=1000 SEED=…)
+soak: build-clients tests/node/node_modules/.package-lock.json ## Let every fault strike a busy local stack, and check everything afterwards (MINUTES=30 CLIENTS=1000 SEED=…)
 	@echo "Building optimised binaries; the first time takes a quarter of an hour…"
 	@cargo build --release --workspace $(addprefix --bin ,$(MEASURED) soak)
 	@target/release/soak $(if $(MINUTES),--minutes "$(MINUTES)") $(if $(CLIENTS),--clients "$(CLIENTS)") $(if $(SEED),--seed "$(SEED)")
 
 # Needs the local stack and the functions, which `compile` builds.
-test-soak: clients tests/node/node_modules/.package-lock.json
+test-soak: build-clients tests/node/node_modules/.package-lock.json
 	@echo "Letting every fault strike a busy stack…"
 	@clients/node_modules/.bin/biome check --error-on-warnings --config-path=clients tests/node/clients
 	@target/debug/soak --minutes 0.9 --clients 60 --seed 1
@@ -196,18 +193,19 @@ test-soak: clients tests/node/node_modules/.package-lock.json
 tokens: $(AWS) ## Create and sign in users for a load test (STACK=belfry-dev [USERS=50 FILE=tokens.txt REMOVE=1])
 	@.venv/aws/bin/python tools/tokens.py "$(STACK)" "$(or $(FILE),tokens.txt)" --users "$(or $(USERS),50)" $(if $(REMOVE),--remove)
 
-clients: clients/node_modules/.package-lock.json ## Build the clients, as target/belfry-client.tgz and target/belfry-react.tgz
+build-clients: clients/node_modules/.package-lock.json
 	@npm run build --prefix clients --silent
+
+clients: build-clients ## Build the clients, as target/belfry-client.tgz and target/belfry-react.tgz
 	@mkdir -p target
 	@$(call pack,clients/typescript,target/belfry-client.tgz)
 	@$(call pack,clients/react,target/belfry-react.tgz)
 
 # Needs the local stack and the functions, which `compile` builds.
-test-clients: clients/node_modules/.package-lock.json ## Check and test the clients
+test-clients: build-clients ## Check and test the clients
 	@echo "Checking and testing the clients…"
 	@npm run lint --prefix clients --silent
 	@npm run types --prefix clients --silent
-	@npm run build --prefix clients --silent
 	@npm test --prefix clients --silent
 	@npm run test:package --prefix clients --silent
 	@npm run test:integration --prefix clients --silent
@@ -242,7 +240,7 @@ test-deploy: export BUILD_DIR := .aws-sam/test
 test-deploy: export BUILD_PROFILE := debug
 test-deploy: export CARGO_PROFILE_DEV_DEBUG := 0
 test-deploy: export CARGO_PROFILE_DEV_STRIP := symbols
-test-deploy: $(SAM) $(AWS) $(MINISTACK) test-tools clients
+test-deploy: $(SAM) $(AWS) $(MINISTACK) test-tools build-clients
 	$(MAKE) build
 	@echo "Deploying to an emulator…"
 	@.venv/aws/bin/python tests/deploy/scenario.py
