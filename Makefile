@@ -93,9 +93,9 @@ page: build-clients examples/web/node_modules/.package-lock.json examples/typesc
 
 test: validate test-templates compile test-tools ## Run every test
 	@echo "Running the tests…"
-	cargo test --workspace
+	@# Many wait more than they compute, and so do those below.
+	RUST_TEST_THREADS=$$(($$(getconf _NPROCESSORS_ONLN) + 1)) cargo test --workspace
 	@echo "Testing the clients, the examples, the pages and a deployment, two at a time; each prints when it ends…"
-	@# They wait more than they compute.
 	@$(MAKE) --jobs=2 --output-sync=target test-deploy test-clients test-soak test-examples test-browser
 	$(MAKE) test-dist
 

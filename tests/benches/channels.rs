@@ -35,6 +35,13 @@ const AUDIENCES: [(usize, f64, u32); 4] = [
 /// Messages a second to one channel, and for how many seconds.
 const APPENDS: [(f64, u32); 3] = [(1.0, 20), (10.0, 15), (50.0, 15)];
 
+/// How they are published, and the fault that DynamoDB has meanwhile.
+const APPENDED: [(Via, Option<&str>); 3] = [
+    (Via::Frame, None),
+    (Via::NamedFrame, None),
+    (Via::NamedFrame, Some(CONTENTION)),
+];
+
 const ROUNDS: usize = 3;
 
 /// Subscribers that read as they should, beside the eleven others: `Default`
@@ -53,6 +60,9 @@ const SECONDS_BESIDE_SLOW: u32 = 10;
 enum Via {
     /// A client's `publish`.
     Frame,
+    /// The same with a `messageId`, as `@belfry/client` sends it: a transaction
+    /// remembers that it was appended.
+    NamedFrame,
     /// The broadcaster's target `channel`.
     Broadcaster,
 }
@@ -74,8 +84,8 @@ struct Publishers {
 #[tokio::main]
 async fn main() {
     latencies().await;
-    for fault in [None, Some(CONTENTION)] {
-        appends(fault).await;
+    for (via, fault) in APPENDED {
+        appends(via, fault).await;
     }
     for healthy in HEALTHY {
         slow_subscribers(healthy).await;
@@ -121,7 +131,7 @@ async fn latencies() {
 
 /// How long `published` takes, and how often publishers conflict. They publish
 /// at random moments, as people do: evenly spaced they would never meet.
-async fn appends(fault: Option<&str>) {
+async fn appends(via: Via, fault: Option<&str>) {
     let stack = stack().fault(fault).start().await;
     let tickets = stack.tickets(1).await;
     let mut crowd = Crowd::default();
@@ -129,24 +139,31 @@ async fn appends(fault: Option<&str>) {
     let mut publishers = Publishers::connect(&stack).await;
     let mut total = 0;
     let warm_up = evenly(10.0, 1.0);
-    total += publish(&mut publishers, &stack, &mut crowd, Via::Frame, warm_up)
+    total += publish(&mut publishers, &stack, &mut crowd, via, warm_up)
         .await
         .0
         .len();
     println!(
-        "{PUBLISHERS} clients publish to one channel at random moments, {}",
+        "{PUBLISHERS} clients publish to one channel at random moments, {}, {}",
+        if matches!(via, Via::NamedFrame) {
+            "with ids"
+        } else {
+            "without ids"
+        },
         fault.unwrap_or("no fault")
     );
     for (rate, seconds) in APPENDS {
         let before = appended(&stack, total).await;
         let due = randomly(rate, f64::from(seconds));
-        let (sent, _) = publish(&mut publishers, &stack, &mut crowd, Via::Frame, due).await;
-        total += sent.len();
-        let conflicts = appended(&stack, total).await - before;
+        let (sent, _) = publish(&mut publishers, &stack, &mut crowd, via, due).await;
         let mut outcomes = BTreeMap::new();
         for one in &sent {
             *outcomes.entry(one.answer.as_str()).or_insert(0) += 1;
         }
+        // Another error may come before or after the append.
+        total += outcomes.get("published").unwrap_or(&0);
+        total += outcomes.get("CHANNEL_BUSY").unwrap_or(&0);
+        let conflicts = appended(&stack, total).await - before;
         println!(
             "  {rate:>4} a second: {:>5} messages, answer {}  {conflicts} conflicts  {outcomes:?}",
             sent.len(),
@@ -298,7 +315,10 @@ impl Publishers {
                 tokio::time::sleep_until((begun + *due).into()).await;
                 let (number, at) = (first + index, Instant::now());
                 let answer = match via {
-                    Via::Frame => publish_frame(socket, number).await,
+                    Via::Frame => publish_frame(socket, number, None).await,
+                    Via::NamedFrame => {
+                        publish_frame(socket, number, Some(format!("m-{number}"))).await
+                    }
                     Via::Broadcaster => broadcast(stack, number).await,
                 };
                 sent.push(Sent {
@@ -316,8 +336,11 @@ impl Publishers {
     }
 }
 
-async fn publish_frame(socket: &mut Socket, number: usize) -> String {
-    let data = json!({"channel": CHANNEL, "kind": "bench", "data": {"number": number}});
+async fn publish_frame(socket: &mut Socket, number: usize, id: Option<String>) -> String {
+    let mut data = json!({"channel": CHANNEL, "kind": "bench", "data": {"number": number}});
+    if let Some(id) = id {
+        data["messageId"] = id.into();
+    }
     let frame = json!({"type": "publish", "version": "1.0", "data": data});
     let answer = socket.ask(&frame.to_string()).await;
     let code = &answer["data"]["code"];
