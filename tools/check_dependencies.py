@@ -20,9 +20,10 @@ SDK_USERS = {"belfry-aws", "belfry-ops", "belfry-tests", "belfry-loadtest"}
 
 # The only files of the local stack that may name others of Belfry's crates. Two
 # evaluators of channel rules could differ; `belfry ops` is a command of the same
-# program and knows the stack as any client does.
+# program, which speaks to people in the same way, and knows the stack as any client
+# does.
 LOCAL_STACK = ROOT / "crates/local/src"
-USERS = {"channels.rs": {"core", "protocol"}, "cli.rs": {"ops"}, "main.rs": {"ops"}}
+USERS = {"channels.rs": {"core", "protocol"}, "cli.rs": {"ops"}, "main.rs": {"ops"}, "terminal.rs": {"ops"}}
 
 # Packages whose library has another name.
 LIBRARIES = {"dynoxide-rs": "dynoxide"}

@@ -14,12 +14,12 @@ mod terminal;
 use std::io::{self, Read};
 use std::path::Path;
 
-use belfry_ops::commands;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 
 use crate::cli;
 use crate::issuer::{TokenRequest, Tokens};
+use crate::terminal::commands;
 pub(crate) use call::call;
 pub(crate) use catch_up::{Position, Since};
 pub(crate) use publish::{Publication, publish, publish_as};

@@ -34,6 +34,7 @@ mod ready;
 mod run;
 mod server;
 mod template;
+mod terminal;
 mod websocket;
 
 use std::io::IsTerminal;
@@ -77,7 +78,7 @@ fn main() -> ExitCode {
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("belfry: {}", belfry_ops::printable(&error));
+            eprintln!("belfry: {}", terminal::printable(&error));
             ExitCode::FAILURE
         }
     }

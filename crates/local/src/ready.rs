@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::path::Path;
 
-use belfry_ops::commands;
 use serde::Serialize;
+
+use crate::terminal::commands;
 
 /// The stack's URLs; their JSON is the line that `--json` prints, and the answer
 /// to `GET /_local/stack`.

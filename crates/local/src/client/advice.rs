@@ -2,12 +2,11 @@
 
 use std::fmt::Write as _;
 
-use belfry_ops::commands::{program, quoted};
-
 use super::catch_up::{Position, Since};
 use super::socket::ErrorData;
 use crate::cli::ConnectArgs;
 use crate::issuer::DEFAULT_TTL;
+use crate::terminal::commands::{program, quoted};
 
 /// The command that goes on.
 pub(super) fn continuing(channel: &str, since: Option<&Since>, connect: &ConnectArgs) -> String {

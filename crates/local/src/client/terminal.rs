@@ -2,7 +2,7 @@
 
 use std::io::{self, Write};
 
-use belfry_ops::printable;
+use crate::terminal::printable;
 
 /// Standard output for frames, standard error for everything else.
 pub(super) struct Terminal {
