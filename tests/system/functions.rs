@@ -118,6 +118,8 @@ async fn a_client_with_many_messages_does_not_delay_the_others() {
     for _ in 0..10 {
         flood.send("slow 200").await;
     }
+    // By now the others have been read, and wait.
+    flood.receive_text().await;
     other.send("pid").await;
     let mut before = 0;
     let pid = loop {
