@@ -90,6 +90,12 @@ pub async fn refused(url: &str, headers: &[(&str, &str)]) -> u16 {
     }
 }
 
+/// A frame whose answer has its type as `correlationId`.
+#[must_use]
+pub fn request(frame_type: &str, data: &Value) -> String {
+    json!({"type": frame_type, "version": "1.0", "id": frame_type, "data": data}).to_string()
+}
+
 impl Stack {
     /// Opens a user's socket with the token in the `Authorization` header.
     pub async fn connect(&self, user: &str) -> Socket {
@@ -165,8 +171,7 @@ impl Socket {
 
     /// Sends a frame and returns its answer. Drops every frame that comes before.
     pub async fn request(&mut self, frame_type: &str, data: Value) -> Value {
-        let frame = json!({"type": frame_type, "version": "1.0", "id": frame_type, "data": data});
-        self.send(&frame.to_string()).await;
+        self.send(&request(frame_type, &data)).await;
         loop {
             let answer = self.receive().await;
             if answer["correlationId"] == frame_type {

@@ -25,7 +25,7 @@ mod work;
 pub use belfry_loadtest::{
     Announcer, Answers, Broadcast, Crowd, SOLO, Ticket, percentile, user_of, users_for,
 };
-pub use client::{Socket, open, open_with_frames_up_to, refused, try_open};
+pub use client::{Socket, open, open_with_frames_up_to, refused, request, try_open};
 pub use clock::unix_time;
 pub use crafted::Crafted;
 pub use figures::Figures;

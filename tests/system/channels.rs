@@ -25,11 +25,6 @@ async fn crowd() -> Stack {
     unlimited().start().await
 }
 
-/// A frame whose answer has its type as `correlationId`.
-fn request(frame_type: &str, data: &Value) -> String {
-    json!({"type": frame_type, "version": "1.0", "id": frame_type, "data": data}).to_string()
-}
-
 async fn subscribe(socket: &mut Socket, channels: Value) -> Value {
     let answer = socket
         .request("subscribe", json!({"channels": channels}))

@@ -12,6 +12,13 @@ async fn socket(stack: &Stack) -> Socket {
     open(&stack.ready.websocket, &[]).await
 }
 
+/// A stack that runs at most so many processes of its function.
+async fn stack_with_environments(most: &str) -> Stack {
+    let stack = Stack::misbehaving().patient();
+    let stack = stack.argument("--environments").argument(most);
+    stack.start().await
+}
+
 #[tokio::test]
 async fn a_function_that_times_out_is_killed() {
     let stack = Stack::misbehaving()
@@ -50,12 +57,7 @@ fn is_running(pid: i32) -> bool {
 
 #[tokio::test]
 async fn environments_are_reused_and_limited() {
-    let stack = Stack::misbehaving()
-        .patient()
-        .argument("--environments")
-        .argument("2")
-        .start()
-        .await;
+    let stack = stack_with_environments("2").await;
     let mut socket = socket(&stack).await;
     let first = socket.ask_text("pid").await;
     assert_eq!(
@@ -83,12 +85,7 @@ async fn environments_are_reused_and_limited() {
 
 #[tokio::test]
 async fn what_waits_long_for_an_environment_is_refused_and_never_runs() {
-    let stack = Stack::misbehaving()
-        .patient()
-        .argument("--environments")
-        .argument("1")
-        .start()
-        .await;
+    let stack = stack_with_environments("1").await;
     let mut socket = socket(&stack).await;
     let gate = Gate::closed();
     socket.send(&gate.body()).await;
@@ -108,12 +105,7 @@ async fn what_waits_long_for_an_environment_is_refused_and_never_runs() {
 
 #[tokio::test]
 async fn a_client_with_many_messages_does_not_delay_the_others() {
-    let stack = Stack::misbehaving()
-        .patient()
-        .argument("--environments")
-        .argument("1")
-        .start()
-        .await;
+    let stack = stack_with_environments("1").await;
     let (mut flood, mut other) = (socket(&stack).await, socket(&stack).await);
     for _ in 0..10 {
         flood.send("slow 200").await;

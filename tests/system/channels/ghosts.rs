@@ -1,11 +1,11 @@
 //! Connections that end while they subscribe, and functions that die: nothing
 //! is left of either.
 
-use belfry_tests::{Socket, Stack, StackBuilder, until};
+use belfry_tests::{Socket, Stack, StackBuilder, request, until};
 use futures_util::future::join_all;
 use serde_json::{Value, json};
 
-use super::{request, unlimited};
+use super::unlimited;
 
 /// A stack whose sweeps check a connection that was silent for a second.
 fn stack() -> StackBuilder {

@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use belfry_tests::{Socket, Stack, soon};
+use belfry_tests::{Socket, Stack, request, soon};
 use futures_util::future::{join, join_all};
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
-use super::{ROOM, crowd, request, subscribe};
+use super::{ROOM, crowd, subscribe};
 
 const PUBLISHERS: u64 = 4;
 

@@ -2,12 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use belfry_tests::{Socket, soon};
+use belfry_tests::{Socket, request, soon};
 use futures_util::future::{join, join_all};
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 
-use super::{ROOM, crowd, request, subscribe};
+use super::{ROOM, crowd, subscribe};
 
 const PUBLISHERS: usize = 20;
 
