@@ -4,6 +4,7 @@ use std::io::{self, ErrorKind, PipeReader, Write};
 use std::os::fd::OwnedFd;
 
 use bytes::Bytes;
+use nix::unistd;
 use serde_json::Value;
 use tokio::net::unix::pipe::Receiver;
 
@@ -62,24 +63,25 @@ impl ProcessOutput {
         }
         // One chunk, then other tasks may run: a function that never stops
         // writing must not hide its own timeout.
-        self.print_chunk();
+        self.print_chunk(Receiver::try_read);
         tokio::task::yield_now().await;
     }
 
-    /// Prints everything that is already in the pipe.
+    /// Prints everything that is already in the pipe. Asks the kernel, since the
+    /// async runtime may not know yet that there is something.
     pub(super) fn print_pending(&mut self) {
         for _ in 0..CHUNKS_IN_PIPE {
-            if !self.print_chunk() {
+            if !self.print_chunk(|pipe, buffer| Ok(unistd::read(pipe, buffer)?)) {
                 return;
             }
         }
     }
 
     /// Returns whether there was anything to print.
-    fn print_chunk(&mut self) -> bool {
+    fn print_chunk(&mut self, read: impl Fn(&Receiver, &mut [u8]) -> io::Result<usize>) -> bool {
         let mut buffer = [0; CHUNK_BYTES];
         let Some(pipe) = &self.pipe else { return false };
-        match pipe.try_read(&mut buffer) {
+        match read(pipe, &mut buffer) {
             Ok(0) => self.pipe = None,
             Ok(read) => {
                 self.print(&buffer[..read]);
@@ -159,7 +161,39 @@ impl Drop for ProcessOutput {
 
 #[cfg(test)]
 mod tests {
+    use std::io::PipeWriter;
+
+    use futures_util::FutureExt;
+
     use super::*;
+
+    /// The output of a process named `Reader`, and where that writes.
+    fn output() -> (ProcessOutput, PipeWriter) {
+        let (pipe, writer) = io::pipe().unwrap();
+        let output = ProcessOutput::new("Reader", pipe, Metrics::default(), false);
+        (output.unwrap(), writer)
+    }
+
+    #[tokio::test]
+    async fn what_was_written_before_is_printed_at_once() {
+        let (mut output, mut writer) = output();
+        writer.write_all(b"first\n").unwrap();
+        output.print_next().await;
+        assert_eq!(output.log_tail(), "first\n");
+        // The async runtime has not run since, and does not know of this.
+        writer.write_all(b"second\n").unwrap();
+        output.print_pending();
+        assert_eq!(output.log_tail(), "first\nsecond\n");
+        output.print_pending();
+        writer.write_all(b"third\n").unwrap();
+        while output.log_tail() != "first\nsecond\nthird\n" {
+            output.print_next().await;
+        }
+        drop(writer);
+        assert!(output.print_next().now_or_never().is_none());
+        output.print_pending();
+        assert!(output.pipe.is_none());
+    }
 
     #[test]
     fn metric_lines_are_recognised() {
