@@ -246,7 +246,7 @@ impl Faults {
     }
 
     /// Does not count as a strike: this is checked repeatedly.
-    fn freezes(&self, connection: &str) -> bool {
+    pub(crate) fn freezes(&self, connection: &str) -> bool {
         self.0.count.load(Ordering::Acquire) > 0
             && self.list().iter().any(|active| {
                 active.fault == Fault::FreezePeer

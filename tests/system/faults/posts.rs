@@ -114,7 +114,7 @@ async fn a_frozen_peer_can_be_deleted() {
         .start()
         .await;
     stack.logs.wait_for(&["FAULT active", "peer-freeze"]).await;
-    let _socket = stack.connect("alice").await;
+    let mut socket = stack.connect("alice").await;
     let rows = stack
         .dynamodb()
         .scan()
@@ -134,4 +134,10 @@ async fn a_frozen_peer_can_be_deleted() {
         .logs
         .wait_for(&["[Disconnect]", "\"event\":\"connection.ended\"", &id])
         .await;
+    // Its network hears of that when it is back.
+    let silence = tokio::time::timeout(Duration::from_millis(300), socket.next_text());
+    assert!(silence.await.is_err(), "the close came through");
+    stack.local("DELETE", "faults", None).await;
+    let closed = socket.closed().await;
+    assert_eq!(closed, (1000, "Connection Closed Normally".into()));
 }

@@ -6,6 +6,8 @@ use belfry_tests::{Logs, soon};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
+use tokio::io::AsyncReadExt;
+use tokio::net::TcpListener;
 
 use super::fake::Fake;
 use super::{ops, ops_at};
@@ -163,6 +165,23 @@ async fn ctrl_c_leaves_the_work_running() {
         .to_owned();
     said.wait_for(&[&format!("ops report {id} --endpoint {}", fake.url)])
         .await;
+}
+
+#[tokio::test]
+async fn ctrl_c_before_the_first_answer_promises_nothing() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let kick = ["kick", "--channel", "room:7", "--endpoint", &url];
+    let mut process = ops(&kick).spawn().unwrap();
+    let said = Logs::of(process.stderr.take().unwrap());
+    let (mut request, _) = soon("it asks", listener.accept()).await.unwrap();
+    soon("it asks", request.read_u8()).await.unwrap();
+    let pid = i32::try_from(process.id().unwrap()).unwrap();
+    kill(Pid::from_raw(pid), Signal::SIGINT).unwrap();
+    let status = soon("the command ends", process.wait()).await.unwrap();
+    assert_eq!(status.code(), Some(130));
+    said.wait_for(&["may have begun, or not"]).await;
+    said.wait_for(&["ops report", &url]).await;
 }
 
 #[tokio::test]

@@ -4,6 +4,7 @@ use belfry_core::connections::Recipient;
 use belfry_core::hooks::{HookSubject, PendingEvent};
 use belfry_core::ports::{Removals, StoreError};
 use futures_util::future::join;
+use tokio::time::Instant;
 
 use super::row::{Row, number};
 use super::transaction::{Condition, PATIENT, Transaction};
@@ -92,6 +93,7 @@ impl DynamoDb {
         if is_counted {
             items.push(self.count_down(row.shard)?);
         }
+        let begun = Instant::now();
         match self.transact(PATIENT, |_| items.clone().into()).await? {
             Transaction::Done => return Ok(true),
             Transaction::Refused(conditions) => {
@@ -103,7 +105,8 @@ impl DynamoDb {
         // The counter is zero: somebody changed it by hand. Remove the row all
         // the same; the audit corrects the counter.
         items.truncate(without_count);
-        let without_counter = self.transact(PATIENT, |_| items.clone().into()).await?;
+        let patience = PATIENT.saturating_sub(begun.elapsed());
+        let without_counter = self.transact(patience, |_| items.clone().into()).await?;
         Ok(matches!(without_counter, Transaction::Done))
     }
 

@@ -265,8 +265,13 @@ impl Environment {
     async fn next_message(&mut self) -> Result<RuntimeMessage, EnvironmentError> {
         loop {
             tokio::select! {
+                // A process that has ended may have sent its response, or why it
+                // does not start, just before.
+                biased;
                 message = self.runtime.next_message() => return Ok(message),
                 status = self.child.wait() => {
+                    // Before the kernel can give the id to another group.
+                    self.kill();
                     self.output.print_pending();
                     return Err(status.map_or(EnvironmentError::Init, EnvironmentError::Exit));
                 }

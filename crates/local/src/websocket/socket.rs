@@ -11,6 +11,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 use tokio::sync::mpsc::Receiver;
+use tokio::time::error::Elapsed;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::error::{Error, ProtocolError};
 use tokio_tungstenite::tungstenite::protocol::frame::Frame;
@@ -67,7 +68,13 @@ pub(super) async fn run(
     // A lost client gets no close frame, and a client that does not read is not
     // waited for.
     if end.code != assumed::LOST.0 {
-        let _ = tokio::time::timeout(CLOSE_TIMEOUT, close(sink, frames, &end)).await;
+        let closing = close(sink, frames, end.clone());
+        let closing = async { tokio::time::timeout(CLOSE_TIMEOUT, closing).await };
+        if api.inner.faults.freezes(&connection.peer.id) {
+            close_when_thawed(api, connection, closing);
+        } else {
+            let _ = closing.await;
+        }
     }
     end
 }
@@ -89,6 +96,19 @@ async fn while_not_frozen(
     }
 }
 
+/// A frozen client hears of its connection's end when it hears again.
+fn close_when_thawed(
+    api: &WebSocketApi,
+    connection: &Arc<Connection>,
+    closing: impl Future<Output = Result<(), Elapsed>> + Send + 'static,
+) {
+    let (faults, connection) = (api.inner.faults.clone(), Arc::clone(connection));
+    tokio::spawn(async move {
+        faults.thawed(&connection.peer.id).await;
+        let _ = closing.await;
+    });
+}
+
 /// The WebSocket over an upgraded request's TCP stream, without the HTTP layers.
 async fn stream(upgraded: Upgraded) -> Option<Stream> {
     let parts = upgraded.downcast::<TokioIo<RecordingStream>>().ok()?;
@@ -106,7 +126,7 @@ async fn stream(upgraded: Upgraded) -> Option<Stream> {
 async fn close(
     mut sink: SplitSink<Stream, Message>,
     frames: SplitStream<Stream>,
-    end: &CloseStatus,
+    end: CloseStatus,
 ) {
     let code = if end.code == 1005 { 1000 } else { end.code };
     let frame = CloseFrame {

@@ -107,10 +107,12 @@ async fn watched(
         last = done => last,
         interrupted = tokio::signal::ctrl_c() => {
             interrupted?;
-            return Err(OpsError::Interrupted(format!(
-                "Stopped watching. The work continues. To watch it again:\n{}",
-                command("report")
-            )));
+            let what = if begun {
+                "Stopped watching. The work continues. To watch it again:"
+            } else {
+                "Stopped before the stack answered. The work may have begun, or not. To find out:"
+            };
+            return Err(OpsError::Interrupted(format!("{what}\n{}", command("report"))));
         }
     };
     // The first answer may have been lost after the work began.
