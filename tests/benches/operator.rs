@@ -137,12 +137,16 @@ impl Run {
         self.clients.act(&[publish]).await
     }
 
-    /// Publishes until there have been so many connections. Returns whether that
-    /// was in time.
+    /// Publishes until there have been so many connections and everybody has one.
+    /// Returns whether that was in time.
     async fn until_connections(&mut self, count: usize, limit: Duration) -> bool {
         let begun = Instant::now();
         while begun.elapsed() < limit {
-            if number(&self.progress().await, "connections") >= count {
+            let progress = self.progress().await;
+            // Some may have connected twice, and others not yet.
+            if number(&progress, "connections") >= count
+                && number(&progress, "connected") == CLIENTS
+            {
                 return true;
             }
             tokio::time::sleep(BETWEEN).await;

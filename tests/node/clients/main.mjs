@@ -15,6 +15,8 @@ const members = [];
 /** Those that others have replaced. */
 const left = [];
 let server;
+/** How often everything was settled. */
+let settlements = 0;
 
 const delay = monitorEventLoopDelay();
 delay.enable();
@@ -81,8 +83,11 @@ const commands = {
     const isSettled = await until(settled, ms);
     const unsettled = [...everybody(), server].flatMap(({ pending }) => [...pending]);
     await until(() => members.every((member) => member.isConnected), ms);
+    settlements += 1;
+    // An id that is remembered would be published once only.
+    const mark = `end-${settlements}`;
     const marks = new Map();
-    for (const { log } of members.flatMap((member) => member.witnesses)) marks.set(log, `end:${log}`);
+    for (const { log } of members.flatMap((member) => member.witnesses)) marks.set(log, `${mark}:${log}`);
     for (const [log, id] of marks) server.announce({ log, id });
     await until(() => server.pending.size === 0, ms);
     const behind = () =>
