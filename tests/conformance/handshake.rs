@@ -11,7 +11,8 @@ async fn the_upgrade_is_pending_until_connect_answers() {
     let target = Target::start().await;
     let mut watcher = target.watcher().await;
     let agent = watcher.agent();
-    let url = target.url_with("slow 2000");
+    // Long enough for the post, and half of the integration's time limit here.
+    let url = target.url_with("slow 1500");
     let headers = [("User-Agent", agent.as_str())];
     let early = async {
         let event = watcher.event("CONNECT").await;

@@ -114,6 +114,12 @@ impl Socket {
             .await;
     }
 
+    /// Like [`Self::send`], unless the server has closed the connection meanwhile.
+    pub async fn try_send(&mut self, text: &str) {
+        let sending = self.stream.send(Message::text(text));
+        let _ = soon("the server reads a frame", sending).await;
+    }
+
     async fn send_message(&mut self, message: Message) {
         let sent = soon("the server reads a frame", self.stream.send(message)).await;
         sent.expect("sent");

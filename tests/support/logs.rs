@@ -6,7 +6,7 @@ use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use crate::patience::PATIENCE;
+use crate::patience::{PATIENCE, soon};
 
 /// The lines a process has written so far.
 #[derive(Debug, Clone)]
@@ -76,6 +76,16 @@ impl Logs {
             Ok(Ok(lines)) => found(&lines),
             _ => None,
         }
+    }
+
+    /// Waits until the process has closed its output, so that every line is here.
+    ///
+    /// # Panics
+    /// If it does not in time.
+    pub async fn ended(&self) {
+        let mut lines = self.lines.clone();
+        let ended = async { while lines.changed().await.is_ok() {} };
+        soon("the output ends", ended).await;
     }
 
     /// Waits until this many lines contain all of these texts, and returns

@@ -57,6 +57,13 @@ fn write(folder: &TempDir, name: &str, text: &str) -> std::path::PathBuf {
     file
 }
 
+/// Starts the function: a question waits for three seconds, and a start may take
+/// longer on a busy machine.
+async fn started(stack: &Stack) {
+    let event = json!({"userId": "a", "claims": {}, "channel": "doc:a", "action": "publish"});
+    stack.invoke("AuthorizeFunction", &event).await.unwrap();
+}
+
 /// The entry of the answer to `subscribe`.
 async fn subscribe(socket: &mut Socket, channel: &str) -> Value {
     let data = json!({"channels": [{"channel": channel}]});
@@ -80,6 +87,7 @@ async fn the_example_lets_owners_into_their_documents() {
     let stack = asking(&folder, &example).start().await;
     let mut alice = stack.connect("alice").await;
     let mut bob = stack.connect("bob").await;
+    started(&stack).await;
     let plan = "doc:alice~plan";
     let allowed = subscribe(&mut alice, plan).await;
     assert!(allowed["until"].is_string(), "{allowed}");
@@ -98,6 +106,7 @@ async fn a_function_that_fails_allows_nothing_and_the_next_event_works() {
     let moody = write(&folder, "moody.mjs", MOODY);
     let stack = asking(&folder, &moody).start().await;
     let mut alice = stack.connect("alice").await;
+    started(&stack).await;
     for (channel, reason) in [
         ("doc:throw", "failed: Unhandled"),
         ("doc:exit", "failed: Unhandled"),
@@ -111,6 +120,7 @@ async fn a_function_that_fails_allows_nothing_and_the_next_event_works() {
             .logs
             .wait_for(&["channel.not-authorized", reason])
             .await;
+        started(&stack).await;
         let fine = subscribe(&mut alice, "doc:fine").await;
         assert!(fine["until"].is_string(), "after {channel}: {fine}");
     }
@@ -145,6 +155,7 @@ async fn a_program_in_any_language_can_decide() {
     let stack = stack.start().await;
     let mut alice = stack.connect("alice").await;
     let mut bob = stack.connect("bob").await;
+    started(&stack).await;
     for _ in 0..2 {
         let allowed = subscribe(&mut alice, "doc:7").await;
         assert!(allowed["until"].is_string(), "{allowed}");

@@ -203,7 +203,7 @@ async fn a_storm_of_throttles_costs_time_and_no_rows() {
 /// was reached.
 #[tokio::test]
 async fn an_outage_of_the_management_api_costs_nobody_a_message() {
-    let stack = splitting().parameter("PostTimeoutMs", "1000").start().await;
+    let stack = splitting().start().await;
     let mut people = people(&stack).await;
     for fault in ["post-500", "post-silence"] {
         let active = stack.fault(json!({"fault": fault})).await;

@@ -22,7 +22,8 @@ async fn stack_with_environments(most: &str) -> Stack {
 #[tokio::test]
 async fn a_function_that_times_out_is_killed() {
     let stack = Stack::misbehaving()
-        .parameter("FunctionTimeout", "1")
+        .parameter("IntegrationTimeout", "29000")
+        .parameter("FunctionTimeout", "3")
         .start()
         .await;
     let mut socket = socket(&stack).await;
@@ -32,7 +33,7 @@ async fn a_function_that_times_out_is_killed() {
     assert!(frame.contains("Internal server error"), "{frame}");
     stack
         .logs
-        .wait_for(&["Misbehave", "Task timed out after 1.00 seconds"])
+        .wait_for(&["Misbehave", "Task timed out after 3.00 seconds"])
         .await;
     // The error frame is sent after the kill.
     assert!(!is_running(pid));
@@ -107,17 +108,23 @@ async fn what_waits_long_for_an_environment_is_refused_and_never_runs() {
 async fn a_client_with_many_messages_does_not_delay_the_others() {
     let stack = stack_with_environments("1").await;
     let (mut flood, mut other) = (socket(&stack).await, socket(&stack).await);
+    // The first one keeps the only process until everybody waits.
+    let gate = Gate::closed();
+    flood.send(&gate.body()).await;
+    stack.logs.wait_for(&["waiting at the gate"]).await;
     for _ in 0..10 {
-        flood.send("slow 200").await;
+        flood.send("slow 100").await;
     }
-    // By now the others have been read, and wait.
-    flood.receive_text().await;
+    flood.ping().await;
     other.send("pid").await;
+    other.ping().await;
+    gate.open();
     let mut before = 0;
     let pid = loop {
         tokio::select! {
-            _ = flood.receive_text() => before += 1,
+            biased;
             pid = other.receive_text() => break pid,
+            _ = flood.receive_text() => before += 1,
         }
     };
     assert!(pid.parse::<u32>().is_ok(), "{pid}");
@@ -171,7 +178,8 @@ fn is_alive(pid: i32) -> bool {
 #[tokio::test]
 async fn a_function_that_floods_its_log_is_killed_on_timeout() {
     let stack = Stack::misbehaving()
-        .parameter("FunctionTimeout", "1")
+        .parameter("IntegrationTimeout", "29000")
+        .parameter("FunctionTimeout", "3")
         .start()
         .await;
     let mut socket = socket(&stack).await;

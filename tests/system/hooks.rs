@@ -107,8 +107,11 @@ async fn subscribe(socket: &mut Socket) {
     while socket.receive().await["correlationId"] != "s" {}
 }
 
-async fn gone(stack: &Stack, id: &str) {
-    until("the row is gone", async || stack.row(id).await.is_none()).await;
+/// Waits until a connection's end is handled: its row goes first, and then its
+/// subscriptions.
+async fn ended(stack: &Stack, id: &str) {
+    let ended = ["[Disconnect]", "connection.ended", id];
+    stack.logs.wait_for(&ended).await;
 }
 
 async fn waiting(stack: &Stack) -> usize {
@@ -133,7 +136,7 @@ async fn it_is_told_at_once_without_the_schedule() {
     assert_eq!(event["time"], event["connectedAt"]);
     subscribe(&mut alice).await;
     alice.close().await;
-    gone(&stack, &id).await;
+    ended(&stack, &id).await;
     stack
         .invoke("Sweeper", &json!({"action": "sweep"}))
         .await
@@ -178,7 +181,7 @@ async fn every_end_of_a_connection_is_told() {
     let sign_out = json!({"action": "signOut", "userId": "signed-out"});
     stack.invoke("Operator", &sign_out).await.unwrap();
     // Its token ends.
-    let token = json!({"user": "expired", "ttl": 3});
+    let token = json!({"user": "expired", "ttl": 10});
     let bearer = format!("Bearer {}", stack.token_with(token).await);
     let url = &stack.ready.websocket;
     let mut expired = open(url, &[("Authorization", &bearer)]).await;
@@ -221,7 +224,7 @@ async fn while_the_function_is_down_nothing_is_lost_and_all_comes_in_order() {
             );
         }
         socket.close().await;
-        gone(&stack, &id).await;
+        ended(&stack, &id).await;
         expected.insert(id, both());
     }
     // Attempts of the schedule, too: its first ones are for what is old enough.
@@ -248,7 +251,7 @@ async fn what_was_not_started_is_delivered_by_the_schedule() {
     let mut alice = stack.connect("alice").await;
     let id = alice.id().await;
     alice.close().await;
-    gone(&stack, &id).await;
+    ended(&stack, &id).await;
     stack.struck(&crashing, 3).await;
     assert_eq!(listener.told(), [] as [Value; 0]);
     stack.end_fault(&crashing).await;
@@ -290,7 +293,7 @@ async fn without_a_hook_nothing_is_written() {
     let id = alice.id().await;
     subscribe(&mut alice).await;
     alice.close().await;
-    gone(&stack, &id).await;
+    ended(&stack, &id).await;
     assert_eq!(waiting(&stack).await, 0);
     let invoked = stack
         .lambda()

@@ -374,9 +374,12 @@ async fn a_queued_event_is_dropped_when_its_caller_times_out() {
         .argument("--environments")
         .argument("1")
         .patient()
-        .parameter("IntegrationTimeout", "500")
+        .parameter("IntegrationTimeout", "2000")
         .start()
         .await;
+    // This waits for the function's start. A handshake would not.
+    let ready = json!({"body": "hello"});
+    stack.invoke("Misbehave", &ready).await.unwrap();
     let mut socket = open(&stack.ready.websocket, &[]).await;
     let gate = Gate::closed();
     let frame = socket.ask_text(&gate.body()).await;

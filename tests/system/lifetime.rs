@@ -285,8 +285,11 @@ async fn signing_out_ends_every_session_of_a_user() {
 }
 
 /// A handshake as alice whose function waits with its row written, before it
-/// looks for the row.
+/// looks for the row: for two seconds, when its client gives up the first attempt.
 async fn pending(stack: &Stack) -> JoinHandle<Result<Socket, u16>> {
+    // Started now, so that it does at once what happens meanwhile.
+    let nobody = json!({"action": "signOut", "userId": "nobody"});
+    stack.invoke("Operator", &nobody).await.unwrap();
     let slow =
         json!({"fault": "dynamodb-slow", "operation": "BatchGetItem", "delay": "3s", "times": 1});
     stack.fault(slow).await;

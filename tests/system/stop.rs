@@ -1,6 +1,5 @@
 //! Ctrl-C ends everything in order.
 
-use std::path::Path;
 use std::time::Duration;
 
 use belfry_tests::{Ready, Stack, open, refused, soon, until};
@@ -13,13 +12,14 @@ use tokio::io::{AsyncBufReadExt, BufReader};
 /// more, so a stop within this time has not waited.
 const LIMIT: Duration = Duration::from_secs(8);
 
-fn assert_gone(pids: &[String]) {
-    for pid in pids {
-        assert!(
-            !Path::new("/proc").join(pid).exists(),
-            "process {pid} still runs"
-        );
-    }
+/// Waits until the processes have ended. They have been killed, but the system
+/// may take a moment.
+async fn gone(pids: &[String]) {
+    let has_ended = |pid: &String| {
+        let state = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        state.is_empty() || state.contains(") Z")
+    };
+    until("the functions end", async || pids.iter().all(has_ended)).await;
 }
 
 #[tokio::test]
@@ -32,7 +32,7 @@ async fn a_signal_ends_the_stack_its_functions_and_its_sockets() {
         assert!(functions.len() >= 2, "{functions:?}");
         let status = stack.stop(signal, LIMIT).await;
         assert!(status.success(), "{signal}: {status}");
-        assert_gone(&functions);
+        gone(&functions).await;
     }
 }
 
@@ -50,7 +50,7 @@ async fn a_busy_function_ends_too() {
     let functions = stack.children();
     assert!(functions.len() >= 2, "{functions:?}");
     assert!(stack.stop(Signal::SIGINT, LIMIT).await.success());
-    assert_gone(&functions);
+    gone(&functions).await;
 }
 
 #[tokio::test]
@@ -65,15 +65,7 @@ async fn a_function_that_does_not_start_is_not_waited_for() {
     let functions = stack.children();
     assert_eq!(functions.len(), 1);
     assert!(stack.stop(Signal::SIGINT, LIMIT).await.success());
-    // It was killed. The system may take a moment to end it.
-    let has_ended = |pid: &String| {
-        let state = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-        state.is_empty() || state.contains(") Z")
-    };
-    until("the function ends", async || {
-        functions.iter().all(has_ended)
-    })
-    .await;
+    gone(&functions).await;
     handshake.abort();
 }
 

@@ -68,7 +68,9 @@ impl Subscriber {
     }
 
     async fn ended(&mut self) -> ExitStatus {
-        soon("the command ends", self.process.wait()).await.unwrap()
+        let status = soon("the command ends", self.process.wait()).await.unwrap();
+        self.frames.ended().await;
+        status
     }
 }
 
@@ -352,6 +354,9 @@ async fn a_subscription_that_the_application_limits_is_renewed() {
         .argument(&format!("AuthorizeFunction={}", briefly.display()))
         .start()
         .await;
+    // A question does not wait long for the function's start.
+    let nobody = json!({"userId": "nobody"});
+    stack.invoke("AuthorizeFunction", &nobody).await.unwrap();
     let bob = Subscriber::start(&stack, &[ROOM]).await;
     for n in 1..=3 {
         stack.logs.wait_for_count(2 * n, &["asked about bob"]).await;

@@ -186,7 +186,7 @@ async fn json_without_a_status_is_the_body() {
 #[tokio::test]
 async fn a_function_that_fails_or_answers_nonsense_is_a_502() {
     let stack = Stack::with_urls()
-        .parameter("FunctionTimeout", "1")
+        .parameter("FunctionTimeout", "3")
         .start()
         .await;
     for order_text in [

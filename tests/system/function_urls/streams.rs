@@ -93,14 +93,14 @@ async fn a_runtime_may_stream_without_a_prelude_and_report_an_error() {
 #[tokio::test]
 async fn a_timeout_cuts_the_stream() {
     let stack = Stack::with_urls()
-        .parameter("FunctionTimeout", "1")
+        .parameter("FunctionTimeout", "3")
         .start()
         .await;
     let response = stream(&stack, &Gate::closed().body()).await;
     assert_eq!(body(response).await, ("first ".into(), false));
     stack
         .logs
-        .wait_for(&["Reader", "Task timed out after 1.00 seconds"])
+        .wait_for(&["Reader", "Task timed out after 3.00 seconds"])
         .await;
 }
 
