@@ -127,7 +127,9 @@ impl Environment {
             .stderr(writer)
             // Ctrl-C in the terminal must reach only the local stack, which then
             // stops its functions. If the local stack itself is killed, the
-            // kernel ends the stopped processes of an orphaned group.
+            // kernel ends the stopped processes of an orphaned group. A group is
+            // no orphan if the process that adopts it is of the same session, like
+            // a container's shell: then they stay until the container ends.
             .process_group(0)
             .kill_on_drop(true)
             .spawn()?;
