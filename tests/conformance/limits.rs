@@ -82,10 +82,13 @@ async fn messages_either_way_restart_the_idle_timeout_and_the_maximum_holds() {
     let (mut listening, listening_id) = target.connect_with_id().await;
     let begun = Instant::now();
     let beat = target.timers.idle / 4;
+    let mut sent = Duration::ZERO;
     let beats = async {
         loop {
             tokio::time::sleep(beat).await;
-            sending.try_send("silent").await;
+            if sending.try_send("silent").await {
+                sent = begun.elapsed();
+            }
             if target.post(&listening_id, "beat").await.is_err() {
                 return;
             }
@@ -98,6 +101,7 @@ async fn messages_either_way_restart_the_idle_timeout_and_the_maximum_holds() {
         .await
         .expect("both end");
     assert!(begun.elapsed() + Duration::from_secs(1) >= target.timers.lifetime);
+    assert!(sent + 2 * beat >= target.timers.lifetime, "closed early");
     // It was opened first, so it has ended too.
     assert_eq!(target.post(&sending_id, "gone").await, Err(410));
 }
@@ -115,6 +119,8 @@ async fn a_control_ping_is_answered_and_does_not_count_as_activity() {
     }
     let closed = socket.closed_within(target.timers.idle * 3).await;
     assert_eq!(closed, (1001, "Going away".into()));
+    // The last ping was sent after four beats or five.
+    assert!(begun.elapsed() < target.timers.idle + 4 * beat);
 }
 
 #[tokio::test]

@@ -114,10 +114,11 @@ impl Socket {
             .await;
     }
 
-    /// Like [`Self::send`], unless the server has closed the connection meanwhile.
-    pub async fn try_send(&mut self, text: &str) {
+    /// Like [`Self::send`], but returns `false` if the server has closed the
+    /// connection.
+    pub async fn try_send(&mut self, text: &str) -> bool {
         let sending = self.stream.send(Message::text(text));
-        let _ = soon("the server reads a frame", sending).await;
+        soon("the server reads a frame", sending).await.is_ok()
     }
 
     async fn send_message(&mut self, message: Message) {

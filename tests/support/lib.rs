@@ -34,7 +34,7 @@ pub use gate::Gate;
 pub use key_server::{KeyAnswer, KeyServer};
 pub use logs::Logs;
 pub use node::{Terminal, node, node_text, wscat_path};
-pub use patience::{ended, http, soon, until};
+pub use patience::{ended, few_at_a_time, http, soon, until};
 pub use peers::{belfry, node_peer, python_peer};
 pub use program::{Clients, Program};
 pub use python::python;

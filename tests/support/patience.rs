@@ -4,6 +4,7 @@
 use std::process::Output;
 use std::time::Duration;
 
+use futures_util::{StreamExt, stream};
 use tokio::process::Command;
 
 /// How long a test waits for anything. Far longer than anything takes: a test
@@ -45,6 +46,12 @@ pub async fn ended(command: &mut Command) -> Output {
     soon("the program ends", output)
         .await
         .expect("the program starts")
+}
+
+/// Runs these a few at a time. The local stack runs ten frames or handshakes at a
+/// time, and refuses what has waited for five seconds.
+pub async fn few_at_a_time<T>(futures: impl IntoIterator<Item: Future<Output = T>>) -> Vec<T> {
+    stream::iter(futures).buffered(12).collect().await
 }
 
 /// An HTTP client that gives up in time.

@@ -285,6 +285,13 @@ impl Stack {
         self.process.id().expect("the stack runs")
     }
 
+    /// Waits until `$disconnect` has run for a connection, and returns its line of
+    /// the log. The row goes first, and then its subscriptions.
+    pub async fn disconnected(&self, id: &str) -> String {
+        let ended = ["[Disconnect]", "\"event\":\"connection.ended\"", id];
+        self.logs.wait_for(&ended).await
+    }
+
     /// Invokes a function asynchronously and returns the request id.
     pub async fn invoke_later(&self, function: &str, payload: &Value) -> String {
         use aws_sdk_lambda::operation::RequestId;

@@ -1,5 +1,7 @@
 //! Client frames and their answers.
 
+use std::time::Duration;
+
 use belfry_tests::{Stack, open, repository, soon, template_with, unix_time};
 use serde_json::{Value, json};
 
@@ -221,6 +223,7 @@ async fn a_new_token_extends_the_session() {
     while now() <= expiry + 1 {
         let pong = socket.ask(r#"{"type":"ping","version":"1.0"}"#).await;
         assert_eq!(pong["type"], "pong");
+        tokio::time::sleep(Duration::from_millis(100)).await;
     }
     let request = json!({"target": {"type": "user", "userId": "alice"}, "message": {"type": "notification", "data": {"kind": "k"}}});
     assert_eq!(stack.broadcast(&request).await.unwrap()["success"], 1);

@@ -171,7 +171,7 @@ fn state(pid: i32) -> Option<char> {
 }
 
 /// Whether a process still runs. A zombie does not.
-fn is_alive(pid: i32) -> bool {
+pub(crate) fn is_alive(pid: i32) -> bool {
     state(pid).is_some_and(|state| state != 'Z')
 }
 

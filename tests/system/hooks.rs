@@ -107,13 +107,6 @@ async fn subscribe(socket: &mut Socket) {
     while socket.receive().await["correlationId"] != "s" {}
 }
 
-/// Waits until a connection's end is handled: its row goes first, and then its
-/// subscriptions.
-async fn ended(stack: &Stack, id: &str) {
-    let ended = ["[Disconnect]", "connection.ended", id];
-    stack.logs.wait_for(&ended).await;
-}
-
 async fn waiting(stack: &Stack) -> usize {
     let items = stack.state().await;
     items
@@ -136,7 +129,7 @@ async fn it_is_told_at_once_without_the_schedule() {
     assert_eq!(event["time"], event["connectedAt"]);
     subscribe(&mut alice).await;
     alice.close().await;
-    ended(&stack, &id).await;
+    stack.disconnected(&id).await;
     stack
         .invoke("Sweeper", &json!({"action": "sweep"}))
         .await
@@ -186,6 +179,14 @@ async fn every_end_of_a_connection_is_told() {
     let url = &stack.ready.websocket;
     let mut expired = open(url, &[("Authorization", &bearer)]).await;
     expected.insert(expired.id().await, both());
+    let expired = tokio::spawn(async move {
+        let mut frame = expired.receive().await;
+        while frame["type"] == "ping" {
+            expired.send(r#"{"type":"pong","version":"1.0"}"#).await;
+            frame = expired.receive().await;
+        }
+        assert_eq!(frame["data"]["code"], "TOKEN_EXPIRED", "{frame}");
+    });
     // API Gateway does not say that it is gone.
     let fault = json!({"fault": "disconnect-drop"});
     let dropped = stack.fault(fault).await;
@@ -195,7 +196,8 @@ async fn every_end_of_a_connection_is_told() {
     socket.close().await;
     stack.struck(&dropped, 1).await;
     stack.end_fault(&dropped).await;
-    drop((old, successor, expired));
+    drop((old, successor));
+    expired.await.unwrap();
     stack.age_rows().await;
     listener.wait_for("all ends", &expected).await;
 }
@@ -224,7 +226,7 @@ async fn while_the_function_is_down_nothing_is_lost_and_all_comes_in_order() {
             );
         }
         socket.close().await;
-        ended(&stack, &id).await;
+        stack.disconnected(&id).await;
         expected.insert(id, both());
     }
     // Attempts of the schedule, too: its first ones are for what is old enough.
@@ -251,7 +253,7 @@ async fn what_was_not_started_is_delivered_by_the_schedule() {
     let mut alice = stack.connect("alice").await;
     let id = alice.id().await;
     alice.close().await;
-    ended(&stack, &id).await;
+    stack.disconnected(&id).await;
     stack.struck(&crashing, 3).await;
     assert_eq!(listener.told(), [] as [Value; 0]);
     stack.end_fault(&crashing).await;
@@ -293,7 +295,7 @@ async fn without_a_hook_nothing_is_written() {
     let id = alice.id().await;
     subscribe(&mut alice).await;
     alice.close().await;
-    ended(&stack, &id).await;
+    stack.disconnected(&id).await;
     assert_eq!(waiting(&stack).await, 0);
     let invoked = stack
         .lambda()

@@ -287,9 +287,6 @@ async fn signing_out_ends_every_session_of_a_user() {
 /// A handshake as alice whose function waits with its row written, before it
 /// looks for the row: for two seconds, when its client gives up the first attempt.
 async fn pending(stack: &Stack) -> JoinHandle<Result<Socket, u16>> {
-    // Started now, so that it does at once what happens meanwhile.
-    let nobody = json!({"action": "signOut", "userId": "nobody"});
-    stack.invoke("Operator", &nobody).await.unwrap();
     let slow =
         json!({"fault": "dynamodb-slow", "operation": "BatchGetItem", "delay": "3s", "times": 1});
     stack.fault(slow).await;
@@ -304,6 +301,9 @@ async fn pending(stack: &Stack) -> JoinHandle<Result<Socket, u16>> {
 #[tokio::test]
 async fn a_pending_handshake_does_not_outlive_a_sign_out() {
     let stack = Stack::start().await;
+    // Started now, so that the sign-out does not wait for a start.
+    let nobody = json!({"action": "signOut", "userId": "nobody"});
+    stack.invoke("Operator", &nobody).await.unwrap();
     let handshake = pending(&stack).await;
     let request = json!({"action": "signOut", "userId": "alice"});
     let report = stack.invoke("Operator", &request).await.unwrap();
@@ -316,11 +316,13 @@ async fn a_pending_handshake_does_not_outlive_a_sign_out() {
 #[tokio::test]
 async fn a_broadcast_leaves_the_row_of_a_pending_handshake() {
     let stack = Stack::start().await;
-    let handshake = pending(&stack).await;
     let request = json!({
         "target": {"type": "user", "userId": "alice"},
         "message": {"type": "notification", "data": {"kind": "k"}},
     });
+    // Starts the broadcaster.
+    assert_eq!(stack.broadcast(&request).await.unwrap()["success"], 0);
+    let handshake = pending(&stack).await;
     let report = stack.broadcast(&request).await.unwrap();
     assert_eq!(
         report["success"].as_u64().unwrap() + report["failures"]["gone"].as_u64().unwrap(),

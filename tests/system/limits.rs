@@ -107,10 +107,7 @@ async fn the_limit_of_a_user_holds_for_many_tabs_at_once() {
     let url = format!("{}?replaces={id}", stack.ready.websocket);
     let mut successor = open(&url, &[("Authorization", &bearer)]).await;
     accepted.remove(0).close().await;
-    stack
-        .logs
-        .wait_for(&["[Disconnect]", "\"event\":\"connection.ended\"", &id])
-        .await;
+    stack.disconnected(&id).await;
     successor.expect_nothing().await;
     let (more, refused) = rush(&stack, 3, 1).await;
     assert!(more.is_empty());

@@ -38,10 +38,7 @@ async fn post_get_and_delete_an_open_connection() {
         socket.closed().await,
         (1000, "Connection Closed Normally".into())
     );
-    let line = stack
-        .logs
-        .wait_for(&["[Disconnect]", "\"event\":\"connection.ended\"", &id])
-        .await;
+    let line = stack.disconnected(&id).await;
     assert!(line.contains("\"status\":1000"), "{line}");
     assert!(stack.row(&id).await.is_none());
 

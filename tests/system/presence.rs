@@ -3,8 +3,7 @@
 use std::collections::BTreeMap;
 use std::io::Write;
 
-use belfry_tests::{Socket, Stack, StackBuilder, open, until};
-use futures_util::StreamExt;
+use belfry_tests::{Socket, Stack, StackBuilder, few_at_a_time, open, until};
 use futures_util::future::join_all;
 use serde_json::{Value, json};
 
@@ -22,13 +21,6 @@ async fn come(socket: &mut Socket, info: Value) -> Value {
         .request("subscribe", json!({"channels": channels}))
         .await;
     answer["data"]["channels"][0].clone()
-}
-
-/// Waits until a connection's end is handled: its row goes first, and then its
-/// subscriptions.
-async fn ended(stack: &Stack, id: &str) {
-    let ended = ["[Disconnect]", "connection.ended", id];
-    stack.logs.wait_for(&ended).await;
 }
 
 async fn sweep(stack: &Stack) {
@@ -86,7 +78,7 @@ async fn a_user_with_three_tabs_comes_once_and_leaves_once() {
     for (tab, id, _) in tabs {
         sweep(&stack).await;
         tab.close().await;
-        ended(&stack, &id).await;
+        stack.disconnected(&id).await;
     }
     sweep(&stack).await;
     assert_eq!(change(&mut watcher).await, of("left", "alice", 1));
@@ -108,7 +100,7 @@ async fn nobody_hears_of_a_client_that_comes_back() {
     assert_eq!(change(&mut watcher).await, of("joined", "alice", 2));
     // A tunnel.
     alice.close().await;
-    ended(&stack, &id).await;
+    stack.disconnected(&id).await;
     sweep(&stack).await;
     let present = watcher.request("presence", json!({"channel": ROOM})).await;
     assert_eq!(members(&present["data"])["alice"], 0);
@@ -172,7 +164,7 @@ async fn presence_ends_however_the_connection_does() {
         }
         // A broadcaster has reported already; otherwise, a $disconnect ends it.
         if ending != "no $disconnect" {
-            ended(&stack, &id).await;
+            stack.disconnected(&id).await;
         }
         sweep(&stack).await;
         assert_eq!(change(&mut watcher).await, of("left", user, 1), "{ending}");
@@ -333,13 +325,9 @@ async fn counted(stack: &Stack, socket: &mut Socket, users: usize) -> Value {
 async fn three_hundred_join_at_once_and_a_hundred_leave() {
     let stack = stack().parameter("ConnectsPerSecond", "1000").start().await;
     let connecting = (0..CROWD).map(async |n| stack.connect(&format!("user-{n}")).await);
-    let connecting = futures_util::stream::iter(connecting).buffered(16);
-    let mut sockets: Vec<_> = connecting.collect().await;
-    // Nobody is refused, however many write at the same time. The local stack runs
-    // ten frames at a time, and refuses what waits for seconds.
-    let joining = sockets.iter_mut().map(join_and_count);
-    let joining = futures_util::stream::iter(joining).buffered(12);
-    let mut told: Vec<_> = joining.collect().await;
+    let mut sockets = few_at_a_time(connecting).await;
+    // Nobody is refused, however many write at the same time.
+    let mut told = few_at_a_time(sockets.iter_mut().map(join_and_count)).await;
     for (socket, told) in sockets.iter_mut().zip(&mut told) {
         *told += changes_before_a_ping(socket).await;
     }

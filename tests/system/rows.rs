@@ -1,7 +1,6 @@
 //! The tables, and a connection's row.
 
-use belfry_tests::{Stack, open};
-use futures_util::StreamExt;
+use belfry_tests::{Stack, few_at_a_time, open};
 
 #[tokio::test]
 async fn the_tables_have_their_index_and_ttl() {
@@ -68,10 +67,7 @@ async fn a_connection_has_a_row_until_it_closes() {
     assert!(number("tokenExpiresAt") >= number("connectedAt") / 1_000 + 3_590);
 
     socket.close().await;
-    stack
-        .logs
-        .wait_for(&["[Disconnect]", "\"event\":\"connection.ended\"", &id])
-        .await;
+    stack.disconnected(&id).await;
     assert!(stack.row(&id).await.is_none());
 }
 
@@ -82,10 +78,7 @@ async fn a_lost_peer_leaves_no_row() {
     let id = socket.id().await;
     // The TCP connection ends without a close frame.
     drop(socket);
-    let line = stack
-        .logs
-        .wait_for(&["[Disconnect]", "\"event\":\"connection.ended\"", &id])
-        .await;
+    let line = stack.disconnected(&id).await;
     assert!(line.contains("\"status\":1006"), "{line}");
     assert!(stack.row(&id).await.is_none());
 }
@@ -99,9 +92,7 @@ async fn there_are_as_many_rows_as_open_sockets() {
     let bearer = format!("Bearer {}", stack.token("alice").await);
     let headers = [("Authorization", bearer.as_str())];
     let connecting = (0..100).map(|_| open(&stack.ready.websocket, &headers));
-    // The local stack runs ten at a time, and refuses what waits for seconds.
-    let connecting = futures_util::stream::iter(connecting).buffered(12);
-    let mut sockets: Vec<_> = connecting.collect().await;
+    let mut sockets = few_at_a_time(connecting).await;
     assert_eq!(stack.rows().await, 100);
     for socket in sockets.drain(40..) {
         drop(socket);

@@ -8,6 +8,8 @@ use nix::unistd::Pid;
 use serde_json::json;
 use tokio::io::{AsyncBufReadExt, BufReader};
 
+use crate::functions::is_alive;
+
 /// How long stopping may take. Waiting for `$disconnect` takes ten seconds or
 /// more, so a stop within this time has not waited.
 const LIMIT: Duration = Duration::from_secs(8);
@@ -15,11 +17,8 @@ const LIMIT: Duration = Duration::from_secs(8);
 /// Waits until the processes have ended. They have been killed, but the system
 /// may take a moment.
 async fn gone(pids: &[String]) {
-    let has_ended = |pid: &String| {
-        let state = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-        state.is_empty() || state.contains(") Z")
-    };
-    until("the functions end", async || pids.iter().all(has_ended)).await;
+    let is_alive = |pid: &String| is_alive(pid.parse().expect("a process id"));
+    until("the functions end", async || !pids.iter().any(is_alive)).await;
 }
 
 #[tokio::test]

@@ -230,8 +230,7 @@ async fn connections_from_before_are_served() {
         let report = stack.invoke("Operator", &sign_out).await.unwrap();
         assert_eq!(report["closed"], 1, "{report}");
         alice.socket.close().await;
-        let ended = "\"event\":\"connection.ended\"";
-        stack.logs.wait_for(&[ended, &alice.id]).await;
+        stack.disconnected(&alice.id).await;
         stack.expect_connections(0).await;
         assert_eq!(stack.subscriptions().await, 0);
     }
@@ -281,8 +280,7 @@ async fn connections_from_before_end_like_others() {
         upgraded.put("State", counter).await;
         let gone = connected.remove(3);
         gone.socket.close().await;
-        let ended = "\"event\":\"connection.ended\"";
-        stack.logs.wait_for(&[ended, &gone.id]).await;
+        stack.disconnected(&gone.id).await;
         let sweep = json!({"action": "sweep"});
         let report = stack.invoke("Sweeper", &sweep).await.unwrap();
         let expected = json!({

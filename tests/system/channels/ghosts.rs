@@ -31,12 +31,6 @@ async fn expect_no_ghosts(stack: &Stack) {
     stack.expect_connections(0).await;
 }
 
-/// Waits until `$disconnect` has run for this connection.
-async fn disconnected(stack: &Stack, id: &str) {
-    let ended = ["[Disconnect]", "\"event\":\"connection.ended\"", id];
-    stack.logs.wait_for(&ended).await;
-}
-
 /// The calls to DynamoDB of a `subscribe` frame, in order: the operation and
 /// the share of its calls that strikes this one.
 const CALLS: [(&str, f64); 5] = [
@@ -87,7 +81,7 @@ async fn a_frame_that_dies_at_any_call_leaves_no_subscription() {
             drop(socket);
             match &disconnect {
                 Some(fault) => stack.struck(fault, 1).await,
-                None => disconnected(&stack, &id).await,
+                None => drop(stack.disconnected(&id).await),
             }
             if !dies_first {
                 stack.kill_functions("default");
@@ -103,7 +97,7 @@ async fn a_frame_that_dies_at_any_call_leaves_no_subscription() {
     let fault = json!({"fault": "dynamodb-lose-answer", "operation": operation.0, "share": 0.5, "times": 1});
     let fault = stack.fault(fault).await;
     drop(socket);
-    disconnected(&stack, &id).await;
+    stack.disconnected(&id).await;
     stack.struck(&fault, 1).await;
     stack.kill_functions("default");
 
@@ -139,7 +133,7 @@ async fn a_client_that_leaves_while_it_subscribes_leaves_no_subscription() {
         let id = socket.id().await;
         at_call(&stack, call, "dynamodb-timeout", &mut socket).await;
         drop(socket);
-        disconnected(&stack, &id).await;
+        stack.disconnected(&id).await;
         handled(&stack, &id).await;
         // Without a sweep.
         assert_eq!(stack.subscriptions().await, 0);

@@ -23,10 +23,7 @@ async fn a_dropped_disconnect_leaves_its_row() {
     dropped.close().await;
     stack.struck(&fault, 1).await;
     other.close().await;
-    stack
-        .logs
-        .wait_for(&["[Disconnect]", "\"event\":\"connection.ended\"", &other_id])
-        .await;
+    stack.disconnected(&other_id).await;
     assert!(stack.row(&dropped_id).await.is_some());
     assert_eq!(disconnects(&stack.logs.text(), &dropped_id), 0);
 }
@@ -54,10 +51,7 @@ async fn a_delayed_disconnect_comes_late() {
     socket.close().await;
     stack.struck(&fault, 1).await;
     assert!(stack.row(&id).await.is_some(), "$disconnect ran at once");
-    stack
-        .logs
-        .wait_for(&["[Disconnect]", "\"event\":\"connection.ended\"", &id])
-        .await;
+    stack.disconnected(&id).await;
     assert!(begun.elapsed() >= Duration::from_secs(5));
     assert!(stack.row(&id).await.is_none());
 }
@@ -75,9 +69,6 @@ async fn no_fault_outlives_ctrl_c() {
     let ended = stack.stop(Signal::SIGINT, Duration::from_secs(10)).await;
     assert!(ended.success());
     for id in [id, other_id] {
-        stack
-            .logs
-            .wait_for(&["[Disconnect]", "\"event\":\"connection.ended\"", &id])
-            .await;
+        stack.disconnected(&id).await;
     }
 }

@@ -4,8 +4,7 @@ use std::time::{Duration, Instant};
 
 use aws_sdk_dynamodb::operation::transact_write_items::TransactWriteItemsError;
 use aws_sdk_dynamodb::types::{AttributeValue, Delete, TransactWriteItem, Update};
-use belfry_tests::{Stack, until};
-use futures_util::StreamExt;
+use belfry_tests::{Stack, few_at_a_time, until};
 use serde_json::json;
 
 use super::{PING, alice, connects};
@@ -182,10 +181,7 @@ async fn transactions_that_contend_all_succeed_in_the_end() {
         .start()
         .await;
     let users: Vec<_> = (0..50).map(|n| format!("user-{n}")).collect();
-    // The local stack runs ten at a time, and refuses what waits for seconds.
-    let connecting = users.iter().map(|user| stack.connect(user));
-    let connecting = futures_util::stream::iter(connecting).buffered(12);
-    let mut sockets: Vec<_> = connecting.collect().await;
+    let mut sockets = few_at_a_time(users.iter().map(|user| stack.connect(user))).await;
     for socket in &mut sockets {
         assert_eq!(socket.ask(PING).await["type"], "pong");
     }

@@ -130,10 +130,7 @@ async fn a_frozen_peer_can_be_deleted() {
         .send()
         .await
         .unwrap();
-    stack
-        .logs
-        .wait_for(&["[Disconnect]", "\"event\":\"connection.ended\"", &id])
-        .await;
+    stack.disconnected(&id).await;
     // Its network hears of that when it is back.
     let silence = tokio::time::timeout(Duration::from_millis(300), socket.next_text());
     assert!(silence.await.is_err(), "the close came through");

@@ -113,10 +113,7 @@ async fn a_connection_is_inspected_while_it_is_open_and_afterwards() {
     assert_eq!(channel["present"], true);
     assert_eq!(found["locks"], json!([{"channel": ROOM, "name": "title"}]));
     alice.close().await;
-    stack
-        .logs
-        .wait_for(&["\"event\":\"connection.ended\"", &id])
-        .await;
+    stack.disconnected(&id).await;
     let gone = operate(&stack, request).await;
     assert_eq!(gone, json!({"channels": [], "locks": []}));
 }

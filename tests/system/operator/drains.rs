@@ -2,15 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use belfry_tests::{Socket, Stack, open, until};
-use futures_util::{StreamExt, stream};
+use belfry_tests::{Socket, Stack, few_at_a_time, open, until};
 use serde_json::{Value, json};
 
 const SOCKETS: usize = 200;
-
-/// What clients do at once. The local stack runs ten at a time, and refuses what
-/// waits for seconds.
-const AT_A_TIME: usize = 12;
 
 struct Client {
     user: String,
@@ -60,11 +55,6 @@ impl Client {
     }
 }
 
-async fn read_all(clients: &mut [Client]) {
-    let reading = stream::iter(clients.iter_mut().map(Client::read));
-    reading.buffered(AT_A_TIME).collect::<Vec<_>>().await;
-}
-
 async fn notify(stack: &Stack, id: &str) {
     let request = json!({
         "messageId": id,
@@ -92,7 +82,7 @@ async fn a_drain_asks_each_client_once_and_a_handover_loses_nothing() {
         .start()
         .await;
     let opening = (0..SOCKETS).map(|number| Client::open(&stack, number));
-    let mut clients: Vec<_> = stream::iter(opening).buffered(AT_A_TIME).collect().await;
+    let mut clients = few_at_a_time(opening).await;
     let drain = async |id: &str, percent: u32| {
         let request = json!({
             "action": "drain", "messageId": id, "target": {"type": "all"},
@@ -105,7 +95,7 @@ async fn a_drain_asks_each_client_once_and_a_handover_loses_nothing() {
     let share = half["success"].as_u64().unwrap();
     assert!((70..=130).contains(&share), "{half}");
     notify(&stack, "before").await;
-    read_all(&mut clients).await;
+    few_at_a_time(clients.iter_mut().map(Client::read)).await;
     let asked = clients.iter().filter(|client| !client.asked.is_empty());
     assert_eq!(asked.count() as u64, share);
     for client in &mut clients {
@@ -119,7 +109,7 @@ async fn a_drain_asks_each_client_once_and_a_handover_loses_nothing() {
         .filter(|client| !client.asked.is_empty())
         .collect();
     let opening = moving.iter().map(|client| client.open_next(&stack));
-    let opened: Vec<_> = stream::iter(opening).buffered(AT_A_TIME).collect().await;
+    let opened = few_at_a_time(opening).await;
     notify(&stack, "between").await;
     for (client, next) in moving.iter_mut().zip(opened) {
         client.read().await;
@@ -131,7 +121,7 @@ async fn a_drain_asks_each_client_once_and_a_handover_loses_nothing() {
     // The same request again asks nobody.
     assert_eq!(drain("half", 50).await, half);
     notify(&stack, "after").await;
-    read_all(&mut clients).await;
+    few_at_a_time(clients.iter_mut().map(Client::read)).await;
     for client in &clients {
         let Client {
             user,

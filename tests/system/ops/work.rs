@@ -180,7 +180,7 @@ async fn ctrl_c_before_the_first_answer_promises_nothing() {
     kill(Pid::from_raw(pid), Signal::SIGINT).unwrap();
     let status = soon("the command ends", process.wait()).await.unwrap();
     assert_eq!(status.code(), Some(130));
-    said.wait_for(&["may have begun, or not"]).await;
+    said.wait_for(&["before the stack answered"]).await;
     said.wait_for(&["ops report", &url]).await;
 }
 

@@ -127,9 +127,9 @@ impl Environment {
             .stderr(writer)
             // Ctrl-C in the terminal must reach only the local stack, which then
             // stops its functions. If the local stack itself is killed, the
-            // kernel ends the stopped processes of an orphaned group. A group is
-            // no orphan if the process that adopts it is of the same session, like
-            // a container's shell: then they stay until the container ends.
+            // kernel ends the stopped processes of an orphaned group. The group is
+            // not orphaned if the process that adopts its members is in the same
+            // session, like a container's shell. Then they stay.
             .process_group(0)
             .kill_on_drop(true)
             .spawn()?;
@@ -272,7 +272,7 @@ impl Environment {
                 biased;
                 message = self.runtime.next_message() => return Ok(message),
                 status = self.child.wait() => {
-                    // Before the kernel can give the id to another group.
+                    // At once: the kernel may soon give the id to another group.
                     self.kill();
                     self.output.print_pending();
                     return Err(status.map_or(EnvironmentError::Init, EnvironmentError::Exit));
@@ -285,7 +285,8 @@ impl Environment {
     /// Kills the function's process and the processes that it started.
     fn kill(&mut self) {
         // The id stays this group's for as long as a member lives or has not
-        // been reaped. An empty group needs no signal.
+        // been reaped. An empty group does not exist, unless the kernel has
+        // already reused its id.
         if let Some(group) = self.runtime.process_group() {
             let _ = killpg(group, Signal::SIGKILL);
         }

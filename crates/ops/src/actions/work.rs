@@ -110,7 +110,7 @@ async fn watched(
             let what = if begun {
                 "Stopped watching. The work continues. To watch it again:"
             } else {
-                "Stopped before the stack answered. The work may have begun, or not. To find out:"
+                "Stopped before the stack answered. To see whether the work is running:"
             };
             return Err(OpsError::Interrupted(format!("{what}\n{}", command("report"))));
         }
