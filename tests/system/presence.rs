@@ -23,6 +23,11 @@ async fn come(socket: &mut Socket, info: Value) -> Value {
     answer["data"]["channels"][0].clone()
 }
 
+/// Waits until the watcher's connection is the only one.
+async fn alone(stack: &Stack) {
+    until("one row is left", async || stack.rows().await == 1).await;
+}
+
 async fn sweep(stack: &Stack) {
     let swept = stack.invoke("Sweeper", &json!({"action": "sweep"})).await;
     assert!(swept.is_ok(), "{swept:?}");
@@ -80,6 +85,7 @@ async fn a_user_with_three_tabs_comes_once_and_leaves_once() {
         tab.close().await;
         stack.disconnected(&id).await;
     }
+    alone(&stack).await;
     sweep(&stack).await;
     assert_eq!(change(&mut watcher).await, of("left", "alice", 1));
     sweep(&stack).await;
@@ -101,6 +107,7 @@ async fn nobody_hears_of_a_client_that_comes_back() {
     // A tunnel.
     alice.close().await;
     stack.disconnected(&id).await;
+    alone(&stack).await;
     sweep(&stack).await;
     let present = watcher.request("presence", json!({"channel": ROOM})).await;
     assert_eq!(members(&present["data"])["alice"], 0);
@@ -166,6 +173,7 @@ async fn presence_ends_however_the_connection_does() {
         if ending != "no $disconnect" {
             stack.disconnected(&id).await;
         }
+        alone(&stack).await;
         sweep(&stack).await;
         assert_eq!(change(&mut watcher).await, of("left", user, 1), "{ending}");
     }

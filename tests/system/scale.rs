@@ -25,13 +25,13 @@ async fn a_crowd_connects_receives_sends_and_leaves_nothing_behind() {
     assert_eq!(broadcast.report["success"], SOCKETS);
     assert_eq!(broadcast.report["failure"], 0);
 
-    let while_they_last = Duration::from_secs(4);
-    let echoes = crowd.echo(200, while_they_last, |_| {}).await;
+    let period = Duration::from_secs(4);
+    let echoes = crowd.echo(200, period, |_| {}).await;
     assert_eq!((echoes.times.len(), echoes.lost, echoes.twice), (200, 0, 0));
 
     // Users with one connection, and one with ten.
     let notified = crowd
-        .notify(&announcer, SOLO + 1, 202, while_they_last, |_| {})
+        .notify(&announcer, SOLO + 1, 202, period, |_| {})
         .await;
     assert_eq!(
         (notified.times.len(), notified.lost, notified.twice),

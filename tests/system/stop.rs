@@ -1,5 +1,6 @@
 //! Ctrl-C ends everything in order.
 
+use std::path::Path;
 use std::time::Duration;
 
 use belfry_tests::{Ready, Stack, open, refused, soon, until};
@@ -14,11 +15,10 @@ use crate::functions::is_alive;
 /// more, so a stop within this time has not waited.
 const LIMIT: Duration = Duration::from_secs(8);
 
-/// Waits until the processes have ended. They have been killed, but the system
-/// may take a moment.
+/// Waits until nothing is left of the processes: the system may take a moment.
 async fn gone(pids: &[String]) {
-    let is_alive = |pid: &String| is_alive(pid.parse().expect("a process id"));
-    until("the functions end", async || !pids.iter().any(is_alive)).await;
+    let exists = |pid: &String| Path::new("/proc").join(pid).exists();
+    until("the functions are gone", async || !pids.iter().any(exists)).await;
 }
 
 #[tokio::test]
@@ -64,7 +64,12 @@ async fn a_function_that_does_not_start_is_not_waited_for() {
     let functions = stack.children();
     assert_eq!(functions.len(), 1);
     assert!(stack.stop(Signal::SIGINT, LIMIT).await.success());
-    gone(&functions).await;
+    // It was killed. The system may take a moment to end it.
+    let is_alive = |pid: &String| is_alive(pid.parse().expect("a process id"));
+    until("the function ends", async || {
+        !functions.iter().any(is_alive)
+    })
+    .await;
     handshake.abort();
 }
 

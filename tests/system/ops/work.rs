@@ -8,6 +8,7 @@ use nix::unistd::Pid;
 use serde_json::{Value, json};
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpListener;
+use tokio::process::Child;
 
 use super::fake::Fake;
 use super::{ops, ops_at};
@@ -147,6 +148,14 @@ async fn work_that_has_stopped_can_be_resumed() {
     assert_eq!((ended.code, &*ended.err), (Some(0), ""), "{ended:?}");
 }
 
+/// Presses Ctrl-C, which ends the command.
+async fn interrupt(process: &mut Child) {
+    let pid = i32::try_from(process.id().unwrap()).unwrap();
+    kill(Pid::from_raw(pid), Signal::SIGINT).unwrap();
+    let status = soon("the command ends", process.wait()).await.unwrap();
+    assert_eq!(status.code(), Some(130));
+}
+
 #[tokio::test]
 async fn ctrl_c_leaves_the_work_running() {
     // Nobody reads the second report, so no look is needed to be slow.
@@ -155,10 +164,7 @@ async fn ctrl_c_leaves_the_work_running() {
     let mut process = ops(&kick).spawn().unwrap();
     let said = Logs::of(process.stderr.take().unwrap());
     said.wait_for(&["1 reached"]).await;
-    let pid = i32::try_from(process.id().unwrap()).unwrap();
-    kill(Pid::from_raw(pid), Signal::SIGINT).unwrap();
-    let status = soon("the command ends", process.wait()).await.unwrap();
-    assert_eq!(status.code(), Some(130));
+    interrupt(&mut process).await;
     let id = fake.asked()[0].request["messageId"]
         .as_str()
         .unwrap()
@@ -176,10 +182,7 @@ async fn ctrl_c_before_the_first_answer_promises_nothing() {
     let said = Logs::of(process.stderr.take().unwrap());
     let (mut request, _) = soon("it asks", listener.accept()).await.unwrap();
     soon("it asks", request.read_u8()).await.unwrap();
-    let pid = i32::try_from(process.id().unwrap()).unwrap();
-    kill(Pid::from_raw(pid), Signal::SIGINT).unwrap();
-    let status = soon("the command ends", process.wait()).await.unwrap();
-    assert_eq!(status.code(), Some(130));
+    interrupt(&mut process).await;
     said.wait_for(&["before the stack answered"]).await;
     said.wait_for(&["ops report", &url]).await;
 }

@@ -11,7 +11,6 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 use tokio::sync::mpsc::Receiver;
-use tokio::time::error::Elapsed;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::error::{Error, ProtocolError};
 use tokio_tungstenite::tungstenite::protocol::frame::Frame;
@@ -69,11 +68,13 @@ pub(super) async fn run(
     // waited for.
     if end.code != assumed::LOST.0 {
         let closing = close(sink, frames, end.clone());
-        let closing = async { tokio::time::timeout(CLOSE_TIMEOUT, closing).await };
+        let closing = async {
+            let _ = tokio::time::timeout(CLOSE_TIMEOUT, closing).await;
+        };
         if api.inner.faults.freezes(&connection.peer.id) {
             close_when_thawed(api, connection, closing);
         } else {
-            let _ = closing.await;
+            closing.await;
         }
     }
     end
@@ -100,12 +101,12 @@ async fn while_not_frozen(
 fn close_when_thawed(
     api: &WebSocketApi,
     connection: &Arc<Connection>,
-    closing: impl Future<Output = Result<(), Elapsed>> + Send + 'static,
+    closing: impl Future<Output = ()> + Send + 'static,
 ) {
     let (faults, connection) = (api.inner.faults.clone(), Arc::clone(connection));
     tokio::spawn(async move {
         faults.thawed(&connection.peer.id).await;
-        let _ = closing.await;
+        closing.await;
     });
 }
 
