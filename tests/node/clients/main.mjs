@@ -120,4 +120,6 @@ const commands = {
 };
 
 await serve(commands);
+// Whoever gave the commands may have been killed before its last one.
+for (const member of members) member.close();
 delay.disable();
