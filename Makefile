@@ -49,7 +49,7 @@ PYTHON_CLIENTS := .venv/clients/.installed
 # The implementations that the benchmarks compare with.
 PEERS := tests/benches/peers/node/dist/.built tests/benches/peers/socketio/node_modules/.package-lock.json .venv/peer-python/.installed .venv/peer-fastapi/.installed .venv/plot/.installed
 BENCHES ?= functions fanout local scale rivals contention channels recovery presence streams operator storm
-MEASURED := belfry connect disconnect default broadcaster worker sweeper operator hooks reader bare-loop
+FUNCTIONS := connect disconnect default broadcaster worker sweeper operator hooks reader
 TEMPLATES := template.yaml examples/python/template.yaml examples/s3-upload/template.yaml $(wildcard infra/*.yaml)
 
 export SAM_CLI_TELEMETRY := 0
@@ -142,11 +142,13 @@ build: parameters channels $(SAM) ## Build the functions for deployment and prin
 deploy: parameters channels $(SAM) $(AWS) ## Deploy the built functions (CONFIG=prod, STACK=…, CHANNELS=file, PARAMETERS="Name=value …")
 	@.venv/aws/bin/python tools/deploy.py --sam "$(CURDIR)/.venv/sam/bin/sam" --config "$(CONFIG)" --channels "$(CHANNELS)" $(if $(STACK),--stack "$(STACK)") $(PARAMETERS)
 
-# The local stack is static, so it needs no libraries of the machine that it runs on.
+# The local stack is static, so it needs no libraries of the machine that it runs
+# on. cargo-lambda's optimisations are for functions: the stack must run on any
+# processor, and survive a panic in one of its tasks.
 dist: STATIC := $(if $(filter arm64,$(ARCHITECTURE)),aarch64,x86_64)-unknown-linux-musl
 dist: build ## Make a release for machines without Rust, in target/dist (ARCHITECTURE=arm64)
 	@echo "Building the local stack; the first time takes several minutes…"
-	PATH="$(CURDIR)/.venv/sam/bin:$$PATH" cargo lambda build --package belfry-local --release --target $(STATIC)
+	PATH="$(CURDIR)/.venv/sam/bin:$$PATH" cargo lambda build --package belfry-local --release --disable-optimizations --target $(STATIC)
 	@python3 tools/dist.py --built $(BUILD_DIR) --belfry target/lambda/belfry/bootstrap --to target/dist
 
 smoke: $(AWS) ## Test a deployed stack (STACK=belfry-dev)
@@ -160,7 +162,12 @@ release: ## Build optimised binaries, for the local stack and benchmarks
 
 bench: $(PEERS) $(AWS) $(MINISTACK) clients tests/node/node_modules/.package-lock.json build ## Measure the figures in docs/PERFORMANCE.md (takes an hour; BENCHES="fanout" for one)
 	@echo "Building optimised binaries; the first time takes a quarter of an hour…"
-	cargo build --release --workspace $(addprefix --bin ,$(MEASURED))
+	PATH="$(CURDIR)/.venv/sam/bin:$$PATH" cargo lambda build --package bare-loop --release
+	cargo build --release --workspace --bin belfry
+	@mkdir -p target/measured
+	@ln -f target/release/belfry target/measured/belfry
+	@# As they are deployed, and the loop is built like them.
+	@for name in $(FUNCTIONS) bare-loop; do ln -f target/lambda/$$name/bootstrap target/measured/$$name || exit; done
 	cargo bench --package belfry-core --bench growth
 	cargo bench --package belfry-tests $(addprefix --bench ,$(BENCHES))
 	.venv/plot/bin/python tools/plot.py target/bench docs/plots
@@ -181,7 +188,7 @@ tests/benches/peers/node/dist/.built: tests/benches/peers/node/node_modules/.pac
 # MINUTES, CLIENTS and SEED are arguments; the same seed does the same again.
 soak: build-clients tests/node/node_modules/.package-lock.json ## Let every fault strike a busy local stack, and check everything afterwards (MINUTES=30 CLIENTS=1000 SEED=…)
 	@echo "Building optimised binaries; the first time takes a quarter of an hour…"
-	@cargo build --release --workspace $(addprefix --bin ,$(MEASURED) soak)
+	@cargo build --release --workspace $(addprefix --bin ,belfry $(FUNCTIONS) soak)
 	@target/release/soak $(if $(MINUTES),--minutes "$(MINUTES)") $(if $(CLIENTS),--clients "$(CLIENTS)") $(if $(SEED),--seed "$(SEED)")
 
 # Needs the local stack and the functions, which `compile` builds.

@@ -16,7 +16,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 
 # Packages that are, or stand in for, users of the SDK.
-SDK_USERS = {"belfry-aws", "belfry-ops", "belfry-tests", "belfry-loadtest"}
+SDK_USERS = {"belfry-aws", "belfry-ops", "belfry-tests", "belfry-loadtest", "bare-loop"}
 
 # The only files of the local stack that may name others of Belfry's crates. Two
 # evaluators of channel rules could differ; `belfry ops` is a command of the same

@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use aws_sdk_dynamodb::types::{AttributeValue, PutRequest, WriteRequest};
 use belfry_tests::{
-    Figures, Function, Sink, Socket, Stack, belfry, node_peer, python_peer, repository,
+    Figures, Function, Sink, Socket, Stack, belfry, measured, node_peer, python_peer,
 };
 use serde_json::json;
 use tempfile::NamedTempFile;
@@ -43,8 +43,7 @@ struct Peer {
 
 #[tokio::main]
 async fn main() {
-    let release = repository().join("target/release");
-    let stack = Stack::builder().functions(&release).start().await;
+    let stack = Stack::builder().functions(&measured()).start().await;
     let _client = fill(&stack).await;
     let sink = Sink::start().await;
 

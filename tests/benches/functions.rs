@@ -7,7 +7,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command as Program;
 use std::time::{Duration, Instant};
 
-use belfry_tests::{Figures, Function, Sink, Socket, Stack, Work, belfry, node_peer, repository};
+use belfry_tests::{
+    Figures, Function, Sink, Socket, Stack, Work, belfry, measured, node_peer, repository,
+};
 use serde_json::{Value, json};
 
 const STARTS: usize = 15;
@@ -61,8 +63,7 @@ struct Start {
 
 #[tokio::main]
 async fn main() {
-    let release = repository().join("target/release");
-    let stack = Stack::talkative().functions(&release).start().await;
+    let stack = Stack::talkative().functions(&measured()).start().await;
     let sink = Sink::start().await;
     let mut events = Events::new(&stack).await;
     for (name, has_peer) in FUNCTIONS {
@@ -89,9 +90,9 @@ async fn main() {
                     .await;
             }
         }
-        own.print(name, &release.join(name));
+        own.print(name, &measured().join(name));
         if has_bundle {
-            with_bundle.print("  one file", &release.join(name));
+            with_bundle.print("  one file", &measured().join(name));
         }
         if has_peer {
             peer.print("  in Node", &dist(name));

@@ -8,7 +8,7 @@ use std::path::Path;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use belfry_tests::{Socket, Stack, repository, soon};
+use belfry_tests::{Socket, Stack, measured, repository, soon};
 use serde_json::json;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::Command;
@@ -29,7 +29,7 @@ const FLOOD: usize = 200;
 
 #[tokio::main]
 async fn main() {
-    let release = repository().join("target/release");
+    let programs = measured();
     println!(
         "{:<34} {:>10} {:>10} {:>10}",
         "", "median", "minimum", "maximum"
@@ -38,20 +38,20 @@ async fn main() {
         "{:<34} {:>7.1} MB",
         "size of belfry",
         megabytes(
-            std::fs::metadata(release.join("belfry"))
+            std::fs::metadata(programs.join("belfry"))
                 .expect("a build")
                 .len()
         )
     );
-    report("stack: start to ready", stack_starts(&release).await);
+    report("stack: start to ready", stack_starts(&programs).await);
 
-    let stack = Stack::talkative().functions(&release).start().await;
+    let stack = Stack::talkative().functions(&programs).start().await;
     let mut socket = stack.connect("alice").await;
     report(
         "echo round trip, one at a time",
         echoes(&mut socket, ROUND_TRIPS, BETWEEN_ECHOES).await,
     );
-    let limited = Stack::builder().functions(&release).start().await;
+    let limited = Stack::builder().functions(&programs).start().await;
     let mut other = limited.connect("alice").await;
     report(
         "echo, nine per second",
@@ -85,11 +85,11 @@ fn report(name: &str, mut times: Vec<Duration>) {
 }
 
 /// From the start of `belfry run` until it is ready.
-async fn stack_starts(release: &Path) -> Vec<Duration> {
+async fn stack_starts(programs: &Path) -> Vec<Duration> {
     let mut times = Vec::new();
     for _ in 0..STARTS {
         let begun = Instant::now();
-        let mut process = Command::new(release.join("belfry"))
+        let mut process = Command::new(programs.join("belfry"))
             .args([
                 "run",
                 "--json",
@@ -99,7 +99,7 @@ async fn stack_starts(release: &Path) -> Vec<Duration> {
                 "0",
                 "--functions",
             ])
-            .arg(release)
+            .arg(programs)
             .current_dir(repository())
             .stdout(Stdio::piped())
             .stderr(Stdio::null())

@@ -35,7 +35,7 @@ pub use key_server::{KeyAnswer, KeyServer};
 pub use logs::Logs;
 pub use node::{Terminal, node, node_text, wscat_path};
 pub use patience::{ended, few_at_a_time, http, soon, until};
-pub use peers::{belfry, node_peer, python_peer};
+pub use peers::{belfry, measured, node_peer, python_peer};
 pub use program::{Clients, Program};
 pub use python::python;
 pub use signing::SigningKey;

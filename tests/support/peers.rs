@@ -2,6 +2,7 @@
 //! counterparts in other languages.
 
 use std::ffi::OsStr;
+use std::path::PathBuf;
 
 use tokio::process::Command;
 
@@ -16,10 +17,16 @@ fn program(path: impl AsRef<OsStr>) -> Command {
     command
 }
 
-/// Belfry's function, from the release build.
+/// Where `make bench` puts the local stack and the functions as they are deployed.
+#[must_use]
+pub fn measured() -> PathBuf {
+    repository().join("target/measured")
+}
+
+/// Belfry's function, as it is deployed.
 #[must_use]
 pub fn belfry(function: &str) -> Command {
-    program(repository().join("target/release").join(function))
+    program(measured().join(function))
 }
 
 /// The same function in Node, bundled.

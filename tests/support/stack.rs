@@ -15,6 +15,7 @@ use tokio::process::{Child, Command};
 
 use crate::logs::Logs;
 use crate::patience::PATIENCE;
+use crate::peers::measured;
 
 /// A fault with which transactions contend as in a large stack: fewer are under way
 /// here, so each holds its items for longer than on AWS. How often two meet depends on
@@ -255,7 +256,7 @@ impl Stack {
     #[must_use]
     pub fn for_crowds_at(connects: &str) -> StackBuilder {
         Self::builder()
-            .functions(&repository().join("target/release"))
+            .functions(&measured())
             .argument("--connect-rate")
             .argument(connects)
             .argument("--request-rate")
