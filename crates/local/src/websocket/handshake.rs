@@ -319,3 +319,27 @@ impl IntoResponse for HandshakeRefusal {
         (self.status, headers, self.body).into_response()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Thousands of these are open at the same time.
+    #[test]
+    fn the_task_of_an_open_connection_is_small() {
+        fn size_of_task<T>(
+            _: fn(
+                WebSocketApi,
+                Peer,
+                ApiEndpoint,
+                GatewayEvent,
+                OnUpgrade,
+                oneshot::Sender<Decision>,
+            ) -> T,
+        ) -> usize {
+            size_of::<T>()
+        }
+        let bytes = size_of_task(run_connection);
+        assert!(bytes <= 2_560, "{bytes} bytes");
+    }
+}

@@ -1,5 +1,6 @@
 //! One client's socket, from the upgrade to its end.
 
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -52,12 +53,12 @@ pub(super) async fn run(
     };
     let (mut sink, mut frames) = stream.split();
     let end = {
-        let carried = async {
+        let carried = pin!(async {
             tokio::select! {
                 end = receive(api, connection, endpoint, &mut frames) => end,
                 end = send(api, connection, &mut sink, outgoing) => end,
             }
-        };
+        });
         tokio::select! {
             end = while_not_frozen(api, &connection.peer.id, carried) => end,
             end = connection.terminated() => end,
@@ -67,10 +68,13 @@ pub(super) async fn run(
     // A lost client gets no close frame, and a client that does not read is not
     // waited for.
     if end.code != assumed::LOST.0 {
-        let closing = close(sink, frames, end.clone());
-        let closing = async {
-            let _ = tokio::time::timeout(CLOSE_TIMEOUT, closing).await;
-        };
+        // Boxed, or every open connection would have room for its buffer.
+        let closing = Box::pin({
+            let end = end.clone();
+            async move {
+                let _ = tokio::time::timeout(CLOSE_TIMEOUT, close(sink, frames, end)).await;
+            }
+        });
         if api.inner.faults.freezes(&connection.peer.id) {
             close_when_thawed(api, connection, closing);
         } else {
@@ -85,9 +89,8 @@ pub(super) async fn run(
 async fn while_not_frozen(
     api: &WebSocketApi,
     id: &str,
-    carried: impl Future<Output = CloseStatus>,
+    mut carried: Pin<&mut impl Future<Output = CloseStatus>>,
 ) -> CloseStatus {
-    tokio::pin!(carried);
     loop {
         tokio::select! {
             biased;
