@@ -157,7 +157,7 @@ smoke: $(AWS) ## Test a deployed stack (STACK=belfry-dev)
 emulator: $(MINISTACK) ## Run an AWS emulator, to deploy without an account (PORT=4566)
 	@python3 tools/emulator.py --ministack "$(CURDIR)/.venv/ministack/bin/ministack" --port "$(PORT)"
 
-release: ## Build optimised binaries, for the local stack and benchmarks
+release: ## Build an optimised local stack, with its functions
 	cargo build --release --package belfry-local --package belfry-functions
 
 bench: $(PEERS) $(AWS) $(MINISTACK) clients tests/node/node_modules/.package-lock.json build ## Measure the figures in docs/PERFORMANCE.md (takes an hour; BENCHES="fanout" for one)
