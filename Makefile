@@ -32,6 +32,13 @@ ARCHITECTURE ?= x86_64
 export BUILD_DIR ?= .aws-sam/build
 BUILD_PROFILE ?= release
 
+# Benchmarks run the functions that they build.
+ifneq ($(filter bench,$(MAKECMDGOALS)),)
+here := $(subst aarch64,arm64,$(shell uname -m))
+$(if $(filter-out release,$(BUILD_PROFILE)),$(error Benchmarks measure BUILD_PROFILE=release only))
+$(if $(filter-out $(here),$(ARCHITECTURE)),$(error Benchmarks run on this machine: set ARCHITECTURE=$(here)))
+endif
+
 # A release has functions of one profile, and no rules or parameters of a stack:
 # those are given when it is deployed.
 ifneq ($(filter dist,$(MAKECMDGOALS)),)
@@ -165,9 +172,9 @@ bench: $(PEERS) $(AWS) $(MINISTACK) clients tests/node/node_modules/.package-loc
 	PATH="$(CURDIR)/.venv/sam/bin:$$PATH" cargo lambda build --package bare-loop --release
 	cargo build --release --workspace --bin belfry
 	@mkdir -p target/measured
-	@ln -f target/release/belfry target/measured/belfry
+	@install -m 755 target/release/belfry target/measured/belfry
 	@# As they are deployed, and the loop is built like them.
-	@for name in $(FUNCTIONS) bare-loop; do ln -f target/lambda/$$name/bootstrap target/measured/$$name || exit; done
+	@for name in $(FUNCTIONS) bare-loop; do install -m 755 target/lambda/$$name/bootstrap target/measured/$$name || exit; done
 	cargo bench --package belfry-core --bench growth
 	cargo bench --package belfry-tests $(addprefix --bench ,$(BENCHES))
 	.venv/plot/bin/python tools/plot.py target/bench docs/plots

@@ -1,7 +1,7 @@
 """Checks the dependencies of the workspace's crates.
 
-Only belfry-aws may depend on the AWS SDK; test packages and belfry-ops may, too,
-to act as clients of it. The local stack stands apart from Belfry's other crates,
+Only belfry-aws may depend on the AWS SDK; test packages, what benchmarks compare
+with, and belfry-ops may, too, to act as clients of it. The local stack stands apart from Belfry's other crates,
 but for the file that checks channel rules and the command line, which has
 `belfry ops`. No crate may have a dependency that its code never names.
 Prints each problem and exits with 1 if there is any.
@@ -48,10 +48,18 @@ def is_named(name, text):
     return re.search(rf"\b{crate}(::|!|;)|#\[{crate}", text) is not None
 
 
-def problems(folder):
+def code_of(folder, members):
+    """The files of a package, without those of a package in one of its folders."""
+    inside = [member for member in members if folder in member.parents]
+    for path in folder.rglob("*.rs"):
+        if "target" not in path.parts and not any(member in path.parents for member in inside):
+            yield path
+
+
+def problems(folder, members):
     manifest = tomllib.loads((folder / "Cargo.toml").read_text())
     package = manifest["package"]["name"]
-    code = "\n".join(path.read_text() for path in folder.rglob("*.rs") if "target" not in path.parts)
+    code = "\n".join(path.read_text() for path in code_of(folder, members))
     for name, table in dependencies(manifest):
         if name.startswith("aws-sdk-") and package not in SDK_USERS and table == "dependencies":
             yield f"{package}: {name}: only belfry-aws may depend on the AWS SDK"
@@ -79,7 +87,7 @@ def crates_in_the_local_stack(sources):
 def main():
     workspace = tomllib.loads((ROOT / "Cargo.toml").read_text())["workspace"]
     members = [ROOT / member for member in workspace["members"]]
-    found = [problem for member in members for problem in problems(member)]
+    found = [problem for member in members for problem in problems(member, members)]
     found += crates_in_the_local_stack({path: path.read_text() for path in LOCAL_STACK.rglob("*.rs")})
     used = {
         name

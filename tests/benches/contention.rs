@@ -11,7 +11,7 @@ use belfry_core::connections::{Connection, ConnectionLimits};
 use belfry_core::liveness::Liveness;
 use belfry_core::ports::{Admission, Admissions, Admitted, Disconnections};
 use belfry_protocol::{ConnectionId, UserId};
-use belfry_tests::{CONTENTION, Stack, percentile, unix_time};
+use belfry_tests::{CONTENTION, Stack, measured, percentile, unix_time};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
@@ -34,6 +34,7 @@ async fn main() {
     for fault in [None, Some(CONTENTION)] {
         // Sweeps would share the processors.
         let stack = Stack::builder()
+            .functions(&measured())
             .argument("--schedule-every")
             .argument("1h")
             .fault(fault)

@@ -204,11 +204,13 @@ impl StackBuilder {
     /// # Panics
     /// If it does not start. The message contains its log.
     pub async fn start(self) -> Stack {
-        let mut process = self
-            .command()
-            .arg("--json")
-            .spawn()
-            .expect("target/debug/belfry: build it with `cargo build --workspace --bins`");
+        let mut command = self.command();
+        let mut process = command.arg("--json").spawn().unwrap_or_else(|error| {
+            panic!(
+                "{}: {error}; build it with `cargo build --workspace --bins`, or `make bench` for benchmarks",
+                self.functions.join("belfry").display()
+            )
+        });
         let logs = Logs::of(process.stderr.take().expect("piped"));
         let mut lines = BufReader::new(process.stdout.take().expect("piped")).lines();
         let line = tokio::time::timeout(PATIENCE, lines.next_line()).await;
@@ -245,8 +247,8 @@ impl Stack {
         Self::builder().parameter("MessagesPerMinute", "60000")
     }
 
-    /// A stack for benchmarks: the release build without rate limits, with
-    /// broadcasts in one invocation.
+    /// A stack for benchmarks: the programs that they measure, without rate
+    /// limits, with broadcasts in one invocation.
     #[must_use]
     pub fn for_crowds() -> StackBuilder {
         Self::for_crowds_at("0")
