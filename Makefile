@@ -36,7 +36,7 @@ BUILD_PROFILE ?= release
 ifneq ($(filter bench,$(MAKECMDGOALS)),)
 here := $(subst aarch64,arm64,$(shell uname -m))
 $(if $(filter-out release,$(BUILD_PROFILE)),$(error Benchmarks measure BUILD_PROFILE=release only))
-$(if $(filter-out $(here),$(ARCHITECTURE)),$(error Benchmarks run on this machine: set ARCHITECTURE=$(here)))
+$(if $(filter command environment,$(firstword $(origin ARCHITECTURE))),$(if $(filter-out $(here),$(ARCHITECTURE)),$(error Benchmarks run on this machine: leave out ARCHITECTURE)))
 endif
 
 # A release has functions of one profile, and no rules or parameters of a stack:
