@@ -64,6 +64,9 @@ export SAM_CLI_TELEMETRY := 0
 # $(call needs,PROGRAM,SOURCE): fails with a hint if a program is missing.
 needs = command -v $(1) >/dev/null || { echo "$(1) is missing: install $(2)."; exit 1; }
 
+# Runs a command that finds cargo-lambda, which is installed with the SAM CLI.
+WITH_SAM = PATH="$(CURDIR)/.venv/sam/bin:$$PATH"
+
 # $(call pack,FOLDER,FILE): packs an npm package as a file.
 pack = mv "target/$$(npm pack ./$(1) --silent --pack-destination target)" $(2) && echo $(2)
 
@@ -140,9 +143,9 @@ build: parameters channels $(SAM) ## Build the functions for deployment and prin
 	@$(call needs,cargo,Rust from https://rustup.rs)
 	@echo "Building the functions; the first time takes several minutes…"
 	@# All at once: SAM would build them one by one, and link on one core.
-	PATH="$(CURDIR)/.venv/sam/bin:$$PATH" cargo lambda build --package belfry-functions \
+	$(WITH_SAM) cargo lambda build --package belfry-functions \
 		$(if $(filter release,$(BUILD_PROFILE)),--release) $(if $(filter arm64,$(ARCHITECTURE)),--arm64)
-	PATH="$(CURDIR)/.venv/sam/bin:$$PATH" $(if $(filter debug,$(BUILD_PROFILE)),SAM_BUILD_MODE=debug) \
+	$(WITH_SAM) $(if $(filter debug,$(BUILD_PROFILE)),SAM_BUILD_MODE=debug) \
 		sam build --build-dir $(BUILD_DIR) --parameter-overrides Architecture=$(ARCHITECTURE)
 	@python3 tools/sizes.py $(BUILD_DIR)
 
@@ -155,7 +158,7 @@ deploy: parameters channels $(SAM) $(AWS) ## Deploy the built functions (CONFIG=
 dist: STATIC := $(if $(filter arm64,$(ARCHITECTURE)),aarch64,x86_64)-unknown-linux-musl
 dist: build ## Make a release for machines without Rust, in target/dist (ARCHITECTURE=arm64)
 	@echo "Building the local stack; the first time takes several minutes…"
-	PATH="$(CURDIR)/.venv/sam/bin:$$PATH" cargo lambda build --package belfry-local --release --disable-optimizations --target $(STATIC)
+	$(WITH_SAM) cargo lambda build --package belfry-local --release --disable-optimizations --target $(STATIC)
 	@python3 tools/dist.py --built $(BUILD_DIR) --belfry target/lambda/belfry/bootstrap --to target/dist
 
 smoke: $(AWS) ## Test a deployed stack (STACK=belfry-dev)
@@ -169,7 +172,7 @@ release: ## Build an optimised local stack, with its functions
 
 bench: $(PEERS) $(AWS) $(MINISTACK) clients tests/node/node_modules/.package-lock.json build ## Measure the figures in docs/PERFORMANCE.md (takes an hour; BENCHES="fanout" for one)
 	@echo "Building optimised binaries; the first time takes a quarter of an hour…"
-	PATH="$(CURDIR)/.venv/sam/bin:$$PATH" cargo lambda build --package bare-loop --release
+	$(WITH_SAM) cargo lambda build --package bare-loop --release
 	cargo build --release --workspace --bin belfry
 	@mkdir -p target/measured
 	@install -m 755 target/release/belfry target/measured/belfry

@@ -1,9 +1,10 @@
 """Checks the dependencies of the workspace's crates.
 
 Only belfry-aws may depend on the AWS SDK; test packages, what benchmarks compare
-with, and belfry-ops may, too, to act as clients of it. The local stack stands apart from Belfry's other crates,
-but for the file that checks channel rules and the command line, which has
-`belfry ops`. No crate may have a dependency that its code never names.
+with, and belfry-ops may, too, to act as clients of it. The local stack stands
+apart from Belfry's other crates, but for the file that checks channel rules and
+the command line, which has `belfry ops`. No crate may have a dependency that its
+code never names.
 Prints each problem and exits with 1 if there is any.
 """
 

@@ -161,18 +161,36 @@ impl Drop for ProcessOutput {
 
 #[cfg(test)]
 mod tests {
+    use std::io::PipeWriter;
+
+    use futures_util::FutureExt;
+
     use super::*;
+
+    /// The output of a process named `Reader`, and where that writes.
+    fn output() -> (ProcessOutput, PipeWriter) {
+        let (pipe, writer) = io::pipe().unwrap();
+        let output = ProcessOutput::new("Reader", pipe, Metrics::default(), false);
+        (output.unwrap(), writer)
+    }
 
     #[tokio::test]
     async fn what_was_written_before_is_printed_at_once() {
-        let (pipe, mut writer) = io::pipe().unwrap();
-        let output = ProcessOutput::new("Reader", pipe, Metrics::default(), false);
-        let mut output = output.unwrap();
-        // Nothing is awaited, so the async runtime does not know of this.
-        writer.write_all(b"last words\n").unwrap();
+        let (mut output, mut writer) = output();
+        writer.write_all(b"first\n").unwrap();
+        output.print_next().await;
+        assert_eq!(output.log_tail(), "first\n");
+        // The async runtime has not run since, and does not know of this.
+        writer.write_all(b"second\n").unwrap();
         output.print_pending();
-        assert_eq!(output.log_tail(), "last words\n");
+        assert_eq!(output.log_tail(), "first\nsecond\n");
+        output.print_pending();
+        writer.write_all(b"third\n").unwrap();
+        while output.log_tail() != "first\nsecond\nthird\n" {
+            output.print_next().await;
+        }
         drop(writer);
+        assert!(output.print_next().now_or_never().is_none());
         output.print_pending();
         assert!(output.pipe.is_none());
     }

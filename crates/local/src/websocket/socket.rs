@@ -69,12 +69,7 @@ pub(super) async fn run(
     // waited for.
     if end.code != assumed::LOST.0 {
         // Boxed, or every open connection would have room for its buffer.
-        let closing = Box::pin({
-            let end = end.clone();
-            async move {
-                let _ = tokio::time::timeout(CLOSE_TIMEOUT, close(sink, frames, end)).await;
-            }
-        });
+        let closing = Box::pin(close(sink, frames, end.clone()));
         if api.inner.faults.freezes(&connection.peer.id) {
             close_when_thawed(api, connection, closing);
         } else {
@@ -126,8 +121,14 @@ async fn stream(upgraded: Upgraded) -> Option<Stream> {
     Some(WebSocketStream::from_partially_read(io, already_read, Role::Server, Some(config)).await)
 }
 
-/// Completes the closing handshake (RFC 6455, section 7.1.1).
-async fn close(
+/// Completes the closing handshake, unless the client takes too long.
+async fn close(sink: SplitSink<Stream, Message>, frames: SplitStream<Stream>, end: CloseStatus) {
+    let handshake = closing_handshake(sink, frames, end);
+    let _ = tokio::time::timeout(CLOSE_TIMEOUT, handshake).await;
+}
+
+/// RFC 6455, section 7.1.1.
+async fn closing_handshake(
     mut sink: SplitSink<Stream, Message>,
     frames: SplitStream<Stream>,
     end: CloseStatus,
